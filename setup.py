@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What pyproject.toml cannot say: the kernel source, compiled once per target and dtype.
+
+Environment: FASTRNN_TARGETS="baseline x86_v3" builds fewer targets,
+FASTRNN_NO_OPENMP=1 builds without threads, FASTRNN_SANITIZE=address,undefined adds
+sanitizers, FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR=1 makes
+compiler warnings errors.
+"""
+
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# machine -> targets, best first: name and compiler flags.  The one place they are listed.
+X86_V3 = "-mavx2 -mfma -mbmi2"
+X86_V4 = f"-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl {X86_V3}"
+TARGETS = {
+    "x86_64": [
+        # The compilers' default for AVX-512 is half-width vectors; ours are explicit.
+        ("x86_v4", f"{X86_V4} -mprefer-vector-width=512 -DFR_EXPECT_AVX512"),
+        ("x86_v3", f"{X86_V3} -DFR_EXPECT_AVX2"),
+        ("baseline", ""),
+    ],
+    "aarch64": [("baseline", "")],
+}
+MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+# No contraction: every fused multiply-add is written out, so targets agree bit for bit.
+CFLAGS = (
+    "-O3 -std=gnu11 -ffp-contract=off -fno-math-errno -fno-trapping-math "
+    "-fvisibility=hidden"
+).split()
+# -Wno-psabi: vectors are passed between inlined functions only.
+WARNINGS = "-Wall -Wextra -Wshadow -Wdouble-promotion -Wvla -Wno-psabi".split()
+KERNELS = "csrc/kernels/kernels.c"
+SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.[ch]"))
+
+
+def machine():
+    name = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).lower()
+    name = name.rsplit("-", 1)[-1]
+    return MACHINE_ALIASES.get(name, name)
+
+
+def compiles(compiler, source, flags, link=False):
+    """Whether a one-file program compiles (and links) with `flags`."""
+    folder = tempfile.mkdtemp()
+    try:
+        path = Path(folder, "probe.c")
+        path.write_text(source)
+        objects = compiler.compile([str(path)], output_dir=folder, extra_postargs=flags)
+        if link:
+            compiler.link_executable(
+                objects, "probe", output_dir=folder, extra_postargs=flags
+            )
+    except Exception as error:  # distutils raises CompileError, LinkError or OSError
+        print(f"fastrnn: probe {' '.join(flags) or '(no flags)'} failed: {error}")
+        return False
+    finally:
+        shutil.rmtree(folder)
+    return True
+
+
+def openmp_flags(compiler):
+    if os.environ.get("FASTRNN_NO_OPENMP"):
+        return []
+    source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+    if compiles(compiler, source, ["-fopenmp"], link=True):
+        return ["-fopenmp"]
+    print("fastrnn: WARNING: no OpenMP; the kernels will run on one thread")
+    return []
+
+
+def usable_targets(compiler):
+    wanted = os.environ.get("FASTRNN_TARGETS", "").split()
+    table = TARGETS.get(machine(), [("baseline", "")])
+    if unknown := set(wanted) - {name for name, _ in table}:
+        known = " ".join(name for name, _ in table)
+        raise SystemExit(f"FASTRNN_TARGETS: {sorted(unknown)} not among: {known}")
+    for name, flags in table:
+        optional = name != "baseline"
+        if optional and wanted and name not in wanted:
+            continue
+        if optional and not compiles(compiler, "int x;\n", flags.split()):
+            print(f"fastrnn: target {name} left out: the compiler lacks its flags")
+            continue
+        yield name, flags.split()
+
+
+class BuildKernels(build_ext):
+    """Compile the kernels once per target and dtype, then the extension."""
+
+    def build_extension(self, ext):
+        flags = CFLAGS + WARNINGS
+        if os.environ.get("FASTRNN_WERROR"):
+            flags = [*flags, "-Werror"]
+        if sanitize := os.environ.get("FASTRNN_SANITIZE"):
+            flags = [*flags, f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"]
+            ext.extra_link_args.append(f"-fsanitize={sanitize}")
+        openmp = openmp_flags(self.compiler)
+        ext.extra_link_args += openmp
+        newest = max(os.path.getmtime(path) for path in [*SOURCES, "setup.py"])
+        for name, target_flags in usable_targets(self.compiler):
+            ext.define_macros.append((f"FR_HAVE_{name}", None))
+            for is_double in (0, 1):
+                folder = os.path.join(self.build_temp, name, ("f32", "f64")[is_double])
+                built = Path(folder, KERNELS).with_suffix(".o")
+                if built.exists() and built.stat().st_mtime > newest:
+                    ext.extra_objects.append(str(built))
+                    continue
+                ext.extra_objects += self.compiler.compile(
+                    [KERNELS],
+                    output_dir=folder,
+                    macros=[("FR_TARGET", name), ("FR_DOUBLE", str(is_double))],
+                    include_dirs=["csrc"],
+                    extra_postargs=flags + openmp + target_flags,
+                )
+        ext.extra_compile_args += [*CFLAGS, *openmp]
+        super().build_extension(ext)
+
+
+CHECKS = bool(os.environ.get("FASTRNN_CYTHON_CHECKS"))
+
+setup(
+    ext_modules=cythonize(
+        Extension(
+            "fastrnn._core",
+            ["src/fastrnn/_core.pyx", "csrc/dispatch.c"],
+            include_dirs=["csrc"],
+            depends=SOURCES,
+        ),
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": CHECKS,
+            "wraparound": CHECKS,
+            "initializedcheck": CHECKS,
+            "cdivision": True,
+            "freethreading_compatible": True,
+            "embedsignature": True,
+        },
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)
