@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* activations.h -- vector sigmoid and tanh, the same bits on every target that has FMA.
+ *
+ * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot overflow,
+ * and on a denominator 1 + e in [1, 2]:
+ *   sigmoid(x) = (x < 0 ? e : 1) / (1 + e)
+ *   tanh(x)    = sign(x) * -expm1(-2|x|) / (2 + expm1(-2|x|))
+ * exp: y = n ln 2 + r, |r| <= ln(2)/2 (Cody & Waite 1980, ln 2 in two parts), and
+ * expm1(r) = r + r^2 q(r) with a minimax q (Remez; coefficients below).
+ *
+ * Maximum error over every float32 whose result is normal, in units of the last place,
+ * found by tests/test_activations.py: sigmoid 1.81, tanh 1.66.  Subnormal results are
+ * flushed to zero with the rest of the kernel's arithmetic.  +-inf give the limits, NaN
+ * gives NaN.
+ */
+#ifndef FR_ACTIVATIONS_H
+#define FR_ACTIVATIONS_H
+
+#include "simd.h"
+
+#if FR_DOUBLE
+#define EXP_LOWEST -709.2 /* below it 2^n is no longer normal: n = -1023 gives zero */
+#define EXP_MAGIC 0x1.8p52 /* adding it rounds to an integer held in the low bits */
+#define EXP_BIAS 1023
+#define EXP_SHIFT 52
+#define LN2_HIGH 0x1.62e42feep-1
+#define LN2_LOW 0x1.a39ef35793c76p-33
+#else
+#define EXP_LOWEST -88.0f
+#define EXP_MAGIC 0x1.8p23f
+#define EXP_BIAS 127
+#define EXP_SHIFT 23
+#define LN2_HIGH 0x1.63p-1f
+#define LN2_LOW -0x1.bd0106p-13f
+#endif
+
+/* For y <= 0: *scale = 2^n and expm1(r), so that exp(y) = scale * (1 + expm1(r)). */
+INLINE vreal v_exp_parts(vreal y, vreal *scale)
+{
+    y = v_max(v_set1((real)EXP_LOWEST), y);
+    const vreal shifted = v_fma(y, v_set1((real)0x1.71547652b82fep0), v_set1(EXP_MAGIC));
+    const vreal n = shifted - v_set1(EXP_MAGIC);
+    vreal r = v_fma(n, v_set1(-LN2_HIGH), y);
+    r = v_fma(n, v_set1(-LN2_LOW), r);
+#if FR_DOUBLE /* relative error 5e-19 */
+    static const real q_coefficients[] = {
+        0x1.1f8b79f010983p-29, 0x1.af4e19c6f079fp-26, 0x1.27e4ccb333741p-22,
+        0x1.71de021a5b605p-19, 0x1.a01a01ad05c2bp-16, 0x1.a01a01abef536p-13,
+        0x1.6c16c16c151dfp-10, 0x1.11111111100cep-7,  0x1.5555555555558p-5,
+        0x1.5555555555557p-3,  0x1.0p-1};
+#else /* relative error 5e-10 */
+    static const real q_coefficients[] = {0x1.a17e58758966fp-13f, 0x1.6d4365e333918p-10f,
+                                          0x1.1110ab40ea8f6p-7f,  0x1.5554e8d611adap-5f,
+                                          0x1.5555557444a49p-3f,  0x1.0000000b99336p-1f};
+#endif
+    vreal q = v_set1(q_coefficients[0]);
+    for (size_t k = 1; k < sizeof q_coefficients / sizeof *q_coefficients; k++)
+        q = v_fma(q, r, v_set1(q_coefficients[k]));
+    const vbits exponent = v_as_bits(shifted) - v_as_bits(v_set1(EXP_MAGIC)) + EXP_BIAS;
+    *scale = v_from_bits(exponent << EXP_SHIFT);
+    return v_fma(r * r, q, r);
+}
+
+/* 1 / (base - a), base 1 or 2, base - a in [1, 2].  In float32 a quadratic (relative error
+ * 0.0101) and two Newton steps take fewer cycles than the divider and do not block the FMA
+ * ports; the last residual, 1 - (base - a) y, is taken without rounding base - a. */
+INLINE vreal v_reciprocal_1_2(real base, vreal a)
+{
+    const vreal one = v_set1(1), d = v_set1(base) - a;
+#if FR_DOUBLE
+    return one / d;
+#else
+    vreal y = v_fma(d, v_set1(0.323232323f), v_set1(-1.45454545f));
+    y = v_fma(y, d, v_set1(2.12121212f));
+    y = v_fma(y, v_fma(-d, y, one), y);
+    return v_fma(y, v_fma(a, y, v_fma(v_set1(-base), y, one)), y);
+#endif
+}
+
+INLINE vreal v_sigmoid(vreal x)
+{
+    const vreal one = v_set1(1);
+    vreal scale;
+    const vreal p = v_exp_parts(-v_abs(x), &scale);
+    const vreal e = v_fma(scale, p, scale);
+    const vbits negative = (vbits)(x < (vreal){0});
+    const vreal numerator =
+        v_from_bits((negative & v_as_bits(e)) | (~negative & v_as_bits(one)));
+    return numerator * v_reciprocal_1_2(1, -e);
+}
+
+INLINE vreal v_tanh(vreal x)
+{
+    vreal scale;
+    const vreal p = v_exp_parts(v_abs(x) * v_set1(-2), &scale);
+    const vreal one = v_set1(1);
+    const vreal one_minus_e = v_fma(-scale, p, one - scale);
+    const vreal y = v_reciprocal_1_2(2, one_minus_e);
+    const vreal quotient = one_minus_e * y;
+    const vreal remainder =
+        v_fma(one_minus_e, quotient, v_fma(v_set1(-2), quotient, one_minus_e));
+    return v_copysign(v_fma(remainder, y, quotient), x);
+}
+
+/* Derivatives from the output. */
+INLINE vreal d_sigmoid_from(vreal y)
+{
+    return y * (v_set1(1) - y);
+}
+
+INLINE vreal d_tanh_from(vreal y)
+{
+    return v_fma(-y, y, v_set1(1));
+}
+
+#endif

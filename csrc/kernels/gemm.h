@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* gemm.h -- the register tile, the packed panels it reads, and the products made of them.
+ *
+ * A tile computes `mr` rows by `nv` vectors of C = A B while its accumulators stay in
+ * registers:
+ *     C[r][:] (+)= sum over k, in order, of A(r, k) * B[k][:]
+ * B is a packed panel, [k][nv * V].  A comes as rows (k contiguous) or as a packed panel
+ * [k][A_LANES] (for weight gradients, where k runs over time and batch).  Every element
+ * of C is one sequential sum over k whatever the tile shape, so results do not depend on
+ * where tiles begin: that is what makes them equal for any thread count and vector width.
+ *
+ * Per k a 6x4 tile loads 4 vectors and broadcasts 6 scalars for 24 FMAs: bound by the two
+ * FMA ports.  One vector wide (12x1) is bound by loads; panels are cut so that it occurs
+ * only when the whole matrix is one vector wide.
+ */
+#ifndef FR_GEMM_H
+#define FR_GEMM_H
+
+#include "simd.h"
+
+#define MAX_NV 4 /* vectors in a panel */
+#define MAX_MR 12
+#define MAX_WIDTH (MAX_NV * V_BYTES / sizeof(real))
+
+/* Rows of the tallest tile: accumulators + nv vectors of B + a broadcast fit the registers
+ * (32: 6x4, 8x3, 12x2; 16: 3x4, 4x3, 6x2; there the compiler folds loads of B). */
+INLINE ptrdiff_t tile_rows(ptrdiff_t nv)
+{
+    static const signed char rows[2][MAX_NV] = {{12, 6, 4, 3}, {12, 12, 8, 6}};
+    return rows[V_REGISTERS == 32][nv - 1];
+}
+
+/* A tall product is cut into equal tiles, not into full ones and a short rest. */
+INLINE ptrdiff_t n_row_tiles(ptrdiff_t rows, ptrdiff_t nv)
+{
+    const ptrdiff_t mr = tile_rows(nv);
+    return (rows + mr - 1) / mr;
+}
+
+typedef struct {
+    const real *a;
+    ptrdiff_t a_row;     /* between rows of A; unused for a packed A */
+    ptrdiff_t a_segment; /* between the segments of a row, see below */
+    ptrdiff_t n_segments;
+    ptrdiff_t K; /* of one segment: rows of A are n_segments runs of K elements */
+    const real *b;
+    real *c;
+    ptrdiff_t c_row;
+} tile_args;
+
+/* Lanes of a packed A: a whole number of vectors that holds the tallest 2-wide tile. */
+#if V_REGISTERS == 32
+#define A_ROWS 12
+#else
+#define A_ROWS 6
+#endif
+#define A_LANES ((A_ROWS + V - 1) / V * V)
+
+INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args *t)
+{
+    vreal acc[MAX_MR][MAX_NV];
+    const ptrdiff_t width = nv * V;
+    const real *b = t->b;
+
+#pragma GCC unroll 12
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++)
+            acc[r][v] = packed_a ? v_load(t->c + r * t->c_row + v * V) : (vreal){0};
+
+    for (ptrdiff_t segment = 0; segment < t->n_segments; segment++) {
+        const real *a = t->a + segment * t->a_segment;
+        /* Rows in groups of four share a base register: 12 pointers would spill. */
+        const ptrdiff_t s = packed_a ? 1 : t->a_row;
+        const real *group[3] = {a, a + 4 * s, a + 8 * s};
+#pragma GCC unroll 2
+        for (ptrdiff_t k = 0; k < t->K; k++) {
+            vreal vb[MAX_NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++)
+                vb[v] = v_load(b + v * V);
+            b += width;
+#pragma GCC unroll 12
+            for (int r = 0; r < mr; r++) {
+                const vreal va = v_set1(group[r / 4][r % 4 * s]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++)
+                    acc[r][v] = v_fma(va, vb[v], acc[r][v]);
+            }
+#pragma GCC unroll 3
+            for (int g = 0; g < 3; g++)
+                group[g] += packed_a ? A_LANES : 1;
+        }
+    }
+
+#pragma GCC unroll 12
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++)
+            v_store(t->c + r * t->c_row + v * V, acc[r][v]);
+}
+
+typedef void tile_function(const tile_args *);
+
+#define TILE(mr, nv, packed_a, name)                                                   \
+    static void name##_##mr##x##nv(const tile_args *t)                                 \
+    {                                                                                  \
+        tile(mr, nv, packed_a, t);                                                     \
+    }
+#define TILES_3(nv, packed_a, name)                                                    \
+    TILE(1, nv, packed_a, name) TILE(2, nv, packed_a, name) TILE(3, nv, packed_a, name)
+#define TILES_4(nv, packed_a, name)                                                    \
+    TILES_3(nv, packed_a, name) TILE(4, nv, packed_a, name)
+#define TILES_6(nv, packed_a, name)                                                    \
+    TILES_4(nv, packed_a, name) TILE(5, nv, packed_a, name) TILE(6, nv, packed_a, name)
+#define TILES_8(nv, packed_a, name)                                                    \
+    TILES_6(nv, packed_a, name) TILE(7, nv, packed_a, name) TILE(8, nv, packed_a, name)
+#define TILES_12(nv, packed_a, name)                                                   \
+    TILES_8(nv, packed_a, name)                                                        \
+    TILE(9, nv, packed_a, name)                                                        \
+    TILE(10, nv, packed_a, name)                                                       \
+    TILE(11, nv, packed_a, name) TILE(12, nv, packed_a, name)
+
+#define NAMES_3(n, nv) n##_1x##nv, n##_2x##nv, n##_3x##nv
+#define NAMES_4(n, nv) NAMES_3(n, nv), n##_4x##nv
+#define NAMES_6(n, nv) NAMES_4(n, nv), n##_5x##nv, n##_6x##nv
+#define NAMES_8(n, nv) NAMES_6(n, nv), n##_7x##nv, n##_8x##nv
+#define NAMES_12(n, nv)                                                                \
+    NAMES_8(n, nv), n##_9x##nv, n##_10x##nv, n##_11x##nv, n##_12x##nv
+
+TILES_12(1, 0, rows)
+TILES_12(1, 1, sum)
+#if V_REGISTERS == 32
+TILES_12(2, 0, rows) TILES_8(3, 0, rows) TILES_6(4, 0, rows) TILES_12(2, 1, sum)
+static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
+    {NAMES_12(rows, 1)}, {NAMES_12(rows, 2)}, {NAMES_8(rows, 3)}, {NAMES_6(rows, 4)}};
+static tile_function *const sum_tiles[2][MAX_MR] = {{NAMES_12(sum, 1)},
+                                                    {NAMES_12(sum, 2)}};
+#else
+TILES_6(2, 0, rows) TILES_4(3, 0, rows) TILES_3(4, 0, rows) TILES_6(2, 1, sum)
+static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
+    {NAMES_12(rows, 1)}, {NAMES_6(rows, 2)}, {NAMES_4(rows, 3)}, {NAMES_3(rows, 4)}};
+static tile_function *const sum_tiles[2][MAX_MR] = {{NAMES_12(sum, 1)},
+                                                    {NAMES_6(sum, 2)}};
+#endif
+
+/* A matrix of N columns is cut into panels of at most `widest` vectors, as equal as can
+ * be.  Panel p covers vectors [first, first + nv) and starts at first * V * K when packed.
+ */
+typedef struct {
+    ptrdiff_t column; /* first column */
+    ptrdiff_t nv;     /* vectors */
+    ptrdiff_t n;      /* columns that exist: nv * V but for the last panel */
+} panel;
+
+INLINE ptrdiff_t n_panels(ptrdiff_t N, ptrdiff_t widest)
+{
+    const ptrdiff_t vectors = (N + V - 1) / V;
+    return (vectors + widest - 1) / widest;
+}
+
+INLINE panel get_panel(ptrdiff_t N, ptrdiff_t widest, ptrdiff_t p)
+{
+    const ptrdiff_t vectors = (N + V - 1) / V, parts = n_panels(N, widest);
+    const ptrdiff_t first = part_start(vectors, parts, p);
+    const ptrdiff_t nv = part_start(vectors, parts, p + 1) - first;
+    return (panel){first * V, nv, min_size(nv * V, N - first * V)};
+}
+
+INLINE ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N)
+{
+    return K * round_up(N, V);
+}
+
+/* dst[k * width + n] = src[n * ld + k]: columns of a panel from rows of a matrix, sixteen
+ * k at a time so that both sides stay in whole cache lines. */
+static void pack_transposed(real *dst, ptrdiff_t width, const real *src, ptrdiff_t ld,
+                            ptrdiff_t N, ptrdiff_t K)
+{
+    for (ptrdiff_t k0 = 0; k0 < K; k0 += 16) {
+        const ptrdiff_t k1 = min_size(K, k0 + 16);
+        for (ptrdiff_t n = 0; n < N; n++)
+            for (ptrdiff_t k = k0; k < k1; k++)
+                dst[k * width + n] = src[n * ld + k];
+    }
+}
+
+/* One row of B into its place in every panel: row k of a packed matrix of K rows. */
+INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
+                     ptrdiff_t N, ptrdiff_t widest)
+{
+    for (ptrdiff_t p = 0; p < n_panels(N, widest); p++) {
+        const panel q = get_panel(N, widest, p);
+        real *dst = packed + q.column * K + k * q.nv * V;
+        for (ptrdiff_t v = 0; v < q.nv * V; v += V)
+            v_store(dst + v,
+                    v_load_n(row + q.column + v, max_size(0, min_size(V, q.n - v))));
+    }
+}
+
+/* C[rows][nv * V] = A B for one panel; C is written whole, padding included. */
+INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
+                          ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
+                          real *c, ptrdiff_t c_row, ptrdiff_t rows)
+{
+    const ptrdiff_t n_tiles = n_row_tiles(rows, nv);
+    for (ptrdiff_t i = 0; i < n_tiles; i++) {
+        const ptrdiff_t r = part_start(rows, n_tiles, i);
+        const ptrdiff_t mr = part_start(rows, n_tiles, i + 1) - r;
+        const tile_args t = {a + r * a_row, a_row, a_segment, n_segments,
+                             K,             b,     c + r * c_row, c_row};
+        rows_tiles[nv - 1][mr - 1](&t);
+    }
+}
+
+/* C[mr][n] += A B, sums continued from what C holds; A packed, C a part of a matrix of
+ * exactly n columns here, so an incomplete vector goes through a copy. */
+INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv,
+                         real *c, ptrdiff_t c_row, ptrdiff_t mr, ptrdiff_t n)
+{
+    const ptrdiff_t width = nv * V;
+    if (n == width) {
+        const tile_args t = {a, 0, 0, 1, K, b, c, c_row};
+        sum_tiles[nv - 1][mr - 1](&t);
+        return;
+    }
+    real copy[MAX_MR * 2 * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
+    for (ptrdiff_t r = 0; r < mr; r++)
+        for (ptrdiff_t v = 0; v < width; v += V)
+            v_store(copy + r * width + v,
+                    v_load_n(c + r * c_row + v, max_size(0, min_size(V, n - v))));
+    const tile_args t = {a, 0, 0, 1, K, b, copy, width};
+    sum_tiles[nv - 1][mr - 1](&t);
+    for (ptrdiff_t r = 0; r < mr; r++)
+        for (ptrdiff_t v = 0; v < width; v += V)
+            v_store_n(c + r * c_row + v, v_load(copy + r * width + v),
+                      max_size(0, min_size(V, n - v)));
+}
+
+#endif

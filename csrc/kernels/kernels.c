@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* kernels.c -- the one translation unit, compiled once per target and dtype.
+ *
+ * Everything it includes is static, so no function built with AVX-512 can be merged into
+ * another target's code by the linker; the table at the end is the only symbol.
+ */
+#include "fastrnn.h"
+#include "target.h"
+#include "simd.h"
+#include "activations.h"
+#include "parallel.h"
+#include "sequence.c"
+#include "peak.c"
+#include "optim.c"
+#include "clip.c"
+#include "loss.c"
+#include "embedding.c"
+#include "dropout.c"
+
+static void activation(int which, ptrdiff_t n, const void *x, void *y)
+{
+    const uint64_t mode = subnormals_flush();
+    for (ptrdiff_t k = 0; k < n; k += V) {
+        const ptrdiff_t lanes = min_size(V, n - k);
+        const vreal a = v_load_n((const real *)x + k, lanes);
+        v_store_n((real *)y + k, which ? v_tanh(a) : v_sigmoid(a), lanes);
+    }
+    subnormals_restore(mode);
+}
+
+extern const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE);
+const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
+    .target = FR_STRING(FR_TARGET),
+    .dtype = FR_STRING(FR_DTYPE),
+    .lanes = (int)V,
+    .pack_forward = pack_forward,
+    .pack_backward = pack_backward,
+    .forward = forward,
+    .backward = backward,
+    .packed_forward_size = packed_forward_size,
+    .packed_backward_size = packed_backward_size,
+    .tape_size = tape_size,
+    .forward_work_size = forward_work_size,
+    .backward_work_size = backward_work_size,
+    .activation = activation,
+    .fma_peak = fma_peak,
+    .sgd = sgd,
+    .rmsprop = rmsprop,
+    .adagrad = adagrad,
+    .adam = adam,
+    .norm = norm,
+    .scale = scale,
+    .clamp = clamp,
+    .cross_entropy = cross_entropy,
+    .mse = mse,
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .dropout = dropout,
+};

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* lstm.c -- long short-term memory.
+ *
+ *   a_t     = x_t W^T + b_ih + h_{t-1} R^T + b_hh     (B, 4, H), gates i f g o
+ *   i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);   g = tanh(a_g)
+ *   c_t     = f * c_{t-1} + i * g
+ *   h_t     = o * tanh(c_t)
+ *
+ * Backward, t = T-1 .. 0, from dh (loss + recurrence) and dc:
+ *   dc     += dh * o * (1 - tanh(c_t)^2)
+ *   da_i    = dc * g         * i (1 - i)
+ *   da_f    = dc * c_{t-1}   * f (1 - f)
+ *   da_g    = dc * i         * (1 - g^2)
+ *   da_o    = dh * tanh(c_t) * o (1 - o)
+ *   dc_prev = dc * f;          dh_prev = da R
+ *
+ * Saved by forward, six slots: i f g o, c_{t-1}, tanh(c_t).  da has slots i f g o.
+ * Source: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
+ */
+#include "activations.h"
+#include "cell.h"
+
+static void lstm_forward(const forward_step *s)
+{
+    const ptrdiff_t lanes = s->lanes, H = s->H_padded;
+    const vreal bi = v_load(s->bias), bf = v_load(s->bias + lanes),
+                bg = v_load(s->bias + 2 * lanes), bo = v_load(s->bias + 3 * lanes);
+
+    for (ptrdiff_t r = 0; r < s->rows; r++) {
+        const real *ax = s->ax + r * s->ax_row, *ah = s->ah + r * s->ah_row;
+        real *c_state = s->c + r * s->c_row + s->j;
+        const vreal c_prev = v_load(c_state);
+
+        const vreal i = v_sigmoid((v_load(ax) + bi) + v_load(ah));
+        const vreal f = v_sigmoid((v_load(ax + lanes) + bf) + v_load(ah + lanes));
+        const vreal g = v_tanh((v_load(ax + 2 * lanes) + bg) + v_load(ah + 2 * lanes));
+        const vreal o = v_sigmoid((v_load(ax + 3 * lanes) + bo) + v_load(ah + 3 * lanes));
+        const vreal c = v_fma(f, c_prev, i * g);
+        const vreal tanh_c = v_tanh(c);
+
+        v_store(c_state, c);
+        v_store_n(s->h + r * s->h_row + s->j, o * tanh_c, s->units);
+        if (s->tape) {
+            real *tape = s->tape + r * s->tape_row + s->j;
+            v_store(tape, i);
+            v_store(tape + H, f);
+            v_store(tape + 2 * H, g);
+            v_store(tape + 3 * H, o);
+            v_store(tape + 4 * H, c_prev);
+            v_store(tape + 5 * H, tanh_c);
+        }
+    }
+}
+
+static void lstm_backward(const backward_step *s)
+{
+    const ptrdiff_t H = s->H_padded;
+    for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
+        const ptrdiff_t lanes = min_size(V, s->j + s->units - j);
+        for (ptrdiff_t r = 0; r < s->rows; r++) {
+            const real *tape = s->tape + r * s->tape_row + j;
+            const vreal i = v_load(tape), f = v_load(tape + H), g = v_load(tape + 2 * H),
+                        o = v_load(tape + 3 * H), c_prev = v_load(tape + 4 * H),
+                        tanh_c = v_load(tape + 5 * H);
+            real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
+            vreal dh = v_load(s->dh + r * H + j);
+            if (s->dy)
+                dh = dh + v_load_n(s->dy + r * s->dy_row + j, lanes);
+            const vreal dc = v_fma(dh * o, d_tanh_from(tanh_c), v_load(dc_state));
+
+            v_store(da, dc * g * d_sigmoid_from(i));
+            v_store(da + H, dc * c_prev * d_sigmoid_from(f));
+            v_store(da + 2 * H, dc * i * d_tanh_from(g));
+            v_store(da + 3 * H, dh * tanh_c * d_sigmoid_from(o));
+            v_store(dc_state, dc * f);
+        }
+    }
+}
+
+static const cell_ops lstm_ops = {.gates = 4,
+                                  .tape_slots = 6,
+                                  .da_slots = 4,
+                                  .w_gate = {0, 1, 2, 3},
+                                  .has_c = 1,
+                                  .forward = lstm_forward,
+                                  .backward = lstm_backward};

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* parallel.h -- one parallel region a call, a team of threads, and its barrier.
+ *
+ * Without OpenMP, or with one thread, nothing parallel is entered: GNU OpenMP's pool
+ * does not survive fork(), and a process that never made one has no such trouble.
+ */
+#ifndef FR_PARALLEL_H
+#define FR_PARALLEL_H
+
+#include "target.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+typedef struct {
+    int rank; /* 0 .. size - 1 */
+    int size;
+} team;
+
+/* Everybody waits here for everybody.  All threads of the team call it equally often. */
+INLINE void team_barrier(const team *self)
+{
+    if (self->size > 1) {
+#ifdef _OPENMP
+#pragma omp barrier
+#endif
+    }
+}
+
+/* This thread's even share of n: [*begin, *end). */
+INLINE void team_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_t *end)
+{
+    *begin = part_start(n, self->size, self->rank);
+    *end = part_start(n, self->size, self->rank + 1);
+}
+
+/* Subnormal numbers cost a hundred cycles each on some processors, and vanishing
+ * gradients are full of them: flush them to zero while a kernel runs. */
+INLINE uint64_t subnormals_flush(void)
+{
+#if defined(__x86_64__)
+    const uint64_t mode = _mm_getcsr();
+    _mm_setcsr((unsigned)mode | 0x8040u); /* FTZ and DAZ */
+    return mode;
+#elif defined(__aarch64__)
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" ::"r"(mode | (1ull << 24)));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+INLINE void subnormals_restore(uint64_t mode)
+{
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+/* Run body(self, args) on a team of up to n_threads threads. */
+INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
+                     const void *args)
+{
+#ifdef _OPENMP
+    if (n_threads > 1) {
+#pragma omp parallel num_threads(n_threads)
+        {
+            const team self = {omp_get_thread_num(), omp_get_num_threads()};
+            const uint64_t mode = subnormals_flush();
+            body(&self, args);
+            subnormals_restore(mode);
+        }
+        return;
+    }
+#endif
+    (void)n_threads;
+    const team alone = {0, 1};
+    const uint64_t mode = subnormals_flush();
+    body(&alone, args);
+    subnormals_restore(mode);
+}
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* simd.h -- vectors of `real` and the few operations on them that C operators lack.
+ *
+ * GCC/Clang vector types: + - * / work on them as they are.  A product that is to be
+ * fused with a sum is written v_fma() everywhere: the compiler may not choose
+ * (-ffp-contract=off), or targets would stop agreeing bit for bit.  Intrinsics live here
+ * and nowhere else.  Vectors never cross a function that is not inlined.
+ */
+#ifndef FR_SIMD_H
+#define FR_SIMD_H
+
+#include "target.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define V ((ptrdiff_t)(V_BYTES / sizeof(real)))
+
+typedef real vreal __attribute__((vector_size(V_BYTES)));
+typedef real_bits vbits __attribute__((vector_size(V_BYTES)));
+typedef real vreal_unaligned
+    __attribute__((vector_size(V_BYTES), aligned(sizeof(real)), may_alias));
+
+INLINE vreal v_set1(real a)
+{
+    return a - (vreal){0};
+}
+
+INLINE vreal v_load(const real *p)
+{
+    return *(const vreal_unaligned *)p;
+}
+
+INLINE void v_store(real *p, vreal a)
+{
+    *(vreal_unaligned *)p = a;
+}
+
+#if defined(__AVX512F__) && FR_DOUBLE
+#define V_X86(op) _mm512_##op##_pd
+#elif defined(__AVX512F__)
+#define V_X86(op) _mm512_##op##_ps
+#elif defined(__AVX2__) && FR_DOUBLE
+#define V_X86(op) _mm256_##op##_pd
+#elif defined(__AVX2__)
+#define V_X86(op) _mm256_##op##_ps
+#elif defined(__SSE2__) && FR_DOUBLE
+#define V_X86(op) _mm_##op##_pd
+#elif defined(__SSE2__)
+#define V_X86(op) _mm_##op##_ps
+#endif
+
+/* The first n lanes only; the other lanes of the vector are zero. */
+INLINE vreal v_load_n(const real *p, ptrdiff_t n)
+{
+    if (n >= V)
+        return v_load(p);
+#if defined(__AVX512F__)
+    return (vreal)V_X86(maskz_loadu)((1u << n) - 1u, p);
+#else
+    vreal a = {0};
+    for (ptrdiff_t lane = 0; lane < n; lane++)
+        a[lane] = p[lane];
+    return a;
+#endif
+}
+
+INLINE void v_store_n(real *p, vreal a, ptrdiff_t n)
+{
+    if (n >= V) {
+        v_store(p, a);
+        return;
+    }
+#if defined(__AVX512F__)
+    V_X86(mask_storeu)(p, (1u << n) - 1u, a);
+#else
+    real lanes[V_BYTES / sizeof(real)];
+    v_store(lanes, a);
+    for (ptrdiff_t lane = 0; lane < n; lane++)
+        p[lane] = lanes[lane];
+#endif
+}
+
+INLINE vbits v_as_bits(vreal a)
+{
+    return (vbits)a;
+}
+
+INLINE vreal v_from_bits(vbits a)
+{
+    return (vreal)a;
+}
+
+/* a * b + c, rounded once where the target has FMA. */
+INLINE vreal v_fma(vreal a, vreal b, vreal c)
+{
+#if defined(__AVX2__)
+    return (vreal)V_X86(fmadd)(a, b, c);
+#elif defined(__aarch64__) && FR_DOUBLE
+    return (vreal)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#elif defined(__aarch64__)
+    return (vreal)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The larger of `bound` and a; a NaN in `a` comes through. */
+INLINE vreal v_max(vreal bound, vreal a)
+{
+#if defined(V_X86)
+    return (vreal)V_X86(max)(bound, a);
+#else
+    const vbits keep_bound = (vbits)(bound > a);
+    return v_from_bits((keep_bound & v_as_bits(bound)) | (~keep_bound & v_as_bits(a)));
+#endif
+}
+
+INLINE vreal v_min(vreal bound, vreal a)
+{
+#if defined(V_X86)
+    return (vreal)V_X86(min)(bound, a);
+#else
+    const vbits keep_bound = (vbits)(bound < a);
+    return v_from_bits((keep_bound & v_as_bits(bound)) | (~keep_bound & v_as_bits(a)));
+#endif
+}
+
+INLINE vreal v_sqrt(vreal a)
+{
+#if defined(V_X86)
+    return (vreal)V_X86(sqrt)(a);
+#elif defined(__aarch64__) && FR_DOUBLE
+    return (vreal)vsqrtq_f64((float64x2_t)a);
+#elif defined(__aarch64__)
+    return (vreal)vsqrtq_f32((float32x4_t)a);
+#else
+    for (ptrdiff_t lane = 0; lane < V; lane++)
+        a[lane] = FR_DOUBLE ? __builtin_sqrt(a[lane]) : __builtin_sqrtf(a[lane]);
+    return a;
+#endif
+}
+
+/* a where a > 0, else 0; NaN stays NaN. */
+INLINE vreal v_relu(vreal a)
+{
+    return v_max((vreal){0}, a);
+}
+
+/* b where a > 0, else 0. */
+INLINE vreal v_where_positive(vreal a, vreal b)
+{
+    return v_from_bits((vbits)(a > (vreal){0}) & v_as_bits(b));
+}
+
+/* The magnitude of a, and a's sign bit put on b (b >= 0). */
+INLINE vreal v_abs(vreal a)
+{
+    return v_from_bits(v_as_bits(a) & ~v_as_bits(v_set1((real)-0.0)));
+}
+
+INLINE vreal v_copysign(vreal b, vreal a)
+{
+    return v_from_bits((v_as_bits(a) & v_as_bits(v_set1((real)-0.0))) | v_as_bits(b));
+}
+
+#endif
