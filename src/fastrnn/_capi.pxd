@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# fastrnn.h for Cython, field by field.
+
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "fastrnn.h" nogil:
+    enum:
+        FR_CELL_RNN_TANH
+        FR_CELL_RNN_RELU
+        FR_CELL_LSTM
+        FR_CELL_GRU
+        FR_N_CELLS
+
+    ctypedef struct fr_shape:
+        int cell
+        int reverse
+        ptrdiff_t T, B, I, H
+        const ptrdiff_t *offsets
+
+    ctypedef struct fr_forward_args:
+        fr_shape shape
+        int n_threads
+        const void *x
+        ptrdiff_t x_step, x_row
+        const void *packed
+        const void *h0
+        const void *c0
+        void *y
+        ptrdiff_t y_step, y_row
+        void *h_n
+        void *c_n
+        void *tape
+        void *work
+
+    ctypedef struct fr_backward_args:
+        fr_shape shape
+        int n_threads
+        const void *x
+        ptrdiff_t x_step, x_row
+        const void *packed
+        const void *h0
+        const void *y
+        ptrdiff_t y_step, y_row
+        const void *tape
+        const void *dy
+        ptrdiff_t dy_step, dy_row
+        const void *dh_n
+        const void *dc_n
+        void *dx
+        ptrdiff_t dx_step, dx_row
+        int dx_accumulate
+        void *dh0
+        void *dc0
+        void *dW
+        void *dR
+        void *db_ih
+        void *db_hh
+        void *work
+
+    ctypedef struct fr_pack_args:
+        int cell
+        ptrdiff_t I, H
+        const void *W
+        const void *R
+        const void *b_ih
+        const void *b_hh
+        void *packed
+
+    ctypedef struct fr_step:
+        ptrdiff_t P
+        int n_threads
+        int maximize
+        void *p
+        const void *g
+        double lr, weight_decay
+
+    ctypedef struct fr_sgd_args:
+        fr_step step
+        double momentum, dampening
+        int nesterov
+        int first
+        void *buffer
+
+    ctypedef struct fr_rmsprop_args:
+        fr_step step
+        double alpha, eps, momentum
+        void *square
+        void *mean
+        void *buffer
+
+    ctypedef struct fr_adagrad_args:
+        fr_step step
+        double eps
+        void *square
+
+    ctypedef struct fr_adam_args:
+        fr_step step
+        double beta1, beta2, eps
+        double correction1, correction2
+        int decoupled
+        void *mean
+        void *square
+        void *largest
+
+    ctypedef struct fr_cross_entropy_args:
+        ptrdiff_t rows, classes
+        int n_threads
+        const void *logits
+        const int64_t *targets
+        int64_t ignore_index
+        double weight
+        void *dlogits
+
+    ctypedef struct fr_mse_args:
+        ptrdiff_t n
+        int n_threads
+        const void *prediction
+        const void *target
+        double weight
+        void *dprediction
+
+    ctypedef struct fr_embedding_args:
+        ptrdiff_t n, rows, width
+        int n_threads
+        const int64_t *indices
+        int64_t padding
+        const void *weight
+        void *y
+        const void *dy
+        void *dweight
+
+    ctypedef struct fr_dropout_args:
+        ptrdiff_t n
+        int n_threads
+        double p
+        uint64_t seed
+        const void *x
+        void *y
+
+    ctypedef struct fr_kernels:
+        const char *target
+        const char *dtype
+        int lanes
+        void (*pack_forward)(const fr_pack_args *) noexcept nogil
+        void (*pack_backward)(const fr_pack_args *) noexcept nogil
+        void (*forward)(const fr_forward_args *) noexcept nogil
+        void (*backward)(const fr_backward_args *) noexcept nogil
+        ptrdiff_t (*packed_forward_size)(int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
+        ptrdiff_t (*packed_backward_size)(int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
+        ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil
+        ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
+        ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
+        void (*activation)(int which, ptrdiff_t n, const void *x, void *y) noexcept nogil
+        double (*fma_peak)(int n_threads, ptrdiff_t n) noexcept nogil
+        void (*sgd)(const fr_sgd_args *) noexcept nogil
+        void (*rmsprop)(const fr_rmsprop_args *) noexcept nogil
+        void (*adagrad)(const fr_adagrad_args *) noexcept nogil
+        void (*adam)(const fr_adam_args *) noexcept nogil
+        double (*norm)(ptrdiff_t n, const void *x, double power, int n_threads) noexcept nogil
+        void (*scale)(ptrdiff_t n, void *x, double factor, int n_threads) noexcept nogil
+        void (*clamp)(ptrdiff_t n, void *x, double limit, int n_threads) noexcept nogil
+        double (*cross_entropy)(const fr_cross_entropy_args *) noexcept nogil
+        double (*mse)(const fr_mse_args *) noexcept nogil
+        void (*embedding_forward)(const fr_embedding_args *) noexcept nogil
+        void (*embedding_backward)(const fr_embedding_args *) noexcept nogil
+        void (*dropout)(const fr_dropout_args *) noexcept nogil
+
+    int fr_n_targets() noexcept nogil
+    const char *fr_target_name(int i) noexcept nogil
+    int fr_target_supported(int i) noexcept nogil
+    const fr_kernels *fr_target_kernels(int i, int is_double) noexcept nogil
+    const char *fr_compiler() noexcept nogil
+    int fr_has_openmp() noexcept nogil

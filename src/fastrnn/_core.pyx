@@ -1,0 +1,523 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The C kernels as Python calls: pointers in, one nogil call, nothing decided here.
+
+`kernels(dtype)` gives the table of the active target; its methods take NumPy arrays (any
+object with the buffer protocol), check dtype, contiguity and length, and pass addresses.
+Shapes that make sense are the caller's business: `fastrnn._check` has the rules.
+"""
+
+import contextlib
+import os
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE,
+    PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+
+from fastrnn._capi cimport *
+
+
+# Room that the kernels ask for and that must start on a cache line.
+ALIGNMENT = 64
+
+
+cdef void *address(object array, str what, char kind, ptrdiff_t size,
+                   bint writable, bint at_least=False) except? NULL:
+    """Where `array` lies, once it is known to hold `size` elements of `kind`.
+
+    The buffer is released at once: the caller holds a reference to `array` through the
+    kernel call, so the memory stays.  None gives NULL.
+    """
+    cdef Py_buffer view
+    cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+    cdef void *where
+    cdef ptrdiff_t found
+    cdef char given
+    if array is None:
+        return NULL
+    if not PyObject_CheckBuffer(array):
+        raise TypeError(f"{what} must be an array, got {type(array).__name__}")
+    if writable:
+        flags |= PyBUF_WRITABLE
+    PyObject_GetBuffer(array, &view, flags)
+    where = view.buf
+    found = view.len // view.itemsize
+    given = view.format[0] if view.format != NULL else b"B"
+    if given == b"q" and sizeof(long) == sizeof(long long):
+        given = b"l"  # NumPy has two names for int64
+    PyBuffer_Release(&view)
+    if given != kind:
+        raise TypeError(
+            f"{what} must have buffer format {chr(kind)!r}, got {chr(given)!r}")
+    if found < size or (found != size and not at_least):
+        raise ValueError(f"{what} must have {size} elements, got {found}")
+    return where
+
+
+CELLS = {
+    "rnn_tanh": FR_CELL_RNN_TANH,
+    "rnn_relu": FR_CELL_RNN_RELU,
+    "lstm": FR_CELL_LSTM,
+    "gru": FR_CELL_GRU,
+}
+
+
+cdef ptrdiff_t gates(int cell) except -1:
+    """G of a cell."""
+    if not 0 <= cell < FR_N_CELLS:
+        raise ValueError(f"cell must be in [0, {FR_N_CELLS}), got {cell}")
+    return 4 if cell == FR_CELL_LSTM else 3 if cell == FR_CELL_GRU else 1
+
+
+cdef object required(object array, str what):
+    if array is None:
+        raise TypeError(f"{what} must be an array, got None")
+    return array
+
+
+cdef int positive(int n_threads) except -1:
+    if n_threads < 1:
+        raise ValueError(f"n_threads must be >= 1, got {n_threads}")
+    return n_threads
+
+
+cdef class Shape:
+    """What a recurrent call works on: cell, direction, T, B, I, H, and ragged offsets.
+
+    `offsets` is None (every row lives for all T steps) or T + 1 integers: step t's
+    active rows lie at offsets[t] .. offsets[t + 1] - 1 of packed (N, ...) arrays.
+    """
+
+    cdef fr_shape c
+    cdef object offsets  # keeps the memory that c.offsets points to
+    cdef readonly ptrdiff_t rows
+
+    def __init__(self, int cell, bint reverse, ptrdiff_t T, ptrdiff_t B, ptrdiff_t I,
+                 ptrdiff_t H, const ptrdiff_t[::1] offsets=None):
+        if not 0 <= cell < FR_N_CELLS:
+            raise ValueError(f"Shape: cell must be in [0, {FR_N_CELLS}), got {cell}")
+        if min(T, B, I, H) < 1:
+            raise ValueError(f"Shape: T, B, I, H must be >= 1, got {(T, B, I, H)}")
+        self.c.cell, self.c.reverse = cell, reverse
+        self.c.T, self.c.B, self.c.I, self.c.H = T, B, I, H
+        self.c.offsets = NULL
+        self.rows = T * B
+        if offsets is not None:
+            check_offsets(T, B, offsets)
+            self.offsets = offsets
+            self.c.offsets = &offsets[0]
+            self.rows = offsets[T]
+
+
+cdef check_offsets(ptrdiff_t T, ptrdiff_t B, const ptrdiff_t[::1] offsets):
+    """Batch sizes must begin at most at B and never grow, or memory is not safe."""
+    cdef ptrdiff_t t, size, before = B
+    if offsets.shape[0] != T + 1 or offsets[0] != 0:
+        raise ValueError("Shape: offsets must have T + 1 elements and begin with 0")
+    for t in range(T):
+        size = offsets[t + 1] - offsets[t]
+        if not 1 <= size <= before:
+            raise ValueError(
+                f"Shape: batch sizes must be in [1, {before}] at t = {t}, got {size}")
+        before = size
+
+
+cdef class Series:
+    """A (T, B, width) array as the kernels see it: memory, first element, strides."""
+
+    cdef object array
+    cdef ptrdiff_t first, step, row
+
+    def __init__(self, array, ptrdiff_t first, ptrdiff_t step, ptrdiff_t row):
+        self.array, self.first, self.step, self.row = array, first, step, row
+
+    cdef char *at(self, str what, char kind, Shape shape, ptrdiff_t width,
+                  bint writable) except? NULL:
+        """Address of the first element, once the last one is known to be inside."""
+        cdef ptrdiff_t end, itemsize = 8 if kind == b"d" else 4
+        if min(self.first, self.step, self.row) < 0:
+            raise ValueError(f"{what}: strides must not be negative")
+        if shape.c.offsets == NULL:
+            end = (shape.c.T - 1) * self.step + (shape.c.B - 1) * self.row
+        else:
+            end = (shape.rows - 1) * self.row
+        end += self.first + width
+        return (<char *>address(self.array, what, kind, end, writable, True)
+                + self.first * itemsize)
+
+
+cdef check_indices(str what, const int64_t *indices, ptrdiff_t n, ptrdiff_t size,
+                   int64_t also):
+    """Indices must be in [0, size) or `also`, or memory is not safe."""
+    cdef ptrdiff_t i
+    for i in range(n):
+        if not 0 <= indices[i] < size and indices[i] != also:
+            raise ValueError(f"{what} must be in [0, {size}), got {indices[i]}")
+
+
+cdef fr_embedding_args embedding(int n_threads, ptrdiff_t n, ptrdiff_t rows,
+                                 ptrdiff_t width, indices, int64_t padding) except *:
+    """What both directions of the embedding share."""
+    cdef fr_embedding_args a
+    if n < 0 or min(rows, width) < 1:
+        raise ValueError(
+            f"embedding: n >= 0, rows, width >= 1, got {(n, rows, width)}")
+    a.n, a.rows, a.width = n, rows, width
+    a.n_threads, a.padding = positive(n_threads), padding
+    a.indices = <const int64_t *>address(indices, "indices", b"l", n, False)
+    return a
+
+
+cdef class Kernels:
+    """The kernel table of one target and one dtype."""
+
+    cdef const fr_kernels *table
+    cdef char kind
+    cdef readonly str target
+    cdef readonly str dtype
+    cdef readonly int lanes
+
+    @staticmethod
+    cdef Kernels wrap(const fr_kernels *table):
+        cdef Kernels self = Kernels.__new__(Kernels)
+        self.table = table
+        self.target = table.target.decode()
+        self.dtype = table.dtype.decode()
+        self.kind = b"d" if self.dtype == "float64" else b"f"
+        self.lanes = table.lanes
+        return self
+
+    def pack(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H, W, R, b_ih, b_hh,
+             packed):
+        """Bring weights into the form that `forward` or `backward` reads."""
+        cdef fr_pack_args a
+        cdef ptrdiff_t G = gates(cell)
+        if (b_ih is None) != (b_hh is None):
+            raise ValueError("pack: b_ih and b_hh are given together or not at all")
+        a.cell, a.I, a.H = cell, I, H
+        a.W = address(W, "W", self.kind, G * H * I, False)
+        a.R = address(R, "R", self.kind, G * H * H, False)
+        a.b_ih = address(b_ih, "b_ih", self.kind, G * H, False)
+        a.b_hh = address(b_hh, "b_hh", self.kind, G * H, False)
+        a.packed = address(packed, "packed", self.kind,
+                           self.packed_size(backward, cell, I, H), True)
+        with nogil:
+            if backward:
+                self.table.pack_backward(&a)
+            else:
+                self.table.pack_forward(&a)
+
+    def packed_size(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H):
+        """Elements that `pack` writes."""
+        gates(cell)
+        if backward:
+            return self.table.packed_backward_size(cell, I, H)
+        return self.table.packed_forward_size(cell, I, H)
+
+    def tape_size(self, Shape shape not None):
+        """Elements that a forward in training keeps for its backward."""
+        return self.table.tape_size(&shape.c)
+
+    def work_size(self, bint backward, Shape shape not None, int n_threads):
+        """Elements of scratch that `forward` or `backward` needs."""
+        if backward:
+            return self.table.backward_work_size(&shape.c, n_threads)
+        return self.table.forward_work_size(&shape.c, n_threads)
+
+    def forward(self, Shape shape not None, int n_threads, Series x not None, packed,
+                h0, c0, Series y not None, h_n, c_n, tape, work):
+        """Run one layer in one direction; `tape` is None in inference."""
+        cdef fr_forward_args a
+        cdef char kind = self.kind
+        cdef ptrdiff_t I = shape.c.I, H = shape.c.H, state = shape.c.B * H
+        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.x = x.at("x", kind, shape, I, False)
+        a.x_step, a.x_row = x.step, x.row
+        a.packed = address(packed, "packed", kind,
+                           self.packed_size(False, shape.c.cell, I, H), False)
+        a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
+        a.c0 = a.c_n = NULL
+        if shape.c.cell == FR_CELL_LSTM:
+            a.c0 = address(required(c0, "c0"), "c0", kind, state, False)
+            a.c_n = address(required(c_n, "c_n"), "c_n", kind, state, True)
+        a.y = y.at("y", kind, shape, H, True)
+        a.y_step, a.y_row = y.step, y.row
+        a.h_n = address(required(h_n, "h_n"), "h_n", kind, state, True)
+        a.tape = address(tape, "tape", kind, self.tape_size(shape), True)
+        a.work = address(required(work, "work"), "work", kind,
+                         self.work_size(False, shape, n_threads), True, True)
+        with nogil:
+            self.table.forward(&a)
+
+    def backward(self, Shape shape not None, int n_threads, Series x not None, packed,
+                 h0, Series y not None, tape, Series dy, dh_n, dc_n,
+                 Series dx, bint dx_accumulate, dh0, dc0, dW, dR, db_ih, db_hh, work):
+        """Back-propagate through time; dy, dh_n, dc_n, dx, db_ih and db_hh may be None."""
+        cdef fr_backward_args a
+        cdef char kind = self.kind
+        cdef ptrdiff_t I = shape.c.I, H = shape.c.H, state = shape.c.B * H
+        cdef ptrdiff_t G = gates(shape.c.cell)
+        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.x = x.at("x", kind, shape, I, False)
+        a.x_step, a.x_row = x.step, x.row
+        a.packed = address(packed, "packed", kind,
+                           self.packed_size(True, shape.c.cell, I, H), False)
+        a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
+        a.y = y.at("y", kind, shape, H, False)
+        a.y_step, a.y_row = y.step, y.row
+        a.tape = address(required(tape, "tape"), "tape", kind, self.tape_size(shape),
+                         False)
+        a.dy, a.dy_step, a.dy_row = NULL, 0, 0
+        if dy is not None:
+            a.dy = dy.at("dy", kind, shape, H, False)
+            a.dy_step, a.dy_row = dy.step, dy.row
+        a.dh_n = address(dh_n, "dh_n", kind, state, False)
+        a.dx, a.dx_step, a.dx_row = NULL, 0, 0
+        if dx is not None:
+            a.dx = dx.at("dx", kind, shape, I, True)
+            a.dx_step, a.dx_row = dx.step, dx.row
+        a.dx_accumulate = dx_accumulate
+        a.dh0 = address(required(dh0, "dh0"), "dh0", kind, state, True)
+        a.dc_n = a.dc0 = NULL
+        if shape.c.cell == FR_CELL_LSTM:
+            a.dc_n = address(dc_n, "dc_n", kind, state, False)
+            a.dc0 = address(required(dc0, "dc0"), "dc0", kind, state, True)
+        a.dW = address(required(dW, "dW"), "dW", kind, G * H * I, True)
+        a.dR = address(required(dR, "dR"), "dR", kind, G * H * H, True)
+        a.db_ih = a.db_hh = NULL
+        if db_ih is not None:
+            a.db_ih = address(db_ih, "db_ih", kind, G * H, True)
+            a.db_hh = address(required(db_hh, "db_hh"), "db_hh", kind, G * H, True)
+        a.work = address(required(work, "work"), "work", kind,
+                         self.work_size(True, shape, n_threads), True, True)
+        with nogil:
+            self.table.backward(&a)
+
+    def activation(self, int which, x not None, y not None):
+        """``y = f(x)`` with f the kernels' sigmoid (0) or tanh (1)."""
+        cdef ptrdiff_t n = len(x)
+        cdef const void *px = address(x, "x", self.kind, n, False)
+        cdef void *py = address(y, "y", self.kind, n, True)
+        with nogil:
+            self.table.activation(which, n, px, py)
+
+    def fma_peak(self, int n_threads, ptrdiff_t n):
+        """Floating-point operations in n rounds of FMAs on n_threads threads."""
+        cdef double operations
+        with nogil:
+            operations = self.table.fma_peak(n_threads, n)
+        return operations
+
+    cdef fr_step step(self, int n_threads, p, g, double lr, double weight_decay,
+                      bint maximize) except *:
+        cdef fr_step a
+        a.P = len(p)
+        a.n_threads = positive(n_threads)
+        a.maximize = maximize
+        a.p = address(p, "p", self.kind, a.P, True)
+        a.g = address(g, "g", self.kind, a.P, False)
+        a.lr, a.weight_decay = lr, weight_decay
+        return a
+
+    def sgd(self, int n_threads, p not None, g not None, double lr, double weight_decay,
+            bint maximize, double momentum, double dampening, bint nesterov, bint first,
+            buffer):
+        """One step of SGD; `buffer` is None without momentum."""
+        cdef fr_sgd_args a
+        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.momentum, a.dampening = momentum, dampening
+        a.nesterov, a.first = nesterov, first
+        a.buffer = address(buffer, "buffer", self.kind, a.step.P, True)
+        with nogil:
+            self.table.sgd(&a)
+
+    def rmsprop(self, int n_threads, p not None, g not None, double lr,
+                double weight_decay, bint maximize, double alpha, double eps,
+                double momentum, square not None, mean, buffer):
+        """One step of RMSprop; `mean` is None unless centered, `buffer` likewise."""
+        cdef fr_rmsprop_args a
+        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.alpha, a.eps, a.momentum = alpha, eps, momentum
+        a.square = address(square, "square", self.kind, a.step.P, True)
+        a.mean = address(mean, "mean", self.kind, a.step.P, True)
+        a.buffer = address(buffer, "buffer", self.kind, a.step.P, True)
+        with nogil:
+            self.table.rmsprop(&a)
+
+    def adagrad(self, int n_threads, p not None, g not None, double lr,
+                double weight_decay, bint maximize, double eps, square not None):
+        """One step of Adagrad, `lr` decayed already."""
+        cdef fr_adagrad_args a
+        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.eps = eps
+        a.square = address(square, "square", self.kind, a.step.P, True)
+        with nogil:
+            self.table.adagrad(&a)
+
+    def adam(self, int n_threads, p not None, g not None, double lr,
+             double weight_decay, bint maximize, double beta1, double beta2, double eps,
+             double correction1, double correction2, bint decoupled, mean not None,
+             square not None, largest):
+        """One step of Adam or AdamW; `largest` is None without AMSGrad."""
+        cdef fr_adam_args a
+        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.beta1, a.beta2, a.eps = beta1, beta2, eps
+        a.correction1, a.correction2 = correction1, correction2
+        a.decoupled = decoupled
+        a.mean = address(mean, "mean", self.kind, a.step.P, True)
+        a.square = address(square, "square", self.kind, a.step.P, True)
+        a.largest = address(largest, "largest", self.kind, a.step.P, True)
+        with nogil:
+            self.table.adam(&a)
+
+    def norm(self, int n_threads, x not None, double power):
+        """``(sum |x|^power)^(1/power)``, power > 0; the largest |x| for inf."""
+        cdef ptrdiff_t n = len(x)
+        cdef const void *px = address(x, "x", self.kind, n, False)
+        cdef double result
+        positive(n_threads)
+        if not power > 0:
+            raise ValueError(f"norm: power must be > 0, got {power}")
+        with nogil:
+            result = self.table.norm(n, px, power, n_threads)
+        return result
+
+    def scale(self, int n_threads, x not None, double factor):
+        """``x *= factor``."""
+        cdef ptrdiff_t n = len(x)
+        cdef void *px = address(x, "x", self.kind, n, True)
+        positive(n_threads)
+        with nogil:
+            self.table.scale(n, px, factor, n_threads)
+
+    def clamp(self, int n_threads, x not None, double limit):
+        """Bring every element of x into [-limit, limit]."""
+        cdef ptrdiff_t n = len(x)
+        cdef void *px = address(x, "x", self.kind, n, True)
+        positive(n_threads)
+        with nogil:
+            self.table.clamp(n, px, limit, n_threads)
+
+    def cross_entropy(self, int n_threads, ptrdiff_t rows, ptrdiff_t classes,
+                      logits not None, targets not None, int64_t ignore_index,
+                      double weight, dlogits not None):
+        """``weight`` times the sum over rows; ``dlogits`` written."""
+        cdef fr_cross_entropy_args a
+        cdef double loss
+        if rows < 0 or classes < 1:
+            raise ValueError(
+                f"cross_entropy: rows >= 0, classes >= 1, got {(rows, classes)}")
+        a.rows, a.classes, a.n_threads = rows, classes, positive(n_threads)
+        a.logits = address(logits, "logits", self.kind, rows * classes, False)
+        a.targets = <const int64_t *>address(targets, "targets", b"l", rows, False)
+        a.dlogits = address(dlogits, "dlogits", self.kind, rows * classes, True)
+        a.ignore_index, a.weight = ignore_index, weight
+        check_indices("targets", a.targets, rows, classes, ignore_index)
+        with nogil:
+            loss = self.table.cross_entropy(&a)
+        return loss
+
+    def mse(self, int n_threads, ptrdiff_t n, prediction not None, target not None,
+            double weight, dprediction not None):
+        """``weight`` times the sum of squared errors; ``dprediction`` written."""
+        cdef fr_mse_args a
+        cdef double loss
+        a.n, a.n_threads, a.weight = n, positive(n_threads), weight
+        a.prediction = address(prediction, "prediction", self.kind, n, False)
+        a.target = address(target, "target", self.kind, n, False)
+        a.dprediction = address(dprediction, "dprediction", self.kind, n, True)
+        with nogil:
+            loss = self.table.mse(&a)
+        return loss
+
+    def embedding_forward(self, int n_threads, ptrdiff_t n, ptrdiff_t rows,
+                          ptrdiff_t width, indices not None, weight not None,
+                          y not None):
+        """``y[i] = weight[indices[i]]``."""
+        cdef fr_embedding_args a = embedding(n_threads, n, rows, width, indices, -1)
+        a.weight = address(weight, "weight", self.kind, rows * width, False)
+        a.y = address(y, "y", self.kind, n * width, True)
+        check_indices("indices", a.indices, n, rows, 0)
+        with nogil:
+            self.table.embedding_forward(&a)
+
+    def embedding_backward(self, int n_threads, ptrdiff_t n, ptrdiff_t rows,
+                           ptrdiff_t width, indices not None, int64_t padding,
+                           dy not None, dweight not None):
+        """``dweight[indices[i]] += dy[i]`` where ``indices[i] != padding``."""
+        cdef fr_embedding_args a = embedding(n_threads, n, rows, width, indices, padding)
+        a.dy = address(dy, "dy", self.kind, n * width, False)
+        a.dweight = address(dweight, "dweight", self.kind, rows * width, True)
+        check_indices("indices", a.indices, n, rows, padding)
+        with nogil:
+            self.table.embedding_backward(&a)
+
+    def dropout(self, int n_threads, uint64_t seed, double p, x not None, y not None):
+        """``y = x / (1 - p)``, or 0 with probability p; `seed` fixes which.
+
+        `x` and `y` may have any shape, and may be the same array.
+        """
+        cdef fr_dropout_args a
+        if not 0 <= p <= 1:
+            raise ValueError(f"dropout: p must be in [0, 1], got {p}")
+        a.n = memoryview(x).nbytes // (8 if self.kind == b"d" else 4)
+        a.n_threads, a.p, a.seed = positive(n_threads), p, seed
+        a.x = address(x, "x", self.kind, a.n, False)
+        a.y = address(y, "y", self.kind, a.n, True)
+        with nogil:
+            self.table.dropout(&a)
+
+
+def _supported():
+    cdef int i
+    for i in range(fr_n_targets()):
+        if fr_target_supported(i):
+            yield fr_target_name(i).decode(), {
+                "float32": Kernels.wrap(fr_target_kernels(i, 0)),
+                "float64": Kernels.wrap(fr_target_kernels(i, 1)),
+            }
+
+
+BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
+_tables = dict(_supported())
+SUPPORTED = tuple(_tables)
+COMPILER = fr_compiler().decode()
+OPENMP = bool(fr_has_openmp())
+
+
+def _choose():
+    name = os.environ.get("FASTRNN_ISA")
+    if not name:
+        return SUPPORTED[0]
+    if name not in _tables:
+        reason = "this processor cannot run" if name in BUILT else "not a built target"
+        raise ImportError(
+            f"FASTRNN_ISA={name!r}: {reason}; valid here: {', '.join(SUPPORTED)}")
+    return name
+
+
+_active = _tables[_choose()]
+
+
+def kernels(dtype):
+    """The active target's kernels for ``"float32"`` or ``"float64"``."""
+    return _active[dtype]
+
+
+def active_target():
+    """Name of the target in use."""
+    return _active["float32"].target
+
+
+@contextlib.contextmanager
+def use_isa(name):
+    """Run the body on target `name`; for tests, not thread-safe."""
+    global _active
+    if name not in _tables:
+        raise ValueError(f"use_isa: name must be one of {SUPPORTED}, got {name!r}")
+    before = _active
+    _active = _tables[name]
+    try:
+        yield
+    finally:
+        _active = before

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How many threads the kernels use."""
+
+import os
+from pathlib import Path
+
+from fastrnn import _check, _core
+
+_n_threads = None  # as set; None: the default
+_pool_exists = False  # a call with several threads has been made
+_forked = False  # this process is a child of one where _pool_exists
+
+
+def _cgroup_limit():
+    """CPUs that the control group grants, or None where it sets no limit."""
+    quota_file = Path("/sys/fs/cgroup/cpu.max")
+    if not quota_file.exists():
+        return None
+    quota, period = quota_file.read_text().split()
+    return None if quota == "max" else max(1, round(int(quota) / int(period)))
+
+
+def _default():
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    return min(allowed, _cgroup_limit() or allowed)
+
+
+def get_num_threads():
+    """Threads that a kernel call may use.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
+        that this process may run on, control-group limits included. 1 in a build
+        without OpenMP, and in a process forked from one that had used several threads.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
+    if _forked or not _core.OPENMP:
+        return 1
+    return _default() if _n_threads is None else _n_threads
+
+
+def set_num_threads(n):
+    """Set how many threads a kernel call may use, for the whole process.
+
+    Results are the same to the bit for any number. Work too small to share runs on
+    fewer.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1.
+    RuntimeError
+        If `n` is more than 1 in a process forked from one whose kernels had used
+        several threads: GNU OpenMP's threads do not survive the fork. Start such
+        processes with the "spawn" method instead.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    global _n_threads
+    n = _check.positive_int("set_num_threads", "n", n)
+    if n > 1 and _forked:
+        raise RuntimeError(
+            f"set_num_threads: n must be 1 in a process forked after kernels ran on "
+            f"several threads, got {n}; use the 'spawn' start method"
+        )
+    _n_threads = n
+
+
+def for_kernel():
+    """What a call passes on; remembers that a pool of threads may now exist."""
+    global _pool_exists
+    n = get_num_threads()
+    if n > 1:
+        _pool_exists = True
+    return n
+
+
+def _after_fork():
+    global _forked
+    _forked = _forked or _pool_exists
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

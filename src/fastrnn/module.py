@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Module`: parameters in one flat buffer, children, modes, saving and loading.
+
+A module that declares parameters owns a slice of a buffer of parameters and the same
+slice of a buffer of gradients.  A module made of others asks them to lie one after the
+other in one pair of buffers, so that clipping, the optimiser and saving are each one
+pass over memory.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import safetensors.numpy
+
+from fastrnn import _check, _files
+
+# Bytes: a cache line, and the widest vector of any target.
+ALIGNMENT = 64
+
+
+def aligned_zeros(size, dtype):
+    """A 1-D array of `size` zeros that starts on a cache line."""
+    dtype = np.dtype(dtype)
+    room = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size * dtype.itemsize].view(dtype)
+
+
+class Context:
+    """What one forward in training mode leaves for its backward.
+
+    Attributes
+    ----------
+    owner : Module
+        The layer that made it.
+    saved : object
+        What the layer put aside; None once backward has used it.
+    """
+
+    __slots__ = ("owner", "saved", "spent")
+
+    def __init__(self, owner, saved):
+        self.owner = owner
+        self.saved = saved
+        self.spent = False
+
+    def release(self):
+        """Mark as used and let go of the memory."""
+        self.saved = None
+        self.spent = True
+
+
+class Module:
+    """Base of all layers and models.
+
+    A layer declares its parameters with ``_declare`` and defines ``forward`` and
+    ``backward``. A model assigns layers to attributes, which registers them as
+    children, and calls them in its own ``forward``.
+
+    Attributes
+    ----------
+    training : bool
+        True after `train` (and at first), False after `eval`.
+    context : Context or None
+        What the last forward kept for backward; None in eval mode.
+
+    Notes
+    -----
+    `flat_parameters` and `flat_grads` are contiguous over all modules below this one,
+    in the order in which they were assigned, each module once however often it is
+    used. Views are rebound when a module joins a larger one: fetch
+    ``model.parameters["head.weight"]`` again after changing what a model is made of.
+
+    A model may be copied (`copy.deepcopy`) and pickled; the copy has buffers of its own
+    and no context.
+
+    Examples
+    --------
+    >>> from fastrnn.layers import Linear
+    >>> class Model(Module):
+    ...     def __init__(self):
+    ...         self.body = Linear(3, 4)
+    ...         self.head = Linear(4, 2)
+    ...
+    ...     def forward(self, x):
+    ...         return self.head(self.body(x))
+    >>> model = Model()
+    >>> list(model.parameters)
+    ['body.weight', 'body.bias', 'head.weight', 'head.bias']
+    >>> model.flat_parameters.shape
+    (26,)
+    """
+
+    training = True
+    context = None
+
+    def __new__(cls, *args, **kwargs):
+        # Here and not in __init__, so that a model need not call super().__init__().
+        self = super().__new__(cls)
+        self.__dict__.update(
+            _children={}, _shapes={}, _param={}, _grad={}, _buffers=None, _start=0
+        )
+        return self
+
+    # -- children ---------------------------------------------------------------------
+
+    def __setattr__(self, name, value):
+        if isinstance(value, Module):
+            who = type(self).__name__
+            if "." in name:
+                raise ValueError(
+                    f"{who}: a child's name must not contain a dot, got {name!r}"
+                )
+            if any(module is self for module in value.modules()):
+                raise ValueError(f"{who}: {name} must not contain the module itself")
+            super().__setattr__(name, value)
+            self._children[name] = value
+        else:
+            super().__setattr__(name, value)
+            self._children.pop(name, None)
+
+    def __delattr__(self, name):
+        super().__delattr__(name)
+        self._children.pop(name, None)
+
+    def _walk(self, prefix, seen):
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield prefix, self
+        for name, child in self._children.items():
+            yield from child._walk(f"{prefix}{name}.", seen)
+
+    def modules(self):
+        """Iterate over this module and all below it, each once.
+
+        Yields
+        ------
+        Module
+        """
+        for _, module in self._walk("", set()):
+            yield module
+
+    def _leaves(self):
+        """(prefix, module) of the modules that have parameters, and their dtype."""
+        leaves = [(p, module) for p, module in self._walk("", set()) if module._shapes]
+        dtypes = {module._buffers[0].dtype.name for _, module in leaves}
+        if len(dtypes) > 1:
+            found = ", ".join(f"{p[:-1]} {m._buffers[0].dtype}" for p, m in leaves)
+            raise ValueError(
+                f"{type(self).__name__}: all layers must have one dtype, got {found}"
+            )
+        return leaves, dtypes.pop() if dtypes else "float32"
+
+    @property
+    def dtype(self):
+        """``"float32"`` or ``"float64"``: the type of all parameters."""
+        return self._leaves()[1]
+
+    # -- parameters and gradients -----------------------------------------------------
+
+    def _declare(self, shapes, dtype="float32"):
+        """Make this module's parameters and gradients, all zero.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int
+            Name and shape of each parameter, in order.
+        dtype : {"float32", "float64"}
+            Type of all of them.
+        """
+        who = type(self).__name__
+        if self._shapes:
+            raise RuntimeError(f"{who}: parameters are declared once")
+        dtype = _check.dtype_name(who, dtype)
+        self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
+        size = self._size()
+        self._bind(aligned_zeros(size, dtype), aligned_zeros(size, dtype), 0)
+
+    def _size(self):
+        return sum(math.prod(shape) for shape in self._shapes.values())
+
+    def _bind(self, parameters, grads, start):
+        """Let the views be those of two buffers from element `start` on."""
+        self._buffers = parameters, grads
+        self._start = start
+        for name, shape in self._shapes.items():
+            stop = start + math.prod(shape)
+            self._param[name] = parameters[start:stop].reshape(shape)
+            self._grad[name] = grads[start:stop].reshape(shape)
+            start = stop
+
+    def _flat(self):
+        """Both flat arrays, once all modules below lie in one pair of buffers.
+
+        A module that is part of a larger one finds its parts in the larger one's
+        buffers, in order, and leaves them there.
+        """
+        leaves, dtype = self._leaves()
+        if not leaves:
+            return np.empty(0, dtype), np.empty(0, dtype)
+        first = leaves[0][1]
+        start = stop = first._start
+        together = True
+        for _, leaf in leaves:
+            together &= leaf._buffers[0] is first._buffers[0] and leaf._start == stop
+            stop += leaf._size()
+        if not together:
+            start, stop = 0, stop - start
+            new = aligned_zeros(stop, dtype), aligned_zeros(stop, dtype)
+            at = 0
+            for _, leaf in leaves:
+                old, old_start, size = leaf._buffers, leaf._start, leaf._size()
+                for into, source in zip(new, old, strict=True):
+                    into[at : at + size] = source[old_start : old_start + size]
+                leaf._bind(*new, at)
+                at += size
+        parameters, grads = first._buffers
+        return parameters[start:stop], grads[start:stop]
+
+    @property
+    def flat_parameters(self):
+        """All parameters: ndarray of shape (P,), contiguous, a view."""
+        return self._flat()[0]
+
+    @property
+    def flat_grads(self):
+        """All gradients: ndarray of shape (P,), contiguous, a view."""
+        return self._flat()[1]
+
+    def _views(self, which):
+        self._flat()
+        views = {
+            prefix + name: view
+            for prefix, leaf in self._leaves()[0]
+            for name, view in getattr(leaf, which).items()
+        }
+        return MappingProxyType(views)
+
+    @property
+    def parameters(self):
+        """Mapping of names to arrays that are views into `flat_parameters`."""
+        return self._views("_param")
+
+    @property
+    def grads(self):
+        """Mapping of parameter names to gradients, views into `flat_grads`."""
+        return self._views("_grad")
+
+    def zero_grad(self):
+        """Set all gradients to zero."""
+        self.flat_grads.fill(0)
+
+    # -- modes and calls --------------------------------------------------------------
+
+    def train(self, mode=True):
+        """Keep what backward needs from now on, here and in all modules below.
+
+        Parameters
+        ----------
+        mode : bool
+            False does what `eval` does.
+
+        Returns
+        -------
+        Module
+            The module itself.
+        """
+        mode = _check.flag(f"{type(self).__name__}.train", "mode", mode)
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self):
+        """Keep nothing for backward and drop nothing out, here and below.
+
+        Returns
+        -------
+        Module
+            The module itself.
+        """
+        return self.train(False)
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args, **kwargs):
+        """Compute the module's output; a subclass says how."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def backward(self, *args, **kwargs):
+        """Accumulate gradients and return the input's; a subclass says how."""
+        raise NotImplementedError(f"{type(self).__name__} does not define backward")
+
+    def _keep(self, saved):
+        """Put `saved` aside for backward if in training mode."""
+        self.context = Context(self, saved) if self.training else None
+
+    def _context(self, context=None):
+        """The context for a backward: the one given, else the last one.
+
+        The caller reads ``.saved`` and, once nothing can fail any more, calls
+        ``.release()``.
+        """
+        who = f"{type(self).__name__}.backward"
+        if context is None:
+            context = self.context if self.training else None
+        if context is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: backward needs a forward in training mode"
+            )
+        if not isinstance(context, Context):
+            raise TypeError(
+                f"{who}: context must be one that forward kept, "
+                f"got {type(context).__name__}"
+            )
+        if context.owner is not self:
+            raise ValueError(f"{who}: context must come from this layer's own forward")
+        if context.spent:
+            raise RuntimeError(
+                f"{who}: context was already used; run forward again before a second "
+                "backward"
+            )
+        return context
+
+    # -- copies and files -------------------------------------------------------------
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        for name in ("_param", "_grad", "_buffers", "_start", "context"):
+            state.pop(name, None)
+        state.update(_children=self._children.copy(), _shapes=self._shapes.copy())
+        if self._shapes:
+            span = slice(self._start, self._start + self._size())
+            state["_values"] = tuple(buffer[span].copy() for buffer in self._buffers)
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        values = state.pop("_values", ())
+        self.__dict__.update(state)
+        if values:
+            new = tuple(aligned_zeros(v.size, v.dtype) for v in values)
+            for into, value in zip(new, values, strict=True):
+                into[...] = value
+            self._bind(*new, 0)
+
+    def state_dict(self):
+        """Copies of all parameters.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The names are those of `parameters`, and of a `torch.nn` module of the
+            same make.
+        """
+        return {name: view.copy() for name, view in self.parameters.items()}
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Set the parameters to given values.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            Values by parameter name; numbers of any real type. A `torch.nn` module's
+            state dict will do.
+        strict : bool
+            False passes over names that are missing or not known.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes do not match; nothing has changed then.
+        TypeError
+            If a value is not an array of real numbers; nothing has changed then.
+        """
+        self._load(f"{type(self).__name__}.load_state_dict", state_dict, strict)
+
+    def _load(self, who, state_dict, strict=True):
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{who}: state_dict must be a mapping of names to arrays, "
+                f"got {type(state_dict).__name__}"
+            )
+        strict = _check.flag(who, "strict", strict)
+        views = self.parameters
+        problems = []
+        if strict:
+            missing = [name for name in views if name not in state_dict]
+            unexpected = [str(name) for name in state_dict if name not in views]
+            problems += [f"missing {', '.join(missing)}"] if missing else []
+            problems += [f"unexpected {', '.join(unexpected)}"] if unexpected else []
+        values = {}
+        for name, view in views.items():
+            if name in state_dict:
+                # A copy: the values given may be views of what is written below.
+                value = _check.float_array(who, name, state_dict[name], view.dtype)
+                values[name] = value.copy()
+                if value.shape != view.shape:
+                    problems.append(
+                        f"{name} must have shape {view.shape}, got {value.shape}"
+                    )
+        if problems:
+            raise ValueError(
+                f"{who}: names and shapes must be those of the parameters, got "
+                + "; ".join(problems)
+            )
+        for name, value in values.items():
+            views[name][...] = value
+
+    def save(self, path):
+        """Write all parameters to a safetensors file, all of it or nothing.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; one that exists is replaced at the end, in one step.
+        """
+        _files.write_atomically(path, safetensors.numpy.save(self.state_dict()))
+
+    def load(self, path):
+        """Read all parameters from a safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+            File written by `save`, or by safetensors from a `torch.nn` module of the
+            same make.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a safetensors file or is damaged, or if names or shapes do not
+            match; nothing has changed then.
+        """
+        who = f"{type(self).__name__}.load"
+        state_dict = _files.read_safetensors(who, path)
+        self._load(f"{who}: {os.fspath(path)}", state_dict)
+
+    # -- text -------------------------------------------------------------------------
+
+    def extra_repr(self):
+        """The arguments that `repr` shows; a layer says which."""
+        return ""
+
+    def __repr__(self):
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        if not self._children:
+            return head + ")"
+        lines = [
+            f"\n  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self._children.items()
+        ]
+        return head + "".join(lines) + "\n)"
