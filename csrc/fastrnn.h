@@ -161,6 +161,21 @@ typedef struct {
     void *y;       /* (n,), may be x */
 } fr_dropout_args;
 
+/* Dense layer, forward (x W b -> y) and backward (x W dy -> dx dW db). */
+typedef struct {
+    int n_threads;
+    ptrdiff_t N, I, O;
+    const void *x;  /* (N, I) */
+    const void *W;  /* (O, I) */
+    const void *b;  /* (O,) or NULL; forward */
+    void *y;        /* (N, O); forward */
+    const void *dy; /* (N, O); backward */
+    void *dx;       /* (N, I) or NULL when not wanted; backward */
+    void *dW;       /* (O, I), accumulated; backward */
+    void *db;       /* (O,) or NULL, accumulated; backward */
+    void *work;     /* linear_work_size() elements, 64-byte aligned */
+} fr_linear_args;
+
 typedef struct {
     const char *target;
     const char *dtype; /* "float32" or "float64" */
@@ -175,6 +190,10 @@ typedef struct {
     ptrdiff_t (*tape_size)(const fr_shape *);
     ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads);
     ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads);
+
+    void (*linear_forward)(const fr_linear_args *);
+    void (*linear_backward)(const fr_linear_args *);
+    ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O);
 
     /* n results of activation `which` (0 sigmoid, 1 tanh): for the ULP test */
     void (*activation)(int which, ptrdiff_t n, const void *x, void *y);

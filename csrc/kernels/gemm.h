@@ -213,6 +213,50 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
     }
 }
 
+/* --- weight gradients: M += A^T B, k running over many rows of A and B ---------------- */
+
+#define BLOCK_ROWS 256 /* rows summed at a time: a packed A tile is 16 KiB */
+#define SUM_NV 2       /* tiles are 12x2: one packed A tile serves all columns of B */
+
+/* Elements of M rows' worth of A, packed for a block of `block` rows. */
+INLINE ptrdiff_t packed_a_size(ptrdiff_t M, ptrdiff_t block)
+{
+    return n_row_tiles(M, SUM_NV) * block * A_LANES;
+}
+
+/* Rows [k0, k1) of A (M columns, distance a_row) into the tiles of packed_a.  Reads up to
+ * A_LANES past the last column: give M_readable, the columns that may be read. */
+static void pack_a(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row,
+                   ptrdiff_t M, ptrdiff_t M_readable, ptrdiff_t k0, ptrdiff_t k1)
+{
+    const ptrdiff_t tiles = n_row_tiles(M, SUM_NV);
+    for (ptrdiff_t i = 0; i < tiles; i++) {
+        const ptrdiff_t first = part_start(M, tiles, i), left = M_readable - first;
+        real *to = packed + i * block * A_LANES;
+        for (ptrdiff_t k = k0; k < k1; k++)
+            for (ptrdiff_t v = 0; v < A_LANES; v += V)
+                v_store(to + k * A_LANES + v,
+                        v_load_n(a + k * a_row + first + v, max_size(0, left - v)));
+    }
+}
+
+/* sum[0 .. n) += rows 0 .. K - 1 of a, in order; four sums at once hide the adds. */
+static void add_row_sums(real *sum, const real *a, ptrdiff_t a_row, ptrdiff_t n,
+                         ptrdiff_t K)
+{
+    for (ptrdiff_t j = 0; j < n; j += 4 * V) {
+        const ptrdiff_t left = n - j, vectors = min_size(4, (left + V - 1) / V);
+        vreal s[4];
+        for (ptrdiff_t v = 0; v < vectors; v++)
+            s[v] = v_load_n(sum + j + v * V, left - v * V);
+        for (ptrdiff_t k = 0; k < K; k++)
+            for (ptrdiff_t v = 0; v < vectors; v++)
+                s[v] = s[v] + v_load_n(a + k * a_row + j + v * V, left - v * V);
+        for (ptrdiff_t v = 0; v < vectors; v++)
+            v_store_n(sum + j + v * V, s[v], left - v * V);
+    }
+}
+
 /* C[mr][n] += A B, sums continued from what C holds; A packed, C a part of a matrix of
  * exactly n columns here, so an incomplete vector goes through a copy. */
 INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv,
@@ -235,6 +279,17 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
         for (ptrdiff_t v = 0; v < width; v += V)
             v_store_n(c + r * c_row + v, v_load(copy + r * width + v),
                       max_size(0, min_size(V, n - v)));
+}
+
+/* M[mr rows][N] += A^T B for one tile of rows of M and all packed columns of B. */
+INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t block,
+                        ptrdiff_t K, real *M, ptrdiff_t mr, ptrdiff_t N)
+{
+    for (ptrdiff_t p = 0; p < n_panels(N, SUM_NV); p++) {
+        const panel q = get_panel(N, SUM_NV, p);
+        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, M + q.column, N, mr,
+                     q.n);
+    }
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include "activations.h"
 #include "parallel.h"
 #include "sequence.c"
+#include "linear.c"
 #include "peak.c"
 #include "optim.c"
 #include "clip.c"
@@ -42,6 +43,9 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .tape_size = tape_size,
     .forward_work_size = forward_work_size,
     .backward_work_size = backward_work_size,
+    .linear_forward = linear_forward,
+    .linear_backward = linear_backward,
+    .linear_work_size = linear_work_size,
     .activation = activation,
     .fma_peak = fma_peak,
     .sgd = sgd,

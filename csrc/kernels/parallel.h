@@ -38,6 +38,16 @@ INLINE void team_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_
     *end = part_start(n, self->size, self->rank + 1);
 }
 
+/* Below this much arithmetic a second thread costs more than it brings. */
+#define FLOPS_PER_THREAD 400000.0
+
+/* Of n_threads, as many as have enough to do. */
+INLINE int useful_threads(double flops, int n_threads)
+{
+    const double useful = flops / FLOPS_PER_THREAD;
+    return useful >= n_threads ? n_threads : useful < 1.0 ? 1 : (int)useful;
+}
+
 /* Subnormal numbers cost a hundred cycles each on some processors, and vanishing
  * gradients are full of them: flush them to zero while a kernel runs. */
 INLINE uint64_t subnormals_flush(void)

@@ -86,17 +86,15 @@ INLINE void rows_with_start(const fr_shape *shape, ptrdiff_t s, int which, ptrdi
 
 /* --- schedule ------------------------------------------------------------------------ */
 
-/* Below this much arithmetic a second thread costs more than it brings. */
-#define FLOPS_PER_THREAD 400000.0
 /* Weights that a thread can keep in its share of the level-2 cache, bytes. */
 #define CACHED_WEIGHTS (1 << 20)
 
-static int useful_threads(const fr_shape *shape, int gates, int n_threads)
+static int sequence_threads(const fr_shape *shape, int n_threads)
 {
-    const double flops = 2.0 * (double)total_rows(shape) * (double)(gates * shape->H) *
+    const double flops = 2.0 * (double)total_rows(shape) *
+                         (double)(cells[shape->cell]->gates * shape->H) *
                          (double)(shape->I + shape->H);
-    const double useful = flops / FLOPS_PER_THREAD;
-    return useful < n_threads ? (useful < 1.0 ? 1 : (int)useful) : n_threads;
+    return useful_threads(flops, n_threads);
 }
 
 typedef struct {
@@ -300,7 +298,7 @@ static void forward_thread(const team *self, const void *args)
                             .bias_hn = packed + pack.bias_hn,
                             .h_prev = h_prev.start + b * h_prev.row,
                             .h_prev_row = h_prev.row,
-                            .c = w.c + b * H_padded,
+                            .c = ops->has_c ? w.c + b * H_padded : NULL,
                             .c_row = H_padded,
                             .h = y_s + b * a->y_row,
                             .h_row = a->y_row,
@@ -328,15 +326,11 @@ static void forward_thread(const team *self, const void *args)
 static void forward(const fr_forward_args *a)
 {
     fr_forward_args args = *a;
-    args.n_threads =
-        useful_threads(&a->shape, cells[a->shape.cell]->gates, a->n_threads);
+    args.n_threads = sequence_threads(&a->shape, a->n_threads);
     team_run(args.n_threads, forward_thread, &args);
 }
 
 /* --- backward ------------------------------------------------------------------------- */
-
-#define BLOCK_ROWS 256 /* rows of da summed into dW at a time: A panels of 16 KiB */
-#define SUM_NV 2       /* dW tiles are 12x2: the packed A of one serves all its columns */
 
 typedef struct {
     real *dh, *carry, *dc; /* (B, H_padded) running gradients of the states */
@@ -356,17 +350,16 @@ static backward_work carve_backward(const fr_shape *shape, arena *a)
     const cell_ops *ops = cells[shape->cell];
     const ptrdiff_t B = shape->B, H_padded = round_up(shape->H, V);
     const ptrdiff_t pointers = (ptrdiff_t)(sizeof(void *) / sizeof(real));
-    const ptrdiff_t tiles = n_row_tiles(shape->H, SUM_NV);
     backward_work w;
     w.block = max_size(B, min_size(total_rows(shape), BLOCK_ROWS / B * B));
     w.dh = take(a, B * H_padded);
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
     w.dc = ops->has_c ? take(a, B * H_padded) : NULL;
     w.da_row = ops->da_slots * H_padded + V;
-    w.da = take(a, w.block * w.da_row + V);
+    w.da = take(a, w.block * w.da_row + A_LANES);
     w.x = take(a, packed_size(w.block, shape->I));
     w.h = take(a, packed_size(w.block, shape->H));
-    w.a = take(a, ops->da_slots * tiles * w.block * A_LANES);
+    w.a = take(a, ops->da_slots * packed_a_size(shape->H, w.block));
     w.db = take(a, ops->da_slots * H_padded);
     w.h_prev_row = (const real **)(void *)take(a, w.block * pointers);
     w.x_offset = (ptrdiff_t *)(void *)take(a, w.block * pointers);
@@ -413,8 +406,8 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
                 .dy = dy_s ? dy_s + b0 * a->dy_row : NULL,
                 .dy_row = a->dy_row,
                 .dh = w->dh + b0 * H_padded,
-                .carry = w->carry + b0 * H_padded,
-                .dc = w->dc + b0 * H_padded,
+                .carry = ops->has_carry ? w->carry + b0 * H_padded : NULL,
+                .dc = ops->has_c ? w->dc + b0 * H_padded : NULL,
                 .h_prev = h_prev.start + b0 * h_prev.row,
                 .h_prev_row = h_prev.row,
                 .h = y_s + b0 * a->y_row,
@@ -447,7 +440,6 @@ static void pack_block(const fr_backward_args *a, const backward_work *w, ptrdif
     const fr_shape *shape = &a->shape;
     const cell_ops *ops = cells[shape->cell];
     const ptrdiff_t H = shape->H, H_padded = round_up(H, V);
-    const ptrdiff_t tiles = n_row_tiles(H, SUM_NV);
     ptrdiff_t first = 0; /* block row of row 0 of step s */
     for (ptrdiff_t s = s1 - 1; s >= s0 && first < k1; s--) {
         const ptrdiff_t n = step_rows(shape, s);
@@ -472,13 +464,8 @@ static void pack_block(const fr_backward_args *a, const backward_work *w, ptrdif
         pack_row(w->h, w->block, k, w->h_prev_row[k], H, SUM_NV);
     }
     for (ptrdiff_t slot = 0; slot < ops->da_slots; slot++)
-        for (ptrdiff_t i = 0; i < tiles; i++) {
-            const real *from = w->da + slot * H_padded + part_start(H, tiles, i);
-            real *to = w->a + (slot * tiles + i) * w->block * A_LANES;
-            for (ptrdiff_t k = k0; k < k1; k++)
-                for (ptrdiff_t v = 0; v < A_LANES; v += V)
-                    v_store(to + k * A_LANES + v, v_load(from + k * w->da_row + v));
-        }
+        pack_a(w->a + slot * packed_a_size(H, w->block), w->block,
+               w->da + slot * H_padded, w->da_row, H, H_padded + A_LANES, k0, k1);
 }
 
 /* (2) dx = da W for rows [k0, k1) of the block. */
@@ -512,33 +499,6 @@ static void backward_x(const fr_backward_args *a, const backward_work *w, ptrdif
     }
 }
 
-/* (2) db += sum of da over the block, vectors [v0, v1) of da's columns. */
-static void backward_bias(const backward_work *w, ptrdiff_t K, ptrdiff_t v0, ptrdiff_t v1)
-{
-    for (; v0 < v1; v0 += 4) { /* four independent sums hide the latency of the adds */
-        const ptrdiff_t n = min_size(4, v1 - v0);
-        vreal sum[4];
-        for (ptrdiff_t v = 0; v < n; v++)
-            sum[v] = v_load(w->db + (v0 + v) * V);
-        for (ptrdiff_t k = 0; k < K; k++)
-            for (ptrdiff_t v = 0; v < n; v++)
-                sum[v] = sum[v] + v_load(w->da + k * w->da_row + (v0 + v) * V);
-        for (ptrdiff_t v = 0; v < n; v++)
-            v_store(w->db + (v0 + v) * V, sum[v]);
-    }
-}
-
-/* (3) dM[gate rows r .. r + mr)[N] += da^T B for one tile of rows. */
-INLINE void add_rows(const real *packed_a, const real *packed_b, ptrdiff_t block,
-                     ptrdiff_t K, real *dM, ptrdiff_t mr, ptrdiff_t N)
-{
-    for (ptrdiff_t p = 0; p < n_panels(N, SUM_NV); p++) {
-        const panel q = get_panel(N, SUM_NV, p);
-        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, dM + q.column, N, mr,
-                     q.n);
-    }
-}
-
 /* (3) This thread's share of dW += da^T x and dR += da^T h_{t-1}. */
 static void backward_weights(const team *self, const fr_backward_args *a,
                              const backward_work *w, ptrdiff_t K)
@@ -554,12 +514,21 @@ static void backward_weights(const team *self, const fr_backward_args *a,
         const ptrdiff_t mr = part_start(H, tiles, i + 1) - row;
         const real *packed_a = w->a + item * w->block * A_LANES;
         if (slot < ops->gates)
-            add_rows(packed_a, w->x, w->block, K,
+            add_product(packed_a, w->x, w->block, K,
                      (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
         if (slot >= ops->first_R_slot)
-            add_rows(packed_a, w->h, w->block, K,
+            add_product(packed_a, w->h, w->block, K,
                      (real *)a->dR + ((slot - ops->first_R_slot) * H + row) * H, mr, H);
     }
+}
+
+/* A running gradient: what is given, else zero. */
+INLINE void set_state(real *to, const real *from, ptrdiff_t at, size_t bytes)
+{
+    if (from)
+        memcpy(to, from + at, bytes);
+    else
+        memset(to, 0, bytes);
 }
 
 static void backward_thread(const team *self, const void *args)
@@ -582,18 +551,11 @@ static void backward_thread(const team *self, const void *args)
 
     /* Gradients of the last states; zero where none are given. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
-        real *state[] = {w.dh + b * H_padded + j0, w.dc + b * H_padded + j0,
-                         w.carry + b * H_padded + j0};
-        if (a->dh_n)
-            memcpy(state[0], (const real *)a->dh_n + b * H + j0, bytes);
-        else
-            memset(state[0], 0, bytes);
-        if (ops->has_c && a->dc_n)
-            memcpy(state[1], (const real *)a->dc_n + b * H + j0, bytes);
-        else if (ops->has_c)
-            memset(state[1], 0, bytes);
+        set_state(w.dh + b * H_padded + j0, a->dh_n, b * H + j0, bytes);
+        if (ops->has_c)
+            set_state(w.dc + b * H_padded + j0, a->dc_n, b * H + j0, bytes);
         if (ops->has_carry)
-            memset(state[2], 0, bytes);
+            set_state(w.carry + b * H_padded + j0, NULL, 0, bytes);
     }
     team_share(self, ops->da_slots * H_padded / V, &v0, &v1);
     memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
@@ -610,7 +572,7 @@ static void backward_thread(const team *self, const void *args)
         pack_block(a, &w, s0, s1, k0, k1);
         if (a->dx)
             backward_x(a, &w, k0, k1);
-        backward_bias(&w, K, v0, v1);
+        add_row_sums(w.db + v0 * V, w.da + v0 * V, w.da_row, (v1 - v0) * V, K); /* db */
         team_barrier(self); /* all is packed, da may be overwritten */
         backward_weights(self, a, &w, K);
     }
@@ -642,8 +604,7 @@ static void backward_thread(const team *self, const void *args)
 static void backward(const fr_backward_args *a)
 {
     fr_backward_args args = *a;
-    args.n_threads =
-        useful_threads(&a->shape, cells[a->shape.cell]->gates, a->n_threads);
+    args.n_threads = sequence_threads(&a->shape, a->n_threads);
     team_run(args.n_threads, backward_thread, &args);
 }
 

@@ -5,7 +5,11 @@ from importlib.metadata import version as _version
 
 from fastrnn import init
 from fastrnn._threads import get_num_threads, set_num_threads
+from fastrnn.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.layers import Dropout, Embedding, Linear, Sequential
+from fastrnn.losses import cross_entropy, mse_loss
 from fastrnn.module import Module
+from fastrnn.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.recurrent import GRU, LSTM, RNN
 
 __version__ = _version("fastrnn")
@@ -14,9 +18,22 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Dropout",
+    "Embedding",
+    "Linear",
     "Module",
+    "RMSprop",
+    "Sequential",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "cross_entropy",
     "get_num_threads",
     "init",
+    "mse_loss",
     "set_num_threads",
     "show_config",
 ]

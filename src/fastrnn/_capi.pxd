@@ -137,6 +137,19 @@ cdef extern from "fastrnn.h" nogil:
         const void *x
         void *y
 
+    ctypedef struct fr_linear_args:
+        int n_threads
+        ptrdiff_t N, I, O
+        const void *x
+        const void *W
+        const void *b
+        void *y
+        const void *dy
+        void *dx
+        void *dW
+        void *db
+        void *work
+
     ctypedef struct fr_kernels:
         const char *target
         const char *dtype
@@ -150,6 +163,10 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
+        void (*linear_forward)(const fr_linear_args *) noexcept nogil
+        void (*linear_backward)(const fr_linear_args *) noexcept nogil
+        ptrdiff_t (*linear_work_size)(
+            int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O) noexcept nogil
         void (*activation)(int which, ptrdiff_t n, const void *x, void *y) noexcept nogil
         double (*fma_peak)(int n_threads, ptrdiff_t n) noexcept nogil
         void (*sgd)(const fr_sgd_args *) noexcept nogil

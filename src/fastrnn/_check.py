@@ -52,19 +52,22 @@ def _as_array(who, name, value):
         ) from error
 
 
-def float_array(who, name, value, dtype=None):
+def float_dtype(value):
+    """The dtype to work in where no parameter says it: float64 stays, else float32."""
+    found = getattr(value, "dtype", None)
+    name = getattr(found, "name", str(found))  # another library's: "torch.float64"
+    return "float64" if name.endswith("float64") else "float32"
+
+
+def float_array(who, name, value, dtype):
     """`value` as a C-contiguous array of `dtype`; itself when it already is one.
 
     Real numbers of any width, order in memory and byte order are converted.  Complex
-    numbers, strings, dates and objects are not.  Without `dtype`, float64 stays so and
-    integers and narrower types become float32.
+    numbers, strings, dates and objects are not.
     """
     array = _as_array(who, name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{who}: {name} must be real numbers, got dtype {array.dtype}")
-    if dtype is None:
-        is_wide = array.dtype.kind == "f" and array.dtype.itemsize >= 8
-        dtype = "float64" if is_wide else "float32"
     return np.asarray(array, dtype=dtype, order="C")
 
 

@@ -293,6 +293,40 @@ cdef class Kernels:
         with nogil:
             self.table.backward(&a)
 
+    def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O):
+        """Elements of scratch that `linear_forward` or `linear_backward` needs."""
+        return self.table.linear_work_size(backward, N, I, O)
+
+    def linear_forward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+                       x, W, b, y, work):
+        """``y = x W^T + b`` for x (N, I), W (O, I), b (O,) or None."""
+        cdef fr_linear_args a
+        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
+        a.x = address(required(x, "x"), "x", self.kind, N * I, False)
+        a.W = address(required(W, "W"), "W", self.kind, O * I, False)
+        a.b = address(b, "b", self.kind, O, False)
+        a.y = address(required(y, "y"), "y", self.kind, N * O, True)
+        a.work = address(required(work, "work"), "work", self.kind,
+                         self.linear_work_size(False, N, I, O), True, True)
+        with nogil:
+            self.table.linear_forward(&a)
+
+    def linear_backward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+                        x, W, dy, dx, dW, db, work):
+        """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; dx and db may be None."""
+        cdef fr_linear_args a
+        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
+        a.x = address(required(x, "x"), "x", self.kind, N * I, False)
+        a.W = address(required(W, "W"), "W", self.kind, O * I, False)
+        a.dy = address(required(dy, "dy"), "dy", self.kind, N * O, False)
+        a.dx = address(dx, "dx", self.kind, N * I, True)
+        a.dW = address(required(dW, "dW"), "dW", self.kind, O * I, True)
+        a.db = address(db, "db", self.kind, O, True)
+        a.work = address(required(work, "work"), "work", self.kind,
+                         self.linear_work_size(True, N, I, O), True, True)
+        with nogil:
+            self.table.linear_backward(&a)
+
     def activation(self, int which, x not None, y not None):
         """``y = f(x)`` with f the kernels' sigmoid (0) or tanh (1)."""
         cdef ptrdiff_t n = len(x)

@@ -101,7 +101,14 @@ class Module:
         # Here and not in __init__, so that a model need not call super().__init__().
         self = super().__new__(cls)
         self.__dict__.update(
-            _children={}, _shapes={}, _param={}, _grad={}, _buffers=None, _start=0
+            _children={},
+            _shapes={},
+            _size=0,
+            _dtype=None,
+            _param={},
+            _grad={},
+            _buffers=None,
+            _start=0,
         )
         return self
 
@@ -126,13 +133,18 @@ class Module:
         super().__delattr__(name)
         self._children.pop(name, None)
 
-    def _walk(self, prefix, seen):
-        if id(self) in seen:
-            return
-        seen.add(id(self))
-        yield prefix, self
-        for name, child in self._children.items():
-            yield from child._walk(f"{prefix}{name}.", seen)
+    def _walk(self):
+        """(prefix of names, module) of this module and all below, each once."""
+        found, seen, waiting = [], set(), [("", self)]
+        while waiting:
+            prefix, module = waiting.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            found.append((prefix, module))
+            for name in reversed(module._children):
+                waiting.append((f"{prefix}{name}.", module._children[name]))
+        return found
 
     def modules(self):
         """Iterate over this module and all below it, each once.
@@ -141,23 +153,27 @@ class Module:
         ------
         Module
         """
-        for _, module in self._walk("", set()):
+        for _, module in self._walk():
             yield module
 
     def _leaves(self):
         """(prefix, module) of the modules that have parameters, and their dtype."""
-        leaves = [(p, module) for p, module in self._walk("", set()) if module._shapes]
-        dtypes = {module._buffers[0].dtype.name for _, module in leaves}
-        if len(dtypes) > 1:
-            found = ", ".join(f"{p[:-1]} {m._buffers[0].dtype}" for p, m in leaves)
+        leaves = [pair for pair in self._walk() if pair[1]._shapes]
+        if not leaves:
+            return leaves, "float32"
+        dtype = leaves[0][1]._dtype
+        if any(leaf._dtype != dtype for _, leaf in leaves):
+            found = ", ".join(f"{p[:-1] or 'itself'} {m._dtype}" for p, m in leaves)
             raise ValueError(
                 f"{type(self).__name__}: all layers must have one dtype, got {found}"
             )
-        return leaves, dtypes.pop() if dtypes else "float32"
+        return leaves, dtype
 
     @property
     def dtype(self):
         """``"float32"`` or ``"float64"``: the type of all parameters."""
+        if self._dtype and not self._children:
+            return self._dtype
         return self._leaves()[1]
 
     # -- parameters and gradients -----------------------------------------------------
@@ -175,17 +191,14 @@ class Module:
         who = type(self).__name__
         if self._shapes:
             raise RuntimeError(f"{who}: parameters are declared once")
-        dtype = _check.dtype_name(who, dtype)
+        self._dtype = _check.dtype_name(who, dtype)
         self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
-        size = self._size()
-        self._bind(aligned_zeros(size, dtype), aligned_zeros(size, dtype), 0)
+        self._size = sum(math.prod(shape) for shape in self._shapes.values())
+        self._bind(tuple(aligned_zeros(self._size, dtype) for _ in range(2)), 0)
 
-    def _size(self):
-        return sum(math.prod(shape) for shape in self._shapes.values())
-
-    def _bind(self, parameters, grads, start):
-        """Let the views be those of two buffers from element `start` on."""
-        self._buffers = parameters, grads
+    def _bind(self, buffers, start):
+        """Let the views be those of a pair of buffers from element `start` on."""
+        parameters, grads = self._buffers = buffers
         self._start = start
         for name, shape in self._shapes.items():
             stop = start + math.prod(shape)
@@ -206,17 +219,17 @@ class Module:
         start = stop = first._start
         together = True
         for _, leaf in leaves:
-            together &= leaf._buffers[0] is first._buffers[0] and leaf._start == stop
-            stop += leaf._size()
+            together &= leaf._buffers is first._buffers and leaf._start == stop
+            stop += leaf._size
         if not together:
             start, stop = 0, stop - start
             new = aligned_zeros(stop, dtype), aligned_zeros(stop, dtype)
             at = 0
             for _, leaf in leaves:
-                old, old_start, size = leaf._buffers, leaf._start, leaf._size()
+                old, old_start, size = leaf._buffers, leaf._start, leaf._size
                 for into, source in zip(new, old, strict=True):
                     into[at : at + size] = source[old_start : old_start + size]
-                leaf._bind(*new, at)
+                leaf._bind(new, at)
                 at += size
         parameters, grads = first._buffers
         return parameters[start:stop], grads[start:stop]
@@ -334,7 +347,7 @@ class Module:
             state.pop(name, None)
         state.update(_children=self._children.copy(), _shapes=self._shapes.copy())
         if self._shapes:
-            span = slice(self._start, self._start + self._size())
+            span = slice(self._start, self._start + self._size)
             state["_values"] = tuple(buffer[span].copy() for buffer in self._buffers)
         return state
 
@@ -346,7 +359,7 @@ class Module:
             new = tuple(aligned_zeros(v.size, v.dtype) for v in values)
             for into, value in zip(new, values, strict=True):
                 into[...] = value
-            self._bind(*new, 0)
+            self._bind(new, 0)
 
     def state_dict(self):
         """Copies of all parameters.

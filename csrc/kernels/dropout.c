@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* dropout.c -- elements set to zero at random, the others scaled by 1 / (1 - p).
+ *
+ * No mask is kept: element k's 32 random bits are a function of (seed, k) alone, so
+ * backward calls the same function on the gradient with the same seed.  They are half
+ * of splitmix64's output number k / 2 (Steele, Lea & Flood 2014) started from the mixed
+ * seed; the element is dropped when they are below p 2^32.  The same mask for both
+ * dtypes, every target and any thread count.
+ */
+#include "fastrnn.h"
+#include "target.h"
+#include "simd.h"
+#include "parallel.h"
+#include "flat.h"
+
+#define GOLDEN 0x9e3779b97f4a7c15u
+
+typedef uint64_t v_u64 __attribute__((vector_size(V_BYTES)));
+typedef uint32_t v_u32 __attribute__((vector_size(V_BYTES)));
+
+/* splitmix64's output function, on a number or on each lane of a vector. */
+#define SPLITMIX(z)                                                                    \
+    do {                                                                               \
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;                                     \
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;                                     \
+        z = z ^ (z >> 31);                                                             \
+    } while (0)
+
+static void dropout_body(const team *self, const void *argument)
+{
+    const fr_dropout_args *args = argument;
+    const real *x = args->x;
+    real *y = args->y;
+    const int all = args->p >= 1;
+    const vreal gain = v_set1(all ? 0 : (real)(1 / (1 - args->p)));
+    const uint32_t bound = all ? 0 : (uint32_t)(args->p * 0x1p32);
+    uint64_t key = args->seed + GOLDEN; /* so that seed 0 is no fixed point */
+    SPLITMIX(key);
+    ptrdiff_t begin, end; /* begin is even: shares are whole cache lines */
+    flat_share(self, args->n, &begin, &end);
+    /* Two floats per lane, or one double per lane and each output in two lanes. */
+    v_u64 counter;
+    for (ptrdiff_t lane = 0; lane < VD; lane++) {
+        const ptrdiff_t pair = (begin + (FR_DOUBLE ? lane : 2 * lane)) / 2;
+        counter[lane] = key + (uint64_t)pair * GOLDEN;
+    }
+#if FR_DOUBLE
+    v_u64 shift; /* odd elements take the upper half */
+    for (ptrdiff_t lane = 0; lane < VD; lane++)
+        shift[lane] = (uint64_t)(lane % 2 * 32);
+#endif
+    for (ptrdiff_t k = begin; k < end; k += V) {
+        const ptrdiff_t n = min_size(V, end - k);
+        v_u64 z = counter;
+        SPLITMIX(z);
+        counter += (uint64_t)V / 2 * GOLDEN;
+#if FR_DOUBLE
+        const vbits kept = (vbits)((z >> shift & 0xffffffffu) >= bound);
+#else
+        const vbits kept = (vbits)((v_u32)z >= bound);
+#endif
+        /* multiplied, not masked: NaN stays NaN */
+        const vreal factor = v_from_bits(kept & v_as_bits(gain));
+        v_store_n(y + k, factor * v_load_n(x + k, n), n);
+    }
+}
+
+static void dropout(const fr_dropout_args *args)
+{
+    team_run(flat_threads(args->n_threads, args->n), dropout_body, args);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* embedding.c -- rows of a table looked up, and their gradients added back.
+ *
+ *   forward   y[i] = W[indices[i]]
+ *   backward  dW[indices[i]] += dy[i], i ascending; i with indices[i] = padding left
+ * out
+ *
+ * W (rows, width), indices (n,), y (n, width).  Only the rows of dW that occur are
+ * touched.  Threads split n forward, and the columns backward: each element of dW then
+ * has one owner and one order of summation, however often its row occurs.
+ */
+#include "fastrnn.h"
+#include "target.h"
+#include "simd.h"
+#include "parallel.h"
+#include "flat.h"
+
+static void embedding_forward_body(const team *self, const void *argument)
+{
+    const fr_embedding_args *args = argument;
+    const ptrdiff_t width = args->width;
+    ptrdiff_t begin, end;
+    team_share(self, args->n, &begin, &end);
+    for (ptrdiff_t i = begin; i < end; i++)
+        memcpy((real *)args->y + i * width,
+               (const real *)args->weight + args->indices[i] * width,
+               (size_t)width * sizeof(real));
+}
+
+static void embedding_backward_body(const team *self, const void *argument)
+{
+    const fr_embedding_args *args = argument;
+    const ptrdiff_t width = args->width;
+    ptrdiff_t begin, end;
+    flat_share(self, width, &begin, &end);
+    for (ptrdiff_t i = 0; i < args->n; i++) {
+        if (args->indices[i] == args->padding)
+            continue;
+        const real *dy = (const real *)args->dy + i * width;
+        real *dW = (real *)args->dweight + args->indices[i] * width;
+        for (ptrdiff_t k = begin; k < end; k += V) {
+            const ptrdiff_t n = min_size(V, end - k);
+            v_store_n(dW + k, v_load_n(dW + k, n) + v_load_n(dy + k, n), n);
+        }
+    }
+}
+
+static void embedding_forward(const fr_embedding_args *args)
+{
+    team_run(flat_threads(args->n_threads, args->n * args->width),
+             embedding_forward_body, args);
+}
+
+static void embedding_backward(const fr_embedding_args *args)
+{
+    const ptrdiff_t lines = (args->width + CACHE_LINE - 1) / CACHE_LINE;
+    team_run(flat_threads((int)min_size(args->n_threads, lines), args->n * args->width),
+             embedding_backward_body, args);
+}

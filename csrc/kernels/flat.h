@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* flat.h -- what the loops over flat buffers share: how many threads, whose part, and
+ * sums whose order depends on nothing but the number of elements.
+ *
+ * A sum over n elements is cut into N_CHUNKS chunks of whole groups of SUM_LANES;
+ * within a chunk element k goes to partial sum k mod SUM_LANES, the partial sums are
+ * added by halving, and the chunks in order.  All of it is in double, without fused
+ * operations, so the bits are the same for any thread count and on every target.
+ */
+#ifndef FR_FLAT_H
+#define FR_FLAT_H
+
+#include "parallel.h"
+#include "simd.h"
+
+#define CACHE_LINE ((ptrdiff_t)(64 / sizeof(real)))
+#define FLAT_GRAIN 16384 /* elements: under that another thread costs what it saves */
+#define N_CHUNKS 64      /* threads that a sum can use, and partial results it keeps */
+#define SUM_LANES 32     /* enough independent additions to hide their latency */
+
+INLINE int flat_threads(int n_threads, ptrdiff_t n)
+{
+    return (int)max_size(1, min_size(n_threads, n / FLAT_GRAIN));
+}
+
+/* This thread's share of n elements in whole cache lines: [*begin, *end). */
+INLINE void flat_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_t *end)
+{
+    team_share(self, (n + CACHE_LINE - 1) / CACHE_LINE, begin, end);
+    *begin = min_size(n, *begin * CACHE_LINE);
+    *end = min_size(n, *end * CACHE_LINE);
+}
+
+/* Elements of chunk `chunk` of a sum over n: [*begin, *end). */
+INLINE void sum_chunk(ptrdiff_t n, ptrdiff_t chunk, ptrdiff_t *begin, ptrdiff_t *end)
+{
+    const ptrdiff_t groups = (n + SUM_LANES - 1) / SUM_LANES;
+    *begin = min_size(n, part_start(groups, N_CHUNKS, chunk) * SUM_LANES);
+    *end = min_size(n, part_start(groups, N_CHUNKS, chunk + 1) * SUM_LANES);
+}
+
+INLINE double sum_of_chunks(const double *chunks)
+{
+    double sum = 0;
+    for (int i = 0; i < N_CHUNKS; i++)
+        sum += chunks[i];
+    return sum;
+}
+
+typedef double vdouble __attribute__((vector_size(V_BYTES)));
+typedef int64_t vdouble_bits __attribute__((vector_size(V_BYTES)));
+
+#define VD ((ptrdiff_t)(V_BYTES / sizeof(double)))
+#define N_PARTIALS (SUM_LANES / (V_BYTES / sizeof(double)))
+
+/* SUM_LANES partial results. */
+typedef struct {
+    vdouble part[N_PARTIALS];
+} partials;
+
+/* VD elements, widened to double. */
+INLINE vdouble v_load_double(const real *p)
+{
+#if FR_DOUBLE
+    return v_load(p);
+#else
+    typedef float half __attribute__((vector_size(V_BYTES / 2)));
+    half a;
+    memcpy(&a, p, sizeof a);
+    return __builtin_convertvector(a, vdouble);
+#endif
+}
+
+INLINE double sum_of_partials(const partials *a)
+{
+    double lanes[SUM_LANES];
+    memcpy(lanes, a->part, sizeof lanes);
+    for (int half = SUM_LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            lanes[j] += lanes[j + half];
+    return lanes[0];
+}
+
+#endif

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``python -m fastrnn``."""
+
+import sys
+
+from fastrnn.cli import main
+
+sys.exit(main())

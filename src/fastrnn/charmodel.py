@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`CharModel`: predicts the next character of a text, and writes some."""
+
+import numpy as np
+
+from fastrnn import _check
+from fastrnn.layers import Embedding, Linear
+from fastrnn.module import Module
+from fastrnn.recurrent import GRU, LSTM, RNN
+from fastrnn.text import CharVocabulary
+
+CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+
+class CharModel(Module):
+    """Embedding, recurrent layers and a linear head over the characters.
+
+    Parameters
+    ----------
+    vocabulary : CharVocabulary
+        The characters; its length is the number of classes.
+    cell : {"lstm", "gru", "rnn"}
+        Kind of the recurrent layers.
+    embedding_dim : int
+        Size of a character's vector.
+    hidden_size : int
+        Units of each recurrent layer.
+    num_layers : int
+        Recurrent layers.
+    dtype : {"float32", "float64"}
+        Type of all parameters.
+    seed : None, int or numpy.random.Generator
+        For the initial weights.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> vocabulary = CharVocabulary.of("hello world")
+    >>> model = CharModel(vocabulary, hidden_size=16, seed=0)
+    >>> logits, state = model(vocabulary.encode("hello").reshape(5, 1))
+    >>> logits.shape
+    (5, 1, 9)
+    >>> text = "".join(model.generate("hell", length=4, seed=1))
+    >>> len(text)
+    4
+    """
+
+    def __init__(
+        self,
+        vocabulary,
+        cell="lstm",
+        embedding_dim=64,
+        hidden_size=256,
+        num_layers=1,
+        *,
+        dtype="float32",
+        seed=None,
+    ):
+        who = type(self).__name__
+        if not isinstance(vocabulary, CharVocabulary):
+            raise TypeError(
+                f"{who}: vocabulary must be a CharVocabulary, "
+                f"got {type(vocabulary).__name__}"
+            )
+        self.vocabulary = vocabulary
+        self.cell = _check.choice(who, "cell", cell, tuple(CELLS))
+        rng = _check.generator(who, seed)
+        self.embedding = Embedding(
+            len(vocabulary), embedding_dim, dtype=dtype, seed=rng
+        )
+        self.recurrent = CELLS[cell](
+            embedding_dim, hidden_size, num_layers, dtype=dtype, seed=rng
+        )
+        self.head = Linear(hidden_size, len(vocabulary), dtype=dtype, seed=rng)
+
+    @property
+    def config(self):
+        """Arguments that make a model of the same shape: a dict for JSON."""
+        return {
+            "cell": self.cell,
+            "embedding_dim": self.embedding.embedding_dim,
+            "hidden_size": self.recurrent.hidden_size,
+            "num_layers": self.recurrent.num_layers,
+            "dtype": self.dtype,
+        }
+
+    def forward(self, tokens, state=None):
+        """Score every next character.
+
+        Parameters
+        ----------
+        tokens : array_like of int, shape (T, B)
+            Characters by number, one stream a column.
+        state : ndarray or pair of ndarray, optional
+            As returned for the window before; zero if not given.
+
+        Returns
+        -------
+        logits : ndarray, shape (T, B, len(vocabulary))
+        state : ndarray or pair of ndarray
+            State after the last step.
+        """
+        y, state = self.recurrent(self.embedding(tokens), state)
+        return self.head(y), state
+
+    def backward(self, dlogits):
+        """Accumulate the gradients of all parameters, within the last window.
+
+        Parameters
+        ----------
+        dlogits : array_like, shape (T, B, len(vocabulary))
+            Gradient of the loss with respect to the logits.
+        """
+        dx, _ = self.recurrent.backward(self.head.backward(dlogits))
+        self.embedding.backward(dx)
+
+    def predict(self, tokens, state=None):
+        """What `forward` does, keeping nothing for backward whatever the mode."""
+        training = self.training
+        self.eval()
+        try:
+            return self.forward(tokens, state)
+        finally:
+            self.train(training)
+
+    def generate(self, prompt="", length=500, temperature=1.0, seed=None):
+        """Write text, one character at a time.
+
+        Parameters
+        ----------
+        prompt : str
+            What the text goes on from. If empty, a line break, or the vocabulary's
+            first character where it has none.
+        length : int >= 0
+            Characters to write.
+        temperature : float >= 0
+            Divides the logits: below 1 for likelier text, above 1 for wilder, 0 to
+            take the likeliest character every time.
+        seed : None, int or numpy.random.Generator
+            For the draws: the same integer gives the same text.
+
+        Returns
+        -------
+        iterator of str
+            Characters as they are drawn, without the prompt.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as described or `prompt` has a character that the
+            vocabulary has not: at once, not at the first character.
+        """
+        who = f"{type(self).__name__}.generate"
+        if not isinstance(prompt, str):
+            raise TypeError(
+                f"{who}: prompt must be a string, got {type(prompt).__name__}"
+            )
+        length = _check.integer(who, "length", length)
+        if length < 0:
+            raise ValueError(f"{who}: length must be at least 0, got {length}")
+        temperature = _check.real_in(who, "temperature", temperature, "[0, inf)")
+        rng = _check.generator(who, seed)
+        tokens = self.vocabulary.encode(prompt or self.vocabulary.start)
+        return self._draw(tokens, length, temperature, rng)
+
+    def _draw(self, tokens, length, temperature, rng):
+        state = None
+        for _ in range(length):
+            logits, state = self.predict(tokens[:, None], state)
+            token = _sample(logits[-1, 0], temperature, rng)
+            tokens = np.array([token])
+            yield self.vocabulary.decode(tokens)
+
+
+def _sample(logits, temperature, rng):
+    """Draw a number from a softmax; never 0, which stands for no character."""
+    z = logits[1:].astype(np.float64)
+    z -= z.max()
+    if not np.isfinite(z).all():
+        raise ValueError("CharModel.generate: the model's logits are not finite")
+    # One number a character in any case, so that a seed's draws stay in step.
+    point = rng.random()
+    if temperature == 0:
+        return 1 + int(z.argmax())
+    with np.errstate(over="ignore"):  # a tiny temperature: -inf, a probability of 0
+        total = np.cumsum(np.exp(z / temperature))
+    # The minimum is for a product that rounds up to the total.
+    index = int(np.searchsorted(total, point * total[-1], side="right"))
+    return 1 + min(index, z.size - 1)

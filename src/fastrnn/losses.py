@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Losses: each returns the loss and its gradient, from one call to a kernel.
+
+The gradient is what a model's ``backward`` takes.
+"""
+
+import numpy as np
+
+from fastrnn import _check, _core, _threads
+
+REDUCTIONS = ("mean", "sum")
+
+
+def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
+    """Cross-entropy between logits and class indices, in nats.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., classes)
+        Scores before the softmax; the class axis is the last. float64 stays so,
+        everything else becomes float32.
+    targets : array_like of int, shape (...)
+        The right class of each row, in [0, classes), or `ignore_index`.
+    ignore_index : int
+        Rows with this target count for nothing.
+    reduction : {"mean", "sum"}
+        Over the rows that count.
+
+    Returns
+    -------
+    loss : float
+        Summed in float64. NaN for the mean when no row counts, as in PyTorch.
+    dlogits : ndarray, shape of `logits`
+        Gradient of `loss`; zero in rows that do not count.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, there is no row or no class, a target is out of range,
+        or `reduction` is unknown.
+    TypeError
+        If `logits` are not real numbers or `targets` not integers.
+
+    Notes
+    -----
+    With :math:`p = \\mathrm{softmax}(z)`, a row's loss is :math:`-\\log p_j` and its
+    gradient :math:`p - e_j`, the largest logit subtracted first so that nothing
+    overflows. NaN or +inf in a row makes it NaN.
+
+    Examples
+    --------
+    >>> loss, dlogits = cross_entropy([[0.0, 0.0], [5.0, 9.0]], [1, -100])
+    >>> round(loss, 4), dlogits.tolist()
+    (0.6931, [[0.5, -0.5], [0.0, 0.0]])
+    """
+    who = "cross_entropy"
+    logits = _check.float_array(who, "logits", logits, _check.float_dtype(logits))
+    targets = _check.integer_array(who, "targets", targets)
+    ignore_index = _check.integer(who, "ignore_index", ignore_index)
+    _check.choice(who, "reduction", reduction, REDUCTIONS)
+    if logits.ndim == 0 or logits.size == 0:
+        raise ValueError(
+            f"{who}: logits must have shape (..., classes) with at least one row and "
+            f"class, got {logits.shape}"
+        )
+    *shape, classes = logits.shape
+    _check.same_shape(who, "targets", targets, "logits without its last axis", shape)
+    counted = targets != ignore_index
+    wrong = targets[counted & ((targets < 0) | (targets >= classes))]
+    if wrong.size:
+        raise ValueError(
+            f"{who}: targets must be in [0, classes) = [0, {classes}) or ignore_index "
+            f"= {ignore_index}, got {wrong[0]}"
+        )
+    n_counted = np.count_nonzero(counted)
+    weight = 1 / n_counted if reduction == "mean" and n_counted else 1
+    dlogits = np.empty_like(logits)
+    loss = _core.kernels(logits.dtype.name).cross_entropy(
+        _threads.for_kernel(),
+        targets.size,
+        classes,
+        logits,
+        targets,
+        ignore_index,
+        weight,
+        dlogits,
+    )
+    if reduction == "mean" and not n_counted:
+        loss = float("nan")
+    return loss, dlogits
+
+
+def mse_loss(pred, target, reduction="mean"):
+    """Squared error.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions. float64 stays so, everything else becomes float32.
+    target : array_like, shape of `pred`
+        Converted to the type of `pred`.
+    reduction : {"mean", "sum"}
+        Over all elements.
+
+    Returns
+    -------
+    loss : float
+        Summed in float64.
+    dpred : ndarray, shape of `pred`
+        Gradient of `loss` with respect to `pred`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there is no element, or `reduction` is unknown.
+    TypeError
+        If an array is not real numbers.
+
+    Examples
+    --------
+    >>> loss, dpred = mse_loss([1.0, 2.0], [1.0, 4.0])
+    >>> loss, dpred.tolist()
+    (2.0, [0.0, -2.0])
+    """
+    who = "mse_loss"
+    pred = _check.float_array(who, "pred", pred, _check.float_dtype(pred))
+    target = _check.float_array(who, "target", target, pred.dtype)
+    _check.choice(who, "reduction", reduction, REDUCTIONS)
+    _check.same_shape(who, "target", target, "pred", pred.shape)
+    if pred.size == 0:
+        raise ValueError(f"{who}: pred must have elements, got shape {pred.shape}")
+    dpred = np.empty_like(pred)
+    loss = _core.kernels(pred.dtype.name).mse(
+        _threads.for_kernel(),
+        pred.size,
+        pred,
+        target,
+        1 / pred.size if reduction == "mean" else 1,
+        dpred,
+    )
+    return loss, dpred

@@ -1,0 +1,580 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Optimisers: one kernel call a step over a model's flat parameters and gradients.
+
+Arguments, defaults, formulas and results are PyTorch's; `csrc/kernels/optim.c` states
+the formulas.  What an optimiser keeps between steps are flat arrays like the model's.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn import _check, _core, _threads
+from fastrnn.module import Module
+
+
+class Optimizer:
+    """Base of the optimisers: the model, the learning rate, the step count, the state.
+
+    A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
+    interval, or bool), and defines ``_update``.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate; may be set between steps.
+    n_steps : int
+        Steps taken so far.
+    """
+
+    _hyperparameters: ClassVar = {}
+
+    def __init__(self, model, lr, **hyperparameters):
+        who = type(self).__name__
+        if not isinstance(model, Module):
+            raise TypeError(
+                f"{who}: model must be a Module, got {type(model).__name__}"
+            )
+        if model.flat_parameters.size == 0:
+            raise ValueError(f"{who}: model must have parameters, got none")
+        self.model = model
+        self.lr = lr
+        for name, value in hyperparameters.items():
+            setattr(self, name, self._checked(name, value))
+        self.n_steps = 0
+        self._state = {}
+
+    @property
+    def lr(self):
+        """Learning rate, in [0, inf)."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value):
+        self._lr = _check.real_in(type(self).__name__, "lr", value, "[0, inf)")
+
+    def _checked(self, name, value):
+        who, rule = type(self).__name__, self._hyperparameters[name]
+        if rule is bool:
+            return _check.flag(who, name, value)
+        if name != "betas":
+            return _check.real_in(who, name, value, rule)
+        values = np.asarray(value).tolist() if isinstance(value, np.ndarray) else value
+        if not isinstance(values, (tuple, list)) or len(values) != 2:
+            raise ValueError(f"{who}: betas must be two numbers, got {value!r}")
+        return tuple(
+            _check.real_in(who, f"betas[{i}]", beta, rule)
+            for i, beta in enumerate(values)
+        )
+
+    def _new_state(self, name, wanted=True, value=0.0):
+        """A flat array to keep between steps, listed in ``_state`` if `wanted`."""
+        if wanted:
+            like = self.model.flat_parameters
+            self._state[name] = np.full(like.size, value, like.dtype)
+
+    def step(self):
+        """Change the model's parameters by one step along its gradients.
+
+        Raises
+        ------
+        RuntimeError
+            If the model's parameters are not as many, or not of the type, as when the
+            optimiser was made; nothing is changed.
+        """
+        parameters, grads = self.model.flat_parameters, self.model.flat_grads
+        for array in self._state.values():
+            if (array.size, array.dtype) != (parameters.size, parameters.dtype):
+                raise RuntimeError(
+                    f"{type(self).__name__}.step: the model has {parameters.size} "
+                    f"{parameters.dtype} parameters, but had {array.size} "
+                    f"{array.dtype} when the optimiser was made"
+                )
+        self.n_steps += 1
+        kernels, n_threads = _core.kernels(self.model.dtype), _threads.for_kernel()
+        self._update(kernels, n_threads, parameters, grads)
+
+    def _update(self, kernels, n_threads, parameters, grads):
+        raise NotImplementedError(f"{type(self).__name__} must define _update")
+
+    def zero_grad(self):
+        """Set the model's gradients to zero."""
+        self.model.zero_grad()
+
+    def state_dict(self):
+        """Everything that the next steps depend on, besides the model.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Copies: ``step``, the hyperparameters and ``lr`` as small arrays, and the
+            flat arrays kept between steps. Can be saved with safetensors as it is.
+        """
+        scalars = {
+            name: getattr(self, name)
+            for name in self._hyperparameters
+            if name != "initial_accumulator_value"
+        }
+        return {
+            "step": np.array(self.n_steps, np.int64),
+            "lr": np.array(self.lr, np.float64),
+            **{name: np.array(value) for name, value in scalars.items()},
+            **{name: array.copy() for name, array in self._state.items()},
+        }
+
+    def load_state_dict(self, state_dict):
+        """Go on from what `state_dict` gave; hyperparameters become those saved.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            From an optimiser of the same kind, with the same options, for a model with
+            as many parameters.
+
+        Raises
+        ------
+        ValueError
+            If names or sizes differ, or a value is out of range.
+        TypeError
+            If a value is of the wrong type. Nothing is changed in either case.
+        """
+        who = f"{type(self).__name__}.load_state_dict"
+        wanted = self.state_dict()
+        if set(state_dict) != set(wanted):
+            raise ValueError(
+                f"{who}: state_dict lacks {sorted(set(wanted) - set(state_dict))} and "
+                f"has {sorted(set(state_dict) - set(wanted))} that this optimiser has "
+                "not"
+            )
+        arrays = {name: np.asarray(state_dict[name]) for name in wanted}
+        for name, array in arrays.items():
+            _check.same_shape(who, name, array, "its own", wanted[name].shape)
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{who}: {name} must be numbers, got {array.dtype}")
+        step = _check.integer(who, "step", arrays["step"].tolist())
+        if step < 0:
+            raise ValueError(f"{who}: step must be >= 0, got {step}")
+        lr = _check.real_in(who, "lr", arrays["lr"].tolist(), "[0, inf)")
+        values = {
+            name: self._checked(name, arrays[name].tolist())
+            for name in self._hyperparameters
+            if name in arrays
+        }
+        self.n_steps, self.lr = step, lr
+        for name, value in values.items():
+            setattr(self, name, value)
+        for name, array in self._state.items():
+            array[:] = arrays[name]
+
+    def __repr__(self):
+        values = ((name, getattr(self, name)) for name in self._hyperparameters)
+        listed = "".join(f", {name}={value}" for name, value in values)
+        return f"{type(self).__name__}(lr={self.lr}{listed})"
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum if asked.
+
+    Parameters
+    ----------
+    model : Module
+        Whose parameters to change.
+    lr : float in [0, inf)
+        Learning rate.
+    momentum : float in [0, inf)
+        Weight of the previous step's direction; 0 keeps no state.
+    dampening : float
+        The new gradient counts 1 - dampening, but for the first step.
+    weight_decay : float in [0, inf)
+        Adds weight_decay times the parameters to the gradient.
+    nesterov : bool
+        Look ahead along the momentum, which must be > 0, with dampening 0.
+    maximize : bool
+        Ascend.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a Module, or an argument is of the wrong type.
+    ValueError
+        If an argument is out of range, or the model has no parameters.
+
+    References
+    ----------
+    .. [1] H. Robbins and S. Monro, "A stochastic approximation method", 1951.
+    .. [2] I. Sutskever et al., "On the importance of initialization and momentum in
+       deep learning", 2013.
+
+    Examples
+    --------
+    >>> layer = fastrnn.Linear(1, 1, bias=False)
+    >>> layer.parameters["weight"][:] = 3
+    >>> layer.flat_grads[:] = 2
+    >>> SGD(layer, lr=0.5).step()
+    >>> layer.parameters["weight"]
+    array([[2.]], dtype=float32)
+    """
+
+    _hyperparameters: ClassVar = {
+        "momentum": "[0, inf)",
+        "dampening": "(-inf, inf)",
+        "weight_decay": "[0, inf)",
+        "nesterov": bool,
+        "maximize": bool,
+    }
+
+    def __init__(
+        self,
+        model,
+        lr=1e-3,
+        momentum=0,
+        dampening=0,
+        weight_decay=0,
+        nesterov=False,
+        *,
+        maximize=False,
+    ):
+        super().__init__(
+            model,
+            lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+        )
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError(
+                "SGD: nesterov needs momentum > 0 and dampening = 0, "
+                f"got {momentum!r} and {dampening!r}"
+            )
+        self._new_state("momentum_buffer", self.momentum != 0)
+
+    def _update(self, kernels, n_threads, parameters, grads):
+        kernels.sgd(
+            n_threads,
+            parameters,
+            grads,
+            self.lr,
+            self.weight_decay,
+            self.maximize,
+            self.momentum,
+            self.dampening,
+            self.nesterov,
+            self.n_steps == 1,
+            self._state.get("momentum_buffer"),
+        )
+
+
+class RMSprop(Optimizer):
+    """Gradient over the root of its running mean square.
+
+    Parameters
+    ----------
+    model : Module
+        Whose parameters to change.
+    lr : float in [0, inf)
+        Learning rate.
+    alpha : float in [0, 1]
+        Decay of the running means.
+    eps : float in [0, inf)
+        Added to the root.
+    weight_decay : float in [0, inf)
+        Adds weight_decay times the parameters to the gradient.
+    momentum : float in [0, inf)
+        Weight of the previous step's direction.
+    centered : bool
+        Divide by the standard deviation: subtract the square of the running mean.
+    maximize : bool
+        Ascend.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a Module, or an argument is of the wrong type.
+    ValueError
+        If an argument is out of range, or the model has no parameters.
+
+    References
+    ----------
+    .. [1] T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", 2012.
+    .. [2] A. Graves, "Generating sequences with recurrent neural networks", 2013.
+
+    Examples
+    --------
+    >>> layer = fastrnn.Linear(1, 1, bias=False)
+    >>> layer.parameters["weight"][:] = 3
+    >>> layer.flat_grads[:] = 2
+    >>> RMSprop(layer, lr=0.1, alpha=0.0).step()
+    >>> layer.parameters["weight"]
+    array([[2.9]], dtype=float32)
+    """
+
+    _hyperparameters: ClassVar = {
+        "alpha": "[0, 1]",
+        "eps": "[0, inf)",
+        "weight_decay": "[0, inf)",
+        "momentum": "[0, inf)",
+        "centered": bool,
+        "maximize": bool,
+    }
+
+    def __init__(
+        self,
+        model,
+        lr=1e-2,
+        alpha=0.99,
+        eps=1e-8,
+        weight_decay=0,
+        momentum=0,
+        centered=False,
+        *,
+        maximize=False,
+    ):
+        super().__init__(
+            model,
+            lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
+        )
+        self._new_state("square_avg")
+        self._new_state("grad_avg", self.centered)
+        self._new_state("momentum_buffer", self.momentum != 0)
+
+    def _update(self, kernels, n_threads, parameters, grads):
+        kernels.rmsprop(
+            n_threads,
+            parameters,
+            grads,
+            self.lr,
+            self.weight_decay,
+            self.maximize,
+            self.alpha,
+            self.eps,
+            self.momentum,
+            self._state["square_avg"],
+            self._state.get("grad_avg"),
+            self._state.get("momentum_buffer"),
+        )
+
+
+class Adagrad(Optimizer):
+    """Gradient over the root of the sum of its squares.
+
+    Parameters
+    ----------
+    model : Module
+        Whose parameters to change.
+    lr : float in [0, inf)
+        Learning rate.
+    lr_decay : float in [0, inf)
+        Step t uses lr / (1 + (t - 1) lr_decay).
+    weight_decay : float in [0, inf)
+        Adds weight_decay times the parameters to the gradient.
+    initial_accumulator_value : float in [0, inf)
+        Where the sums begin.
+    eps : float in [0, inf)
+        Added to the root.
+    maximize : bool
+        Ascend.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a Module, or an argument is of the wrong type.
+    ValueError
+        If an argument is out of range, or the model has no parameters.
+
+    References
+    ----------
+    .. [1] J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online
+       learning and stochastic optimization", 2011.
+
+    Examples
+    --------
+    >>> layer = fastrnn.Linear(1, 1, bias=False)
+    >>> layer.parameters["weight"][:] = 3
+    >>> layer.flat_grads[:] = 2
+    >>> Adagrad(layer, lr=1.0).step()
+    >>> layer.parameters["weight"]
+    array([[2.]], dtype=float32)
+    """
+
+    _hyperparameters: ClassVar = {
+        "lr_decay": "[0, inf)",
+        "weight_decay": "[0, inf)",
+        "initial_accumulator_value": "[0, inf)",
+        "eps": "[0, inf)",
+        "maximize": bool,
+    }
+
+    def __init__(
+        self,
+        model,
+        lr=1e-2,
+        lr_decay=0,
+        weight_decay=0,
+        initial_accumulator_value=0,
+        eps=1e-10,
+        *,
+        maximize=False,
+    ):
+        super().__init__(
+            model,
+            lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            maximize=maximize,
+        )
+        self._new_state("sum", value=self.initial_accumulator_value)
+
+    def _update(self, kernels, n_threads, parameters, grads):
+        kernels.adagrad(
+            n_threads,
+            parameters,
+            grads,
+            self.lr / (1 + (self.n_steps - 1) * self.lr_decay),
+            self.weight_decay,
+            self.maximize,
+            self.eps,
+            self._state["sum"],
+        )
+
+
+class Adam(Optimizer):
+    """Running mean of the gradient over the root of that of its square.
+
+    Parameters
+    ----------
+    model : Module
+        Whose parameters to change.
+    lr : float in [0, inf)
+        Learning rate.
+    betas : pair of float in [0, 1)
+        Decay of the two running means.
+    eps : float in [0, inf)
+        Added to the root.
+    weight_decay : float in [0, inf)
+        Adds weight_decay times the parameters to the gradient.
+    amsgrad : bool
+        Divide by the largest mean square so far.
+    maximize : bool
+        Ascend.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a Module, or an argument is of the wrong type.
+    ValueError
+        If an argument is out of range, or the model has no parameters.
+
+    References
+    ----------
+    .. [1] D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015.
+    .. [2] S. Reddi, S. Kale and S. Kumar, "On the convergence of Adam and beyond",
+       2018.
+
+    Examples
+    --------
+    >>> layer = fastrnn.Linear(1, 1, bias=False)
+    >>> layer.parameters["weight"][:] = 3
+    >>> layer.flat_grads[:] = 2
+    >>> optimizer = Adam(layer, lr=0.1)
+    >>> optimizer.step()
+    >>> layer.parameters["weight"]
+    array([[2.9]], dtype=float32)
+    >>> optimizer.zero_grad()
+    """
+
+    _hyperparameters: ClassVar = {
+        "betas": "[0, 1)",
+        "eps": "[0, inf)",
+        "weight_decay": "[0, inf)",
+        "amsgrad": bool,
+        "maximize": bool,
+    }
+    _decoupled = False
+
+    def __init__(
+        self,
+        model,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0,
+        amsgrad=False,
+        *,
+        maximize=False,
+    ):
+        super().__init__(
+            model,
+            lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+        )
+        self._new_state("exp_avg")
+        self._new_state("exp_avg_sq")
+        self._new_state("max_exp_avg_sq", self.amsgrad)
+
+    def _update(self, kernels, n_threads, parameters, grads):
+        beta1, beta2 = self.betas
+        kernels.adam(
+            n_threads,
+            parameters,
+            grads,
+            self.lr,
+            self.weight_decay,
+            self.maximize,
+            beta1,
+            beta2,
+            self.eps,
+            1 - beta1**self.n_steps,
+            1 - beta2**self.n_steps,
+            self._decoupled,
+            self._state["exp_avg"],
+            self._state["exp_avg_sq"],
+            self._state.get("max_exp_avg_sq"),
+        )
+
+
+class AdamW(Adam):
+    """`Adam` whose weight decay shrinks the parameters instead of joining the gradient.
+
+    Each step multiplies the parameters by 1 - lr weight_decay first. All arguments are
+    those of `Adam`.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019.
+
+    Examples
+    --------
+    >>> AdamW(fastrnn.Linear(1, 1)).weight_decay
+    0.01
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        model,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=1e-2,
+        amsgrad=False,
+        *,
+        maximize=False,
+    ):
+        super().__init__(
+            model, lr, betas, eps, weight_decay, amsgrad, maximize=maximize
+        )
