@@ -16,7 +16,8 @@ typedef struct {
     extern const fr_kernels fr_kernels_##target##_float32;                             \
     extern const fr_kernels fr_kernels_##target##_float64;
 #define ENTRY(target)                                                                  \
-    {#target, {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64}, \
+    {#target,                                                                          \
+     {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64},                 \
      supported_##target}
 
 /* __builtin_cpu_supports asks the operating system about the register state as well. */

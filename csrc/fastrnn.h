@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fastrnn.h -- everything that Cython sees: argument structs, the kernel table, dispatch.
+/* fastrnn.h -- everything that Cython sees: argument structs, the kernel table,
+ * dispatch.
  *
  * One table of function pointers exists per (target, dtype); arrays are `void *` here
  * because the same struct serves float and double.  Sizes and strides are counted in
@@ -76,7 +77,7 @@ typedef struct {
     const void *R;    /* (G, H, H) */
     const void *b_ih; /* (G, H) or NULL */
     const void *b_hh; /* (G, H) or NULL */
-    void *packed;     /* packed_forward_size() or packed_backward_size(), 64-byte aligned */
+    void *packed; /* packed_forward_size() or packed_backward_size(), 64-byte aligned */
 } fr_pack_args;
 
 /* One optimiser step over P parameters; g is only read. */
@@ -193,7 +194,8 @@ typedef struct {
 
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);
-    ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O);
+    ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I,
+                                  ptrdiff_t O);
 
     /* n results of activation `which` (0 sigmoid, 1 tanh): for the ULP test */
     void (*activation)(int which, ptrdiff_t n, const void *x, void *y);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* activations.h -- vector sigmoid and tanh, the same bits on every target that has FMA.
  *
- * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot overflow,
- * and on a denominator 1 + e in [1, 2]:
- *   sigmoid(x) = (x < 0 ? e : 1) / (1 + e)
- *   tanh(x)    = sign(x) * -expm1(-2|x|) / (2 + expm1(-2|x|))
- * exp: y = n ln 2 + r, |r| <= ln(2)/2 (Cody & Waite 1980, ln 2 in two parts), and
- * expm1(r) = r + r^2 q(r) with a minimax q (Remez; coefficients below).
+ * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot
+ * overflow, and on a denominator 1 + e in [1, 2]: sigmoid(x) = (x < 0 ? e : 1) / (1 +
+ * e) tanh(x)    = sign(x) * -expm1(-2|x|) / (2 + expm1(-2|x|)) exp: y = n ln 2 + r, |r|
+ * <= ln(2)/2 (Cody & Waite 1980, ln 2 in two parts), and expm1(r) = r + r^2 q(r) with a
+ * minimax q (Remez; coefficients below).
  *
  * Maximum error over every float32 whose result is normal, in units of the last place,
  * found by tests/test_activations.py: sigmoid 1.81, tanh 1.66.  Subnormal results are
@@ -19,7 +18,7 @@
 #include "simd.h"
 
 #if FR_DOUBLE
-#define EXP_LOWEST -709.2 /* below it 2^n is no longer normal: n = -1023 gives zero */
+#define EXP_LOWEST -709.2  /* below it 2^n is no longer normal: n = -1023 gives zero */
 #define EXP_MAGIC 0x1.8p52 /* adding it rounds to an integer held in the low bits */
 #define EXP_BIAS 1023
 #define EXP_SHIFT 52
@@ -38,20 +37,27 @@
 INLINE vreal v_exp_parts(vreal y, vreal *scale)
 {
     y = v_max(v_set1((real)EXP_LOWEST), y);
-    const vreal shifted = v_fma(y, v_set1((real)0x1.71547652b82fep0), v_set1(EXP_MAGIC));
+    const vreal shifted =
+        v_fma(y, v_set1((real)0x1.71547652b82fep0), v_set1(EXP_MAGIC));
     const vreal n = shifted - v_set1(EXP_MAGIC);
     vreal r = v_fma(n, v_set1(-LN2_HIGH), y);
     r = v_fma(n, v_set1(-LN2_LOW), r);
 #if FR_DOUBLE /* relative error 5e-19 */
-    static const real q_coefficients[] = {
-        0x1.1f8b79f010983p-29, 0x1.af4e19c6f079fp-26, 0x1.27e4ccb333741p-22,
-        0x1.71de021a5b605p-19, 0x1.a01a01ad05c2bp-16, 0x1.a01a01abef536p-13,
-        0x1.6c16c16c151dfp-10, 0x1.11111111100cep-7,  0x1.5555555555558p-5,
-        0x1.5555555555557p-3,  0x1.0p-1};
+    static const real q_coefficients[] = {0x1.1f8b79f010983p-29,
+                                          0x1.af4e19c6f079fp-26,
+                                          0x1.27e4ccb333741p-22,
+                                          0x1.71de021a5b605p-19,
+                                          0x1.a01a01ad05c2bp-16,
+                                          0x1.a01a01abef536p-13,
+                                          0x1.6c16c16c151dfp-10,
+                                          0x1.11111111100cep-7,
+                                          0x1.5555555555558p-5,
+                                          0x1.5555555555557p-3,
+                                          0x1.0p-1};
 #else /* relative error 5e-10 */
-    static const real q_coefficients[] = {0x1.a17e58758966fp-13f, 0x1.6d4365e333918p-10f,
-                                          0x1.1110ab40ea8f6p-7f,  0x1.5554e8d611adap-5f,
-                                          0x1.5555557444a49p-3f,  0x1.0000000b99336p-1f};
+    static const real q_coefficients[] = {
+        0x1.a17e58758966fp-13f, 0x1.6d4365e333918p-10f, 0x1.1110ab40ea8f6p-7f,
+        0x1.5554e8d611adap-5f,  0x1.5555557444a49p-3f,  0x1.0000000b99336p-1f};
 #endif
     vreal q = v_set1(q_coefficients[0]);
     for (size_t k = 1; k < sizeof q_coefficients / sizeof *q_coefficients; k++)
@@ -61,9 +67,10 @@ INLINE vreal v_exp_parts(vreal y, vreal *scale)
     return v_fma(r * r, q, r);
 }
 
-/* 1 / (base - a), base 1 or 2, base - a in [1, 2].  In float32 a quadratic (relative error
- * 0.0101) and two Newton steps take fewer cycles than the divider and do not block the FMA
- * ports; the last residual, 1 - (base - a) y, is taken without rounding base - a. */
+/* 1 / (base - a), base 1 or 2, base - a in [1, 2].  In float32 a quadratic (relative
+ * error 0.0101) and two Newton steps take fewer cycles than the divider and do not
+ * block the FMA ports; the last residual, 1 - (base - a) y, is taken without rounding
+ * base - a. */
 INLINE vreal v_reciprocal_1_2(real base, vreal a)
 {
     const vreal one = v_set1(1), d = v_set1(base) - a;

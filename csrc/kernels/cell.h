@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cell.h -- what a cell tells the driver, what the driver hands a cell, packed weights.
  *
- * A cell (rnn.c, lstm.c, gru.c) is its equations: two functions on a few rows by one panel
- * of hidden units.  Everything over time, batch and threads is sequence.c.
+ * A cell (rnn.c, lstm.c, gru.c) is its equations: two functions on a few rows by one
+ * panel of hidden units.  Everything over time, batch and threads is sequence.c.
  *
  * Forward panels hold the G gates of the same units side by side, [k][G][lanes], so one
- * tile yields all pre-activations a cell needs for its units.  lanes is V; the units left
- * over after whole vectors get V/2 or V/4 lanes a gate if they fit, so that H = 50 does
- * not pay for 64.  The plain RNN (G = 1) has panels of up to four vectors of units.
+ * tile yields all pre-activations a cell needs for its units.  lanes is V; the units
+ * left over after whole vectors get V/2 or V/4 lanes a gate if they fit, so that H = 50
+ * does not pay for 64.  The plain RNN (G = 1) has panels of up to four vectors of
+ * units.
  */
 #ifndef FR_CELL_H
 #define FR_CELL_H
@@ -17,9 +18,9 @@
 
 #define MAX_GATES 4
 
-/* Some rows by one panel of units, forward.  Pre-activations are (ax + bias) + ah: gate g
- * of the panel's unit u at column g * lanes + u.  Rows of c and tape are padded to whole
- * vectors and start at unit 0, as h and h_prev do. */
+/* Some rows by one panel of units, forward.  Pre-activations are (ax + bias) + ah: gate
+ * g of the panel's unit u at column g * lanes + u.  Rows of c and tape are padded to
+ * whole vectors and start at unit 0, as h and h_prev do. */
 typedef struct {
     ptrdiff_t rows;
     ptrdiff_t j, units, lanes; /* units j .. j + units - 1 */
@@ -44,8 +45,9 @@ typedef struct {
 typedef struct {
     ptrdiff_t rows;
     ptrdiff_t j, units;
-    ptrdiff_t H_padded; /* distance between slots of tape and da, width of dh, carry, dc */
-    const real *dy;     /* gradient of the loss with respect to y_t, or NULL */
+    ptrdiff_t
+        H_padded;   /* distance between slots of tape and da, width of dh, carry, dc */
+    const real *dy; /* gradient of the loss with respect to y_t, or NULL */
     ptrdiff_t dy_row;
     const real *dh; /* the part of dh_t that came through R from step t + 1 */
     real *carry;    /* GRU: the part of dh_t that came past R; replaced by dh_{t-1}'s */
@@ -64,15 +66,17 @@ typedef struct {
     int gates;
     int tape_slots;
     int da_slots;
-    int first_R_slot; /* da slots first_R_slot .. + gates - 1 are those of h R */
-    int w_gate[MAX_GATES]; /* gate of each of the first `gates` da slots, those of x W */
+    int first_R_slot;      /* da slots first_R_slot .. + gates - 1 are those of h R */
+    int w_gate[MAX_GATES]; /* gate of each of the first `gates` da slots, those of x W
+                            */
     int has_c;
     int has_carry;
     void (*forward)(const forward_step *);
     void (*backward)(const backward_step *);
 } cell_ops;
 
-/* --- forward panels ---------------------------------------------------------------- */
+/* --- forward panels ----------------------------------------------------------------
+ */
 
 typedef struct {
     ptrdiff_t j, units, lanes;
@@ -134,7 +138,8 @@ static void pack_forward_weights(const cell_ops *ops, const fr_pack_args *a)
         const unit_panel q = get_unit_panel(ops->gates, H, p);
         const ptrdiff_t width = q.nv * V;
         real *W_panel = packed + q.column * I, *R_panel = packed + f.R + q.column * H;
-        if (ops->gates * q.units < width) { /* padding must not hold NaN or subnormals */
+        if (ops->gates * q.units <
+            width) { /* padding must not hold NaN or subnormals */
             memset(W_panel, 0, (size_t)(I * width) * sizeof(real));
             memset(R_panel, 0, (size_t)(H * width) * sizeof(real));
         }
@@ -144,7 +149,8 @@ static void pack_forward_weights(const cell_ops *ops, const fr_pack_args *a)
             pack_transposed(W_panel + g * q.lanes, width, W + row * I, I, q.units, I);
             pack_transposed(R_panel + g * q.lanes, width, R + row * H, H, q.units, H);
             for (ptrdiff_t u = 0; b_ih && u < q.units; u++) {
-                const int apart = ops->has_carry && g == 2; /* GRU's n: r * (.. + b_hn) */
+                const int apart =
+                    ops->has_carry && g == 2; /* GRU's n: r * (.. + b_hn) */
                 bias[u] = apart ? b_ih[row + u] : b_ih[row + u] + b_hh[row + u];
                 if (apart)
                     packed[f.bias_hn + q.j + u] = b_hh[row + u];
@@ -153,7 +159,8 @@ static void pack_forward_weights(const cell_ops *ops, const fr_pack_args *a)
     }
 }
 
-/* --- backward panels: R and W as they are, rows in the order of the da slots --------- */
+/* --- backward panels: R and W as they are, rows in the order of the da slots ---------
+ */
 
 INLINE ptrdiff_t backward_pack_W(int gates, ptrdiff_t H)
 {

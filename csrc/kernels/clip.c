@@ -15,33 +15,23 @@
 #include "parallel.h"
 #include "flat.h"
 
-typedef enum { NORM_SUM, NORM_SQUARES, NORM_POWERS, NORM_LARGEST } norm_kind;
+typedef int64_t vdouble_bits __attribute__((vector_size(V_BYTES)));
 
-/* The larger of a and b; a NaN in either stays. */
-INLINE vdouble larger(vdouble a, vdouble b)
-{
-    const vdouble_bits take_b = (vdouble_bits)(b > a) | (vdouble_bits)(b != b);
-    return (vdouble)((take_b & (vdouble_bits)b) | (~take_b & (vdouble_bits)a));
-}
+typedef enum { NORM_SUM, NORM_SQUARES, NORM_POWERS } norm_kind;
 
 INLINE void norm_add(norm_kind kind, partials *acc, const real *x, double power)
 {
+    const vdouble_bits sign = (vdouble_bits)(-(vdouble){0});
 #pragma GCC unroll 16
     for (size_t i = 0; i < N_PARTIALS; i++) {
         vdouble a = v_load_double(x + (ptrdiff_t)i * VD);
-        const vdouble_bits sign = (vdouble_bits)(-(vdouble){0});
-        const vdouble magnitude = (vdouble)((vdouble_bits)a & ~sign);
-        if (kind == NORM_LARGEST) {
-            acc->part[i] = larger(acc->part[i], magnitude);
-            continue;
-        }
         if (kind == NORM_SQUARES)
             a = a * a;
-        else if (kind == NORM_SUM)
-            a = magnitude;
         else
+            a = (vdouble)((vdouble_bits)a & ~sign);
+        if (kind == NORM_POWERS)
             for (ptrdiff_t lane = 0; lane < VD; lane++)
-                a[lane] = pow(magnitude[lane], power);
+                a[lane] = pow(a[lane], power);
         acc->part[i] += a;
     }
 }
@@ -57,16 +47,25 @@ INLINE double norm_of_chunk(norm_kind kind, const real *x, ptrdiff_t n, double p
         memcpy(rest, x + k, (size_t)(n - k) * sizeof *rest);
         norm_add(kind, &acc, rest, power);
     }
-    if (kind != NORM_LARGEST)
-        return sum_of_partials(&acc);
-    vdouble most = acc.part[0];
-    for (size_t i = 1; i < N_PARTIALS; i++)
-        most = larger(most, acc.part[i]);
-    double result = 0;
-    for (ptrdiff_t lane = 0; lane < VD; lane++)
-        if (most[lane] > result || most[lane] != most[lane])
-            result = most[lane];
-    return result;
+    return sum_of_partials(&acc);
+}
+
+INLINE double largest_of_chunk(const real *x, ptrdiff_t n)
+{
+    vreal most = {0};
+    vbits is_nan = {0};
+    for (ptrdiff_t k = 0; k < n; k += V) {
+        const vreal a = v_abs(v_load_n(x + k, min_size(V, n - k)));
+        most = v_max(most, a);
+        is_nan |= (vbits)(a != a); /* the next maximum may forget it */
+    }
+    real result = 0;
+    for (ptrdiff_t lane = 0; lane < V; lane++) {
+        if (is_nan[lane])
+            return (double)NAN;
+        result = most[lane] > result ? most[lane] : result;
+    }
+    return (double)result;
 }
 
 typedef struct {
@@ -88,11 +87,11 @@ static void norm_body(const team *self, const void *argument)
         const ptrdiff_t n = end - begin;
         double *result = args->chunks + chunk;
         if (args->power == 2)
-            *result = norm_of_chunk(NORM_SQUARES, x, n, 2);
+            *result = norm_of_chunk(NORM_SQUARES, x, n, 0);
         else if (args->power == 1)
-            *result = norm_of_chunk(NORM_SUM, x, n, 1);
+            *result = norm_of_chunk(NORM_SUM, x, n, 0);
         else if (isinf(args->power))
-            *result = norm_of_chunk(NORM_LARGEST, x, n, 0);
+            *result = largest_of_chunk(x, n);
         else
             *result = norm_of_chunk(NORM_POWERS, x, n, args->power);
     }

@@ -47,29 +47,11 @@ INLINE double sum_of_chunks(const double *chunks)
     return sum;
 }
 
-typedef double vdouble __attribute__((vector_size(V_BYTES)));
-typedef int64_t vdouble_bits __attribute__((vector_size(V_BYTES)));
-
-#define VD ((ptrdiff_t)(V_BYTES / sizeof(double)))
-#define N_PARTIALS (SUM_LANES / (V_BYTES / sizeof(double)))
-
 /* SUM_LANES partial results. */
+#define N_PARTIALS (SUM_LANES / (V_BYTES / sizeof(double)))
 typedef struct {
     vdouble part[N_PARTIALS];
 } partials;
-
-/* VD elements, widened to double. */
-INLINE vdouble v_load_double(const real *p)
-{
-#if FR_DOUBLE
-    return v_load(p);
-#else
-    typedef float half __attribute__((vector_size(V_BYTES / 2)));
-    half a;
-    memcpy(&a, p, sizeof a);
-    return __builtin_convertvector(a, vdouble);
-#endif
-}
 
 INLINE double sum_of_partials(const partials *a)
 {

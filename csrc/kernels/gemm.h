@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gemm.h -- the register tile, the packed panels it reads, and the products made of them.
+/* gemm.h -- the register tile, the packed panels it reads, and the products made of
+ * them.
  *
  * A tile computes `mr` rows by `nv` vectors of C = A B while its accumulators stay in
  * registers:
  *     C[r][:] (+)= sum over k, in order, of A(r, k) * B[k][:]
- * B is a packed panel, [k][nv * V].  A comes as rows (k contiguous) or as a packed panel
- * [k][A_LANES] (for weight gradients, where k runs over time and batch).  Every element
- * of C is one sequential sum over k whatever the tile shape, so results do not depend on
- * where tiles begin: that is what makes them equal for any thread count and vector width.
+ * B is a packed panel, [k][nv * V].  A comes as rows (k contiguous) or as a packed
+ * panel [k][A_LANES] (for weight gradients, where k runs over time and batch).  Every
+ * element of C is one sequential sum over k whatever the tile shape, so results do not
+ * depend on where tiles begin: that is what makes them equal for any thread count and
+ * vector width.
  *
- * Per k a 6x4 tile loads 4 vectors and broadcasts 6 scalars for 24 FMAs: bound by the two
- * FMA ports.  One vector wide (12x1) is bound by loads; panels are cut so that it occurs
- * only when the whole matrix is one vector wide.
+ * Per k a 6x4 tile loads 4 vectors and broadcasts 6 scalars for 24 FMAs: bound by the
+ * two FMA ports.  One vector wide (12x1) is bound by loads; panels are cut so that it
+ * occurs only when the whole matrix is one vector wide.
  */
 #ifndef FR_GEMM_H
 #define FR_GEMM_H
@@ -22,8 +24,9 @@
 #define MAX_MR 12
 #define MAX_WIDTH (MAX_NV * V_BYTES / sizeof(real))
 
-/* Rows of the tallest tile: accumulators + nv vectors of B + a broadcast fit the registers
- * (32: 6x4, 8x3, 12x2; 16: 3x4, 4x3, 6x2; there the compiler folds loads of B). */
+/* Rows of the tallest tile: accumulators + nv vectors of B + a broadcast fit the
+ * registers (32: 6x4, 8x3, 12x2; 16: 3x4, 4x3, 6x2; there the compiler folds loads of
+ * B). */
 INLINE ptrdiff_t tile_rows(ptrdiff_t nv)
 {
     static const signed char rows[2][MAX_NV] = {{12, 6, 4, 3}, {12, 12, 8, 6}};
@@ -131,21 +134,24 @@ typedef void tile_function(const tile_args *);
 TILES_12(1, 0, rows)
 TILES_12(1, 1, sum)
 #if V_REGISTERS == 32
-TILES_12(2, 0, rows) TILES_8(3, 0, rows) TILES_6(4, 0, rows) TILES_12(2, 1, sum)
-static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
+TILES_12(2, 0, rows)
+TILES_8(3, 0, rows) TILES_6(4, 0, rows) TILES_12(
+    2, 1, sum) static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
     {NAMES_12(rows, 1)}, {NAMES_12(rows, 2)}, {NAMES_8(rows, 3)}, {NAMES_6(rows, 4)}};
 static tile_function *const sum_tiles[2][MAX_MR] = {{NAMES_12(sum, 1)},
                                                     {NAMES_12(sum, 2)}};
 #else
-TILES_6(2, 0, rows) TILES_4(3, 0, rows) TILES_3(4, 0, rows) TILES_6(2, 1, sum)
-static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
+TILES_6(2, 0, rows)
+TILES_4(3, 0, rows) TILES_3(4, 0, rows) TILES_6(
+    2, 1, sum) static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
     {NAMES_12(rows, 1)}, {NAMES_6(rows, 2)}, {NAMES_4(rows, 3)}, {NAMES_3(rows, 4)}};
 static tile_function *const sum_tiles[2][MAX_MR] = {{NAMES_12(sum, 1)},
                                                     {NAMES_6(sum, 2)}};
 #endif
 
 /* A matrix of N columns is cut into panels of at most `widest` vectors, as equal as can
- * be.  Panel p covers vectors [first, first + nv) and starts at first * V * K when packed.
+ * be.  Panel p covers vectors [first, first + nv) and starts at first * V * K when
+ * packed.
  */
 typedef struct {
     ptrdiff_t column; /* first column */
@@ -172,8 +178,8 @@ INLINE ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N)
     return K * round_up(N, V);
 }
 
-/* dst[k * width + n] = src[n * ld + k]: columns of a panel from rows of a matrix, sixteen
- * k at a time so that both sides stay in whole cache lines. */
+/* dst[k * width + n] = src[n * ld + k]: columns of a panel from rows of a matrix,
+ * sixteen k at a time so that both sides stay in whole cache lines. */
 static void pack_transposed(real *dst, ptrdiff_t width, const real *src, ptrdiff_t ld,
                             ptrdiff_t N, ptrdiff_t K)
 {
@@ -207,13 +213,14 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
     for (ptrdiff_t i = 0; i < n_tiles; i++) {
         const ptrdiff_t r = part_start(rows, n_tiles, i);
         const ptrdiff_t mr = part_start(rows, n_tiles, i + 1) - r;
-        const tile_args t = {a + r * a_row, a_row, a_segment, n_segments,
-                             K,             b,     c + r * c_row, c_row};
+        const tile_args t = {a + r * a_row, a_row, a_segment, n_segments, K, b,
+                             c + r * c_row, c_row};
         rows_tiles[nv - 1][mr - 1](&t);
     }
 }
 
-/* --- weight gradients: M += A^T B, k running over many rows of A and B ---------------- */
+/* --- weight gradients: M += A^T B, k running over many rows of A and B
+ * ---------------- */
 
 #define BLOCK_ROWS 256 /* rows summed at a time: a packed A tile is 16 KiB */
 #define SUM_NV 2       /* tiles are 12x2: one packed A tile serves all columns of B */
@@ -224,8 +231,8 @@ INLINE ptrdiff_t packed_a_size(ptrdiff_t M, ptrdiff_t block)
     return n_row_tiles(M, SUM_NV) * block * A_LANES;
 }
 
-/* Rows [k0, k1) of A (M columns, distance a_row) into the tiles of packed_a.  Reads up to
- * A_LANES past the last column: give M_readable, the columns that may be read. */
+/* Rows [k0, k1) of A (M columns, distance a_row) into the tiles of packed_a.  Reads up
+ * to A_LANES past the last column: give M_readable, the columns that may be read. */
 static void pack_a(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row,
                    ptrdiff_t M, ptrdiff_t M_readable, ptrdiff_t k0, ptrdiff_t k1)
 {
@@ -287,8 +294,8 @@ INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t bl
 {
     for (ptrdiff_t p = 0; p < n_panels(N, SUM_NV); p++) {
         const panel q = get_panel(N, SUM_NV, p);
-        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, M + q.column, N, mr,
-                     q.n);
+        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, M + q.column, N,
+                     mr, q.n);
     }
 }
 

@@ -54,8 +54,8 @@ static void gru_backward(const backward_step *s)
         const ptrdiff_t lanes = min_size(V, s->j + s->units - j);
         for (ptrdiff_t row = 0; row < s->rows; row++) {
             const real *tape = s->tape + row * s->tape_row + j;
-            const vreal r = v_load(tape), z = v_load(tape + H), n = v_load(tape + 2 * H),
-                        hn = v_load(tape + 3 * H);
+            const vreal r = v_load(tape), z = v_load(tape + H),
+                        n = v_load(tape + 2 * H), hn = v_load(tape + 3 * H);
             const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + j, lanes);
             real *carry = s->carry + row * H + j, *da = s->da + row * s->da_row + j;
             vreal dh = v_load(s->dh + row * H + j) + v_load(carry);

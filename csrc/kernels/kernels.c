@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* kernels.c -- the one translation unit, compiled once per target and dtype.
  *
- * Everything it includes is static, so no function built with AVX-512 can be merged into
- * another target's code by the linker; the table at the end is the only symbol.
+ * Everything it includes is static, so no function built with AVX-512 can be merged
+ * into another target's code by the linker; the table at the end is the only symbol.
  */
 #include "fastrnn.h"
 #include "target.h"
 #include "simd.h"
 #include "activations.h"
 #include "parallel.h"
-#include "sequence.c"
+#include "forward.c"
+#include "backward.c"
 #include "linear.c"
 #include "peak.c"
 #include "optim.c"

@@ -6,8 +6,8 @@
  * Backward, from dy (N, O):
  *   dx = dy W;    dW += dy^T x, summed over rows in order;    db += sum of rows of dy
  *
- * Threads: packing is shared out, then rows of y and dx, then rows of dW, with a barrier
- * between the three.
+ * Threads: packing is shared out, then rows of y and dx, then rows of dW, with a
+ * barrier between the three.
  */
 #include "gemm.h"
 #include "parallel.h"
@@ -32,7 +32,8 @@ static linear_work carve_linear(const fr_linear_args *a, int backward_pass, real
     return w;
 }
 
-static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O)
+static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
+                                  ptrdiff_t O)
 {
     if (!backward_pass)
         return packed_size(I, O);
@@ -51,13 +52,14 @@ static void linear_rows(const real *a, ptrdiff_t K, const real *b, const real *b
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t row = r0 + part_start(r1 - r0, n_tiles, i);
             const ptrdiff_t mr = r0 + part_start(r1 - r0, n_tiles, i + 1) - row;
-            multiply_rows(a + row * K, K, 1, 0, K, b + q.column * K, q.nv, sums, width, mr);
+            multiply_rows(a + row * K, K, 1, 0, K, b + q.column * K, q.nv, sums, width,
+                          mr);
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 const ptrdiff_t lanes = q.n - v, column = q.column + v;
                 const vreal vb = bias ? v_load_n(bias + column, lanes) : (vreal){0};
                 for (ptrdiff_t r = 0; r < mr; r++)
-                    v_store_n(c + (row + r) * N + column, v_load(sums + r * width + v) + vb,
-                              lanes);
+                    v_store_n(c + (row + r) * N + column,
+                              v_load(sums + r * width + v) + vb, lanes);
             }
         }
     }
@@ -74,8 +76,8 @@ static void linear_forward_thread(const team *self, const void *args)
         real *packed = w.weights + q.column * a->I;
         if (q.n < q.nv * V)
             memset(packed, 0, (size_t)(a->I * q.nv * V) * sizeof(real));
-        pack_transposed(packed, q.nv * V, (const real *)a->W + q.column * a->I, a->I, q.n,
-                        a->I);
+        pack_transposed(packed, q.nv * V, (const real *)a->W + q.column * a->I, a->I,
+                        q.n, a->I);
     }
     team_barrier(self);
     team_share(self, a->N, &begin, &end);
@@ -110,10 +112,12 @@ static void linear_backward_thread(const team *self, const void *args)
         for (ptrdiff_t i = begin; i < end; i++) {
             const ptrdiff_t first = part_start(O, tiles, i);
             add_product(w.dy + i * block * A_LANES, w.x, block, K,
-                        (real *)a->dW + first * I, part_start(O, tiles, i + 1) - first, I);
+                        (real *)a->dW + first * I, part_start(O, tiles, i + 1) - first,
+                        I);
         }
         if (a->db) {
-            const ptrdiff_t j0 = part_start(O, tiles, begin), j1 = part_start(O, tiles, end);
+            const ptrdiff_t j0 = part_start(O, tiles, begin),
+                            j1 = part_start(O, tiles, end);
             add_row_sums((real *)a->db + j0, dy + row * O + j0, O, j1 - j0, K);
         }
         team_barrier(self);
@@ -122,7 +126,8 @@ static void linear_backward_thread(const team *self, const void *args)
 
 static int linear_threads(const fr_linear_args *a)
 {
-    return useful_threads(2.0 * (double)a->N * (double)a->I * (double)a->O, a->n_threads);
+    return useful_threads(2.0 * (double)a->N * (double)a->I * (double)a->O,
+                          a->n_threads);
 }
 
 static void linear_forward(const fr_linear_args *a)

@@ -34,7 +34,8 @@ static void lstm_forward(const forward_step *s)
         const vreal i = v_sigmoid((v_load(ax) + bi) + v_load(ah));
         const vreal f = v_sigmoid((v_load(ax + lanes) + bf) + v_load(ah + lanes));
         const vreal g = v_tanh((v_load(ax + 2 * lanes) + bg) + v_load(ah + 2 * lanes));
-        const vreal o = v_sigmoid((v_load(ax + 3 * lanes) + bo) + v_load(ah + 3 * lanes));
+        const vreal o =
+            v_sigmoid((v_load(ax + 3 * lanes) + bo) + v_load(ah + 3 * lanes));
         const vreal c = v_fma(f, c_prev, i * g);
         const vreal tanh_c = v_tanh(c);
 
@@ -59,9 +60,9 @@ static void lstm_backward(const backward_step *s)
         const ptrdiff_t lanes = min_size(V, s->j + s->units - j);
         for (ptrdiff_t r = 0; r < s->rows; r++) {
             const real *tape = s->tape + r * s->tape_row + j;
-            const vreal i = v_load(tape), f = v_load(tape + H), g = v_load(tape + 2 * H),
-                        o = v_load(tape + 3 * H), c_prev = v_load(tape + 4 * H),
-                        tanh_c = v_load(tape + 5 * H);
+            const vreal i = v_load(tape), f = v_load(tape + H),
+                        g = v_load(tape + 2 * H), o = v_load(tape + 3 * H),
+                        c_prev = v_load(tape + 4 * H), tanh_c = v_load(tape + 5 * H);
             real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
             vreal dh = v_load(s->dh + r * H + j);
             if (s->dy)

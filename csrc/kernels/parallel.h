@@ -21,7 +21,8 @@ typedef struct {
     int size;
 } team;
 
-/* Everybody waits here for everybody.  All threads of the team call it equally often. */
+/* Everybody waits here for everybody.  All threads of the team call it equally often.
+ */
 INLINE void team_barrier(const team *self)
 {
     if (self->size > 1) {

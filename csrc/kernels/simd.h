@@ -3,8 +3,8 @@
  *
  * GCC/Clang vector types: + - * / work on them as they are.  A product that is to be
  * fused with a sum is written v_fma() everywhere: the compiler may not choose
- * (-ffp-contract=off), or targets would stop agreeing bit for bit.  Intrinsics live here
- * and nowhere else.  Vectors never cross a function that is not inlined.
+ * (-ffp-contract=off), or targets would stop agreeing bit for bit.  Intrinsics live
+ * here and nowhere else.  Vectors never cross a function that is not inlined.
  */
 #ifndef FR_SIMD_H
 #define FR_SIMD_H
@@ -165,6 +165,27 @@ INLINE vreal v_abs(vreal a)
 INLINE vreal v_copysign(vreal b, vreal a)
 {
     return v_from_bits((v_as_bits(a) & v_as_bits(v_set1((real)-0.0))) | v_as_bits(b));
+}
+
+/* Vectors of double of the same width in bytes, for sums that need the precision. */
+typedef double vdouble __attribute__((vector_size(V_BYTES)));
+
+#define VD ((ptrdiff_t)(V_BYTES / sizeof(double)))
+
+/* VD elements, widened to double. */
+INLINE vdouble v_load_double(const real *p)
+{
+#if FR_DOUBLE
+    return v_load(p);
+#elif defined(__AVX512F__)
+    return (vdouble)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+    return (vdouble)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    float half __attribute__((vector_size(V_BYTES / 2)));
+    memcpy(&half, p, sizeof half);
+    return __builtin_convertvector(half, vdouble);
+#endif
 }
 
 #endif

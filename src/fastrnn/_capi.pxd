@@ -173,7 +173,8 @@ cdef extern from "fastrnn.h" nogil:
         void (*rmsprop)(const fr_rmsprop_args *) noexcept nogil
         void (*adagrad)(const fr_adagrad_args *) noexcept nogil
         void (*adam)(const fr_adam_args *) noexcept nogil
-        double (*norm)(ptrdiff_t n, const void *x, double power, int n_threads) noexcept nogil
+        double (*norm)(
+            ptrdiff_t n, const void *x, double power, int n_threads) noexcept nogil
         void (*scale)(ptrdiff_t n, void *x, double factor, int n_threads) noexcept nogil
         void (*clamp)(ptrdiff_t n, void *x, double limit, int n_threads) noexcept nogil
         double (*cross_entropy)(const fr_cross_entropy_args *) noexcept nogil

@@ -468,7 +468,8 @@ cdef class Kernels:
                           ptrdiff_t width, indices not None, weight not None,
                           y not None):
         """``y[i] = weight[indices[i]]``."""
-        cdef fr_embedding_args a = embedding(n_threads, n, rows, width, indices, -1)
+        cdef fr_embedding_args a
+        a = embedding(n_threads, n, rows, width, indices, -1)
         a.weight = address(weight, "weight", self.kind, rows * width, False)
         a.y = address(y, "y", self.kind, n * width, True)
         check_indices("indices", a.indices, n, rows, 0)
@@ -479,7 +480,8 @@ cdef class Kernels:
                            ptrdiff_t width, indices not None, int64_t padding,
                            dy not None, dweight not None):
         """``dweight[indices[i]] += dy[i]`` where ``indices[i] != padding``."""
-        cdef fr_embedding_args a = embedding(n_threads, n, rows, width, indices, padding)
+        cdef fr_embedding_args a
+        a = embedding(n_threads, n, rows, width, indices, padding)
         a.dy = address(dy, "dy", self.kind, n * width, False)
         a.dweight = address(dweight, "dweight", self.kind, rows * width, True)
         check_indices("indices", a.indices, n, rows, padding)

@@ -22,6 +22,9 @@ class Pool:
         self._free = []
         self._lock = threading.Lock()
 
+    def __reduce__(self):
+        return Pool, (self._dtype, self._most)  # a copy of a layer starts empty
+
     def take(self, size):
         """An array of exactly `size` elements, contents arbitrary."""
         with self._lock:

@@ -153,11 +153,11 @@ def _check_schema(path, name, value, rule):
             f"{type(value).__name__}"
         )
     if isinstance(rule, dict):
-        missing = [key for key in rule if key not in value]
-        if missing:
-            raise ValueError(f"{path}: damaged: {name}{missing[0]} is missing")
         for key, inner in rule.items():
-            _check_schema(path, f"{name}{key}", value[key], inner)
+            below = f"{name}.{key}" if name else key
+            if key not in value:
+                raise ValueError(f"{path}: damaged: {below} is missing")
+            _check_schema(path, below, value[key], inner)
 
 
 def with_prefix(prefix, arrays):

@@ -65,17 +65,7 @@ class Linear(Module):
         self._declare(shapes, dtype)
         for array in self._param.values():
             init.fan_in_uniform_(array, self.in_features, seed=rng)
-        self._make_pool()
-
-    def _make_pool(self):
         self._pool = Pool(self.dtype, most=2)  # one array forward, one backward
-
-    def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k != "_pool"}
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self._make_pool()
 
     def forward(self, x):
         """Map `x`.

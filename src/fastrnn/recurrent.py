@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """RNN, LSTM and GRU layers: torch.nn's arguments, parameters and results, in NumPy."""
 
-import math
 import warnings
 
 import numpy as np
 
-from fastrnn import _check, _core, _threads
+from fastrnn import _check, _core, _threads, init
 from fastrnn._pool import Pool
 from fastrnn.module import Module
 
@@ -63,21 +62,10 @@ class _Recurrent(Module):
             if self.bias:
                 shapes[f"bias_ih{suffix}"] = shapes[f"bias_hh{suffix}"] = (G * H,)
         self._declare(shapes, _check.dtype_name(who, dtype))
-        bound = 1 / math.sqrt(H)
         for view in self._param.values():
-            view[...] = generator.uniform(-bound, bound, view.shape)
+            init.fan_in_uniform_(view, H, seed=generator)
         self._dropout_seeds = generator.spawn(1)[0]
-        self._make_pool()
-
-    def _make_pool(self):
         self._pool = Pool(self.dtype, _ARRAYS_PER_CELL * len(list(self._cells())))
-
-    def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k != "_pool"}
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self._make_pool()
 
     @property
     def _directions(self):

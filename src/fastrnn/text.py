@@ -2,6 +2,7 @@
 """Text for a character model: reading it, numbering its characters, cutting windows."""
 
 import importlib
+import re
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def default_text():
     seen = set()
     paragraphs = []
     for name in sorted(topics):
-        for paragraph in topics[name].split("\n\n"):
+        for paragraph in re.split(r"\n\n+", topics[name].strip("\n")):
             if len(paragraph) < _SHORT_PARAGRAPH or paragraph not in seen:
                 paragraphs.append(paragraph)
                 seen.add(paragraph)

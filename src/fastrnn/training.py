@@ -32,7 +32,8 @@ CHECKPOINT_SECONDS = 5.0
 _EVALUATIONS = 20
 _EVALUATIONS_PER_EPOCH = 2
 
-_SAMPLE_LENGTH = 300
+# What an evaluation writes.
+SAMPLE_LENGTH = 300
 _SAMPLE_TEMPERATURE = 0.7
 
 
@@ -260,7 +261,7 @@ class Trainer:
         held_out = evaluate(self.model, self.held_out)
         sample = "".join(
             self.model.generate(
-                "", _SAMPLE_LENGTH, temperature=_SAMPLE_TEMPERATURE, seed=self.rng
+                "", SAMPLE_LENGTH, temperature=_SAMPLE_TEMPERATURE, seed=self.rng
             )
         )
         found = Evaluation(self.epoch, self.train_bits, held_out, sample)
