@@ -17,7 +17,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# machine -> targets, best first: name and compiler flags.  The one place they are listed.
+# machine -> targets, best first: name and flags.  The one place they are listed.
 X86_V3 = "-mavx2 -mfma -mbmi2"
 X86_V4 = f"-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl {X86_V3}"
 TARGETS = {
@@ -31,13 +31,17 @@ TARGETS = {
 }
 MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
-# No contraction: every fused multiply-add is written out, so targets agree bit for bit.
-CFLAGS = (
-    "-O3 -std=gnu11 -ffp-contract=off -fno-math-errno -fno-trapping-math "
-    "-fvisibility=hidden"
-).split()
+# No contraction: every fused multiply-add is written out, so targets agree to the bit.
+CFLAGS = [
+    "-O3",
+    "-std=gnu11",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+]
 # -Wno-psabi: vectors are passed between inlined functions only.
-WARNINGS = "-Wall -Wextra -Wshadow -Wdouble-promotion -Wvla -Wno-psabi".split()
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wdouble-promotion", "-Wvla", "-Wno-psabi"]
 KERNELS = "csrc/kernels/kernels.c"
 SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.[ch]"))
 

@@ -197,6 +197,9 @@ typedef struct {
     ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I,
                                   ptrdiff_t O);
 
+    /* 64 words that change when the bytes do; see fingerprint.c */
+    void (*fingerprint)(ptrdiff_t n_bytes, const void *memory, uint32_t *result);
+
     /* n results of activation `which` (0 sigmoid, 1 tanh): for the ULP test */
     void (*activation)(int which, ptrdiff_t n, const void *x, void *y);
 

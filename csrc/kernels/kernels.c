@@ -11,6 +11,7 @@
 #include "parallel.h"
 #include "forward.c"
 #include "backward.c"
+#include "fingerprint.c"
 #include "linear.c"
 #include "peak.c"
 #include "optim.c"
@@ -47,6 +48,7 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .linear_forward = linear_forward,
     .linear_backward = linear_backward,
     .linear_work_size = linear_work_size,
+    .fingerprint = fingerprint,
     .activation = activation,
     .fma_peak = fma_peak,
     .sgd = sgd,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # fastrnn.h for Cython, field by field.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "fastrnn.h" nogil:
     enum:
@@ -158,8 +158,10 @@ cdef extern from "fastrnn.h" nogil:
         void (*pack_backward)(const fr_pack_args *) noexcept nogil
         void (*forward)(const fr_forward_args *) noexcept nogil
         void (*backward)(const fr_backward_args *) noexcept nogil
-        ptrdiff_t (*packed_forward_size)(int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
-        ptrdiff_t (*packed_backward_size)(int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
+        ptrdiff_t (*packed_forward_size)(
+            int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
+        ptrdiff_t (*packed_backward_size)(
+            int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
         ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
@@ -167,7 +169,10 @@ cdef extern from "fastrnn.h" nogil:
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(
             int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O) noexcept nogil
-        void (*activation)(int which, ptrdiff_t n, const void *x, void *y) noexcept nogil
+        void (*fingerprint)(
+            ptrdiff_t n_bytes, const void *memory, uint32_t *result) noexcept nogil
+        void (*activation)(
+            int which, ptrdiff_t n, const void *x, void *y) noexcept nogil
         double (*fma_peak)(int n_threads, ptrdiff_t n) noexcept nogil
         void (*sgd)(const fr_sgd_args *) noexcept nogil
         void (*rmsprop)(const fr_rmsprop_args *) noexcept nogil

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The C kernels as Python calls: pointers in, one nogil call, nothing decided here.
 
-`kernels(dtype)` gives the table of the active target; its methods take NumPy arrays (any
-object with the buffer protocol), check dtype, contiguity and length, and pass addresses.
+`kernels(dtype)` gives the table of the active target; its methods take NumPy arrays
+(any object with the buffer protocol), check dtype, contiguity and length, and pass
+addresses.
 Shapes that make sense are the caller's business: `fastrnn._check` has the rules.
 """
 
@@ -15,10 +16,6 @@ from cpython.buffer cimport (
 )
 
 from fastrnn._capi cimport *
-
-
-# Room that the kernels ask for and that must start on a cache line.
-ALIGNMENT = 64
 
 
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
@@ -187,8 +184,8 @@ cdef class Kernels:
         self.lanes = table.lanes
         return self
 
-    def pack(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H, W, R, b_ih, b_hh,
-             packed):
+    def pack(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H, W, R, b_ih,
+             b_hh, packed):
         """Bring weights into the form that `forward` or `backward` reads."""
         cdef fr_pack_args a
         cdef ptrdiff_t G = gates(cell)
@@ -206,6 +203,16 @@ cdef class Kernels:
                 self.table.pack_backward(&a)
             else:
                 self.table.pack_forward(&a)
+
+    def fingerprint(self, x not None):
+        """256 bytes that differ for another content of the 1-D array x."""
+        cdef ptrdiff_t n = len(x)
+        cdef const void *px = address(x, "x", self.kind, n, False)
+        cdef uint32_t result[64]
+        n *= 8 if self.kind == b"d" else 4
+        with nogil:
+            self.table.fingerprint(n, px, result)
+        return (<char *>result)[:sizeof(result)]
 
     def packed_size(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H):
         """Elements that `pack` writes."""
@@ -252,7 +259,7 @@ cdef class Kernels:
     def backward(self, Shape shape not None, int n_threads, Series x not None, packed,
                  h0, Series y not None, tape, Series dy, dh_n, dc_n,
                  Series dx, bint dx_accumulate, dh0, dc0, dW, dR, db_ih, db_hh, work):
-        """Back-propagate through time; dy, dh_n, dc_n, dx, db_ih and db_hh may be None."""
+        """Back-propagate through time; dy, dh_n, dc_n, dx, db_ih, db_hh may be None."""
         cdef fr_backward_args a
         cdef char kind = self.kind
         cdef ptrdiff_t I = shape.c.I, H = shape.c.H, state = shape.c.B * H
@@ -313,7 +320,7 @@ cdef class Kernels:
 
     def linear_backward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                         x, W, dy, dx, dW, db, work):
-        """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; dx and db may be None."""
+        """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; dx, db may be None."""
         cdef fr_linear_args a
         a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)

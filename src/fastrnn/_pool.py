@@ -12,11 +12,18 @@ import numpy as np
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
+def aligned(size, dtype, allocate=np.empty):
+    """A 1-D array that starts on a cache line, made by `allocate` (empty or zeros)."""
+    dtype = np.dtype(dtype)
+    room = allocate(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size * dtype.itemsize].view(dtype)
+
+
 class Pool:
     """Aligned 1-D arrays of one dtype, kept for the next call of the same size."""
 
     def __init__(self, dtype, most):
-        self._itemsize = np.dtype(dtype).itemsize
         self._dtype = dtype
         self._most = most  # arrays kept; the oldest goes first
         self._free = []
@@ -31,9 +38,7 @@ class Pool:
             for at, array in enumerate(self._free):
                 if array.size == size:
                     return self._free.pop(at)
-        room = np.empty(size * self._itemsize + ALIGNMENT, np.uint8)
-        start = -room.ctypes.data % ALIGNMENT
-        return room[start : start + size * self._itemsize].view(self._dtype)
+        return aligned(size, self._dtype)
 
     def give(self, *arrays):
         """Take back arrays that nobody uses any more; None is passed over."""

@@ -240,9 +240,8 @@ def _resumed(args):
 def _run_description(trainer):
     model, characters = trainer.model, trainer.text["characters"]
     config = model.config
-    held_out = trainer.held_out.n_characters
     return (
-        f"text: {characters:,} characters, {held_out:,} held out, "
+        f"text: {characters:,} characters, {trainer.n_held_out:,} held out, "
         f"{len(model.vocabulary.characters)} different\n"
         f"model: {config['cell']}, {config['num_layers']} x {config['hidden_size']} "
         f"units, {model.flat_parameters.size:,} parameters; "
@@ -267,11 +266,12 @@ def _generate(args):
 
 
 def _info(args):
-    fastrnn.show_config()
     if args.checkpoint is None:
+        fastrnn.show_config()
         return 0
     arrays, meta = checkpoint.read(args.checkpoint)
     model = checkpoint.model_of(args.checkpoint, arrays, meta)
+    fastrnn.show_config()
     batch = meta["settings"]
     source = meta["text"]["source"] or "pydoc_data.topics"
     rows = {

@@ -16,17 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from fastrnn import _check, _files
-
-# Bytes: a cache line, and the widest vector of any target.
-ALIGNMENT = 64
-
-
-def aligned_zeros(size, dtype):
-    """A 1-D array of `size` zeros that starts on a cache line."""
-    dtype = np.dtype(dtype)
-    room = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    return room[start : start + size * dtype.itemsize].view(dtype)
+from fastrnn._pool import aligned
 
 
 class Context:
@@ -194,7 +184,7 @@ class Module:
         self._dtype = _check.dtype_name(who, dtype)
         self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
         self._size = sum(math.prod(shape) for shape in self._shapes.values())
-        self._bind(tuple(aligned_zeros(self._size, dtype) for _ in range(2)), 0)
+        self._bind(tuple(aligned(self._size, dtype, np.zeros) for _ in range(2)), 0)
 
     def _bind(self, buffers, start):
         """Let the views be those of a pair of buffers from element `start` on."""
@@ -223,7 +213,7 @@ class Module:
             stop += leaf._size
         if not together:
             start, stop = 0, stop - start
-            new = aligned_zeros(stop, dtype), aligned_zeros(stop, dtype)
+            new = aligned(stop, dtype, np.zeros), aligned(stop, dtype, np.zeros)
             at = 0
             for _, leaf in leaves:
                 old, old_start, size = leaf._buffers, leaf._start, leaf._size
@@ -356,7 +346,7 @@ class Module:
         values = state.pop("_values", ())
         self.__dict__.update(state)
         if values:
-            new = tuple(aligned_zeros(v.size, v.dtype) for v in values)
+            new = tuple(aligned(v.size, v.dtype) for v in values)
             for into, value in zip(new, values, strict=True):
                 into[...] = value
             self._bind(new, 0)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from fastrnn import _check, _core, _threads, init
+from fastrnn._packed import PackedWeights
 from fastrnn._pool import Pool
 from fastrnn.module import Module
 
@@ -54,29 +55,30 @@ class _Recurrent(Module):
             )
         generator = _check.generator(who, seed)
         shapes = {}
-        G, H = self._gates, self.hidden_size
-        for layer, suffix in self._cells():
+        self._suffixes = []  # of the parameters of each layer and direction, in order
+        self._spans = {}  # where a cell's parameters lie in this layer's
+        G, H, stop = self._gates, self.hidden_size, 0
+        for layer in range(self.num_layers):
             I = self.input_size if layer == 0 else H * self._directions
-            shapes[f"weight_ih{suffix}"] = (G * H, I)
-            shapes[f"weight_hh{suffix}"] = (G * H, H)
-            if self.bias:
-                shapes[f"bias_ih{suffix}"] = shapes[f"bias_hh{suffix}"] = (G * H,)
+            for direction in ("", "_reverse")[: self._directions]:
+                suffix, start = f"_l{layer}{direction}", stop
+                self._suffixes.append(suffix)
+                shapes[f"weight_ih{suffix}"] = (G * H, I)
+                shapes[f"weight_hh{suffix}"] = (G * H, H)
+                if self.bias:
+                    shapes[f"bias_ih{suffix}"] = shapes[f"bias_hh{suffix}"] = (G * H,)
+                stop += G * H * (I + H + 2 * self.bias)
+                self._spans[suffix] = start, stop
         self._declare(shapes, _check.dtype_name(who, dtype))
         for view in self._param.values():
             init.fan_in_uniform_(view, H, seed=generator)
         self._dropout_seeds = generator.spawn(1)[0]
-        self._pool = Pool(self.dtype, _ARRAYS_PER_CELL * len(list(self._cells())))
+        self._pool = Pool(self.dtype, _ARRAYS_PER_CELL * len(self._suffixes))
+        self._packed = PackedWeights(self._cell, self._pool)
 
     @property
     def _directions(self):
         return 2 if self.bidirectional else 1
-
-    def _cells(self):
-        """(layer, name suffix) of every layer and direction, in PyTorch's order."""
-        for layer in range(self.num_layers):
-            yield layer, f"_l{layer}"
-            if self.bidirectional:
-                yield layer, f"_l{layer}_reverse"
 
     def extra_repr(self):
         defaults = {
@@ -98,24 +100,20 @@ class _Recurrent(Module):
 
     # -- arguments --------------------------------------------------------------------
 
-    def _axes(self):
-        return ("B", "T") if self.batch_first else ("T", "B")
+    def _sequences(self, who, name, value, width_name, width, outer=None):
+        """`value` as (T, B, width) or, batch first, (B, T, width); and whether 2-D.
 
-    def _sequences(self, who, name, value, width_name, width, like=None):
-        """`value` as (T, B, width) or, batch first, (B, T, width); and whether 2-D."""
+        `outer` is (T, B) or (B, T) where it is known; (T,) for unbatched arrays.
+        """
         array = _check.float_array(who, name, value, self.dtype)
-        if array.ndim == 2 and (like is None or like.ndim == 2):
-            sizes = (None, width) if like is None else like.shape[:1] + (width,)
-            _check.shape(who, name, array, ("T", width_name), sizes)
-            _check.not_empty(who, name, array, ("T", width_name))
-            return array[None] if self.batch_first else array[:, None], True
-        sizes = (None, None, width) if like is None else like.shape[:2] + (width,)
-        letters = (*self._axes(), width_name)
-        if like is not None and like.ndim == 2:
-            letters, sizes = ("T", width_name), like.shape[:1] + (width,)
-        _check.shape(who, name, array, letters, sizes)
+        unbatched = len(outer) == 1 if outer else array.ndim == 2
+        axes = ("T",) if unbatched else ("B", "T") if self.batch_first else ("T", "B")
+        letters = (*axes, width_name)
+        _check.shape(who, name, array, letters, (*(outer or [None] * len(axes)), width))
         _check.not_empty(who, name, array, letters)
-        return array, False
+        if unbatched:
+            array = array[None] if self.batch_first else array[:, None]
+        return array, unbatched
 
     def _state(self, who, names, value, B, unbatched):
         """A state, or the gradient of one, as (L, B, H) arrays; None stays None."""
@@ -191,28 +189,30 @@ class _Recurrent(Module):
         kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
 
         passes, masks = [], []
-        for k, (layer, suffix) in enumerate(self._cells()):
-            direction = k % D
-            if direction == 0:
-                if layer > 0:
-                    x, mask = self._drop(kernels, n_threads, y)
-                    masks.append(mask)
-                y = np.empty((*x.shape[:2], D * H), self.dtype)
-            passes.append(
-                self._run_cell(
-                    kernels,
-                    n_threads,
-                    _core.Shape(
-                        _core.CELLS[self._cell], direction, T, B, x.shape[2], H
-                    ),
-                    suffix,
-                    x,
-                    self._series(y, direction),
-                    [s[k] for s in start],
-                    [s[k] for s in end],
+        for layer in range(self.num_layers):
+            if layer > 0:
+                x, mask = self._drop(kernels, n_threads, x)
+                masks.append(mask)
+            y = np.empty((*x.shape[:2], D * H), self.dtype)
+            for direction in range(D):
+                k = layer * D + direction
+                shape = _core.Shape(
+                    _core.CELLS[self._cell], direction, T, B, x.shape[2], H
                 )
-            )
-        self._keep((x.shape, unbatched, passes, masks))
+                passes.append(
+                    self._run_cell(
+                        kernels,
+                        n_threads,
+                        shape,
+                        self._suffixes[k],
+                        self._series(x),
+                        self._series(y, direction),
+                        [part[k] for part in start],
+                        [part[k] for part in end],
+                    )
+                )
+            x = y
+        self._keep((x.shape[:2], unbatched, passes, masks))
         if self.training:
             y.flags.writeable = False
         if unbatched:
@@ -227,36 +227,42 @@ class _Recurrent(Module):
 
     def _run_cell(self, kernels, n_threads, shape, suffix, x, y, start, end):
         """Forward of one layer in one direction."""
-        take = self._pool.take
-        cell, I, H = _core.CELLS[self._cell], x.shape[2], self.hidden_size
         weights = self._weights(self._param, suffix)
-        packed = take(kernels.packed_size(False, cell, I, H))
-        kernels.pack(False, cell, I, H, *weights, packed)
-        work = take(kernels.work_size(False, shape, n_threads))
-        tape = take(kernels.tape_size(shape)) if self.training else None
+        span = slice(*(self._start + at for at in self._spans[suffix]))
+        memory = self._buffers[0][span]
+        packed = self._packed.take(kernels, suffix, memory, weights, self.training)
+        work = self._pool.take(kernels.work_size(False, shape, n_threads))
+        tape = self._pool.take(kernels.tape_size(shape)) if self.training else None
         c0, c_n = (start[1], end[1]) if self._states == 2 else (None, None)
-        x = self._series(x)
         kernels.forward(
-            shape, n_threads, x, packed, start[0], c0, y, end[0], c_n, tape, work
+            shape,
+            n_threads,
+            x,
+            packed.forward,
+            start[0],
+            c0,
+            y,
+            end[0],
+            c_n,
+            tape,
+            work,
         )
-        self._pool.give(packed, work)
+        self._pool.give(work)
         if not self.training:
+            self._packed.give(suffix, packed)
             return None
         kept = _Pass()
         kept.shape, kept.suffix, kept.x, kept.y = shape, suffix, x, y
-        kept.h0, kept.tape = start[0], tape
-        # Packed now: an optimiser may change the weights before backward comes.
-        kept.packed = take(kernels.packed_size(True, cell, I, H))
-        kernels.pack(True, cell, I, H, *weights, kept.packed)
+        kept.h0, kept.tape, kept.packed = start[0], tape, packed
         return kept
 
-    def _drop(self, kernels, n_threads, y):
+    def _drop(self, kernels, n_threads, x):
         """Dropout between layers: the array that goes on, and its mask's seed."""
         if not self.training or self.dropout == 0:
-            return y, None
+            return x, None
         seed = int(self._dropout_seeds.integers(2**63))
-        dropped = np.empty_like(y)
-        kernels.dropout(n_threads, seed, self.dropout, y, dropped)
+        dropped = np.empty_like(x)
+        kernels.dropout(n_threads, seed, self.dropout, x, dropped)
         return dropped, seed
 
     # -- backward ---------------------------------------------------------------------
@@ -292,24 +298,24 @@ class _Recurrent(Module):
         """
         context = self._context(context)
         who = f"{type(self).__name__}.backward"
-        last_x_shape, unbatched, passes, masks = context.saved
+        outer, unbatched, passes, masks = context.saved
         L, H, D = self.num_layers * self._directions, self.hidden_size, self._directions
-        B = last_x_shape[0 if self.batch_first else 1]
+        B = outer[0 if self.batch_first else 1]
         names = ("d_h_n", "d_c_n") if self._states == 2 else ("d_state",)
         d_end = self._state(who, names, d_state, B, unbatched)
         if dy is None and all(part is None for part in d_end):
             raise ValueError(f"{who}: dy and d_state must not both be None")
         if dy is not None:
-            like = np.empty((*last_x_shape[:2], 0))
-            if unbatched:
-                like = like.reshape(-1, 0)
-            dy, _ = self._sequences(who, "dy", dy, "hidden_size", D * H, like)
+            known = (outer[0] * outer[1],) if unbatched else outer
+            dy, _ = self._sequences(
+                who, "dy", dy, "directions * hidden_size", D * H, known
+            )
         d_start = [np.empty((L, B, H), self.dtype) for _ in d_end]
         kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
 
         for layer in reversed(range(self.num_layers)):
             width = self.input_size if layer == 0 else D * H
-            dx = np.empty((*last_x_shape[:2], width), self.dtype)
+            dx = np.empty((*outer, width), self.dtype)
             for direction in range(D):
                 k = layer * D + direction
                 self._run_cell_backward(
@@ -326,7 +332,8 @@ class _Recurrent(Module):
                 kernels.dropout(n_threads, masks[layer - 1], self.dropout, dx, dx)
             dy = dx
         for kept in passes:
-            self._pool.give(kept.packed, kept.tape)
+            self._packed.give(kept.suffix, kept.packed)
+            self._pool.give(kept.tape)
         context.release()
         if unbatched:
             dx, d_start = dx.reshape(-1, width), [part[:, 0] for part in d_start]
@@ -342,7 +349,7 @@ class _Recurrent(Module):
             kept.shape,
             n_threads,
             kept.x,
-            kept.packed,
+            kept.packed.backward,
             kept.h0,
             kept.y,
             kept.tape,

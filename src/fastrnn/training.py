@@ -125,6 +125,8 @@ class Trainer:
         Windows trained on.
     total_steps : int
         Windows in the whole run.
+    n_held_out : int
+        Characters held out.
     evaluations : list of [int, float, float]
         Step, bits per character in training and on the held-out text.
 
@@ -154,6 +156,7 @@ class Trainer:
             min(batch_size, len(held_out) - 1),
             seq_length,
         )
+        self.n_held_out = len(held_out)
         self.optimizer = Adam(model, lr=settings.lr)
         self.rng = _check.generator(
             type(self).__name__, settings.seed if rng is None else rng
