@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What pyproject.toml cannot say: the kernel source, compiled once per target and dtype.
+"""What pyproject.toml cannot say: the kernels, compiled once per target and dtype.
 
 Environment: FASTRNN_TARGETS="baseline x86_v3" builds fewer targets,
 FASTRNN_NO_OPENMP=1 builds without threads, FASTRNN_SANITIZE=address,undefined adds

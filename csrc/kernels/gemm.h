@@ -22,6 +22,7 @@
 
 #define MAX_NV 4 /* vectors in a panel */
 #define MAX_MR 12
+#define SUM_NV 2 /* weight gradients: 12x2, one packed A serves all of B */
 #define MAX_WIDTH (MAX_NV * V_BYTES / sizeof(real))
 
 /* Rows of the tallest tile: accumulators + nv vectors of B + a broadcast fit the
@@ -105,49 +106,45 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args
 
 typedef void tile_function(const tile_args *);
 
-#define TILE(mr, nv, packed_a, name)                                                   \
-    static void name##_##mr##x##nv(const tile_args *t)                                 \
-    {                                                                                  \
-        tile(mr, nv, packed_a, t);                                                     \
-    }
-#define TILES_3(nv, packed_a, name)                                                    \
-    TILE(1, nv, packed_a, name) TILE(2, nv, packed_a, name) TILE(3, nv, packed_a, name)
-#define TILES_4(nv, packed_a, name)                                                    \
-    TILES_3(nv, packed_a, name) TILE(4, nv, packed_a, name)
-#define TILES_6(nv, packed_a, name)                                                    \
-    TILES_4(nv, packed_a, name) TILE(5, nv, packed_a, name) TILE(6, nv, packed_a, name)
-#define TILES_8(nv, packed_a, name)                                                    \
-    TILES_6(nv, packed_a, name) TILE(7, nv, packed_a, name) TILE(8, nv, packed_a, name)
-#define TILES_12(nv, packed_a, name)                                                   \
-    TILES_8(nv, packed_a, name)                                                        \
-    TILE(9, nv, packed_a, name)                                                        \
-    TILE(10, nv, packed_a, name)                                                       \
-    TILE(11, nv, packed_a, name) TILE(12, nv, packed_a, name)
+/* clang-format off */
+#define TILE(name, packed_a, nv, mr) \
+    static void name##_##mr##x##nv(const tile_args *t) { tile(mr, nv, packed_a, t); }
+#define TILES_3(name, packed_a, nv) \
+    TILE(name, packed_a, nv, 1) TILE(name, packed_a, nv, 2) TILE(name, packed_a, nv, 3)
+#define TILES_4(name, packed_a, nv) \
+    TILES_3(name, packed_a, nv) TILE(name, packed_a, nv, 4)
+#define TILES_6(name, packed_a, nv) \
+    TILES_4(name, packed_a, nv) TILE(name, packed_a, nv, 5) TILE(name, packed_a, nv, 6)
+#define TILES_8(name, packed_a, nv) \
+    TILES_6(name, packed_a, nv) TILE(name, packed_a, nv, 7) TILE(name, packed_a, nv, 8)
+#define TILES_12(name, packed_a, nv) \
+    TILES_8(name, packed_a, nv) TILE(name, packed_a, nv, 9) TILE(name, packed_a, nv, 10) \
+    TILE(name, packed_a, nv, 11) TILE(name, packed_a, nv, 12)
 
-#define NAMES_3(n, nv) n##_1x##nv, n##_2x##nv, n##_3x##nv
-#define NAMES_4(n, nv) NAMES_3(n, nv), n##_4x##nv
-#define NAMES_6(n, nv) NAMES_4(n, nv), n##_5x##nv, n##_6x##nv
-#define NAMES_8(n, nv) NAMES_6(n, nv), n##_7x##nv, n##_8x##nv
-#define NAMES_12(n, nv)                                                                \
-    NAMES_8(n, nv), n##_9x##nv, n##_10x##nv, n##_11x##nv, n##_12x##nv
+#define NAMES_3(name, nv) name##_1x##nv, name##_2x##nv, name##_3x##nv
+#define NAMES_4(name, nv) NAMES_3(name, nv), name##_4x##nv
+#define NAMES_6(name, nv) NAMES_4(name, nv), name##_5x##nv, name##_6x##nv
+#define NAMES_8(name, nv) NAMES_6(name, nv), name##_7x##nv, name##_8x##nv
+#define NAMES_12(name, nv) \
+    NAMES_8(name, nv), name##_9x##nv, name##_10x##nv, name##_11x##nv, name##_12x##nv
 
-TILES_12(1, 0, rows)
-TILES_12(1, 1, sum)
+/* rows_tiles[nv - 1][mr - 1] and sum_tiles[nv - 1][mr - 1], as tall as tile_rows(nv) */
 #if V_REGISTERS == 32
-TILES_12(2, 0, rows)
-TILES_8(3, 0, rows) TILES_6(4, 0, rows) TILES_12(
-    2, 1, sum) static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
+TILES_12(rows, 0, 1) TILES_12(rows, 0, 2) TILES_8(rows, 0, 3) TILES_6(rows, 0, 4)
+TILES_12(sum, 1, 1) TILES_12(sum, 1, 2)
+static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
     {NAMES_12(rows, 1)}, {NAMES_12(rows, 2)}, {NAMES_8(rows, 3)}, {NAMES_6(rows, 4)}};
-static tile_function *const sum_tiles[2][MAX_MR] = {{NAMES_12(sum, 1)},
-                                                    {NAMES_12(sum, 2)}};
+static tile_function *const sum_tiles[SUM_NV][MAX_MR] = {
+    {NAMES_12(sum, 1)}, {NAMES_12(sum, 2)}};
 #else
-TILES_6(2, 0, rows)
-TILES_4(3, 0, rows) TILES_3(4, 0, rows) TILES_6(
-    2, 1, sum) static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
+TILES_12(rows, 0, 1) TILES_6(rows, 0, 2) TILES_4(rows, 0, 3) TILES_3(rows, 0, 4)
+TILES_12(sum, 1, 1) TILES_6(sum, 1, 2)
+static tile_function *const rows_tiles[MAX_NV][MAX_MR] = {
     {NAMES_12(rows, 1)}, {NAMES_6(rows, 2)}, {NAMES_4(rows, 3)}, {NAMES_3(rows, 4)}};
-static tile_function *const sum_tiles[2][MAX_MR] = {{NAMES_12(sum, 1)},
-                                                    {NAMES_6(sum, 2)}};
+static tile_function *const sum_tiles[SUM_NV][MAX_MR] = {
+    {NAMES_12(sum, 1)}, {NAMES_6(sum, 2)}};
 #endif
+/* clang-format on */
 
 /* A matrix of N columns is cut into panels of at most `widest` vectors, as equal as can
  * be.  Panel p covers vectors [first, first + nv) and starts at first * V * K when
@@ -223,7 +220,6 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
  * ---------------- */
 
 #define BLOCK_ROWS 256 /* rows summed at a time: a packed A tile is 16 KiB */
-#define SUM_NV 2       /* tiles are 12x2: one packed A tile serves all columns of B */
 
 /* Elements of M rows' worth of A, packed for a block of `block` rows. */
 INLINE ptrdiff_t packed_a_size(ptrdiff_t M, ptrdiff_t block)
