@@ -52,10 +52,15 @@ static ptrdiff_t backward_work_size(const fr_shape *shape, int n_threads)
     return a.used;
 }
 
+/* Units of a thread's panels. */
+typedef struct {
+    ptrdiff_t begin, end;
+} unit_range;
+
 /* (1) One step of BPTT for this thread's rows and units: the cell, then dh = da R. */
 static void backward_one_step(const team *self, const fr_backward_args *a,
-                              const backward_work *w, const grid_cell *g, ptrdiff_t s,
-                              real *da_s)
+                              const backward_work *w, const grid_cell *g,
+                              unit_range units, ptrdiff_t s, real *da_s)
 {
     const fr_shape *shape = &a->shape;
     const cell_ops *ops = cells[shape->cell];
@@ -73,29 +78,26 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
             continue;
         const rows_at h_prev =
             previous_h(shape, s, which, y, a->y_step, a->y_row, a->h0);
-        for (ptrdiff_t p = g->p0; p < g->p1; p++) {
-            const panel q = get_panel(H, MAX_NV, p);
-            const backward_step step = {
-                .rows = b1 - b0,
-                .j = q.column,
-                .units = q.n,
-                .H_padded = H_padded,
-                .dy = dy_s ? dy_s + b0 * a->dy_row : NULL,
-                .dy_row = a->dy_row,
-                .dh = w->dh + b0 * H_padded,
-                .carry = ops->has_carry ? w->carry + b0 * H_padded : NULL,
-                .dc = ops->has_c ? w->dc + b0 * H_padded : NULL,
-                .h_prev = h_prev.start + b0 * h_prev.row,
-                .h_prev_row = h_prev.row,
-                .h = y_s + b0 * a->y_row,
-                .h_row = a->y_row,
-                .tape = tape_s + b0 * tape_row,
-                .tape_row = tape_row,
-                .da = da_s + b0 * w->da_row,
-                .da_row = w->da_row,
-            };
-            ops->backward(&step);
-        }
+        const backward_step step = {
+            .rows = b1 - b0,
+            .j = units.begin,
+            .units = units.end - units.begin,
+            .H_padded = H_padded,
+            .dy = dy_s ? dy_s + b0 * a->dy_row : NULL,
+            .dy_row = a->dy_row,
+            .dh = w->dh + b0 * H_padded,
+            .carry = ops->has_carry ? w->carry + b0 * H_padded : NULL,
+            .dc = ops->has_c ? w->dc + b0 * H_padded : NULL,
+            .h_prev = h_prev.start + b0 * h_prev.row,
+            .h_prev_row = h_prev.row,
+            .h = y_s + b0 * a->y_row,
+            .h_row = a->y_row,
+            .tape = tape_s + b0 * tape_row,
+            .tape_row = tape_row,
+            .da = da_s + b0 * w->da_row,
+            .da_row = w->da_row,
+        };
+        ops->backward(&step);
     }
     if (g->shared)
         team_barrier(self);
@@ -156,7 +158,7 @@ static void backward_x(const fr_backward_args *a, const backward_work *w, ptrdif
     real c[MAX_MR * MAX_WIDTH] __attribute__((aligned(64)));
     for (ptrdiff_t p = 0; p < n_panels(I, MAX_NV); p++) {
         const panel q = get_panel(I, MAX_NV, p);
-        const ptrdiff_t n_tiles = n_row_tiles(k1 - k0, q.nv);
+        const ptrdiff_t n_tiles = n_chunks(k1 - k0, q.nv);
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t k = k0 + part_start(k1 - k0, n_tiles, i);
             const ptrdiff_t mr = k0 + part_start(k1 - k0, n_tiles, i + 1) - k;
@@ -218,12 +220,14 @@ static void backward_thread(const team *self, const void *args)
     const grid_cell g = get_grid_cell(self, shape, ops->gates, n_panels(H, MAX_NV));
     arena workspace = {a->work, 0};
     const backward_work w = carve_backward(shape, &workspace);
-    ptrdiff_t j0 = 0, j1 = 0, v0, v1;
+    unit_range units = {0, 0};
+    ptrdiff_t v0, v1;
     if (g.p1 > g.p0) {
         const panel last = get_panel(H, MAX_NV, g.p1 - 1);
-        j0 = get_panel(H, MAX_NV, g.p0).column;
-        j1 = last.column + last.n;
+        units.begin = get_panel(H, MAX_NV, g.p0).column;
+        units.end = last.column + last.n;
     }
+    const ptrdiff_t j0 = units.begin, j1 = units.end;
     const size_t bytes = (size_t)(j1 - j0) * sizeof(real);
 
     /* Gradients of the last states; zero where none are given. */
@@ -241,7 +245,7 @@ static void backward_thread(const team *self, const void *args)
         ptrdiff_t K = 0, k0, k1;
         for (s0 = s1; s0 > 0 && K + step_rows(shape, s0 - 1) <= w.block; s0--) {
             const ptrdiff_t s = s0 - 1;
-            backward_one_step(self, a, &w, &g, s, w.da + K * w.da_row);
+            backward_one_step(self, a, &w, &g, units, s, w.da + K * w.da_row);
             K += step_rows(shape, s);
         }
         team_barrier(self); /* da of all rows and units is there */

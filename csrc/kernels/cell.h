@@ -24,7 +24,6 @@
 typedef struct {
     ptrdiff_t rows;
     ptrdiff_t j, units, lanes; /* units j .. j + units - 1 */
-    ptrdiff_t H_padded;        /* distance between the slots of a tape row */
     const real *ax;            /* x W */
     ptrdiff_t ax_row;
     const real *ah; /* h_prev R */
@@ -37,7 +36,7 @@ typedef struct {
     ptrdiff_t c_row;
     real *h; /* h_t, written */
     ptrdiff_t h_row;
-    real *tape; /* what backward needs, slots of H_padded; NULL in inference */
+    real *tape; /* what backward needs, see tape_at(); NULL in inference */
     ptrdiff_t tape_row;
 } forward_step;
 
@@ -61,6 +60,13 @@ typedef struct {
     real *da; /* gradients of the pre-activations, slots of H_padded */
     ptrdiff_t da_row;
 } backward_step;
+
+/* The slots of a vector of units lie side by side, [H_padded / V][slots][V]: a row of
+ * the tape is written in whole runs of cache lines and read as one stream. */
+INLINE ptrdiff_t tape_at(ptrdiff_t j, int slots)
+{
+    return j * slots;
+}
 
 typedef struct {
     int gates;

@@ -104,7 +104,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
         tape += step_offset(shape, s, shape->B * tape_row, tape_row);
     for (ptrdiff_t p = f->g.p0; p < f->g.p1; p++) {
         const unit_panel q = get_unit_panel(f->ops->gates, H, p);
-        const ptrdiff_t width = q.nv * V, n_tiles = n_row_tiles(b1 - b0, q.nv);
+        const ptrdiff_t width = q.nv * V, n_tiles = n_chunks(b1 - b0, q.nv);
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t b = b0 + part_start(b1 - b0, n_tiles, i);
             const ptrdiff_t mr = b0 + part_start(b1 - b0, n_tiles, i + 1) - b;
@@ -113,7 +113,6 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
                 .j = q.j,
                 .units = q.units,
                 .lanes = q.lanes,
-                .H_padded = H_padded,
                 .ax = ax_tile,
                 .ax_row = width,
                 .ah = ah_tile,

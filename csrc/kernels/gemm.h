@@ -48,6 +48,8 @@ typedef struct {
     ptrdiff_t n_segments;
     ptrdiff_t K; /* of one segment: rows of A are n_segments runs of K elements */
     const real *b;
+    ptrdiff_t
+        b_row; /* between rows of B: the panel's width, of which nv * V are used */
     real *c;
     ptrdiff_t c_row;
 } tile_args;
@@ -63,7 +65,6 @@ typedef struct {
 INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args *t)
 {
     vreal acc[MAX_MR][MAX_NV];
-    const ptrdiff_t width = nv * V;
     const real *b = t->b;
 
 #pragma GCC unroll 12
@@ -83,7 +84,7 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++)
                 vb[v] = v_load(b + v * V);
-            b += width;
+            b += t->b_row;
 #pragma GCC unroll 12
             for (int r = 0; r < mr; r++) {
                 const vreal va = v_set1(group[r / 4][r % 4 * s]);
@@ -201,18 +202,36 @@ INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
     }
 }
 
-/* C[rows][nv * V] = A B for one panel; C is written whole, padding included. */
+/* Rows that multiply_rows best takes at a time: its results then stay in level 1. */
+INLINE ptrdiff_t n_chunks(ptrdiff_t rows, ptrdiff_t nv)
+{
+    return n_row_tiles(rows, nv == 4 ? 2 : nv);
+}
+
+/* C[rows][nv * V] = A B for one panel; C is written whole, padding included.  A panel
+ * of four vectors is done in halves when there are rows for taller tiles: they read
+ * half as much of B a row. */
 INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                           ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
                           real *c, ptrdiff_t c_row, ptrdiff_t rows)
 {
-    const ptrdiff_t n_tiles = n_row_tiles(rows, nv);
+    const ptrdiff_t step = nv == 4 && rows > tile_rows(4) ? 2 : nv;
+    const ptrdiff_t n_tiles = n_row_tiles(rows, step);
     for (ptrdiff_t i = 0; i < n_tiles; i++) {
         const ptrdiff_t r = part_start(rows, n_tiles, i);
         const ptrdiff_t mr = part_start(rows, n_tiles, i + 1) - r;
-        const tile_args t = {a + r * a_row, a_row, a_segment, n_segments, K, b,
-                             c + r * c_row, c_row};
-        rows_tiles[nv - 1][mr - 1](&t);
+        for (ptrdiff_t v = 0; v < nv; v += step) {
+            const tile_args t = {.a = a + r * a_row,
+                                 .a_row = a_row,
+                                 .a_segment = a_segment,
+                                 .n_segments = n_segments,
+                                 .K = K,
+                                 .b = b + v * V,
+                                 .b_row = nv * V,
+                                 .c = c + r * c_row + v * V,
+                                 .c_row = c_row};
+            rows_tiles[step - 1][mr - 1](&t);
+        }
     }
 }
 
@@ -267,7 +286,13 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
 {
     const ptrdiff_t width = nv * V;
     if (n == width) {
-        const tile_args t = {a, 0, 0, 1, K, b, c, c_row};
+        const tile_args t = {.a = a,
+                             .n_segments = 1,
+                             .K = K,
+                             .b = b,
+                             .b_row = width,
+                             .c = c,
+                             .c_row = c_row};
         sum_tiles[nv - 1][mr - 1](&t);
         return;
     }
@@ -276,7 +301,13 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
         for (ptrdiff_t v = 0; v < width; v += V)
             v_store(copy + r * width + v,
                     v_load_n(c + r * c_row + v, max_size(0, min_size(V, n - v))));
-    const tile_args t = {a, 0, 0, 1, K, b, copy, width};
+    const tile_args t = {.a = a,
+                         .n_segments = 1,
+                         .K = K,
+                         .b = b,
+                         .b_row = width,
+                         .c = copy,
+                         .c_row = width};
     sum_tiles[nv - 1][mr - 1](&t);
     for (ptrdiff_t r = 0; r < mr; r++)
         for (ptrdiff_t v = 0; v < width; v += V)

@@ -20,9 +20,11 @@
 #include "activations.h"
 #include "cell.h"
 
+#define TAPE_SLOTS 4
+
 static void gru_forward(const forward_step *s)
 {
-    const ptrdiff_t lanes = s->lanes, H = s->H_padded;
+    const ptrdiff_t lanes = s->lanes;
     const vreal br = v_load(s->bias), bz = v_load(s->bias + lanes),
                 bn = v_load(s->bias + 2 * lanes), b_hn = v_load(s->bias_hn + s->j);
 
@@ -37,11 +39,11 @@ static void gru_forward(const forward_step *s)
 
         v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
         if (s->tape) {
-            real *tape = s->tape + row * s->tape_row + s->j;
+            real *tape = s->tape + row * s->tape_row + tape_at(s->j, TAPE_SLOTS);
             v_store(tape, r);
-            v_store(tape + H, z);
-            v_store(tape + 2 * H, n);
-            v_store(tape + 3 * H, hn);
+            v_store(tape + V, z);
+            v_store(tape + 2 * V, n);
+            v_store(tape + 3 * V, hn);
         }
     }
 }
@@ -50,17 +52,18 @@ static void gru_backward(const backward_step *s)
 {
     const ptrdiff_t H = s->H_padded;
     const vreal one = v_set1(1);
-    for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
-        const ptrdiff_t lanes = min_size(V, s->j + s->units - j);
-        for (ptrdiff_t row = 0; row < s->rows; row++) {
-            const real *tape = s->tape + row * s->tape_row + j;
-            const vreal r = v_load(tape), z = v_load(tape + H),
-                        n = v_load(tape + 2 * H), hn = v_load(tape + 3 * H);
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        const real *dy = s->dy ? s->dy + row * s->dy_row : NULL;
+        for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
+            const ptrdiff_t lanes = s->j + s->units - j;
+            const real *tape = s->tape + row * s->tape_row + tape_at(j, TAPE_SLOTS);
+            const vreal r = v_load(tape), z = v_load(tape + V),
+                        n = v_load(tape + 2 * V), hn = v_load(tape + 3 * V);
             const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + j, lanes);
             real *carry = s->carry + row * H + j, *da = s->da + row * s->da_row + j;
             vreal dh = v_load(s->dh + row * H + j) + v_load(carry);
-            if (s->dy)
-                dh = dh + v_load_n(s->dy + row * s->dy_row + j, lanes);
+            if (dy)
+                dh = dh + v_load_n(dy + j, lanes);
 
             const vreal da_n = dh * (one - z) * d_tanh_from(n);
             v_store(da, da_n);
@@ -73,10 +76,11 @@ static void gru_backward(const backward_step *s)
 }
 
 static const cell_ops gru_ops = {.gates = 3,
-                                 .tape_slots = 4,
+                                 .tape_slots = TAPE_SLOTS,
                                  .da_slots = 4,
                                  .first_R_slot = 1,
                                  .w_gate = {2, 0, 1},
                                  .has_carry = 1,
                                  .forward = gru_forward,
                                  .backward = gru_backward};
+#undef TAPE_SLOTS

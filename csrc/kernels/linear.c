@@ -48,7 +48,7 @@ static void linear_rows(const real *a, ptrdiff_t K, const real *b, const real *b
     real sums[MAX_MR * MAX_WIDTH] __attribute__((aligned(64)));
     for (ptrdiff_t p = 0; p < n_panels(N, MAX_NV); p++) {
         const panel q = get_panel(N, MAX_NV, p);
-        const ptrdiff_t width = q.nv * V, n_tiles = n_row_tiles(r1 - r0, q.nv);
+        const ptrdiff_t width = q.nv * V, n_tiles = n_chunks(r1 - r0, q.nv);
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t row = r0 + part_start(r1 - r0, n_tiles, i);
             const ptrdiff_t mr = r0 + part_start(r1 - r0, n_tiles, i + 1) - row;

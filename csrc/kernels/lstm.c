@@ -20,9 +20,11 @@
 #include "activations.h"
 #include "cell.h"
 
+#define TAPE_SLOTS 6
+
 static void lstm_forward(const forward_step *s)
 {
-    const ptrdiff_t lanes = s->lanes, H = s->H_padded;
+    const ptrdiff_t lanes = s->lanes;
     const vreal bi = v_load(s->bias), bf = v_load(s->bias + lanes),
                 bg = v_load(s->bias + 2 * lanes), bo = v_load(s->bias + 3 * lanes);
 
@@ -42,13 +44,13 @@ static void lstm_forward(const forward_step *s)
         v_store(c_state, c);
         v_store_n(s->h + r * s->h_row + s->j, o * tanh_c, s->units);
         if (s->tape) {
-            real *tape = s->tape + r * s->tape_row + s->j;
+            real *tape = s->tape + r * s->tape_row + tape_at(s->j, TAPE_SLOTS);
             v_store(tape, i);
-            v_store(tape + H, f);
-            v_store(tape + 2 * H, g);
-            v_store(tape + 3 * H, o);
-            v_store(tape + 4 * H, c_prev);
-            v_store(tape + 5 * H, tanh_c);
+            v_store(tape + V, f);
+            v_store(tape + 2 * V, g);
+            v_store(tape + 3 * V, o);
+            v_store(tape + 4 * V, c_prev);
+            v_store(tape + 5 * V, tanh_c);
         }
     }
 }
@@ -56,17 +58,17 @@ static void lstm_forward(const forward_step *s)
 static void lstm_backward(const backward_step *s)
 {
     const ptrdiff_t H = s->H_padded;
-    for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
-        const ptrdiff_t lanes = min_size(V, s->j + s->units - j);
-        for (ptrdiff_t r = 0; r < s->rows; r++) {
-            const real *tape = s->tape + r * s->tape_row + j;
-            const vreal i = v_load(tape), f = v_load(tape + H),
-                        g = v_load(tape + 2 * H), o = v_load(tape + 3 * H),
-                        c_prev = v_load(tape + 4 * H), tanh_c = v_load(tape + 5 * H);
+    for (ptrdiff_t r = 0; r < s->rows; r++) {
+        const real *dy = s->dy ? s->dy + r * s->dy_row : NULL;
+        for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
+            const real *tape = s->tape + r * s->tape_row + tape_at(j, TAPE_SLOTS);
+            const vreal i = v_load(tape), f = v_load(tape + V),
+                        g = v_load(tape + 2 * V), o = v_load(tape + 3 * V),
+                        c_prev = v_load(tape + 4 * V), tanh_c = v_load(tape + 5 * V);
             real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
             vreal dh = v_load(s->dh + r * H + j);
-            if (s->dy)
-                dh = dh + v_load_n(s->dy + r * s->dy_row + j, lanes);
+            if (dy)
+                dh = dh + v_load_n(dy + j, s->j + s->units - j);
             const vreal dc = v_fma(dh * o, d_tanh_from(tanh_c), v_load(dc_state));
 
             v_store(da, dc * g * d_sigmoid_from(i));
@@ -79,9 +81,10 @@ static void lstm_backward(const backward_step *s)
 }
 
 static const cell_ops lstm_ops = {.gates = 4,
-                                  .tape_slots = 6,
+                                  .tape_slots = TAPE_SLOTS,
                                   .da_slots = 4,
                                   .w_gate = {0, 1, 2, 3},
                                   .has_c = 1,
                                   .forward = lstm_forward,
                                   .backward = lstm_backward};
+#undef TAPE_SLOTS

@@ -30,13 +30,14 @@ INLINE void rnn_forward(const forward_step *s, int is_relu)
 
 INLINE void rnn_backward(const backward_step *s, int is_relu)
 {
-    for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
-        const ptrdiff_t lanes = min_size(V, s->j + s->units - j);
-        for (ptrdiff_t r = 0; r < s->rows; r++) {
+    for (ptrdiff_t r = 0; r < s->rows; r++) {
+        const real *dy = s->dy ? s->dy + r * s->dy_row : NULL;
+        for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
+            const ptrdiff_t lanes = s->j + s->units - j;
             const vreal h = v_load_n(s->h + r * s->h_row + j, lanes);
             vreal dh = v_load(s->dh + r * s->H_padded + j);
-            if (s->dy)
-                dh = dh + v_load_n(s->dy + r * s->dy_row + j, lanes);
+            if (dy)
+                dh = dh + v_load_n(dy + j, lanes);
             v_store(s->da + r * s->da_row + j,
                     is_relu ? v_where_positive(h, dh) : dh * d_tanh_from(h));
         }
