@@ -34,6 +34,7 @@ MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 # No contraction: every fused multiply-add is written out, so targets agree to the bit.
 CFLAGS = [
     "-O3",
+    "-g0",
     "-std=gnu11",
     "-ffp-contract=off",
     "-fno-math-errno",

@@ -9,6 +9,9 @@
 
 #include "target.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -16,19 +19,49 @@
 #include <immintrin.h>
 #endif
 
+#define MAX_SPINS 2000 /* some 20 to 100 microseconds */
+
+typedef struct {
+    _Atomic int arrived;
+    _Atomic int phase; /* counts the barriers passed */
+} barrier_state;
+
 typedef struct {
     int rank; /* 0 .. size - 1 */
     int size;
+    barrier_state *barrier;
 } team;
 
+INLINE void spin_pause(void)
+{
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* Everybody waits here for everybody.  All threads of the team call it equally often.
- */
+ * Who has waited longer than some microseconds lets others run: where more threads
+ * want to run than there are processors, spinning would keep the awaited one away. */
 INLINE void team_barrier(const team *self)
 {
-    if (self->size > 1) {
-#ifdef _OPENMP
-#pragma omp barrier
-#endif
+    barrier_state *b = self->barrier;
+    if (self->size == 1)
+        return;
+    const int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) ==
+        self->size - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&b->phase, phase + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&b->phase, memory_order_acquire) == phase;
+         spins++) {
+        if (spins < MAX_SPINS)
+            spin_pause();
+        else
+            sched_yield();
     }
 }
 
@@ -84,18 +117,20 @@ INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
 {
 #ifdef _OPENMP
     if (n_threads > 1) {
+        barrier_state barrier = {0, 0};
 #pragma omp parallel num_threads(n_threads)
         {
-            const team self = {omp_get_thread_num(), omp_get_num_threads()};
+            const team self = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
             const uint64_t mode = subnormals_flush();
             body(&self, args);
             subnormals_restore(mode);
+            team_barrier(&self); /* arrive together where OpenMP's own barrier spins */
         }
         return;
     }
 #endif
     (void)n_threads;
-    const team alone = {0, 1};
+    const team alone = {0, 1, NULL};
     const uint64_t mode = subnormals_flush();
     body(&alone, args);
     subnormals_restore(mode);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How many threads the kernels use."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ _pool_exists = False  # a call with several threads has been made
 _forked = False  # this process is a child of one where _pool_exists
 
 
+@functools.cache
 def _cgroup_limit():
     """CPUs that the control group grants, or None where it sets no limit."""
     quota_file = Path("/sys/fs/cgroup/cpu.max")

@@ -49,9 +49,10 @@ class _Recurrent(Module):
         self.dropout = _check.probability(who, "dropout", dropout)
         self.bidirectional = _check.flag(who, "bidirectional", bidirectional)
         if self.dropout > 0 and self.num_layers == 1:
+            inherited = type(self).__init__ is _Recurrent.__init__
             warnings.warn(
                 f"{who}: dropout acts between layers, and num_layers is 1",
-                stacklevel=3,
+                stacklevel=2 if inherited else 3,
             )
         generator = _check.generator(who, seed)
         shapes = {}
