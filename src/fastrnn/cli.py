@@ -12,7 +12,8 @@ import fastrnn
 from fastrnn import checkpoint, text
 from fastrnn.charmodel import CELLS
 from fastrnn.progress import Reporter
-from fastrnn.training import Settings, Trainer, train
+from fastrnn.settings import Settings
+from fastrnn.training import Trainer, train
 
 DEFAULT_OUT = "charmodel.safetensors"
 

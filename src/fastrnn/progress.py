@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What `fastrnn train` shows: a bar on a terminal, a line now and then elsewhere."""
 
+import shutil
 import sys
 import textwrap
 import time
@@ -27,6 +28,8 @@ class Reporter:
         self._total = trainer.settings.epochs * trainer.batches.n_characters
         self._done = self._first = trainer.characters_done
         self._start = self._last_line = time.monotonic()
+        # A terminal that says it has no size, as in a container, counts as 80 x 24.
+        columns, rows = shutil.get_terminal_size()
         # disable=None: no bar unless the file is a terminal.
         self._bar = tqdm(
             total=self._total,
@@ -34,7 +37,8 @@ class Reporter:
             file=sys.stderr,
             unit=" chars",
             unit_scale=True,
-            dynamic_ncols=True,
+            ncols=columns,
+            nrows=rows,
             disable=None,
             bar_format="{desc}{percentage:3.0f}%|{bar}| {rate_fmt} {remaining} left",
         )

@@ -17,6 +17,7 @@ from fastrnn.charmodel import CharModel
 from fastrnn.clip import clip_grad_norm_
 from fastrnn.losses import cross_entropy
 from fastrnn.optim import Adam
+from fastrnn.settings import Settings
 from fastrnn.text import (
     CharVocabulary,
     StreamBatches,
@@ -27,50 +28,14 @@ from fastrnn.text import (
 # Seconds between checkpoints: what a killed run loses at most.
 CHECKPOINT_SECONDS = 5.0
 
-# Evaluations in a run: at most so many, and at most so many per epoch, since one costs
-# about 4 % of the epoch.
-_EVALUATIONS = 20
-_EVALUATIONS_PER_EPOCH = 2
+# Evaluations in a run: one an epoch but at most so many, and some in a run of few
+# epochs, though no more than two an epoch, since one costs about 4 % of it.
+_MOST_EVALUATIONS, _SOME_EVALUATIONS = 20, 4
 
-# What an evaluation writes.
+# What an evaluation writes, and how much of the training text's end it goes on from.
 SAMPLE_LENGTH = 300
-_SAMPLE_TEMPERATURE = 0.7
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Attributes
-    ----------
-    batch_size : int
-        Parallel streams that the text is cut into.
-    seq_length : int
-        Steps that gradients go back through; the state goes on from window to window.
-    epochs : int
-        Passes over the training text.
-    lr : float > 0
-        Adam's learning rate at the start; it falls linearly to zero.
-    clip_norm : float > 0
-        Gradients are scaled down to this norm.
-    seed : int >= 0
-        For initial weights and samples.
-    """
-
-    batch_size: int = 32
-    seq_length: int = 64
-    epochs: int = 20
-    lr: float = 4e-3
-    clip_norm: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        who = type(self).__name__
-        for name in ("batch_size", "seq_length", "epochs"):
-            _check.positive_int(who, name, getattr(self, name))
-        for name in ("lr", "clip_norm"):
-            _check.real_in(who, name, getattr(self, name), "(0, inf)")
-        _check.generator(who, _check.integer(who, "seed", self.seed))
+_SAMPLE_TEMPERATURE = 0.5
+_PROMPT_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -157,6 +122,7 @@ class Trainer:
             seq_length,
         )
         self.n_held_out = len(held_out)
+        self._prompt = train[-_PROMPT_LENGTH:]
         self.optimizer = Adam(model, lr=settings.lr)
         self.rng = _check.generator(
             type(self).__name__, settings.seed if rng is None else rng
@@ -248,14 +214,14 @@ class Trainer:
     def evaluation_due(self):
         """Whether the run should be evaluated after the window just trained on."""
         epochs = self.settings.epochs
-        count = min(_EVALUATIONS, _EVALUATIONS_PER_EPOCH * epochs)
-        every = max(1, round(self.total_steps / count))
-        return self.step == self.total_steps or (
-            self.step % every == 0 and self.total_steps - self.step >= every // 2
-        )
+        count = min(_MOST_EVALUATIONS, max(_SOME_EVALUATIONS, epochs), 2 * epochs)
+        before = (self.step - 1) * count // self.total_steps
+        return self.step * count // self.total_steps > before
 
     def evaluate(self):
         """Measure on the held-out text, write a sample, and note the figures.
+
+        The sample goes on from where the training text ends.
 
         Returns
         -------
@@ -264,7 +230,10 @@ class Trainer:
         held_out = evaluate(self.model, self.held_out)
         sample = "".join(
             self.model.generate(
-                "", SAMPLE_LENGTH, temperature=_SAMPLE_TEMPERATURE, seed=self.rng
+                self._prompt,
+                SAMPLE_LENGTH,
+                temperature=_SAMPLE_TEMPERATURE,
+                seed=self.rng,
             )
         )
         found = Evaluation(self.epoch, self.train_bits, held_out, sample)
