@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures for the whole suite, and the guard that the installed package is tested."""
+
+import importlib.metadata
+import json
+import zlib
+from pathlib import Path
+
+import blas_threads  # noqa: F401  (first: before NumPy is loaded)
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import _core
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure():
+    """Stop when Python found the source folder by accident, not an installation."""
+    distribution = importlib.metadata.distribution("fastrnn")
+    direct_url = json.loads(distribution.read_text("direct_url.json") or "{}")
+    is_editable = direct_url.get("dir_info", {}).get("editable", False)
+    package = Path(fastrnn.__file__).resolve()
+    if package.is_relative_to(PROJECT / "src") and not is_editable:
+        raise pytest.UsageError(
+            f"fastrnn was imported from {package}, but what is installed is a wheel: "
+            "take the source folder out of sys.path (PYTHONPATH) and run again"
+        )
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of its own for each test: the same numbers in every run."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(params=_core.SUPPORTED)
+def isa(request):
+    """Run the test on every target that this processor supports."""
+    with _core.use_isa(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[1, 2, 7], ids=lambda n: f"{n}thr")
+def n_threads(request):
+    """Run the test on one thread, on two, and on more than there is work for."""
+    before = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(request.param)
+    yield request.param
+    fastrnn.set_num_threads(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    return request.param

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is written is true: docstring examples, the README's Python, _core's stub."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import _core
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(fastrnn.__file__).parent
+MODULES = [
+    "fastrnn",
+    *(
+        f"fastrnn.{found.name}"
+        for found in pkgutil.iter_modules([str(PACKAGE)])
+        if found.name != "__main__"  # importing it runs the command line
+    ),
+]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+# What every example may take as imported, as in NumPy's and SciPy's docstrings.
+NAMES = {"np": np, "fastrnn": fastrnn}
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # examples may write files
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, extraglobs=NAMES, optionflags=FLAGS)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", fastrnn.__all__)
+def test_everything_public_is_documented(name):
+    thing = getattr(fastrnn, name)
+    if not inspect.isclass(thing) and not callable(thing):
+        return
+    text = inspect.getdoc(thing)
+    assert text, f"fastrnn.{name} has no docstring"
+    assert ">>>" in text, f"the docstring of fastrnn.{name} has no example"
+
+
+def test_readme_python_runs(tmp_path, monkeypatch, capsys):
+    """All ```python blocks in order, as one program: later ones use earlier ones."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert blocks
+    namespace = {"__name__": "readme"}
+    for k, block in enumerate(blocks):
+        if ">>>" in block:
+            test = doctest.DocTestParser().get_doctest(
+                block, namespace, f"README block {k}", "README.md", 0
+            )
+            runner = doctest.DocTestRunner(optionflags=FLAGS)
+            runner.run(test, clear_globs=False)
+            assert runner.failures == 0, capsys.readouterr().out
+            namespace = test.globs
+        else:
+            exec(compile(block, f"README block {k}", "exec"), namespace)
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) < 200
+
+
+def stub():
+    """Names at the top of _core.pyi, and of the members of each of its classes."""
+    tree = ast.parse((PACKAGE / "_core.pyi").read_text(encoding="utf-8"))
+
+    def names(body):
+        found = {}
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found[node.name] = node
+            elif isinstance(node, ast.AnnAssign):
+                found[node.target.id] = node
+        return found
+
+    top = names(tree.body)
+    classes = {n: names(d.body) for n, d in top.items() if isinstance(d, ast.ClassDef)}
+    return top, classes
+
+
+def public(thing):
+    """Public names that `thing` itself defines (imported modules are not)."""
+    return {
+        name
+        for name in vars(thing)
+        if not name.startswith("_") and not inspect.ismodule(getattr(thing, name))
+    }
+
+
+def test_the_stub_names_what_core_has():
+    top, classes = stub()
+    assert {name for name in top if not name.startswith("_")} == public(_core)
+    for name, members in classes.items():
+        cls = getattr(_core, name)
+        assert {m for m in members if not m.startswith("_")} == public(cls), name
+
+
+def test_the_stub_has_the_arguments_that_core_has():
+    _, classes = stub()
+    for class_name, members in classes.items():
+        for name, node in members.items():
+            if not isinstance(node, ast.FunctionDef) or name.startswith("_"):
+                continue
+            text = getattr(_core, class_name).__dict__[name].__doc__.splitlines()[0]
+            # embedsignature: "Kernels.activation(self, int which, x, y)"
+            found = re.fullmatch(rf"{class_name}\.{name}\((.*?)\)(?: -> .*)?", text)
+            assert found, text
+            have = [part.split("=")[0].split()[-1] for part in found[1].split(", ")]
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            assert [a.arg for a in arguments] == [h for h in have if h not in "*/"], (
+                text
+            )

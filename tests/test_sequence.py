@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""csrc/kernels/sequence.c through _core: ragged batches, strides, and no write outside.
+
+The layers call these kernels on dense batches; here rows end (or, reversed, begin) at
+different steps, every buffer lies between guard words, and outputs start as NaN.
+"""
+
+import cells
+import gradcheck
+import numpy as np
+import pytest
+
+from fastrnn import _core
+
+CELLS = {"tanh": "rnn_tanh", "relu": "rnn_relu", "lstm": "lstm", "gru": "gru"}
+GUARD = 64  # elements; more than a vector
+
+
+class Buffers:
+    """Arrays for a call, each between guard words, NaN where a call is to write."""
+
+    def __init__(self, dtype):
+        self.dtype = np.dtype(dtype)
+        self.rooms = []
+
+    def take(self, *shape):
+        size = int(np.prod(shape))
+        # Room to start on a cache line, as workspaces must.
+        room = np.full(size + 2 * GUARD + 64, 7, self.dtype)
+        start = GUARD + (-room[GUARD:].ctypes.data % 64) // self.dtype.itemsize
+        self.rooms.append((room, start, start + size))
+        room[start : start + size] = np.nan
+        return room[start : start + size].reshape(shape)
+
+    def copy(self, array):
+        taken = self.take(*array.shape)
+        taken[...] = array
+        return taken
+
+    def assert_guards_stand(self):
+        for room, start, stop in self.rooms:
+            assert (room[:start] == 7).all()
+            assert (room[stop:] == 7).all()
+
+
+def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
+    """Forward and backward of one layer in one direction, straight through _core.
+
+    Sequences of `lengths` (descending) are packed step by step, as the kernels take
+    them; None means all have T steps.  Rows of x, y and their gradients lie `padding`
+    elements apart.  Returns outputs and gradients by name, y and dx as lists of one
+    array for each row.
+    """
+    d, kernels, room = cells.data(case), _core.kernels(dtype), Buffers(dtype)
+    T, B, I, H = case.T, case.B, case.I, case.H
+    cell, is_lstm = _core.CELLS[CELLS[case.cell]], case.cell == "lstm"
+    alive = np.arange(T)[:, None] < (T if lengths is None else np.array(lengths))
+    alive = np.broadcast_to(alive, (T, B))
+    offsets = None
+    if lengths is not None:
+        offsets = np.concatenate([[0], alive.sum(axis=1).cumsum()]).astype(np.intp)
+    shape = _core.Shape(cell, reverse, T, B, I, H, offsets)
+    n_rows = int(alive.sum())
+
+    def series(width, values=None):
+        """Room for a (rows, width) array whose rows lie apart; and the Series of it."""
+        array = room.take(n_rows, width + padding)
+        array[:, width:] = 5
+        if values is not None:
+            array[:, :width] = values[alive]
+        step = B * (width + padding)
+        return array, _core.Series(array, 0, step, width + padding)
+
+    weights = [room.copy(a) for a in d.parameters.values()]
+    packed = [room.take(kernels.packed_size(b, cell, I, H)) for b in (False, True)]
+    for backward in (False, True):
+        kernels.pack(backward, cell, I, H, *weights, packed[backward])
+    (_, x), (y_array, y) = series(I, d.x), series(H)
+    (_, dy), (dx_array, dx) = series(H, d.dy), series(I)
+    h0, dh_n = room.copy(d.h0[0]), room.copy(d.dh_n[0])
+    h_n, dh0 = room.take(B, H), room.take(B, H)
+    c0 = c_n = dc_n = dc0 = None
+    if is_lstm:
+        c0, dc_n = room.copy(d.c0[0]), room.copy(d.dc_n[0])
+        c_n, dc0 = room.take(B, H), room.take(B, H)
+    tape = room.take(kernels.tape_size(shape))
+    work = [room.take(kernels.work_size(b, shape, n_threads)) for b in (False, True)]
+    grads = [room.copy(np.zeros(a.shape)) for a in d.parameters.values()]
+
+    before = [(array, array.copy()) for array in (*weights, h0, dh_n)]
+    kernels.forward(shape, n_threads, x, packed[0], h0, c0, y, h_n, c_n, tape, work[0])
+    kernels.backward(
+        shape, n_threads, x, packed[1], h0, y, tape, dy, dh_n, dc_n,
+        dx, False, dh0, dc0, *grads, work[1],
+    )  # fmt: skip
+    room.assert_guards_stand()
+    for array, copy in before:
+        np.testing.assert_array_equal(array, copy)
+    for array, width in ((y_array, H), (dx_array, I)):
+        assert (array[:, width:] == 5).all()
+
+    def rows(array, width):
+        full = np.full((T, B, width), np.nan, dtype)
+        full[alive] = array[:, :width]
+        return [full[alive[:, b], b] for b in range(B)]
+
+    outputs = {"y": rows(y_array, H), "h_n": h_n}
+    gradients = {"x": rows(dx_array, I), "h0": dh0}
+    if is_lstm:
+        outputs["c_n"], gradients["c0"] = c_n, dc0
+    return outputs, gradients | dict(zip(d.parameters, grads, strict=True))
+
+
+# Ties, a row of length zero at the end, rows enough for several tiles and threads.
+LENGTHS = {
+    "few": [5, 5, 3, 1],
+    "with a zero": [5, 4, 4, 2, 0],
+    "many": sorted((1 + 7 * k % 5 for k in range(40)), reverse=True),
+}
+LENGTHS["many"][0] = 5
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("H", [17, 90])
+def test_ragged_rows_have_the_bits_they_have_alone(
+    isa, dtype, cell, lengths, reverse, H
+):
+    case = cells.Case(cell, 5, len(lengths), 6, H)
+    one = call(case, dtype, 1, reverse, lengths)
+    outputs, gradients = call(case, dtype, 3, reverse, lengths, padding=3)
+    got = outputs | {f"d{name}": array for name, array in gradients.items()}
+    want = one[0] | {f"d{name}": array for name, array in one[1].items()}
+    for name in ("y", "dx"):
+        for b in range(case.B):
+            cells.assert_same_bits(
+                f"3 threads, row {b}", {name: got[name][b]}, {name: want[name][b]}
+            )
+        del got[name], want[name]
+    cells.assert_same_bits("3 threads", got, want)
+
+    # The layer runs each row alone, time reversed where it runs backward.
+    d, layer = cells.data(case), case.layer(dtype)
+    for b, length in enumerate(lengths):
+        states = [outputs["h_n"][b], gradients["h0"][b]]
+        if length == 0:
+            np.testing.assert_array_equal(states[0], d.h0[0, b].astype(dtype))
+            np.testing.assert_array_equal(states[1], d.dh_n[0, b].astype(dtype))
+            continue
+        order = slice(None, None, -1 if reverse else 1)
+        row = [
+            None if a is None else a[:, b : b + 1].astype(dtype)
+            for a in (d.x, d.h0, d.c0, d.dy, d.dh_n, d.dc_n)
+        ]
+        x, h0, c0, dy, dh_n, dc_n = row
+        x, dy = (a[:length][order] for a in (x, dy))
+        is_lstm = cell == "lstm"
+        alone = cells.run_forward(layer, x, (h0, c0) if is_lstm else h0)
+        alone |= cells.run_backward(layer, dy, (dh_n, dc_n) if is_lstm else dh_n)
+        ragged = {"y": outputs["y"][b][order], "h_n": states[0]}
+        ragged |= {"x": gradients["x"][b][order], "h0": states[1]}
+        if is_lstm:
+            ragged |= {"c_n": outputs["c_n"][b], "c0": gradients["c0"][b]}
+        cells.assert_same_bits(
+            f"row {b}",
+            ragged,
+            {name: alone[name].reshape(a.shape) for name, a in ragged.items()},
+        )
+    tolerance = case.tolerance(dtype, backward=True)
+    for name, want in layer.grads.items():  # accumulated over the rows
+        gradcheck.assert_close(name, gradients[name], want, tolerance)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("padding", [0, 1, 40])
+def test_strides_and_guard_words(isa, dtype, cell, padding):
+    """The kernels touch their own elements only, for every remainder of H."""
+    lanes = _core.kernels(dtype).lanes
+    for H in range(1, 2 * lanes + 2):
+        case = cells.Case(cell, 2, 3, 1 + H % 5, H)
+        outputs, gradients = call(case, dtype, 2, padding=padding)
+        outputs["y"] = np.stack(outputs["y"], axis=1)
+        gradients["x"] = np.stack(gradients["x"], axis=1)
+        want = cells.expected_outputs(case)
+        outputs = {name: outputs[name].reshape(a.shape) for name, a in want.items()}
+        tolerance = case.tolerance(dtype, backward=False)
+        cells.assert_all_close("output", outputs, want, tolerance)
+        for name in {"h0", "c0"} & gradients.keys():
+            gradients[name] = gradients[name][None]
+        cells.assert_correct_along_directions(case, dtype, gradients)
+
+
+class TestRefusals:
+    """What `Shape`, `Series` and the calls refuse before C sees it."""
+
+    @pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 1, -1)])
+    def test_sizes(self, sizes):
+        with pytest.raises(ValueError, match="T, B, I, H must be >= 1"):
+            _core.Shape(0, False, *sizes)
+
+    @pytest.mark.parametrize("cell", [-1, 99])
+    def test_cell(self, cell):
+        with pytest.raises(ValueError, match="cell must be in"):
+            _core.Shape(cell, False, 1, 1, 1, 1)
+
+    @pytest.mark.parametrize(
+        "offsets", [[0, 2], [1, 3, 4], [0, 2, 5], [0, 3, 4], [0, 2, 2]]
+    )
+    def test_offsets(self, offsets):
+        """T = 2, B = 2: too few, not from 0, growing, more than B, an empty step."""
+        with pytest.raises(ValueError, match="Shape: "):
+            _core.Shape(0, False, 2, 2, 1, 1, np.array(offsets, np.intp))
+
+    @pytest.mark.parametrize(
+        ("name", "bad"),
+        [
+            ("h0", None),
+            ("h0", np.ones(5, "f")),
+            ("packed", np.ones(3, "f")),
+            ("work", np.ones(3, "f")),
+            ("tape", np.ones(3, "f")),
+            ("h_n", np.ones(6)),
+            ("x", _core.Series(np.ones(5, "f"), 0, 2, 1)),
+            ("y", _core.Series(np.ones(24, "f"), 1, 6, 3)),
+            ("y", _core.Series(np.ones(24, "f"), 0, -6, 3)),
+            ("n_threads", 0),
+        ],
+    )
+    def test_forward(self, name, bad):
+        kernels, shape = _core.kernels("float32"), _core.Shape(0, False, 4, 2, 1, 3)
+        arguments = {
+            "shape": shape,
+            "n_threads": 1,
+            "x": _core.Series(np.ones(8, "f"), 0, 2, 1),
+            "packed": np.ones(kernels.packed_size(False, 0, 1, 3), "f"),
+            "h0": np.ones(6, "f"),
+            "c0": None,
+            "y": _core.Series(np.ones(24, "f"), 0, 6, 3),
+            "h_n": np.ones(6, "f"),
+            "c_n": None,
+            "tape": np.ones(kernels.tape_size(shape), "f"),
+            "work": np.ones(kernels.work_size(False, shape, 1), "f"),
+        }
+        kernels.forward(*arguments.values())  # the right ones do
+        arguments["h_n"][:] = 7
+        arguments[name] = bad
+        with pytest.raises((TypeError, ValueError), match=name):
+            kernels.forward(*arguments.values())
+        assert name == "h_n" or (arguments["h_n"] == 7).all()
+
+    def test_an_lstm_needs_a_cell_state(self):
+        kernels = _core.kernels("float32")
+        shape = _core.Shape(_core.CELLS["lstm"], False, 1, 1, 1, 1)
+        one = np.ones(1, "f")
+        packed = np.ones(kernels.packed_size(False, _core.CELLS["lstm"], 1, 1), "f")
+        work = np.ones(kernels.work_size(False, shape, 1), "f")
+        x = _core.Series(one, 0, 1, 1)
+        for c0, c_n in ((None, one.copy()), (one, None)):
+            with pytest.raises(TypeError, match=r"c0|c_n"):
+                kernels.forward(shape, 1, x, packed, one, c0, x, one, c_n, None, work)
