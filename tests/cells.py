@@ -281,13 +281,17 @@ def scales(arrays):
     return {name: largest[kinds.get(name, "parameters")] for name in arrays}
 
 
-def assert_all_close(what, got, want, tolerance):
+def assert_all_close(what, got, want, tolerance, least_scale=0.0):
     """Same names, and each array close to what it should be."""
     assert got.keys() == want.keys()
     scale = scales(want)
     for name, array in want.items():
         gradcheck.assert_close(
-            f"{what} {name}", got[name], array, tolerance, scale[name]
+            f"{what} {name}",
+            got[name],
+            array,
+            tolerance,
+            max(scale[name], least_scale),
         )
 
 

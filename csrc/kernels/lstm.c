@@ -14,13 +14,14 @@
  *   da_o    = dh * tanh(c_t) * o (1 - o)
  *   dc_prev = dc * f;          dh_prev = da R
  *
- * Saved by forward, six slots: i f g o, c_{t-1}, tanh(c_t).  da has slots i f g o.
+ * Saved by forward, five slots: i f g o, c_{t-1}; tanh(c_t) takes less time to compute
+ * again than to read from level 3.  da has slots i f g o.
  * Source: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
  */
 #include "activations.h"
 #include "cell.h"
 
-#define TAPE_SLOTS 6
+#define TAPE_SLOTS 5
 
 static void lstm_forward(const forward_step *s)
 {
@@ -50,7 +51,6 @@ static void lstm_forward(const forward_step *s)
             v_store(tape + 2 * V, g);
             v_store(tape + 3 * V, o);
             v_store(tape + 4 * V, c_prev);
-            v_store(tape + 5 * V, tanh_c);
         }
     }
 }
@@ -64,7 +64,8 @@ static void lstm_backward(const backward_step *s)
             const real *tape = s->tape + r * s->tape_row + tape_at(j, TAPE_SLOTS);
             const vreal i = v_load(tape), f = v_load(tape + V),
                         g = v_load(tape + 2 * V), o = v_load(tape + 3 * V),
-                        c_prev = v_load(tape + 4 * V), tanh_c = v_load(tape + 5 * V);
+                        c_prev = v_load(tape + 4 * V);
+            const vreal tanh_c = v_tanh(v_fma(f, c_prev, i * g));
             real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
             vreal dh = v_load(s->dh + r * H + j);
             if (dy)
