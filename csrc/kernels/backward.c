@@ -66,7 +66,7 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
     const cell_ops *ops = cells[shape->cell];
     const ptrdiff_t H = shape->H, H_padded = round_up(H, V);
     const ptrdiff_t tape_row = ops->tape_slots * H_padded;
-    const real *dy = a->dy, *y = a->y, *tape = a->tape;
+    const real *dy = a->dy, *y = a->y, *tape = a->tape, *R = a->packed;
     const real *dy_s = dy ? dy + step_offset(shape, s, a->dy_step, a->dy_row) : NULL;
     const real *y_s = y + step_offset(shape, s, a->y_step, a->y_row);
     const real *tape_s = tape + step_offset(shape, s, shape->B * tape_row, tape_row);
@@ -105,9 +105,12 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
     const ptrdiff_t rows = min_size(g->b1, step_rows(shape, s)) - g->b0;
     for (ptrdiff_t p = g->p0; rows > 0 && p < g->p1; p++) {
         const panel q = get_panel(H, MAX_NV, p);
+        const panel next = get_panel(H, MAX_NV, p + 1 < g->p1 ? p + 1 : g->p0);
+        const ptrdiff_t K = ops->gates * H;
+        const memory_range ahead = {(const char *)(R + next.column * K),
+                                    K * q.nv * V_BYTES};
         multiply_rows(da_s + g->b0 * w->da_row + ops->first_R_slot * H_padded,
-                      w->da_row, ops->gates, H_padded, H,
-                      (const real *)a->packed + q.column * ops->gates * H, q.nv,
+                      w->da_row, ops->gates, H_padded, H, R + q.column * K, q.nv, ahead,
                       w->dh + g->b0 * H_padded + q.column, H_padded, rows);
     }
 }
@@ -163,7 +166,7 @@ static void backward_x(const fr_backward_args *a, const backward_work *w, ptrdif
             const ptrdiff_t k = k0 + part_start(k1 - k0, n_tiles, i);
             const ptrdiff_t mr = k0 + part_start(k1 - k0, n_tiles, i + 1) - k;
             multiply_rows(w->da + k * w->da_row, w->da_row, gates, H_padded, H,
-                          W + q.column * gates * H, q.nv, c, MAX_WIDTH, mr);
+                          W + q.column * gates * H, q.nv, NOTHING(W), c, MAX_WIDTH, mr);
             for (ptrdiff_t r = 0; r < mr; r++) {
                 real *dx = (real *)a->dx + w->dx_offset[k + r] + q.column;
                 for (ptrdiff_t v = 0; v < q.n; v += V) {

@@ -54,9 +54,9 @@ static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell
                     c += (s1 - 1 - s0) * c_row;
                     c_row = -c_row;
                 }
-                multiply_rows((const real *)a->x + first * a->x_step +
-                                  (g->b0 + b) * a->x_row,
-                              a->x_step, 1, 0, shape->I, W, q.nv, c, c_row, s1 - s0);
+                multiply_rows(
+                    (const real *)a->x + first * a->x_step + (g->b0 + b) * a->x_row,
+                    a->x_step, 1, 0, shape->I, W, q.nv, NOTHING(W), c, c_row, s1 - s0);
             }
             continue;
         }
@@ -64,7 +64,7 @@ static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell
             multiply_rows((const real *)a->x +
                               step_offset(shape, s, a->x_step, a->x_row) +
                               g->b0 * a->x_row,
-                          a->x_row, 1, 0, shape->I, W, q.nv,
+                          a->x_row, 1, 0, shape->I, W, q.nv, NOTHING(W),
                           ax + (s - s0) * rows * columns + q.column, columns,
                           max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
     }
@@ -91,7 +91,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
     const fr_shape *shape = &a->shape;
     const ptrdiff_t I = shape->I, H = shape->H, H_padded = round_up(H, V);
     const ptrdiff_t tape_row = f->ops->tape_slots * H_padded;
-    const real *packed = a->packed;
+    const real *packed = a->packed, *R = packed + f->pack.R;
     const real *x = (const real *)a->x + step_offset(shape, s, a->x_step, a->x_row);
     real *y = (real *)a->y + step_offset(shape, s, a->y_step, a->y_row);
     real *tape = a->tape;
@@ -104,6 +104,8 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
         tape += step_offset(shape, s, shape->B * tape_row, tape_row);
     for (ptrdiff_t p = f->g.p0; p < f->g.p1; p++) {
         const unit_panel q = get_unit_panel(f->ops->gates, H, p);
+        const unit_panel next =
+            get_unit_panel(f->ops->gates, H, p + 1 < f->g.p1 ? p + 1 : f->g.p0);
         const ptrdiff_t width = q.nv * V, n_tiles = n_chunks(b1 - b0, q.nv);
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t b = b0 + part_start(b1 - b0, n_tiles, i);
@@ -133,11 +135,15 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
                 step.ax_row = f->pack.columns;
                 step.ax = f->ax + row * step.ax_row + q.column;
             } else {
-                multiply_rows(x + b * a->x_row, a->x_row, 1, 0, I,
-                              packed + q.column * I, q.nv, ax_tile, width, mr);
+                const real *W = packed + q.column * I;
+                multiply_rows(x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv, NOTHING(W),
+                              ax_tile, width, mr);
             }
-            multiply_rows(step.h_prev, h_prev.row, 1, 0, H,
-                          packed + f->pack.R + q.column * H, q.nv, ah_tile, width, mr);
+            const ptrdiff_t part = H * width * (ptrdiff_t)sizeof(real) / n_tiles;
+            const memory_range ahead = {(const char *)(R + next.column * H) + i * part,
+                                        part};
+            multiply_rows(step.h_prev, h_prev.row, 1, 0, H, R + q.column * H, q.nv,
+                          ahead, ah_tile, width, mr);
             f->ops->forward(&step);
         }
     }

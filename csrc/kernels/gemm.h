@@ -52,6 +52,8 @@ typedef struct {
         b_row; /* between rows of B: the panel's width, of which nv * V are used */
     real *c;
     ptrdiff_t c_row;
+    const char *next; /* memory to bring into level 2 meanwhile, next_step bytes a k */
+    ptrdiff_t next_step;
 } tile_args;
 
 /* Lanes of a packed A: a whole number of vectors that holds the tallest 2-wide tile. */
@@ -66,6 +68,7 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args
 {
     vreal acc[MAX_MR][MAX_NV];
     const real *b = t->b;
+    const char *next = t->next;
 
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++)
@@ -85,6 +88,8 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args
             for (int v = 0; v < nv; v++)
                 vb[v] = v_load(b + v * V);
             b += t->b_row;
+            __builtin_prefetch(next, 0, 2);
+            next += t->next_step;
 #pragma GCC unroll 12
             for (int r = 0; r < mr; r++) {
                 const vreal va = v_set1(group[r / 4][r % 4 * s]);
@@ -208,15 +213,25 @@ INLINE ptrdiff_t n_chunks(ptrdiff_t rows, ptrdiff_t nv)
     return n_row_tiles(rows, nv == 4 ? 2 : nv);
 }
 
+typedef struct {
+    const char *start;
+    ptrdiff_t bytes;
+} memory_range;
+
+#define NOTHING(p) ((memory_range){(const char *)(p), 0})
+
 /* C[rows][nv * V] = A B for one panel; C is written whole, padding included.  A panel
  * of four vectors is done in halves when there are rows for taller tiles: they read
- * half as much of B a row. */
+ * half as much of B a row.  Meanwhile `next`, a panel of the same size, is brought into
+ * level 2: without it the first tile of every panel waits for level 3. */
 INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                           ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
-                          real *c, ptrdiff_t c_row, ptrdiff_t rows)
+                          memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
 {
     const ptrdiff_t step = nv == 4 && rows > tile_rows(4) ? 2 : nv;
-    const ptrdiff_t n_tiles = n_row_tiles(rows, step);
+    const ptrdiff_t n_tiles = n_row_tiles(rows, step), calls = n_tiles * (nv / step);
+    const ptrdiff_t part = next.bytes / calls;
+    const char *ahead = next.start;
     for (ptrdiff_t i = 0; i < n_tiles; i++) {
         const ptrdiff_t r = part_start(rows, n_tiles, i);
         const ptrdiff_t mr = part_start(rows, n_tiles, i + 1) - r;
@@ -229,8 +244,11 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                                  .b = b + v * V,
                                  .b_row = nv * V,
                                  .c = c + r * c_row + v * V,
-                                 .c_row = c_row};
+                                 .c_row = c_row,
+                                 .next = ahead,
+                                 .next_step = part / (K * n_segments)};
             rows_tiles[step - 1][mr - 1](&t);
+            ahead += part;
         }
     }
 }
@@ -292,7 +310,8 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
                              .b = b,
                              .b_row = width,
                              .c = c,
-                             .c_row = c_row};
+                             .c_row = c_row,
+                             .next = (const char *)b};
         sum_tiles[nv - 1][mr - 1](&t);
         return;
     }
@@ -307,7 +326,8 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
                          .b = b,
                          .b_row = width,
                          .c = copy,
-                         .c_row = width};
+                         .c_row = width,
+                         .next = (const char *)b};
     sum_tiles[nv - 1][mr - 1](&t);
     for (ptrdiff_t r = 0; r < mr; r++)
         for (ptrdiff_t v = 0; v < width; v += V)
@@ -315,12 +335,17 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
                       max_size(0, min_size(V, n - v)));
 }
 
-/* M[mr rows][N] += A^T B for one tile of rows of M and all packed columns of B. */
+/* M[mr rows][N] += A^T B for one tile of rows of M and all packed columns of B.  The
+ * sums of the next tile are fetched during this one: they come from far away. */
 INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t block,
                         ptrdiff_t K, real *M, ptrdiff_t mr, ptrdiff_t N)
 {
     for (ptrdiff_t p = 0; p < n_panels(N, SUM_NV); p++) {
         const panel q = get_panel(N, SUM_NV, p);
+        const real *next = M + q.column + q.n;
+        for (ptrdiff_t r = 0; r < mr; r++)
+            for (ptrdiff_t v = 0; v < SUM_NV * V; v += V)
+                __builtin_prefetch(next + r * N + v);
         multiply_add(packed_a, packed_b + q.column * block, K, q.nv, M + q.column, N,
                      mr, q.n);
     }

@@ -52,8 +52,8 @@ static void linear_rows(const real *a, ptrdiff_t K, const real *b, const real *b
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t row = r0 + part_start(r1 - r0, n_tiles, i);
             const ptrdiff_t mr = r0 + part_start(r1 - r0, n_tiles, i + 1) - row;
-            multiply_rows(a + row * K, K, 1, 0, K, b + q.column * K, q.nv, sums, width,
-                          mr);
+            multiply_rows(a + row * K, K, 1, 0, K, b + q.column * K, q.nv, NOTHING(b),
+                          sums, width, mr);
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 const ptrdiff_t lanes = q.n - v, column = q.column + v;
                 const vreal vb = bias ? v_load_n(bias + column, lanes) : (vreal){0};
