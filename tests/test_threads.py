@@ -252,3 +252,26 @@ def test_set_num_threads_refuses(threads, n_threads):
         threads(n_threads)
     assert repr(n_threads) in str(caught.value)
     assert fastrnn.get_num_threads() == before
+
+
+def test_more_threads_than_anybody_has_are_refused():
+    before = fastrnn.get_num_threads()
+    message = "set_num_threads: n must be at most 1024, got 1025"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fastrnn.set_num_threads(1025)
+    assert fastrnn.get_num_threads() == before
+
+
+@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
+def test_a_state_may_be_overwritten_before_backward(cell, rng):
+    layer = getattr(fastrnn, cell)(3, 5, dtype="float64", seed=0)
+    x, state = rng.standard_normal((4, 2, 3)), rng.standard_normal((2, 1, 2, 5))
+    hx = (state[0].copy(), state[1].copy()) if cell == "LSTM" else state[0].copy()
+    dy = rng.standard_normal((4, 2, 5))
+    layer(x, hx)
+    expected, _ = layer.backward(dy)
+    layer(x, hx)
+    for part in hx if cell == "LSTM" else (hx,):
+        part.fill(np.nan)
+    dx, _ = layer.backward(dy)
+    np.testing.assert_array_equal(dx, expected)

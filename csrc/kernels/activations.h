@@ -8,9 +8,10 @@
  * minimax q (Remez; coefficients below).
  *
  * Maximum error over every float32 whose result is normal, in units of the last place,
- * found by tests/test_activations.py: sigmoid 1.81, tanh 1.66.  Subnormal results are
- * flushed to zero with the rest of the kernel's arithmetic.  +-inf give the limits, NaN
- * gives NaN.
+ * on targets with FMA (FASTRNN_EXHAUSTIVE=1 of tests/test_activations.py):
+ * sigmoid 1.48, tanh 1.91; without FMA and in float64 below 3.  Subnormal results are
+ * flushed to zero with the rest of the kernel's arithmetic; without FMA, so are results
+ * near them.  +-inf give the limits, NaN gives NaN.
  */
 #ifndef FR_ACTIVATIONS_H
 #define FR_ACTIVATIONS_H
@@ -93,7 +94,10 @@ INLINE vreal v_sigmoid(vreal x)
     const vbits negative = (vbits)(x < (vreal){0});
     const vreal numerator =
         v_from_bits((negative & v_as_bits(e)) | (~negative & v_as_bits(one)));
-    return numerator * v_reciprocal_1_2(1, -e);
+    const vreal y = v_reciprocal_1_2(1, -e);
+    const vreal quotient = numerator * y;
+    const vreal remainder = v_fma(-e, quotient, numerator - quotient);
+    return v_fma(remainder, y, quotient);
 }
 
 INLINE vreal v_tanh(vreal x)

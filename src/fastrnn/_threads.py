@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fastrnn import _check, _core
 
+MOST_THREADS = 1024  # each has scratch of its own
+
 _n_threads = None  # as set; None: the default
 _pool_exists = False  # a call with several threads has been made
 _forked = False  # this process is a child of one where _pool_exists
@@ -25,7 +27,7 @@ def _cgroup_limit():
 def _default():
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+        return min(int(asked), MOST_THREADS)
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:
@@ -62,14 +64,14 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1.
+        1 to 1024.
 
     Raises
     ------
     TypeError
         If `n` is not an integer.
     ValueError
-        If `n` is less than 1.
+        If `n` is less than 1 or more than 1024.
     RuntimeError
         If `n` is more than 1 in a process forked from one whose kernels had used
         several threads: GNU OpenMP's threads do not survive the fork. Start such
@@ -85,6 +87,8 @@ def set_num_threads(n):
     """
     global _n_threads
     n = _check.positive_int("set_num_threads", "n", n)
+    if n > MOST_THREADS:
+        raise ValueError(f"set_num_threads: n must be at most {MOST_THREADS}, got {n}")
     if n > 1 and _forked:
         raise RuntimeError(
             f"set_num_threads: n must be 1 in a process forked after kernels ran on "

@@ -185,7 +185,11 @@ class _Recurrent(Module):
         names = ("h0", "c0") if self._states == 2 else ("hx",)
         given = self._state(who, names, hx, B, unbatched)
         L, H, D = self.num_layers * self._directions, self.hidden_size, self._directions
-        start = [np.zeros((L, B, H), self.dtype) if s is None else s for s in given]
+        # Copied: backward needs it, and a state is small enough not to ask for care.
+        start = [np.zeros((L, B, H), self.dtype) for _ in given]
+        for into, part in zip(start, given, strict=True):
+            if part is not None:
+                into[...] = part
         end = [np.empty((L, B, H), self.dtype) for _ in given]
         kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
 
