@@ -7,6 +7,7 @@ sanitizers, FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR
 compiler warnings errors.
 """
 
+import itertools
 import os
 import platform
 import shutil
@@ -101,6 +102,14 @@ def usable_targets(compiler):
 class BuildKernels(build_ext):
     """Compile the kernels once per target and dtype, then the extension."""
 
+    def rebuild_if_changed(self, configuration):
+        """Take nothing from an earlier build that was made with other flags."""
+        record = Path(self.build_temp, "configuration.txt")
+        if not record.exists() or record.read_text() != str(configuration):
+            self.force = True
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(str(configuration))
+
     def build_extension(self, ext):
         flags = CFLAGS + WARNINGS
         if os.environ.get("FASTRNN_WERROR"):
@@ -110,22 +119,23 @@ class BuildKernels(build_ext):
             ext.extra_link_args.append(f"-fsanitize={sanitize}")
         openmp = openmp_flags(self.compiler)
         ext.extra_link_args += openmp
+        targets = list(usable_targets(self.compiler))
+        self.rebuild_if_changed([flags, openmp, targets, CHECKS])
         newest = max(os.path.getmtime(path) for path in [*SOURCES, "setup.py"])
-        for name, target_flags in usable_targets(self.compiler):
-            ext.define_macros.append((f"FR_HAVE_{name}", None))
-            for is_double in (0, 1):
-                folder = os.path.join(self.build_temp, name, ("f32", "f64")[is_double])
-                built = Path(folder, KERNELS).with_suffix(".o")
-                if built.exists() and built.stat().st_mtime > newest:
-                    ext.extra_objects.append(str(built))
-                    continue
-                ext.extra_objects += self.compiler.compile(
+        for (name, target_flags), bits in itertools.product(targets, ("32", "64")):
+            folder = os.path.join(self.build_temp, f"{name}-float{bits}")
+            built = Path(folder, KERNELS).with_suffix(".o")
+            current = built.exists() and built.stat().st_mtime > newest
+            if self.force or not current:
+                self.compiler.compile(
                     [KERNELS],
                     output_dir=folder,
-                    macros=[("FR_TARGET", name), ("FR_DOUBLE", str(is_double))],
+                    macros=[("FR_TARGET", name), ("FR_DOUBLE", str(int(bits == "64")))],
                     include_dirs=["csrc"],
                     extra_postargs=flags + openmp + target_flags,
                 )
+            ext.extra_objects.append(str(built))
+        ext.define_macros += [(f"FR_HAVE_{name}", None) for name, _ in targets]
         ext.extra_compile_args += [*CFLAGS, *openmp]
         super().build_extension(ext)
 
@@ -149,6 +159,7 @@ setup(
             "freethreading_compatible": True,
             "embedsignature": True,
         },
+        build_dir="build/cython-checks" if CHECKS else "build/cython",
     ),
     cmdclass={"build_ext": BuildKernels},
 )

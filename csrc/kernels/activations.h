@@ -19,16 +19,16 @@
 #include "simd.h"
 
 #if FR_DOUBLE
-#define EXP_LOWEST -709.2  /* below it 2^n is no longer normal: n = -1023 gives zero */
-#define EXP_MAGIC 0x1.8p52 /* adding it rounds to an integer held in the low bits */
-#define EXP_BIAS 1023
+#define EXP_LOWEST -709.2 /* below it 2^n is no longer normal: n = -1023 gives zero */
+#define EXP_MAGIC                                                                      \
+    (0x1.8p52 + 1023) /* adding it rounds to n; low bits: n + the bias                 \
+                       */
 #define EXP_SHIFT 52
 #define LN2_HIGH 0x1.62e42feep-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
 #else
 #define EXP_LOWEST -88.0f
-#define EXP_MAGIC 0x1.8p23f
-#define EXP_BIAS 127
+#define EXP_MAGIC (0x1.8p23f + 127)
 #define EXP_SHIFT 23
 #define LN2_HIGH 0x1.63p-1f
 #define LN2_LOW -0x1.bd0106p-13f
@@ -63,39 +63,34 @@ INLINE vreal v_exp_parts(vreal y, vreal *scale)
     vreal q = v_set1(q_coefficients[0]);
     for (size_t k = 1; k < sizeof q_coefficients / sizeof *q_coefficients; k++)
         q = v_fma(q, r, v_set1(q_coefficients[k]));
-    const vbits exponent = v_as_bits(shifted) - v_as_bits(v_set1(EXP_MAGIC)) + EXP_BIAS;
-    *scale = v_from_bits(exponent << EXP_SHIFT);
+    *scale = v_from_bits(v_as_bits(shifted) << EXP_SHIFT);
     return v_fma(r * r, q, r);
 }
 
-/* 1 / (base - a), base 1 or 2, base - a in [1, 2].  In float32 a quadratic (relative
- * error 0.0101) and two Newton steps take fewer cycles than the divider and do not
- * block the FMA ports; the last residual, 1 - (base - a) y, is taken without rounding
- * base - a. */
-INLINE vreal v_reciprocal_1_2(real base, vreal a)
+/* 1 / (1 + e) for e in [0, 1].  In float32, which divides slowly: a cubic (relative
+ * error 0.0024), exact at e = 0 and e = 1 where tiny results would lose a later
+ * correction to underflow, and a Newton step (6e-6).  The caller corrects its quotient.
+ */
+INLINE vreal v_reciprocal_1_plus(vreal e)
 {
-    const vreal one = v_set1(1), d = v_set1(base) - a;
+    const vreal one = v_set1(1);
 #if FR_DOUBLE
-    return one / d;
+    return one / (one + e);
 #else
-    vreal y = v_fma(d, v_set1(0.323232323f), v_set1(-1.45454545f));
-    y = v_fma(y, d, v_set1(2.12121212f));
-    y = v_fma(y, v_fma(-d, y, one), y);
-    return v_fma(y, v_fma(a, y, v_fma(v_set1(-base), y, one)), y);
+    vreal y = v_fma(e, v_set1(-0.2265625f), v_set1(0.6796875f));
+    y = v_fma(e, y, v_set1(-0.953125f));
+    y = v_fma(e, y, one);
+    return v_fma(y, v_fma(-e, y, one - y), y);
 #endif
 }
 
 INLINE vreal v_sigmoid(vreal x)
 {
-    const vreal one = v_set1(1);
     vreal scale;
-    const vreal p = v_exp_parts(-v_abs(x), &scale);
+    const vreal p = v_exp_parts(v_minus_abs(x), &scale);
     const vreal e = v_fma(scale, p, scale);
-    const vbits negative = (vbits)(x < (vreal){0});
-    const vreal numerator =
-        v_from_bits((negative & v_as_bits(e)) | (~negative & v_as_bits(one)));
-    const vreal y = v_reciprocal_1_2(1, -e);
-    const vreal quotient = numerator * y;
+    const vreal numerator = v_select_negative(x, e, v_set1(1));
+    const vreal y = v_reciprocal_1_plus(e), quotient = numerator * y;
     const vreal remainder = v_fma(-e, quotient, numerator - quotient);
     return v_fma(remainder, y, quotient);
 }
@@ -103,13 +98,10 @@ INLINE vreal v_sigmoid(vreal x)
 INLINE vreal v_tanh(vreal x)
 {
     vreal scale;
-    const vreal p = v_exp_parts(v_abs(x) * v_set1(-2), &scale);
-    const vreal one = v_set1(1);
-    const vreal one_minus_e = v_fma(-scale, p, one - scale);
-    const vreal y = v_reciprocal_1_2(2, one_minus_e);
-    const vreal quotient = one_minus_e * y;
-    const vreal remainder =
-        v_fma(one_minus_e, quotient, v_fma(v_set1(-2), quotient, one_minus_e));
+    const vreal p = v_exp_parts(v_minus_abs(x) * v_set1(2), &scale);
+    const vreal a = v_fma(-scale, p, v_set1(1) - scale); /* 1 - e, so 1 + e = 2 - a */
+    const vreal y = v_reciprocal_1_plus(v_fma(scale, p, scale)), quotient = a * y;
+    const vreal remainder = v_fma(a, quotient, v_fma(v_set1(-2), quotient, a));
     return v_copysign(v_fma(remainder, y, quotient), x);
 }
 

@@ -156,6 +156,27 @@ INLINE vreal v_where_positive(vreal a, vreal b)
     return v_from_bits((vbits)(a > (vreal){0}) & v_as_bits(b));
 }
 
+/* a where x is negative, else b; either where x is -0 or NaN. */
+INLINE vreal v_select_negative(vreal x, vreal a, vreal b)
+{
+#if defined(__AVX512F__) && FR_DOUBLE
+    return (vreal)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)x), b, a);
+#elif defined(__AVX512F__)
+    return (vreal)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)x), b, a);
+#elif defined(__AVX2__)
+    return (vreal)V_X86(blendv)(b, a, x);
+#else
+    const vbits negative = (vbits)(x < (vreal){0});
+    return v_from_bits((negative & v_as_bits(a)) | (~negative & v_as_bits(b)));
+#endif
+}
+
+/* -|a| */
+INLINE vreal v_minus_abs(vreal a)
+{
+    return v_from_bits(v_as_bits(a) | v_as_bits(v_set1((real)-0.0)));
+}
+
 /* The magnitude of a, and a's sign bit put on b (b >= 0). */
 INLINE vreal v_abs(vreal a)
 {
