@@ -107,10 +107,9 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
         const panel q = get_panel(H, MAX_NV, p);
         const panel next = get_panel(H, MAX_NV, p + 1 < g->p1 ? p + 1 : g->p0);
         const ptrdiff_t K = ops->gates * H;
-        const memory_range ahead = {(const char *)(R + next.column * K),
-                                    K * q.nv * V_BYTES};
         multiply_rows(da_s + g->b0 * w->da_row + ops->first_R_slot * H_padded,
-                      w->da_row, ops->gates, H_padded, H, R + q.column * K, q.nv, ahead,
+                      w->da_row, ops->gates, H_padded, H, R + q.column * K, q.nv,
+                      panel_part(R + next.column * K, K, q.nv, 0, 1),
                       w->dh + g->b0 * H_padded + q.column, H_padded, rows);
     }
 }
@@ -156,17 +155,22 @@ static void backward_x(const fr_backward_args *a, const backward_work *w, ptrdif
 {
     const fr_shape *shape = &a->shape;
     const int gates = cells[shape->cell]->gates;
-    const ptrdiff_t I = shape->I, H = shape->H, H_padded = round_up(H, V);
+    const ptrdiff_t I = shape->I, H = shape->H, H_padded = round_up(H, V),
+                    K = gates * H;
     const real *W = (const real *)a->packed + backward_pack_W(gates, H);
     real c[MAX_MR * MAX_WIDTH] __attribute__((aligned(64)));
     for (ptrdiff_t p = 0; p < n_panels(I, MAX_NV); p++) {
         const panel q = get_panel(I, MAX_NV, p);
+        const panel next =
+            get_panel(I, MAX_NV, p + 1 < n_panels(I, MAX_NV) ? p + 1 : 0);
         const ptrdiff_t n_tiles = n_chunks(k1 - k0, q.nv);
         for (ptrdiff_t i = 0; i < n_tiles; i++) {
             const ptrdiff_t k = k0 + part_start(k1 - k0, n_tiles, i);
             const ptrdiff_t mr = k0 + part_start(k1 - k0, n_tiles, i + 1) - k;
             multiply_rows(w->da + k * w->da_row, w->da_row, gates, H_padded, H,
-                          W + q.column * gates * H, q.nv, NOTHING(W), c, MAX_WIDTH, mr);
+                          W + q.column * K, q.nv,
+                          panel_part(W + next.column * K, K, q.nv, i, n_tiles), c,
+                          MAX_WIDTH, mr);
             for (ptrdiff_t r = 0; r < mr; r++) {
                 real *dx = (real *)a->dx + w->dx_offset[k + r] + q.column;
                 for (ptrdiff_t v = 0; v < q.n; v += V) {

@@ -43,7 +43,10 @@ static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell
     const ptrdiff_t rows = g->b1 - g->b0;
     for (ptrdiff_t p = g->p0; p < g->p1; p++) {
         const unit_panel q = get_unit_panel(gates, shape->H, p);
+        const unit_panel following =
+            get_unit_panel(gates, shape->H, p + 1 < g->p1 ? p + 1 : g->p0);
         const real *W = (const real *)a->packed + q.column * shape->I;
+        const real *next = (const real *)a->packed + following.column * shape->I;
         if (rows < tile_rows(q.nv) && !shape->offsets) { /* tiles along time */
             const ptrdiff_t first =
                 min_size(step_time(shape, s0), step_time(shape, s1 - 1));
@@ -56,7 +59,8 @@ static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell
                 }
                 multiply_rows(
                     (const real *)a->x + first * a->x_step + (g->b0 + b) * a->x_row,
-                    a->x_step, 1, 0, shape->I, W, q.nv, NOTHING(W), c, c_row, s1 - s0);
+                    a->x_step, 1, 0, shape->I, W, q.nv,
+                    panel_part(next, shape->I, q.nv, b, rows), c, c_row, s1 - s0);
             }
             continue;
         }
@@ -64,7 +68,8 @@ static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell
             multiply_rows((const real *)a->x +
                               step_offset(shape, s, a->x_step, a->x_row) +
                               g->b0 * a->x_row,
-                          a->x_row, 1, 0, shape->I, W, q.nv, NOTHING(W),
+                          a->x_row, 1, 0, shape->I, W, q.nv,
+                          panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
                           ax + (s - s0) * rows * columns + q.column, columns,
                           max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
     }
@@ -136,14 +141,13 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
                 step.ax = f->ax + row * step.ax_row + q.column;
             } else {
                 const real *W = packed + q.column * I;
-                multiply_rows(x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv, NOTHING(W),
+                multiply_rows(x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
+                              panel_part(packed + next.column * I, I, q.nv, i, n_tiles),
                               ax_tile, width, mr);
             }
-            const ptrdiff_t part = H * width * (ptrdiff_t)sizeof(real) / n_tiles;
-            const memory_range ahead = {(const char *)(R + next.column * H) + i * part,
-                                        part};
             multiply_rows(step.h_prev, h_prev.row, 1, 0, H, R + q.column * H, q.nv,
-                          ahead, ah_tile, width, mr);
+                          panel_part(R + next.column * H, H, q.nv, i, n_tiles), ah_tile,
+                          width, mr);
             f->ops->forward(&step);
         }
     }

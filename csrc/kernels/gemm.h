@@ -218,7 +218,13 @@ typedef struct {
     ptrdiff_t bytes;
 } memory_range;
 
-#define NOTHING(p) ((memory_range){(const char *)(p), 0})
+/* Part i of n of a packed panel of K * nv vectors. */
+INLINE memory_range panel_part(const real *panel_start, ptrdiff_t K, ptrdiff_t nv,
+                               ptrdiff_t i, ptrdiff_t n)
+{
+    const ptrdiff_t part = K * nv * V_BYTES / n;
+    return (memory_range){(const char *)panel_start + i * part, part};
+}
 
 /* C[rows][nv * V] = A B for one panel; C is written whole, padding included.  A panel
  * of four vectors is done in halves when there are rows for taller tiles: they read
@@ -228,6 +234,8 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                           ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
                           memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
 {
+    if (rows <= 0)
+        return;
     const ptrdiff_t step = nv == 4 && rows > tile_rows(4) ? 2 : nv;
     const ptrdiff_t n_tiles = n_row_tiles(rows, step), calls = n_tiles * (nv / step);
     const ptrdiff_t part = next.bytes / calls;
