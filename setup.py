@@ -115,12 +115,15 @@ class BuildKernels(build_ext):
         if os.environ.get("FASTRNN_WERROR"):
             flags = [*flags, "-Werror"]
         if sanitize := os.environ.get("FASTRNN_SANITIZE"):
-            flags = [*flags, f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"]
-            ext.extra_link_args.append(f"-fsanitize={sanitize}")
+            sanitizer = [f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"]
+            flags = [*flags, *sanitizer]
+            ext.extra_compile_args += sanitizer
+            ext.extra_link_args += sanitizer[:1]
         openmp = openmp_flags(self.compiler)
         ext.extra_link_args += openmp
         targets = list(usable_targets(self.compiler))
-        self.rebuild_if_changed([flags, openmp, targets, CHECKS])
+        command = self.compiler.compiler_so
+        self.rebuild_if_changed([command, flags, openmp, targets, CHECKS])
         newest = max(os.path.getmtime(path) for path in [*SOURCES, "setup.py"])
         for (name, target_flags), bits in itertools.product(targets, ("32", "64")):
             folder = os.path.join(self.build_temp, f"{name}-float{bits}")
@@ -136,7 +139,7 @@ class BuildKernels(build_ext):
                 )
             ext.extra_objects.append(str(built))
         ext.define_macros += [(f"FR_HAVE_{name}", None) for name, _ in targets]
-        ext.extra_compile_args += [*CFLAGS, *openmp]
+        ext.extra_compile_args = [*CFLAGS, *openmp, *ext.extra_compile_args]
         super().build_extension(ext)
 
 

@@ -37,8 +37,8 @@ typedef struct {
     const void *c0;     /* (B, H), LSTM only */
     void *y;            /* (T, B, H) */
     ptrdiff_t y_step, y_row;
-    void *h_n;  /* (B, H) */
-    void *c_n;  /* (B, H), LSTM only */
+    void *h_n;  /* (B, H); may be h0 itself */
+    void *c_n;  /* (B, H), LSTM only; may be c0 itself */
     void *tape; /* tape_size() elements, kept for backward; NULL in inference */
     void *work; /* forward_work_size() elements, 64-byte aligned */
 } fr_forward_args;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* activations.h -- vector sigmoid and tanh, the same bits on every target that has FMA.
  *
- * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot
- * overflow, and on a denominator 1 + e in [1, 2]: sigmoid(x) = (x < 0 ? e : 1) / (1 +
- * e) tanh(x)    = sign(x) * -expm1(-2|x|) / (2 + expm1(-2|x|)) exp: y = n ln 2 + r, |r|
- * <= ln(2)/2 (Cody & Waite 1980, ln 2 in two parts), and expm1(r) = r + r^2 q(r) with a
- * minimax q (Remez; coefficients below).
+ * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot overflow,
+ * and on a denominator 1 + e in [1, 2]:
+ *
+ *   sigmoid(x) = (x < 0 ? e : 1) / (1 + e)
+ *   tanh(x)    = sign(x) * (1 - e) / (1 + e),  1 - e = -expm1(-2|x|)
+ *
+ * exp: y = n ln 2 + r, |r| <= ln(2)/2 (Cody & Waite 1980, ln 2 in two parts), and
+ * expm1(r) = r + r^2 q(r) with a minimax q (Remez; coefficients below).
  *
  * Maximum error over every float32 whose result is normal, in units of the last place,
  * on targets with FMA (FASTRNN_EXHAUSTIVE=1 of tests/test_activations.py):
@@ -18,11 +21,11 @@
 
 #include "simd.h"
 
+/* EXP_LOWEST: below it 2^n is no longer normal, and its exponent field, 0, gives zero.
+ * EXP_MAGIC: adding it rounds to n and leaves n + the exponent's bias in the low bits. */
 #if FR_DOUBLE
-#define EXP_LOWEST -709.2 /* below it 2^n is no longer normal: n = -1023 gives zero */
-#define EXP_MAGIC                                                                      \
-    (0x1.8p52 + 1023) /* adding it rounds to n; low bits: n + the bias                 \
-                       */
+#define EXP_LOWEST -709.2
+#define EXP_MAGIC (0x1.8p52 + 1023)
 #define EXP_SHIFT 52
 #define LN2_HIGH 0x1.62e42feep-1
 #define LN2_LOW 0x1.a39ef35793c76p-33

@@ -127,6 +127,8 @@ static void pack_block(const fr_backward_args *a, const backward_work *w, ptrdif
         for (int which = 0; which < 2; which++) {
             ptrdiff_t b0, b1;
             rows_with_start(shape, s, which, k0 - first, k1 - first, &b0, &b1);
+            if (b0 >= b1)
+                continue;
             const rows_at h_prev =
                 previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
             for (ptrdiff_t b = b0; b < b1; b++) {

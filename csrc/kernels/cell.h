@@ -2,7 +2,8 @@
 /* cell.h -- what a cell tells the driver, what the driver hands a cell, packed weights.
  *
  * A cell (rnn.c, lstm.c, gru.c) is its equations: two functions on a few rows by one
- * panel of hidden units.  Everything over time, batch and threads is sequence.c.
+ * panel of hidden units.  Everything over time, batch and threads is in forward.c and
+ * backward.c.
  *
  * Forward panels hold the G gates of the same units side by side, [k][G][lanes], so one
  * tile yields all pre-activations a cell needs for its units.  lanes is V; the units
@@ -44,9 +45,8 @@ typedef struct {
 typedef struct {
     ptrdiff_t rows;
     ptrdiff_t j, units;
-    ptrdiff_t
-        H_padded;   /* distance between slots of tape and da, width of dh, carry, dc */
-    const real *dy; /* gradient of the loss with respect to y_t, or NULL */
+    ptrdiff_t H_padded; /* distance between slots of da; width of dh, carry, dc */
+    const real *dy;     /* gradient of the loss with respect to y_t, or NULL */
     ptrdiff_t dy_row;
     const real *dh; /* the part of dh_t that came through R from step t + 1 */
     real *carry;    /* GRU: the part of dh_t that came past R; replaced by dh_{t-1}'s */
@@ -81,8 +81,7 @@ typedef struct {
     void (*backward)(const backward_step *);
 } cell_ops;
 
-/* --- forward panels ----------------------------------------------------------------
- */
+/* --- forward panels -------------------------------------------------------------- */
 
 typedef struct {
     ptrdiff_t j, units, lanes;
@@ -165,8 +164,7 @@ static void pack_forward_weights(const cell_ops *ops, const fr_pack_args *a)
     }
 }
 
-/* --- backward panels: R and W as they are, rows in the order of the da slots ---------
- */
+/* --- backward panels: R and W as they are, rows in the order of the da slots ----- */
 
 INLINE ptrdiff_t backward_pack_W(int gates, ptrdiff_t H)
 {

@@ -2,8 +2,7 @@
 /* embedding.c -- rows of a table looked up, and their gradients added back.
  *
  *   forward   y[i] = W[indices[i]]
- *   backward  dW[indices[i]] += dy[i], i ascending; i with indices[i] = padding left
- * out
+ *   backward  dW[indices[i]] += dy[i], i ascending, but where indices[i] = padding
  *
  * W (rows, width), indices (n,), y (n, width).  Only the rows of dW that occur are
  * touched.  Threads split n forward, and the columns backward: each element of dW then

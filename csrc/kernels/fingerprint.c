@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fingerprint.c -- whether memory has changed since it was last looked at.
  *
- * Packed weights are used again while the weights are the same, and nobody needs to
- * tell us when they write to a parameter: reading the weights once at cache speed costs
- * a small part of packing them.  64 lanes of 32 bits each take every 64th word: lane =
- * (lane ^ word) * odd constant A step is a bijection of the lane, so any change of a
- * single word changes the result for certain, and changes of several words escape with
- * probability 2^-32 or less.
+ * Packed weights are used again while the weights are the same, and nobody needs to tell
+ * us when they write to a parameter: reading the weights once at cache speed costs a
+ * small part of packing them.  64 lanes of 32 bits each take every 64th word:
+ *
+ *   lane = rotate(lane ^ word, 13) * odd constant
+ *
+ * A step is a bijection of the lane, so a change of one word in a lane always shows.  The
+ * product carries a difference upwards and the rotation brings the top bits down again:
+ * without it flipped signs, a difference in the top bit alone, would cancel in pairs.
  */
 #include "simd.h"
 
 #define FINGERPRINT_WORDS 64
 typedef uint32_t vwords __attribute__((vector_size(V_BYTES)));
+
+INLINE vwords rotate(vwords a)
+{
+    return a << 13 | a >> 19;
+}
 
 static void fingerprint(ptrdiff_t n_bytes, const void *memory, uint32_t *result)
 {
@@ -30,7 +38,7 @@ static void fingerprint(ptrdiff_t n_bytes, const void *memory, uint32_t *result)
             memcpy(words, p, (size_t)left);
         }
         for (int v = 0; v < N; v++)
-            lanes[v] = (lanes[v] ^ words[v]) * factor;
+            lanes[v] = rotate(lanes[v] ^ words[v]) * factor;
     }
     memcpy(result, lanes, sizeof lanes);
 }

@@ -183,7 +183,8 @@ static void forward_thread(const team *self, const void *args)
 
     /* Rows of length zero keep their state; a running c starts from c0. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
-        memcpy(h_n + b * H + j0, h0 + b * H + j0, bytes);
+        if (h_n != h0) /* a stream steps in place */
+            memcpy(h_n + b * H + j0, h0 + b * H + j0, bytes);
         if (ops->has_c)
             memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, bytes);
     }

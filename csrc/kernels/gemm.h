@@ -13,7 +13,8 @@
  *
  * Per k a 6x4 tile loads 4 vectors and broadcasts 6 scalars for 24 FMAs: bound by the
  * two FMA ports.  One vector wide (12x1) is bound by loads; panels are cut so that it
- * occurs only when the whole matrix is one vector wide.
+ * is rare: matrices one vector wide, an odd vector of a weight gradient, and the units
+ * left over in a gated cell.
  */
 #ifndef FR_GEMM_H
 #define FR_GEMM_H
@@ -262,7 +263,7 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
 }
 
 /* --- weight gradients: M += A^T B, k running over many rows of A and B
- * ---------------- */
+ * -------- */
 
 #define BLOCK_ROWS 256 /* rows summed at a time: a packed A tile is 16 KiB */
 

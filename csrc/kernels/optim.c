@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* optim.c -- one step of SGD, RMSprop, Adagrad and Adam over flat buffers.
  *
- * With p the parameters (P,), g their gradient, d = +-g (- to maximise) + weight_decay
- * p: SGD       b = momentum b + (1 - dampening) d  (first step: b = d); p -= lr b;
- * Nesterov: p -= lr (d + momentum b) RMSprop   s = alpha s + (1 - alpha) d^2;  a =
- * alpha a + (1 - alpha) d (centered, else 0) u = d / (sqrt(s - a^2) + eps);  b =
- * momentum b + u;  p -= lr b Adagrad   s += d^2;  p -= lr / (1 + (step - 1) lr_decay) *
- * d / (sqrt(s) + eps) Adam      m = beta1 m + (1 - beta1) d;  s = beta2 s + (1 - beta2)
- * d^2 p -= lr / (1 - beta1^step) * m / (sqrt(s / (1 - beta2^step)) + eps) AMSGrad takes
- * the largest s so far;  AdamW: d = +-g, p *= 1 - lr weight_decay as PyTorch has them.
- * One pass over memory; threads take ranges of elements.  Nothing is fused or summed,
- * so every target and thread count gives the same bits. Source: Robbins & Monro 1951;
- * Nesterov 1983; Tieleman & Hinton 2012; Duchi et al. 2011; Kingma & Ba 2015; Reddi et
- * al. 2018; Loshchilov & Hutter 2019.
+ * With p the parameters (P,), g their gradient, d = +-g (- to maximise) + weight_decay p:
+ *
+ *   SGD       b = momentum b + (1 - dampening) d          (first step: b = d)
+ *             p -= lr b;       Nesterov: p -= lr (d + momentum b)
+ *   RMSprop   s = alpha s + (1 - alpha) d^2
+ *             a = alpha a + (1 - alpha) d                 (centered, else 0)
+ *             u = d / (sqrt(s - a^2) + eps);   b = momentum b + u;   p -= lr b
+ *   Adagrad   s += d^2
+ *             p -= lr / (1 + (step - 1) lr_decay) * d / (sqrt(s) + eps)
+ *   Adam      m = beta1 m + (1 - beta1) d;     s = beta2 s + (1 - beta2) d^2
+ *             p -= lr / (1 - beta1^step) * m / (sqrt(s / (1 - beta2^step)) + eps)
+ *             AMSGrad takes the largest s so far
+ *   AdamW     d = +-g;   p *= 1 - lr weight_decay;   then Adam
+ *
+ * One pass over memory; threads take ranges of elements.  Nothing is fused or summed, so
+ * every target and thread count gives the same bits.  Formulas as PyTorch has them.
+ * Source: Robbins & Monro 1951; Nesterov 1983; Tieleman & Hinton 2012; Duchi et al. 2011;
+ * Kingma & Ba 2015; Reddi et al. 2018; Loshchilov & Hutter 2019.
  */
 #include "fastrnn.h"
 #include "target.h"

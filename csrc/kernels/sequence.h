@@ -28,8 +28,7 @@ static const cell_ops *const cells[FR_N_CELLS] = {
     [FR_CELL_GRU] = &gru_ops,
 };
 
-/* --- steps and rows ------------------------------------------------------------------
- */
+/* --- steps and rows -------------------------------------------------------------- */
 
 INLINE ptrdiff_t step_time(const fr_shape *shape, ptrdiff_t s)
 {
@@ -82,8 +81,7 @@ INLINE void rows_with_start(const fr_shape *shape, ptrdiff_t s, int which,
     *b1 = min_size(high, which ? n : old);
 }
 
-/* --- schedule ------------------------------------------------------------------------
- */
+/* --- schedule -------------------------------------------------------------------- */
 
 /* Weights that a thread can keep in its share of the level-2 cache, bytes. */
 #define CACHED_WEIGHTS (1 << 20)

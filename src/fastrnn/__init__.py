@@ -11,6 +11,7 @@ from fastrnn.losses import cross_entropy, mse_loss
 from fastrnn.module import Module
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.recurrent import GRU, LSTM, RNN
+from fastrnn.stream import Stream
 
 __version__ = _version("fastrnn")
 
@@ -28,6 +29,7 @@ __all__ = [
     "Module",
     "RMSprop",
     "Sequential",
+    "Stream",
     "clip_grad_norm_",
     "clip_grad_value_",
     "cross_entropy",

@@ -221,3 +221,18 @@ class Kernels:
     def dropout(
         self, n_threads: int, seed: int, p: float, x: Array, y: Array
     ) -> None: ...
+
+class Stepper:
+    y: Array
+    def __init__(
+        self,
+        kernels: Kernels,
+        shape: Shape,
+        n_threads: int,
+        packed: Array,
+        h: Array,
+        c: Array | None,
+        y: Array,
+        work: Array,
+    ) -> None: ...
+    def step(self, x: Array) -> Array: ...

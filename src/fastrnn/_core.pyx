@@ -100,6 +100,7 @@ cdef class Shape:
         self.c.offsets = NULL
         self.rows = T * B
         if offsets is not None:
+            offsets = offsets.copy()  # nobody else can change what was checked
             check_offsets(T, B, offsets)
             self.offsets = offsets
             self.c.offsets = &offsets[0]
@@ -509,6 +510,48 @@ cdef class Kernels:
         a.y = address(y, "y", self.kind, a.n, True)
         with nogil:
             self.table.dropout(&a)
+
+
+cdef class Stepper:
+    """One layer stepping through time, its state in place: nothing is allocated.
+
+    Takes T = 1 shapes only. The arrays are those of `Kernels.forward`; `h` and `c` are
+    initial and last state in one.
+    """
+
+    cdef Kernels kernels
+    cdef fr_forward_args a
+    cdef object kept  # what the addresses in `a` belong to
+    cdef readonly object y
+
+    def __init__(self, Kernels kernels not None, Shape shape not None, int n_threads,
+                 packed, h, c, y not None, work):
+        cdef char kind = kernels.kind
+        cdef ptrdiff_t state = shape.c.B * shape.c.H
+        if shape.c.T != 1 or shape.c.offsets != NULL:
+            raise ValueError(f"Stepper: shape must have T = 1, got {shape.c.T}")
+        self.kernels, self.y, self.kept = kernels, y, (packed, h, c, work)
+        self.a.shape, self.a.n_threads = shape.c, positive(n_threads)
+        self.a.x_step = self.a.x_row = shape.c.I
+        self.a.y_step = self.a.y_row = shape.c.H
+        self.a.packed = address(
+            required(packed, "packed"), "packed", kind,
+            kernels.packed_size(False, shape.c.cell, shape.c.I, shape.c.H), False)
+        self.a.h0 = self.a.h_n = address(required(h, "h"), "h", kind, state, True)
+        self.a.c0 = self.a.c_n = self.a.tape = NULL
+        if shape.c.cell == FR_CELL_LSTM:
+            self.a.c0 = self.a.c_n = address(required(c, "c"), "c", kind, state, True)
+        self.a.y = address(y, "y", kind, state, True)
+        self.a.work = address(required(work, "work"), "work", kind,
+                              kernels.work_size(False, shape, n_threads), True, True)
+
+    def step(self, x):
+        """``y``, overwritten, for x of shape (B, I)."""
+        self.a.x = address(required(x, "x"), "x", self.kernels.kind,
+                           self.a.shape.B * self.a.shape.I, False)
+        with nogil:
+            self.kernels.table.forward(&self.a)
+        return self.y
 
 
 def _supported():

@@ -62,8 +62,9 @@ class PackedWeights:
                 and packed.target == kernels.target
             )
             if not same:
-                if packed is not None and packed.users == 0:
-                    self._pool.give(packed.forward, packed.backward)
+                before = self._current.pop(suffix, None)
+                if before is not None and before.users == 0:
+                    self._pool.give(before.forward, before.backward)
                 packed = self._current[suffix] = Packed()
                 packed.forward = self._pool.take(kernels.packed_size(False, cell, I, H))
                 kernels.pack(False, cell, I, H, *weights, packed.forward)

@@ -351,15 +351,15 @@ class Dropout(Module):
         if not self.training:
             self._keep(None)
             return x
-        # The kernel makes the same choice again for the same seed: no mask is kept.
-        seed = int(self.generator.integers(2**63))
-        y = self._drop(seed, x)
-        self._keep((seed, x.shape, x.dtype))
-        return y
+        # The kernel makes the same choice again for the same mask: it is not stored.
+        mask = int(self.generator.integers(2**63)), self.p
+        self._keep((mask, x.shape, x.dtype))
+        return self._drop(mask, x)
 
-    def _drop(self, seed, x):
+    @staticmethod
+    def _drop(mask, x):
         y = np.empty_like(x)
-        _core.kernels(x.dtype.name).dropout(_threads.for_kernel(), seed, self.p, x, y)
+        _core.kernels(x.dtype.name).dropout(_threads.for_kernel(), *mask, x, y)
         return y
 
     def backward(self, dy, *, context=None):
@@ -385,10 +385,10 @@ class Dropout(Module):
         """
         who = f"{type(self).__name__}.backward"
         context = self._context(context)
-        seed, shape, dtype = context.saved
+        mask, shape, dtype = context.saved
         dy = _check.float_array(who, "dy", dy, dtype)
         _check.same_shape(who, "dy", dy, "y", shape)
-        dx = self._drop(seed, dy)
+        dx = self._drop(mask, dy)
         context.release()
         return dx
 

@@ -9,6 +9,7 @@ from fastrnn import _check, _core, _threads, init
 from fastrnn._packed import PackedWeights
 from fastrnn._pool import Pool
 from fastrnn.module import Module
+from fastrnn.stream import Stream
 
 # Arrays that one layer and direction has in use between forward and backward at most.
 _ARRAYS_PER_CELL = 8
@@ -217,7 +218,7 @@ class _Recurrent(Module):
                     )
                 )
             x = y
-        self._keep((x.shape[:2], unbatched, passes, masks))
+        self._keep((kernels, x.shape[:2], unbatched, passes, masks))
         if self.training:
             y.flags.writeable = False
         if unbatched:
@@ -262,13 +263,33 @@ class _Recurrent(Module):
         return kept
 
     def _drop(self, kernels, n_threads, x):
-        """Dropout between layers: the array that goes on, and its mask's seed."""
+        """Dropout between layers: the array that goes on, and what makes the mask."""
         if not self.training or self.dropout == 0:
             return x, None
-        seed = int(self._dropout_seeds.integers(2**63))
+        mask = int(self._dropout_seeds.integers(2**63)), self.dropout
         dropped = np.empty_like(x)
-        kernels.dropout(n_threads, seed, self.dropout, x, dropped)
-        return dropped, seed
+        kernels.dropout(n_threads, *mask, x, dropped)
+        return dropped, mask
+
+    def stream(self, batch_size=1):
+        """Inference one time step at a time, the state kept inside.
+
+        Parameters
+        ----------
+        batch_size : int
+            Independent signals that step together.
+
+        Returns
+        -------
+        Stream
+            With ``step(x_t)`` and ``reset(mask=None)``; it has a copy of the weights.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional.
+        """
+        return Stream(self, batch_size)
 
     # -- backward ---------------------------------------------------------------------
 
@@ -303,7 +324,7 @@ class _Recurrent(Module):
         """
         context = self._context(context)
         who = f"{type(self).__name__}.backward"
-        outer, unbatched, passes, masks = context.saved
+        kernels, outer, unbatched, passes, masks = context.saved
         L, H, D = self.num_layers * self._directions, self.hidden_size, self._directions
         B = outer[0 if self.batch_first else 1]
         names = ("d_h_n", "d_c_n") if self._states == 2 else ("d_state",)
@@ -316,7 +337,9 @@ class _Recurrent(Module):
                 who, "dy", dy, "directions * hidden_size", D * H, known
             )
         d_start = [np.empty((L, B, H), self.dtype) for _ in d_end]
-        kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
+        n_threads = _threads.for_kernel()
+        # From here on gradients are added: what fails now must not be added twice.
+        context.release()
 
         for layer in reversed(range(self.num_layers)):
             width = self.input_size if layer == 0 else D * H
@@ -334,12 +357,11 @@ class _Recurrent(Module):
                     [part[k] for part in d_start],
                 )
             if layer > 0 and masks[layer - 1] is not None:
-                kernels.dropout(n_threads, masks[layer - 1], self.dropout, dx, dx)
+                kernels.dropout(n_threads, *masks[layer - 1], dx, dx)
             dy = dx
         for kept in passes:
             self._packed.give(kept.suffix, kept.packed)
             self._pool.give(kept.tape)
-        context.release()
         if unbatched:
             dx, d_start = dx.reshape(-1, width), [part[:, 0] for part in d_start]
         return dx, d_start[0] if self._states == 1 else tuple(d_start)

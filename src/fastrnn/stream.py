@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Step-by-step inference: one time step a call, the state kept inside."""
+
+import numpy as np
+
+from fastrnn import _check, _core, _threads
+from fastrnn._pool import aligned
+
+
+class Stream:
+    """A recurrent layer running on a live signal, one time step a call.
+
+    Made by the ``stream`` method of `RNN`, `LSTM` and `GRU`. A step allocates nothing
+    and gives the same bits as the layer's ``forward`` over the whole sequence.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Not bidirectional. Its weights are copied: later changes do not reach the
+        stream.
+    batch_size : int
+        Independent signals, B, that step together.
+
+    Attributes
+    ----------
+    h, c : ndarray, shape (num_layers, B, hidden_size)
+        The state, zero at first; may be written to. `c` is None but for an LSTM.
+
+    Raises
+    ------
+    ValueError
+        If the layer is bidirectional: the second direction needs the signal's end.
+
+    Notes
+    -----
+    One stream belongs to one thread at a time; streams of one layer are independent.
+
+    Examples
+    --------
+    >>> lstm = fastrnn.LSTM(3, 5, seed=0)
+    >>> stream = lstm.stream()
+    >>> signal = np.ones((4, 1, 3), "f")
+    >>> outputs = [stream.step(x_t).copy() for x_t in signal]
+    >>> y, _ = lstm.eval()(signal)
+    >>> bool((np.array(outputs) == y).all())
+    True
+    """
+
+    __slots__ = ("_dtype", "_rest", "_shape", "_step", "c", "h")
+
+    def __init__(self, layer, batch_size=1):
+        who = f"{type(layer).__name__}.stream"
+        B = _check.positive_int(who, "batch_size", batch_size)
+        if layer.bidirectional:
+            raise ValueError(
+                f"{who}: the layer must not be bidirectional, got {layer!r}"
+            )
+        kernels, n_threads = _core.kernels(layer.dtype), _threads.for_kernel()
+        states = np.zeros((2, layer.num_layers, B, layer.hidden_size), layer.dtype)
+        self.h, self.c = states[0], states[1] if layer._states == 2 else None
+        self._dtype, self._shape = np.dtype(layer.dtype), (B, layer.input_size)
+        cell, H, I = _core.CELLS[layer._cell], layer.hidden_size, layer.input_size
+        steps = []
+        for k, suffix in enumerate(layer._suffixes):
+            packed = aligned(kernels.packed_size(False, cell, I, H), layer.dtype)
+            weights = layer._weights(layer._param, suffix)
+            kernels.pack(False, cell, I, H, *weights, packed)
+            shape = _core.Shape(cell, 0, 1, B, I, H)
+            work = aligned(kernels.work_size(False, shape, n_threads), layer.dtype)
+            stepper = _core.Stepper(
+                kernels,
+                shape,
+                n_threads,
+                packed,
+                self.h[k],
+                None if self.c is None else self.c[k],
+                np.empty((B, H), layer.dtype),
+                work,
+            )
+            steps.append(stepper.step)
+            I = H
+        self._step, *self._rest = steps
+
+    def step(self, x_t):
+        """Advance by one time step.
+
+        Parameters
+        ----------
+        x_t : ndarray of the layer's dtype, shape (B, input_size), C-contiguous
+            Taken as it is, never converted.
+
+        Returns
+        -------
+        ndarray, shape (B, hidden_size)
+            The last layer's output: one array, overwritten by the next step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x_t` is not such an array; the state has not changed then.
+        """
+        if x_t.shape != self._shape:
+            raise ValueError(
+                f"Stream.step: x_t must have shape (B, input_size) = {self._shape}, "
+                f"got {x_t.shape}"
+            )
+        y = self._step(x_t)
+        for step in self._rest:
+            y = step(y)
+        return y
+
+    def reset(self, mask=None):
+        """Set the state to zero.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            Which signals begin anew. Default: all.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `mask` is not such an array.
+        """
+        B = self._shape[0]
+        mask = np.ones(B, bool) if mask is None else np.asarray(mask)
+        if mask.dtype != bool:
+            raise TypeError(f"Stream.reset: mask must be bool, got {mask.dtype}")
+        _check.shape("Stream.reset", "mask", mask, ("B",), (B,))
+        self.h[:, mask] = 0
+        if self.c is not None:
+            self.c[:, mask] = 0

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""stream.py: steps give the bits of a forward, state in place, resets, refusals."""
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("B", [1, 5])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_steps_give_the_bits_of_a_forward(kind, B, num_layers, isa, dtype, rng):
+    layer = getattr(fastrnn, kind)(7, 19, num_layers, dtype=dtype, seed=3).eval()
+    x = rng.standard_normal((6, B, 7)).astype(dtype)
+    state = rng.standard_normal((2, num_layers, B, 19)).astype(dtype)
+    y, last = layer(x, tuple(state) if kind == "LSTM" else state[0])
+    stream = layer.stream(B)
+    stream.h[...] = state[0]
+    if kind == "LSTM":
+        stream.c[...] = state[1]
+    steps = np.array([stream.step(x_t).copy() for x_t in x])
+    np.testing.assert_array_equal(steps, y)
+    np.testing.assert_array_equal(stream.h, last[0] if kind == "LSTM" else last)
+    if kind == "LSTM":
+        np.testing.assert_array_equal(stream.c, last[1])
+
+
+def test_reset_of_some_signals(rng):
+    lstm = fastrnn.LSTM(3, 5, seed=0)
+    x = rng.standard_normal((2, 4, 3)).astype("f")
+    stream = lstm.stream(4)
+    first = stream.step(x[0]).copy()
+    stream.reset([True, False, True, False])
+    second = stream.step(x[0]).copy()
+    np.testing.assert_array_equal(second[::2], first[::2])
+    assert (second[1::2] != first[1::2]).any()
+    stream.reset()
+    np.testing.assert_array_equal(stream.step(x[0]), first)
+
+
+def test_output_is_one_array_and_weights_are_a_copy(rng):
+    gru = fastrnn.GRU(3, 5, seed=0)
+    x = rng.standard_normal((1, 3)).astype("f")
+    stream = gru.stream()
+    first = stream.step(x)
+    kept = first.copy()
+    gru.flat_parameters[...] = 0
+    stream.reset()
+    assert stream.step(x) is first
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_refusals_change_nothing(rng):
+    lstm = fastrnn.LSTM(3, 5, seed=0)
+    stream = lstm.stream(2)
+    x = rng.standard_normal((2, 3)).astype("f")
+    stream.step(x)
+    before = stream.h.copy(), stream.c.copy()
+    message = r"Stream\.step: x_t must have shape \(B, input_size\) = \(2, 3\)"
+    with pytest.raises(ValueError, match=message):
+        stream.step(x.T)
+    with pytest.raises(TypeError, match="x must have buffer format 'f', got 'd'"):
+        stream.step(x.astype("d"))
+    with pytest.raises(ValueError, match="not C-contiguous"):
+        stream.step(np.asfortranarray(x))
+    with pytest.raises(ValueError, match=r"mask must have shape \(B,\) = \(2,\)"):
+        stream.reset([True])
+    with pytest.raises(TypeError, match="mask must be bool, got int64"):
+        stream.reset([1, 0])
+    with pytest.raises(ValueError, match=r"LSTM\.stream: the layer must not be bidir"):
+        fastrnn.LSTM(3, 5, bidirectional=True).stream()
+    with pytest.raises(ValueError, match="batch_size must be a positive integer"):
+        lstm.stream(0)
+    np.testing.assert_array_equal(stream.h, before[0])
+    np.testing.assert_array_equal(stream.c, before[1])
