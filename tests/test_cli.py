@@ -220,7 +220,7 @@ def test_info_shows_a_checkpoint(capsys, trained):
     out = capsys.readouterr().out
     assert re.search(
         r"\ncheckpoint      charmodel\.safetensors\n"
-        r"text            book\.txt, 2,000 characters\n"
+        r"text            \S+/book\.txt, 2,000 characters\n"
         r"vocabulary      \d\d characters\n"
         r"model           cell=lstm embedding_dim=64 hidden_size=8 num_layers=1 "
         r"dtype=float32\n"
@@ -451,4 +451,13 @@ def test_too_large_a_model(capsys):
     found = error_of(
         capsys, "train", "--text", "book.txt", *TINY[2:-2], "--hidden-size", 10**7
     )
-    assert found.startswith("not enough memory: ")
+    assert found.startswith("LSTM: a layer must have at most 1,000,000,000,000 param")
+
+
+def test_resume_finds_the_text_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "book.txt").write_text(default_text()[:2000], encoding="utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--text", "book.txt", *TINY, "--out", "m.st"]) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["train", "--resume", "--epochs", "3", "--out", "../m.st"]) == 0

@@ -312,3 +312,17 @@ def test_context(kind):
     layer(ones(5, 2, 3))
     with raises(RuntimeError, needs):
         layer.backward(ones(5, 2, 4))
+
+
+def test_sizes_that_no_machine_holds_are_refused():
+    message = (
+        r"LSTM: a layer must have at most 1,000,000,000,000 parameters, "
+        r"got sizes that make 4,000,000,000,020,000,000,000,000"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fastrnn.LSTM(3, 10**12)
+
+
+def test_a_nonlinearity_that_is_no_string_is_refused():
+    with pytest.raises(ValueError, match="RNN: nonlinearity must be one of 'tanh'"):
+        fastrnn.RNN(3, 4, nonlinearity=np.array(["tanh", "relu"]))

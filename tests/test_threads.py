@@ -275,3 +275,18 @@ def test_a_state_may_be_overwritten_before_backward(cell, rng):
         part.fill(np.nan)
     dx, _ = layer.backward(dy)
     np.testing.assert_array_equal(dx, expected)
+
+
+def test_locks_held_at_a_fork_are_open_in_the_child():
+    layer = fastrnn.GRU(3, 5, seed=0).eval()
+    x = np.ones((4, 2, 3), "f")
+    layer(x)
+    with layer._packed._lock, layer._pool._lock, warnings.catch_warnings():
+        # Python 3.12 warns of any fork while there are threads; this child execs none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # a deadlock ends the child
+            layer(x)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -7,9 +7,10 @@
  *
  *   lane = rotate(lane ^ word, 13) * odd constant
  *
- * A step is a bijection of the lane, so a change of one word in a lane always shows.  The
- * product carries a difference upwards and the rotation brings the top bits down again:
- * without it flipped signs, a difference in the top bit alone, would cancel in pairs.
+ * A step is a bijection of the lane, so a change of one word in a lane always shows, and
+ * changes of several cancel by chance (2^-32) or by design only.  The product carries a
+ * difference upwards and the rotation brings the top bits down again: without it flipped
+ * signs, differences in the top bit alone, would cancel in pairs.
  */
 #include "simd.h"
 

@@ -229,7 +229,7 @@ def flag(who, name, value):
 
 def choice(who, name, value, options):
     """`value`, when it is one of `options`."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"{who}: {name} must be one of {listed}, got {value!r}")
     return value

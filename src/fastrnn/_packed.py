@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Weights in the kernels' private form, packed again only when they have changed."""
 
-import threading
-
 from fastrnn import _core
+from fastrnn._pool import Locked
 
 
 class Packed:
@@ -22,7 +21,7 @@ class Packed:
         self.users = 0
 
 
-class PackedWeights:
+class PackedWeights(Locked):
     """Packed weights of a layer's cells, by name suffix.
 
     A user may write to a parameter at any time and through any view, so each call takes
@@ -34,7 +33,7 @@ class PackedWeights:
         self._cell = cell
         self._pool = pool
         self._current = {}
-        self._lock = threading.Lock()
+        super().__init__()
 
     def __reduce__(self):
         return PackedWeights, (self._cell, self._pool)  # a copy starts empty

@@ -5,7 +5,9 @@ Fresh large arrays cost a page fault every 4 KiB when they are first written; a 
 tape, packed weights and scratch are therefore used again.
 """
 
+import os
 import threading
+import weakref
 
 import numpy as np
 
@@ -20,14 +22,38 @@ def aligned(size, dtype, allocate=np.empty):
     return room[start : start + size * dtype.itemsize].view(dtype)
 
 
-class Pool:
+class Locked:
+    """Base of what several threads share: a lock that a forked child has anew.
+
+    A lock that some other thread held at the moment of the fork would never be opened
+    in the child.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        _locked.add(self)
+
+
+_locked = weakref.WeakSet()
+
+
+def _renew_locks():
+    for owner in _locked:
+        owner._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+class Pool(Locked):
     """Aligned 1-D arrays of one dtype, kept for the next call of the same size."""
 
     def __init__(self, dtype, most):
         self._dtype = dtype
         self._most = most  # arrays kept; the oldest goes first
         self._free = []
-        self._lock = threading.Lock()
+        super().__init__()
 
     def __reduce__(self):
         return Pool, (self._dtype, self._most)  # a copy of a layer starts empty

@@ -220,7 +220,9 @@ def _started(args):
         **{f.name: given[f.name] for f in fields(Settings) if f.name in given}
     )
     words = text.default_text() if args.text is None else text.read_text(args.text)
-    return Trainer.start(words, settings, source=args.text, **shape)
+    # Absolute: --resume may be given in another folder.
+    source = None if args.text is None else os.path.abspath(args.text)
+    return Trainer.start(words, settings, source=source, **shape)
 
 
 def _resumed(args):

@@ -18,6 +18,8 @@ import safetensors.numpy
 from fastrnn import _check, _files
 from fastrnn._pool import aligned
 
+MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
+
 
 class Context:
     """What one forward in training mode leaves for its backward.
@@ -181,9 +183,15 @@ class Module:
         who = type(self).__name__
         if self._shapes:
             raise RuntimeError(f"{who}: parameters are declared once")
-        self._dtype = _check.dtype_name(who, dtype)
+        dtype = _check.dtype_name(who, dtype)
+        size = sum(math.prod(shape) for shape in shapes.values())
+        if size > MOST_PARAMETERS:
+            raise ValueError(
+                f"{who}: a layer must have at most {MOST_PARAMETERS:,} parameters, "
+                f"got sizes that make {size:,}"
+            )
+        self._dtype, self._size = dtype, size
         self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
-        self._size = sum(math.prod(shape) for shape in self._shapes.values())
         self._bind(tuple(aligned(self._size, dtype, np.zeros) for _ in range(2)), 0)
 
     def _bind(self, buffers, start):
