@@ -13,12 +13,10 @@ typedef struct {
     real *dh, *carry, *dc; /* (B, H_padded) running gradients of the states */
     real *da;              /* (block, da_row) */
     ptrdiff_t da_row;
-    ptrdiff_t block;         /* most rows in a block */
-    real *x, *h, *a;         /* the block packed for dW: x and h_{t-1} as B, da as A */
-    real *db;                /* (da_slots, H_padded) sums of da */
-    const real **h_prev_row; /* (block,) */
-    ptrdiff_t *x_offset;     /* (block,) */
-    ptrdiff_t *dx_offset;    /* (block,) */
+    ptrdiff_t block;      /* most rows in a block */
+    real *x, *h, *a;      /* the block packed for dW: x and h_{t-1} as B, da as A */
+    real *db;             /* (da_slots, H_padded) sums of da */
+    ptrdiff_t *dx_offset; /* (block,) */
 } backward_work;
 
 /* One more vector than da needs: rows then start in different cache sets. */
@@ -38,8 +36,6 @@ static backward_work carve_backward(const fr_shape *shape, arena *a)
     w.h = take(a, packed_size(w.block, shape->H));
     w.a = take(a, ops->da_slots * packed_a_size(shape->H, w.block));
     w.db = take(a, ops->da_slots * H_padded);
-    w.h_prev_row = (const real **)(void *)take(a, w.block * pointers);
-    w.x_offset = (ptrdiff_t *)(void *)take(a, w.block * pointers);
     w.dx_offset = (ptrdiff_t *)(void *)take(a, w.block * pointers);
     return w;
 }
@@ -114,75 +110,108 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
     }
 }
 
-/* (2) Rows [k0, k1) of the block: where they lie, and their packed copies. */
-static void pack_block(const fr_backward_args *a, const backward_work *w, ptrdiff_t s0,
-                       ptrdiff_t s1, ptrdiff_t k0, ptrdiff_t k1)
+/* (2) Which rows of a block are a thread's to pack: those it computed, still in its own
+ * cache, where threads own rows of the batch; an even share where they own units. */
+typedef struct {
+    ptrdiff_t s0, s1; /* steps of the block; row k = 0 is row 0 of step s1 - 1 */
+    int by_batch;
+    ptrdiff_t b0, b1; /* by_batch: these rows of every step */
+    ptrdiff_t k0, k1; /* else these rows of the block */
+} block_share;
+
+/* Rows [*b0, *b1) of step s, whose row 0 is row `first` of the block. */
+INLINE void own_rows(const block_share *own, const fr_shape *shape, ptrdiff_t s,
+                     ptrdiff_t first, ptrdiff_t *b0, ptrdiff_t *b1)
+{
+    const ptrdiff_t n = step_rows(shape, s);
+    *b0 = own->by_batch ? own->b0 : max_size(0, own->k0 - first);
+    *b1 = min_size(n, own->by_batch ? own->b1 : own->k1 - first);
+}
+
+/* (2) Where this thread's rows of the block lie, and their packed copies. */
+static void pack_block(const fr_backward_args *a, const backward_work *w,
+                       const block_share *own)
 {
     const fr_shape *shape = &a->shape;
     const cell_ops *ops = cells[shape->cell];
     const ptrdiff_t H = shape->H, H_padded = round_up(H, V);
-    ptrdiff_t first = 0; /* block row of row 0 of step s */
-    for (ptrdiff_t s = s1 - 1; s >= s0 && first < k1; s--) {
-        const ptrdiff_t n = step_rows(shape, s);
+    ptrdiff_t first = 0, b0, b1;
+    for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
+        const ptrdiff_t x = step_offset(shape, s, a->x_step, a->x_row);
+        const ptrdiff_t dx = step_offset(shape, s, a->dx_step, a->dx_row);
+        ptrdiff_t low, high;
+        own_rows(own, shape, s, first, &low, &high);
         for (int which = 0; which < 2; which++) {
-            ptrdiff_t b0, b1;
-            rows_with_start(shape, s, which, k0 - first, k1 - first, &b0, &b1);
+            rows_with_start(shape, s, which, low, high, &b0, &b1);
             if (b0 >= b1)
                 continue;
             const rows_at h_prev =
                 previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
             for (ptrdiff_t b = b0; b < b1; b++) {
-                w->h_prev_row[first + b] = h_prev.start + b * h_prev.row;
-                w->x_offset[first + b] =
-                    step_offset(shape, s, a->x_step, a->x_row) + b * a->x_row;
-                w->dx_offset[first + b] =
-                    step_offset(shape, s, a->dx_step, a->dx_row) + b * a->dx_row;
+                const ptrdiff_t k = first + b;
+                pack_row(w->x, w->block, k, (const real *)a->x + x + b * a->x_row,
+                         shape->I, SUM_NV);
+                pack_row(w->h, w->block, k, h_prev.start + b * h_prev.row, H, SUM_NV);
+                w->dx_offset[k] = dx + b * a->dx_row;
             }
         }
-        first += n;
+        for (ptrdiff_t slot = 0; low < high && slot < ops->da_slots; slot++)
+            pack_a(w->a + slot * packed_a_size(H, w->block), w->block,
+                   w->da + slot * H_padded, w->da_row, H, H_padded + A_LANES,
+                   first + low, first + high);
     }
-    for (ptrdiff_t k = k0; k < k1; k++) {
-        const real *x = (const real *)a->x + w->x_offset[k];
-        pack_row(w->x, w->block, k, x, shape->I, SUM_NV);
-        pack_row(w->h, w->block, k, w->h_prev_row[k], H, SUM_NV);
-    }
-    for (ptrdiff_t slot = 0; slot < ops->da_slots; slot++)
-        pack_a(w->a + slot * packed_a_size(H, w->block), w->block,
-               w->da + slot * H_padded, w->da_row, H, H_padded + A_LANES, k0, k1);
 }
 
-/* (2) dx = da W for rows [k0, k1) of the block. */
-static void backward_x(const fr_backward_args *a, const backward_work *w, ptrdiff_t k0,
-                       ptrdiff_t k1)
+/* (2) dx = da W for rows [k0, k1) of the block and panel p; meanwhile part i of n of the
+ * next panel is fetched. */
+static void backward_x_rows(const fr_backward_args *a, const backward_work *w,
+                            ptrdiff_t p, ptrdiff_t k0, ptrdiff_t k1, ptrdiff_t i,
+                            ptrdiff_t n)
 {
     const fr_shape *shape = &a->shape;
     const int gates = cells[shape->cell]->gates;
-    const ptrdiff_t I = shape->I, H = shape->H, H_padded = round_up(H, V),
-                    K = gates * H;
+    const ptrdiff_t I = shape->I, H = shape->H, K = gates * H;
     const real *W = (const real *)a->packed + backward_pack_W(gates, H);
+    const panel q = get_panel(I, MAX_NV, p);
+    const panel next = get_panel(I, MAX_NV, p + 1 < n_panels(I, MAX_NV) ? p + 1 : 0);
+    const ptrdiff_t n_tiles = n_chunks(k1 - k0, q.nv);
     real c[MAX_MR * MAX_WIDTH] __attribute__((aligned(64)));
-    for (ptrdiff_t p = 0; p < n_panels(I, MAX_NV); p++) {
-        const panel q = get_panel(I, MAX_NV, p);
-        const panel next =
-            get_panel(I, MAX_NV, p + 1 < n_panels(I, MAX_NV) ? p + 1 : 0);
-        const ptrdiff_t n_tiles = n_chunks(k1 - k0, q.nv);
-        for (ptrdiff_t i = 0; i < n_tiles; i++) {
-            const ptrdiff_t k = k0 + part_start(k1 - k0, n_tiles, i);
-            const ptrdiff_t mr = k0 + part_start(k1 - k0, n_tiles, i + 1) - k;
-            multiply_rows(w->da + k * w->da_row, w->da_row, gates, H_padded, H,
-                          W + q.column * K, q.nv,
-                          panel_part(W + next.column * K, K, q.nv, i, n_tiles), c,
-                          MAX_WIDTH, mr);
-            for (ptrdiff_t r = 0; r < mr; r++) {
-                real *dx = (real *)a->dx + w->dx_offset[k + r] + q.column;
-                for (ptrdiff_t v = 0; v < q.n; v += V) {
-                    const ptrdiff_t lanes = min_size(V, q.n - v);
-                    vreal sum = v_load(c + r * MAX_WIDTH + v);
-                    if (a->dx_accumulate)
-                        sum = v_load_n(dx + v, lanes) + sum;
-                    v_store_n(dx + v, sum, lanes);
-                }
+    for (ptrdiff_t tile = 0; tile < n_tiles; tile++) {
+        const ptrdiff_t k = k0 + part_start(k1 - k0, n_tiles, tile);
+        const ptrdiff_t mr = k0 + part_start(k1 - k0, n_tiles, tile + 1) - k;
+        multiply_rows(
+            w->da + k * w->da_row, w->da_row, gates, round_up(H, V), H,
+            W + q.column * K, q.nv,
+            panel_part(W + next.column * K, K, q.nv, i * n_tiles + tile, n * n_tiles),
+            c, MAX_WIDTH, mr);
+        for (ptrdiff_t r = 0; r < mr; r++) {
+            real *dx = (real *)a->dx + w->dx_offset[k + r] + q.column;
+            for (ptrdiff_t v = 0; v < q.n; v += V) {
+                const ptrdiff_t lanes = min_size(V, q.n - v);
+                vreal sum = v_load(c + r * MAX_WIDTH + v);
+                if (a->dx_accumulate)
+                    sum = v_load_n(dx + v, lanes) + sum;
+                v_store_n(dx + v, sum, lanes);
             }
+        }
+    }
+}
+
+static void backward_x(const fr_backward_args *a, const backward_work *w,
+                       const block_share *own)
+{
+    const fr_shape *shape = &a->shape;
+    for (ptrdiff_t p = 0; p < n_panels(shape->I, MAX_NV); p++) {
+        ptrdiff_t first = 0, b0, b1;
+        if (!own->by_batch) {
+            backward_x_rows(a, w, p, own->k0, own->k1, 0, 1);
+            continue;
+        }
+        for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
+            own_rows(own, shape, s, first, &b0, &b1);
+            if (b0 < b1)
+                backward_x_rows(a, w, p, first + b0, first + b1, own->s1 - 1 - s,
+                                own->s1 - own->s0);
         }
     }
 }
@@ -201,13 +230,15 @@ static void backward_weights(const team *self, const fr_backward_args *a,
         const ptrdiff_t row = part_start(H, tiles, i);
         const ptrdiff_t mr = part_start(H, tiles, i + 1) - row;
         const real *packed_a = w->a + item * w->block * A_LANES;
+        const real *next = packed_a + w->block * A_LANES;
         if (slot < ops->gates)
             add_product(packed_a, w->x, w->block, K,
+                        panel_part(next, K, A_LANES / V, 0, 2),
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
         if (slot >= ops->first_R_slot)
-            add_product(packed_a, w->h, w->block, K,
-                        (real *)a->dR + ((slot - ops->first_R_slot) * H + row) * H, mr,
-                        H);
+            add_product(
+                packed_a, w->h, w->block, K, panel_part(next, K, A_LANES / V, 1, 2),
+                (real *)a->dR + ((slot - ops->first_R_slot) * H + row) * H, mr, H);
     }
 }
 
@@ -251,17 +282,19 @@ static void backward_thread(const team *self, const void *args)
     memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
 
     for (ptrdiff_t s1 = shape->T, s0; s1 > 0; s1 = s0) {
-        ptrdiff_t K = 0, k0, k1;
+        ptrdiff_t K = 0;
         for (s0 = s1; s0 > 0 && K + step_rows(shape, s0 - 1) <= w.block; s0--) {
             const ptrdiff_t s = s0 - 1;
             backward_one_step(self, a, &w, &g, units, s, w.da + K * w.da_row);
             K += step_rows(shape, s);
         }
         team_barrier(self); /* da of all rows and units is there */
-        team_share(self, K, &k0, &k1);
-        pack_block(a, &w, s0, s1, k0, k1);
+        block_share own = {.s0 = s0, .s1 = s1, .b0 = g.b0, .b1 = g.b1};
+        own.by_batch = self->size > 1 && !g.shared;
+        team_share(self, K, &own.k0, &own.k1);
+        pack_block(a, &w, &own);
         if (a->dx)
-            backward_x(a, &w, k0, k1);
+            backward_x(a, &w, &own);
         add_row_sums(w.db + v0 * V, w.da + v0 * V, w.da_row, (v1 - v0) * V, K); /* db */
         team_barrier(self); /* all is packed, da may be overwritten */
         backward_weights(self, a, &w, K);

@@ -309,54 +309,52 @@ static void add_row_sums(real *sum, const real *a, ptrdiff_t a_row, ptrdiff_t n,
 /* C[mr][n] += A B, sums continued from what C holds; A packed, C a part of a matrix of
  * exactly n columns here, so an incomplete vector goes through a copy. */
 INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv,
-                         real *c, ptrdiff_t c_row, ptrdiff_t mr, ptrdiff_t n)
+                         memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t mr,
+                         ptrdiff_t n)
 {
     const ptrdiff_t width = nv * V;
-    if (n == width) {
-        const tile_args t = {.a = a,
-                             .n_segments = 1,
-                             .K = K,
-                             .b = b,
-                             .b_row = width,
-                             .c = c,
-                             .c_row = c_row,
-                             .next = (const char *)b};
-        sum_tiles[nv - 1][mr - 1](&t);
-        return;
+    real copy[MAX_MR * SUM_NV * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
+    tile_args t = {.a = a,
+                   .n_segments = 1,
+                   .K = K,
+                   .b = b,
+                   .b_row = width,
+                   .c = c,
+                   .c_row = c_row,
+                   .next = next.start,
+                   .next_step = next.bytes / K};
+    if (n < width) {
+        t.c = copy;
+        t.c_row = width;
+        for (ptrdiff_t r = 0; r < mr; r++)
+            for (ptrdiff_t v = 0; v < width; v += V)
+                v_store(copy + r * width + v,
+                        v_load_n(c + r * c_row + v, max_size(0, min_size(V, n - v))));
     }
-    real copy[MAX_MR * 2 * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
-    for (ptrdiff_t r = 0; r < mr; r++)
-        for (ptrdiff_t v = 0; v < width; v += V)
-            v_store(copy + r * width + v,
-                    v_load_n(c + r * c_row + v, max_size(0, min_size(V, n - v))));
-    const tile_args t = {.a = a,
-                         .n_segments = 1,
-                         .K = K,
-                         .b = b,
-                         .b_row = width,
-                         .c = copy,
-                         .c_row = width,
-                         .next = (const char *)b};
     sum_tiles[nv - 1][mr - 1](&t);
-    for (ptrdiff_t r = 0; r < mr; r++)
+    for (ptrdiff_t r = 0; n < width && r < mr; r++)
         for (ptrdiff_t v = 0; v < width; v += V)
             v_store_n(c + r * c_row + v, v_load(copy + r * width + v),
                       max_size(0, min_size(V, n - v)));
 }
 
-/* M[mr rows][N] += A^T B for one tile of rows of M and all packed columns of B.  The
- * sums of the next tile are fetched during this one: they come from far away. */
+/* M[mr rows][N] += A^T B for one tile of rows of M and all packed columns of B.
+ * Meanwhile the sums of the next tile and `next`, of the next packed A, are fetched: both
+ * come from far away, half of A from another thread's cache. */
 INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t block,
-                        ptrdiff_t K, real *M, ptrdiff_t mr, ptrdiff_t N)
+                        ptrdiff_t K, memory_range next, real *M, ptrdiff_t mr,
+                        ptrdiff_t N)
 {
-    for (ptrdiff_t p = 0; p < n_panels(N, SUM_NV); p++) {
+    const ptrdiff_t panels = n_panels(N, SUM_NV);
+    next.bytes /= panels;
+    for (ptrdiff_t p = 0; p < panels; p++, next.start += next.bytes) {
         const panel q = get_panel(N, SUM_NV, p);
-        const real *next = M + q.column + q.n;
+        const real *sums = M + q.column + q.n;
         for (ptrdiff_t r = 0; r < mr; r++)
             for (ptrdiff_t v = 0; v < SUM_NV * V; v += V)
-                __builtin_prefetch(next + r * N + v);
-        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, M + q.column, N,
-                     mr, q.n);
+                __builtin_prefetch(sums + r * N + v);
+        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, next, M + q.column,
+                     N, mr, q.n);
     }
 }
 

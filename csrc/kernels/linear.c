@@ -114,7 +114,9 @@ static void linear_backward_thread(const team *self, const void *args)
         team_share(self, tiles, &begin, &end);
         for (ptrdiff_t i = begin; i < end; i++) {
             const ptrdiff_t first = part_start(O, tiles, i);
-            add_product(w.dy + i * block * A_LANES, w.x, block, K,
+            const real *packed_a = w.dy + i * block * A_LANES;
+            add_product(packed_a, w.x, block, K,
+                        panel_part(packed_a + block * A_LANES, K, A_LANES / V, 0, 1),
                         (real *)a->dW + first * I, part_start(O, tiles, i + 1) - first,
                         I);
         }
