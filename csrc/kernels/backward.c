@@ -174,16 +174,16 @@ static void backward_x_rows(const fr_backward_args *a, const backward_work *w,
     const real *W = (const real *)a->packed + backward_pack_W(gates, H);
     const panel q = get_panel(I, MAX_NV, p);
     const panel next = get_panel(I, MAX_NV, p + 1 < n_panels(I, MAX_NV) ? p + 1 : 0);
-    const ptrdiff_t n_tiles = n_chunks(k1 - k0, q.nv);
-    real c[MAX_MR * MAX_WIDTH] __attribute__((aligned(64)));
-    for (ptrdiff_t tile = 0; tile < n_tiles; tile++) {
-        const ptrdiff_t k = k0 + part_start(k1 - k0, n_tiles, tile);
-        const ptrdiff_t mr = k0 + part_start(k1 - k0, n_tiles, tile + 1) - k;
+    const ptrdiff_t chunks = n_chunks(k1 - k0, q.nv);
+    real c[CHUNK_ROWS * MAX_WIDTH] __attribute__((aligned(64)));
+    for (ptrdiff_t chunk = 0; chunk < chunks; chunk++) {
+        const ptrdiff_t k = k0 + chunk_start(k1 - k0, q.nv, chunk);
+        const ptrdiff_t mr = k0 + chunk_start(k1 - k0, q.nv, chunk + 1) - k;
         multiply_rows(
             w->da + k * w->da_row, w->da_row, gates, round_up(H, V), H,
             W + q.column * K, q.nv,
-            panel_part(W + next.column * K, K, q.nv, i * n_tiles + tile, n * n_tiles),
-            c, MAX_WIDTH, mr);
+            panel_part(W + next.column * K, K, q.nv, i * chunks + chunk, n * chunks), c,
+            MAX_WIDTH, mr);
         for (ptrdiff_t r = 0; r < mr; r++) {
             real *dx = (real *)a->dx + w->dx_offset[k + r] + q.column;
             for (ptrdiff_t v = 0; v < q.n; v += V) {

@@ -7,7 +7,7 @@
 #include "sequence.h"
 
 /* Elements of a tile's results; gates of narrow panels are read a vector past them. */
-#define TILE_SIZE (MAX_MR * MAX_WIDTH + V_BYTES)
+#define TILE_SIZE (CHUNK_ROWS * MAX_WIDTH + V_BYTES)
 #define HOISTED_ROWS 96 /* rows of x W kept between the product and its use */
 
 typedef struct {
@@ -111,10 +111,10 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
         const unit_panel q = get_unit_panel(f->ops->gates, H, p);
         const unit_panel next =
             get_unit_panel(f->ops->gates, H, p + 1 < f->g.p1 ? p + 1 : f->g.p0);
-        const ptrdiff_t width = q.nv * V, n_tiles = n_chunks(b1 - b0, q.nv);
-        for (ptrdiff_t i = 0; i < n_tiles; i++) {
-            const ptrdiff_t b = b0 + part_start(b1 - b0, n_tiles, i);
-            const ptrdiff_t mr = b0 + part_start(b1 - b0, n_tiles, i + 1) - b;
+        const ptrdiff_t width = q.nv * V, chunks = n_chunks(b1 - b0, q.nv);
+        for (ptrdiff_t i = 0; i < chunks; i++) {
+            const ptrdiff_t b = b0 + chunk_start(b1 - b0, q.nv, i);
+            const ptrdiff_t mr = b0 + chunk_start(b1 - b0, q.nv, i + 1) - b;
             forward_step step = {
                 .rows = mr,
                 .j = q.j,
@@ -142,11 +142,11 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
             } else {
                 const real *W = packed + q.column * I;
                 multiply_rows(x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
-                              panel_part(packed + next.column * I, I, q.nv, i, n_tiles),
+                              panel_part(packed + next.column * I, I, q.nv, i, chunks),
                               ax_tile, width, mr);
             }
             multiply_rows(step.h_prev, h_prev.row, 1, 0, H, R + q.column * H, q.nv,
-                          panel_part(R + next.column * H, H, q.nv, i, n_tiles), ah_tile,
+                          panel_part(R + next.column * H, H, q.nv, i, chunks), ah_tile,
                           width, mr);
             f->ops->forward(&step);
         }

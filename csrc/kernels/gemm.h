@@ -208,10 +208,20 @@ INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
     }
 }
 
-/* Rows that multiply_rows best takes at a time: its results then stay in level 1. */
+/* Rows are handed to multiply_rows two tiles at a time: the second finds the panel in
+ * level 1, and the results of both are still there for what comes next. */
+#define CHUNK_ROWS (2 * MAX_MR)
+
 INLINE ptrdiff_t n_chunks(ptrdiff_t rows, ptrdiff_t nv)
 {
-    return n_row_tiles(rows, nv == 4 ? 2 : nv);
+    return (n_row_tiles(rows, nv == 4 ? 2 : nv) + 1) / 2;
+}
+
+/* First row of chunk i, where a tile begins. */
+INLINE ptrdiff_t chunk_start(ptrdiff_t rows, ptrdiff_t nv, ptrdiff_t i)
+{
+    const ptrdiff_t tiles = n_row_tiles(rows, nv == 4 ? 2 : nv);
+    return part_start(rows, tiles, min_size(2 * i, tiles));
 }
 
 typedef struct {

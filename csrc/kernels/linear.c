@@ -45,17 +45,17 @@ static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
 static void linear_rows(const real *a, ptrdiff_t K, const real *b, const real *bias,
                         real *c, ptrdiff_t N, ptrdiff_t r0, ptrdiff_t r1)
 {
-    real sums[MAX_MR * MAX_WIDTH] __attribute__((aligned(64)));
+    real sums[CHUNK_ROWS * MAX_WIDTH] __attribute__((aligned(64)));
     for (ptrdiff_t p = 0; p < n_panels(N, MAX_NV); p++) {
         const panel q = get_panel(N, MAX_NV, p);
         const panel next =
             get_panel(N, MAX_NV, p + 1 < n_panels(N, MAX_NV) ? p + 1 : 0);
-        const ptrdiff_t width = q.nv * V, n_tiles = n_chunks(r1 - r0, q.nv);
-        for (ptrdiff_t i = 0; i < n_tiles; i++) {
-            const ptrdiff_t row = r0 + part_start(r1 - r0, n_tiles, i);
-            const ptrdiff_t mr = r0 + part_start(r1 - r0, n_tiles, i + 1) - row;
+        const ptrdiff_t width = q.nv * V, chunks = n_chunks(r1 - r0, q.nv);
+        for (ptrdiff_t i = 0; i < chunks; i++) {
+            const ptrdiff_t row = r0 + chunk_start(r1 - r0, q.nv, i);
+            const ptrdiff_t mr = r0 + chunk_start(r1 - r0, q.nv, i + 1) - row;
             multiply_rows(a + row * K, K, 1, 0, K, b + q.column * K, q.nv,
-                          panel_part(b + next.column * K, K, q.nv, i, n_tiles), sums,
+                          panel_part(b + next.column * K, K, q.nv, i, chunks), sums,
                           width, mr);
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 const ptrdiff_t lanes = q.n - v, column = q.column + v;
