@@ -75,6 +75,31 @@ def test_predict_leaves_the_mode_as_it_is():
     assert model.training
 
 
+def test_predict_leaves_frozen_layers_and_contexts_as_they_are():
+    """An evaluation between forward and backward, of a model with a layer in eval."""
+    model, window = small_model("gru", dtype="float64"), [[1, 2], [3, 4]]
+    logits, _ = model(window)
+    model.backward(np.ones_like(logits))
+    want = model.flat_grads.copy()
+    model.zero_grad()
+
+    logits, _ = model(window)
+    contexts = [module.context for module in model.modules()]
+    model.embedding.eval()
+    modes = [module.training for module in model.modules()]
+    assert not all(modes)
+    model.predict([[5]])
+    "".join(model.generate("ab", 3, seed=0))
+    with pytest.raises(ValueError, match="must be in"):
+        model.predict([[99]])
+    assert [module.training for module in model.modules()] == modes
+    kept = [module.context for module in model.modules()]
+    assert all(a is b for a, b in zip(kept, contexts, strict=True))
+    model.train()
+    model.backward(np.ones_like(logits))
+    np.testing.assert_array_equal(model.flat_grads, want)
+
+
 def test_config_makes_a_model_of_the_same_shape():
     model = small_model("gru", dtype="float64")
     again = CharModel(VOCABULARY, **model.config)

@@ -87,6 +87,23 @@ def test_nonfinite_norm(norm_type, special, at, isa, dtype):
     assert np.isnan(others).all() if math.isnan(special) else (others == 0).all()
 
 
+@pytest.mark.parametrize("norm_type", POWERS)
+def test_an_infinite_limit_only_measures_a_finite_norm(norm_type, isa, dtype):
+    """As in PyTorch, inf / inf makes all gradients NaN."""
+    torch = pytest.importorskip("torch", reason="parity needs PyTorch")
+    for largest in (4.0, math.inf):
+        grads = np.array([1, -2, largest, 3], dtype)
+        parameter = torch.nn.Parameter(torch.zeros(4, dtype=getattr(torch, dtype)))
+        parameter.grad = torch.tensor(grads)
+        torch.nn.utils.clip_grad_norm_([parameter], math.inf, norm_type)
+        model = model_with(grads, dtype)
+        norm = clip_grad_norm_(model, math.inf, norm_type)
+        assert math.isinf(norm) == math.isinf(largest)
+        np.testing.assert_array_equal(model.flat_grads, parameter.grad.numpy())
+        want = np.full(4, np.nan) if math.isinf(largest) else grads
+        np.testing.assert_array_equal(model.flat_grads, want)
+
+
 def test_float32_squares_do_not_overflow():
     model = model_with(np.full(5, 1e30), "float32")
     assert clip_grad_norm_(model, 1.0) == pytest.approx(math.sqrt(5) * 1e30)

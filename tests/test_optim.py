@@ -300,13 +300,87 @@ def test_learning_rate_can_be_set():
     assert model.flat_grads.tolist() == [0] * 3
 
 
-def test_step_refuses_a_model_that_has_grown():
+@pytest.mark.parametrize(
+    ("name", "option", "value", "kept"),
+    [
+        ("SGD", "momentum", 0.9, "momentum_buffer"),
+        ("RMSprop", "momentum", 0.9, "momentum_buffer"),
+        ("RMSprop", "centered", True, "grad_avg"),
+        ("Adam", "amsgrad", True, "max_exp_avg_sq"),
+        ("AdamW", "amsgrad", True, "max_exp_avg_sq"),
+    ],
+)
+class TestAnOptionThatNeedsAnArray:
+    def test_set_too_late_is_refused(self, name, option, value, kept):
+        model = flat_model(3, "float64", 1)
+        model.flat_grads[:] = 2
+        optimizer = getattr(optim, name)(model)
+        setattr(optimizer, option, value)
+        message = rf"^{name}\.step: {option} was set to {value}, .* no {kept}; make"
+        with pytest.raises(ValueError, match=message):
+            optimizer.step()
+        assert optimizer.n_steps == 0
+        assert model.flat_parameters.tolist() == [1] * 3
+        setattr(optimizer, option, 0 if option == "momentum" else False)
+        optimizer.step()
+        assert optimizer.n_steps == 1
+
+    def test_off_and_on_again_is_as_in_pytorch(self, name, option, value, kept, rng):
+        torch = pytest.importorskip("torch", reason="parity needs PyTorch")
+        start, steps = rng.standard_normal(67), gradients(rng, 67, "float64")
+        model = flat_model(67, "float64", start)
+        parameter = torch.nn.Parameter(torch.tensor(start))
+        options = {option: value, **({"dampening": 0.3} if name == "SGD" else {})}
+        ours = getattr(optim, name)(model, lr=0.1, **options)
+        theirs = getattr(torch.optim, name)([parameter], lr=0.1, **options)
+        off = 0 if option == "momentum" else False
+        path, want = [], []
+        for t, grad in enumerate(steps):
+            now = off if t in (3, 4) else value
+            setattr(ours, option, now)
+            theirs.param_groups[0][option] = now
+            model.flat_grads[:] = grad
+            parameter.grad = torch.tensor(grad)
+            ours.step()
+            theirs.step()
+            path.append(model.flat_parameters.copy())
+            want.append(parameter.detach().numpy().copy())
+        assert_path(np.array(path), np.array(want), start, "float64")
+
+
+def test_hyperparameters_are_checked_when_they_are_set():
+    optimizer = optim.Adam(flat_model(3, "float32", 1))
+    for name, value, error in [
+        ("eps", -1, ValueError),
+        ("betas", 0.9, ValueError),
+        ("betas", (0.9, 1), ValueError),
+        ("amsgrad", 1, TypeError),
+        ("weight_decay", "0", TypeError),
+    ]:
+        before = getattr(optimizer, name)
+        with pytest.raises(error, match=rf"^Adam: {name}"):
+            setattr(optimizer, name, value)
+        assert getattr(optimizer, name) == before
+    optimizer.betas = [0.5, 0.25]
+    assert optimizer.betas == (0.5, 0.25)
+
+
+def test_nesterov_set_without_momentum_is_refused_by_step():
+    optimizer = optim.SGD(flat_model(3, "float32", 1))
+    optimizer.nesterov = True
+    with pytest.raises(ValueError, match=r"^SGD\.step: nesterov needs momentum > 0"):
+        optimizer.step()
+    assert optimizer.n_steps == 0
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_step_refuses_a_model_that_has_grown(name):
     model = fastrnn.module.Module()
     model.first = Linear(2, 2)
-    optimizer = optim.Adam(model)
+    optimizer = getattr(optim, name)(model)
     model.second = Linear(2, 2)
     before = model.flat_parameters.copy()
-    with pytest.raises(RuntimeError, match=r"Adam.step: the model has 12 .* had 6"):
+    with pytest.raises(ValueError, match=rf"{name}.step: .* has 12 .* had 6"):
         optimizer.step()
     assert optimizer.n_steps == 0
     np.testing.assert_array_equal(model.flat_parameters, before)

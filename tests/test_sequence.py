@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""csrc/kernels/sequence.c through _core: ragged batches, strides, and no write outside.
+"""forward.c and backward.c through _core: ragged batches, strides, no write outside.
 
 The layers call these kernels on dense batches; here rows end (or, reversed, begin) at
 different steps, every buffer lies between guard words, and outputs start as NaN.
@@ -9,11 +9,13 @@ import cells
 import gradcheck
 import numpy as np
 import pytest
+import reference
 
 from fastrnn import _core
 
 CELLS = {"tanh": "rnn_tanh", "relu": "rnn_relu", "lstm": "lstm", "gru": "gru"}
 GUARD = 64  # elements; more than a vector
+FLOPS_PER_THREAD = 4e5  # of csrc/kernels/parallel.h: smaller calls get fewer threads
 
 
 class Buffers:
@@ -128,17 +130,53 @@ def test_ragged_rows_have_the_bits_they_have_alone(
     isa, dtype, cell, lengths, reverse, H
 ):
     case = cells.Case(cell, 5, len(lengths), 6, H)
-    one = call(case, dtype, 1, reverse, lengths)
-    outputs, gradients = call(case, dtype, 3, reverse, lengths, padding=3)
-    got = outputs | {f"d{name}": array for name, array in gradients.items()}
-    want = one[0] | {f"d{name}": array for name, array in one[1].items()}
+    check_ragged(case, dtype, lengths, reverse, 3)
+
+
+# Work for three threads on every schedule: I and H of an RNN, and the lengths.
+THREADED = {
+    "rows": (12, 70, LENGTHS["many"]),
+    "rows, some of length 0": (60, 70, [9] * 8 + [0] * 8),
+    "rows, x W hoisted": (8192, 40, [3] + [1] * 15),
+    "rows, x W hoisted, two blocks": (8192, 40, [16, 15] + [1] * 14),
+    "units, as rows are few": (20, 300, [6, 4, 1, 1]),
+    "units, x W hoisted, several blocks": (9, 70, [100, 90, 30]),
+    "units, as R is large": (9, 530, [3, 3, 2] + [1] * 14),
+}
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(("I", "H", "lengths"), THREADED.values(), ids=THREADED)
+@pytest.mark.parametrize("cell", CELLS)
+def test_ragged_rows_on_several_threads(isa, dtype, cell, lengths, reverse, I, H):
+    G = reference.GATES[cell]  # the schedule goes by the size of the weights
+    I, H = (I // G, H) if I > H else (I, int(H / G**0.5))
+    case = cells.Case(cell, lengths[0], len(lengths), I, H)
+    assert_work_for(3, case, sum(lengths))
+    check_ragged(case, dtype, lengths, reverse, 2, 3)
+
+
+def assert_work_for(n_threads, case, n_rows):
+    """Or the test would run on fewer threads than it says."""
+    columns = reference.GATES[case.cell] * case.H
+    assert 2 * n_rows * columns * (case.I + case.H) >= n_threads * FLOPS_PER_THREAD
+
+
+def flattened(outputs, gradients):
+    """All results of a call by name, each row of y and dx by itself."""
+    arrays = outputs | {f"d{name}": array for name, array in gradients.items()}
     for name in ("y", "dx"):
-        for b in range(case.B):
-            cells.assert_same_bits(
-                f"3 threads, row {b}", {name: got[name][b]}, {name: want[name][b]}
-            )
-        del got[name], want[name]
-    cells.assert_same_bits("3 threads", got, want)
+        arrays |= {f"{name} {b}": row for b, row in enumerate(arrays.pop(name))}
+    return arrays
+
+
+def check_ragged(case, dtype, lengths, reverse, *threads):
+    """Every row has the bits it has alone, on one thread and on any of `threads`."""
+    outputs, gradients = call(case, dtype, 1, reverse, lengths)
+    for n_threads in threads:
+        got = flattened(*call(case, dtype, n_threads, reverse, lengths, padding=3))
+        want = flattened(outputs, gradients)
+        cells.assert_same_bits(f"{n_threads} threads", got, want)
 
     # The layer runs each row alone, time reversed where it runs backward.
     d, layer = cells.data(case), case.layer(dtype)
@@ -155,7 +193,7 @@ def test_ragged_rows_have_the_bits_they_have_alone(
         ]
         x, h0, c0, dy, dh_n, dc_n = row
         x, dy = (a[:length][order] for a in (x, dy))
-        is_lstm = cell == "lstm"
+        is_lstm = case.cell == "lstm"
         alone = cells.run_forward(layer, x, (h0, c0) if is_lstm else h0)
         alone |= cells.run_backward(layer, dy, (dh_n, dc_n) if is_lstm else dh_n)
         ragged = {"y": outputs["y"][b][order], "h_n": states[0]}
@@ -189,6 +227,17 @@ def test_strides_and_guard_words(isa, dtype, cell, padding):
         for name in {"h0", "c0"} & gradients.keys():
             gradients[name] = gradients[name][None]
         cells.assert_correct_along_directions(case, dtype, gradients)
+
+
+@pytest.mark.parametrize("shape", [*cells.LARGE_SHAPES, (3, 16, 2048, 16)], ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_strides_and_guard_words_on_several_threads(isa, dtype, cell, shape):
+    case = cells.Case(cell, *shape)
+    assert_work_for(3, case, case.T * case.B)
+    want = flattened(*call(case, dtype, 1))
+    for n_threads, padding in ((2, 1), (3, 0), (3, 40)):
+        got = flattened(*call(case, dtype, n_threads, padding=padding))
+        cells.assert_same_bits(f"{n_threads} threads, rows {padding} apart", got, want)
 
 
 class TestRefusals:

@@ -119,16 +119,27 @@ class CharModel(Module):
         self.embedding.backward(dx)
 
     def predict(self, tokens, state=None):
-        """What `forward` does, keeping nothing for backward whatever the mode."""
-        training = self.training
-        self.eval()
-        try:
+        """What `forward` does in eval mode, whatever the mode.
+
+        Keeps nothing for backward, and leaves every layer's mode and what the last
+        forward kept as they were: a backward may follow. The modes change during the
+        call, so a model predicts for one thread at a time.
+
+        Parameters
+        ----------
+        tokens, state
+            As for `forward`.
+
+        Returns
+        -------
+        logits, state
+            As from `forward`.
+        """
+        with self._evaluating():
             return self.forward(tokens, state)
-        finally:
-            self.train(training)
 
     def generate(self, prompt="", length=500, temperature=1.0, seed=None):
-        """Write text, one character at a time.
+        """Write text, one character at a time, for one thread at a time.
 
         Parameters
         ----------

@@ -24,12 +24,13 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
     model : Module
         Whose gradients to scale.
     max_norm : float >= 0
-        In the unit of the gradients; ``inf`` only measures.
+        In the unit of the gradients; ``inf`` only measures, if the norm is finite.
     norm_type : float > 0
         Power of the norm; ``inf`` for the largest magnitude.
     error_if_nonfinite : bool
         Whether a norm that is NaN or infinite is an error. If not, a NaN norm makes all
-        gradients NaN, and an infinite one makes them zero and the infinite ones NaN.
+        gradients NaN, and an infinite one makes them zero and the infinite ones NaN,
+        or all NaN if `max_norm` is infinite, too.
 
     Returns
     -------

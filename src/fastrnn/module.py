@@ -7,6 +7,7 @@ other in one pair of buffers, so that clipping, the optimiser and saving are eac
 pass over memory.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -294,6 +295,17 @@ class Module:
             The module itself.
         """
         return self.train(False)
+
+    @contextlib.contextmanager
+    def _evaluating(self):
+        """Eval mode within the body; then each module's own mode and context again."""
+        before = [(m, m.training, m.context) for m in self.modules()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training, context in before:
+                module.training, module.context = training, context
 
     def __call__(self, *args, **kwargs):
         return self.forward(*args, **kwargs)

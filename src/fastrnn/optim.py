@@ -3,6 +3,7 @@
 
 Arguments, defaults, formulas and results are PyTorch's; `csrc/kernels/optim.c` states
 the formulas.  What an optimiser keeps between steps are flat arrays like the model's.
+Above 600 lines for the docstrings: five of a kind, each with all its arguments.
 """
 
 from typing import ClassVar
@@ -17,17 +18,21 @@ class Optimizer:
     """Base of the optimisers: the model, the learning rate, the step count, the state.
 
     A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
-    interval, or bool), and defines ``_update``.
+    interval, or bool), in ``_optional_state`` the arrays that it keeps only if a
+    hyperparameter is not zero, and defines ``_update``.
 
     Attributes
     ----------
     lr : float
-        Learning rate; may be set between steps.
+        Learning rate; may be set between steps, as the other hyperparameters may. One
+        that needs an array kept between steps can be turned off and on again, but not
+        on for the first time.
     n_steps : int
         Steps taken so far.
     """
 
     _hyperparameters: ClassVar = {}
+    _optional_state: ClassVar = {}
 
     def __init__(self, model, lr, **hyperparameters):
         who = type(self).__name__
@@ -40,9 +45,17 @@ class Optimizer:
         self.model = model
         self.lr = lr
         for name, value in hyperparameters.items():
-            setattr(self, name, self._checked(name, value))
+            setattr(self, name, value)
         self.n_steps = 0
+        self._made_for = model.flat_parameters.size, model.dtype
         self._state = {}
+        for name, option in self._optional_state.items():
+            self._new_state(name, getattr(self, option))
+
+    def __setattr__(self, name, value):
+        if name in self._hyperparameters:
+            value = self._checked(name, value)
+        super().__setattr__(name, value)
 
     @property
     def lr(self):
@@ -78,21 +91,37 @@ class Optimizer:
 
         Raises
         ------
-        RuntimeError
+        ValueError
             If the model's parameters are not as many, or not of the type, as when the
-            optimiser was made; nothing is changed.
+            optimiser was made, or a hyperparameter set since then needs what was not
+            kept; nothing is changed.
         """
+        who = f"{type(self).__name__}.step"
         parameters, grads = self.model.flat_parameters, self.model.flat_grads
-        for array in self._state.values():
-            if (array.size, array.dtype) != (parameters.size, parameters.dtype):
-                raise RuntimeError(
-                    f"{type(self).__name__}.step: the model has {parameters.size} "
-                    f"{parameters.dtype} parameters, but had {array.size} "
-                    f"{array.dtype} when the optimiser was made"
+        if (parameters.size, parameters.dtype.name) != self._made_for:
+            size, dtype = self._made_for
+            raise ValueError(
+                f"{who}: the model has {parameters.size} {parameters.dtype} "
+                f"parameters, but had {size} {dtype} when the optimiser was made"
+            )
+        for name, option in self._optional_state.items():
+            value = getattr(self, option)
+            if value and name not in self._state:
+                raise ValueError(
+                    f"{who}: {option} was set to {value!r}, but the optimiser was made "
+                    f"without and keeps no {name}; make one with {option}={value!r}"
                 )
+        self._check_options(who, ValueError)
         self.n_steps += 1
         kernels, n_threads = _core.kernels(self.model.dtype), _threads.for_kernel()
         self._update(kernels, n_threads, parameters, grads)
+
+    def _check_options(self, who, error):
+        """Raise `error` if hyperparameters do not go together."""
+
+    def _kept(self, name):
+        """The array of ``_optional_state``, or None where its option is off."""
+        return self._state[name] if getattr(self, self._optional_state[name]) else None
 
     def _update(self, kernels, n_threads, parameters, grads):
         raise NotImplementedError(f"{type(self).__name__} must define _update")
@@ -222,6 +251,7 @@ class SGD(Optimizer):
         "nesterov": bool,
         "maximize": bool,
     }
+    _optional_state: ClassVar = {"momentum_buffer": "momentum"}
 
     def __init__(
         self,
@@ -243,12 +273,14 @@ class SGD(Optimizer):
             nesterov=nesterov,
             maximize=maximize,
         )
+        self._check_options("SGD", ValueError)
+
+    def _check_options(self, who, error):
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            raise ValueError(
-                "SGD: nesterov needs momentum > 0 and dampening = 0, "
-                f"got {momentum!r} and {dampening!r}"
+            raise error(
+                f"{who}: nesterov needs momentum > 0 and dampening = 0, "
+                f"got {self.momentum:g} and {self.dampening:g}"
             )
-        self._new_state("momentum_buffer", self.momentum != 0)
 
     def _update(self, kernels, n_threads, parameters, grads):
         kernels.sgd(
@@ -262,7 +294,7 @@ class SGD(Optimizer):
             self.dampening,
             self.nesterov,
             self.n_steps == 1,
-            self._state.get("momentum_buffer"),
+            self._kept("momentum_buffer"),
         )
 
 
@@ -318,6 +350,10 @@ class RMSprop(Optimizer):
         "centered": bool,
         "maximize": bool,
     }
+    _optional_state: ClassVar = {
+        "grad_avg": "centered",
+        "momentum_buffer": "momentum",
+    }
 
     def __init__(
         self,
@@ -342,8 +378,6 @@ class RMSprop(Optimizer):
             maximize=maximize,
         )
         self._new_state("square_avg")
-        self._new_state("grad_avg", self.centered)
-        self._new_state("momentum_buffer", self.momentum != 0)
 
     def _update(self, kernels, n_threads, parameters, grads):
         kernels.rmsprop(
@@ -357,8 +391,8 @@ class RMSprop(Optimizer):
             self.eps,
             self.momentum,
             self._state["square_avg"],
-            self._state.get("grad_avg"),
-            self._state.get("momentum_buffer"),
+            self._kept("grad_avg"),
+            self._kept("momentum_buffer"),
         )
 
 
@@ -499,6 +533,7 @@ class Adam(Optimizer):
         "amsgrad": bool,
         "maximize": bool,
     }
+    _optional_state: ClassVar = {"max_exp_avg_sq": "amsgrad"}
     _decoupled = False
 
     def __init__(
@@ -523,7 +558,6 @@ class Adam(Optimizer):
         )
         self._new_state("exp_avg")
         self._new_state("exp_avg_sq")
-        self._new_state("max_exp_avg_sq", self.amsgrad)
 
     def _update(self, kernels, n_threads, parameters, grads):
         beta1, beta2 = self.betas
@@ -542,7 +576,7 @@ class Adam(Optimizer):
             self._decoupled,
             self._state["exp_avg"],
             self._state["exp_avg_sq"],
-            self._state.get("max_exp_avg_sq"),
+            self._kept("max_exp_avg_sq"),
         )
 
 
