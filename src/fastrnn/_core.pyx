@@ -5,6 +5,7 @@
 (any object with the buffer protocol), check dtype, contiguity and length, and pass
 addresses.
 Shapes that make sense are the caller's business: `fastrnn._check` has the rules.
+Longer than other files because it has one method for each entry of the table.
 """
 
 import contextlib
