@@ -85,9 +85,6 @@ INLINE void rows_with_start(const fr_shape *shape, ptrdiff_t s, int which,
 
 /* Weights that a thread can keep in its share of the level-2 cache, bytes. */
 #define CACHED_WEIGHTS (1 << 20)
-/* R from which threads had better share the units of every step than own rows: each then
- * reads its part of R for all rows.  LSTM H256 B64 gains 10 %, H128 loses 15 %. */
-#define SHARED_WEIGHTS (1 << 19)
 
 static int sequence_threads(const fr_shape *shape, int n_threads)
 {
@@ -108,7 +105,7 @@ INLINE grid_cell get_grid_cell(const team *self, const fr_shape *shape, int gate
 {
     const ptrdiff_t R_bytes = gates * shape->H * shape->H * (ptrdiff_t)sizeof(real);
     const int few_rows = shape->B < 4 * self->size;
-    const int large = R_bytes > SHARED_WEIGHTS && panels >= 2 * self->size;
+    const int large = R_bytes > CACHED_WEIGHTS && panels >= 2 * self->size;
     grid_cell g = {0, shape->B, 0, panels, self->size > 1 && (few_rows || large)};
     if (g.shared)
         team_share(self, panels, &g.p0, &g.p1);
