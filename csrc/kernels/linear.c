@@ -17,7 +17,7 @@ typedef struct {
     real *x, *dy;  /* a block packed for dW */
 } linear_work;
 
-/* The packed dy of a wide layer is bounded by taking fewer rows at a time. */
+/* Rows packed for dW at a time. */
 INLINE ptrdiff_t linear_block(ptrdiff_t N)
 {
     return min_size(N, BLOCK_ROWS);
