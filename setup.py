@@ -115,10 +115,17 @@ class BuildKernels(build_ext):
         if os.environ.get("FASTRNN_WERROR"):
             flags = [*flags, "-Werror"]
         if sanitize := os.environ.get("FASTRNN_SANITIZE"):
-            sanitizer = [f"-fsanitize={sanitize}", "-g", "-fno-omit-frame-pointer"]
+            # -O1: with -O3 the instrumented kernels take minutes to compile.
+            sanitizer = f"-fsanitize={sanitize} -g -O1 -fno-omit-frame-pointer".split()
             flags = [*flags, *sanitizer]
             ext.extra_compile_args += sanitizer
             ext.extra_link_args += sanitizer[:1]
+        if ext.name == "fastrnn._core":  # the others reach the kernels through it
+            self.add_kernels(ext, flags)
+        ext.extra_compile_args = [*CFLAGS, *ext.extra_compile_args]  # last -O wins
+        super().build_extension(ext)
+
+    def add_kernels(self, ext, flags):
         openmp = openmp_flags(self.compiler)
         ext.extra_link_args += openmp
         targets = list(usable_targets(self.compiler))
@@ -139,20 +146,30 @@ class BuildKernels(build_ext):
                 )
             ext.extra_objects.append(str(built))
         ext.define_macros += [(f"FR_HAVE_{name}", None) for name, _ in targets]
-        ext.extra_compile_args = [*CFLAGS, *openmp, *ext.extra_compile_args]
-        super().build_extension(ext)
+        ext.extra_compile_args += openmp
 
 
 CHECKS = bool(os.environ.get("FASTRNN_CYTHON_CHECKS"))
 
 setup(
     ext_modules=cythonize(
-        Extension(
-            "fastrnn._core",
-            ["src/fastrnn/_core.pyx", "csrc/dispatch.c"],
-            include_dirs=["csrc"],
-            depends=SOURCES,
-        ),
+        [
+            Extension(
+                "fastrnn._core",
+                ["src/fastrnn/_core.pyx", "csrc/dispatch.c"],
+                include_dirs=["csrc"],
+                depends=SOURCES,
+            ),
+            *(
+                Extension(
+                    f"fastrnn.{name}",
+                    [f"src/fastrnn/{name}.pyx"],
+                    include_dirs=["csrc"],
+                    depends=["csrc/fastrnn.h"],
+                )
+                for name in ("_weights", "_stack")
+            ),
+        ],
         compiler_directives={
             "language_level": 3,
             "boundscheck": CHECKS,

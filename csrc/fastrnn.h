@@ -16,6 +16,41 @@
 
 enum { FR_CELL_RNN_TANH, FR_CELL_RNN_RELU, FR_CELL_LSTM, FR_CELL_GRU, FR_N_CELLS };
 
+/* ONNX's and Keras's activation functions; alpha and beta where the function has them:
+ * hard sigmoid max(0, min(1, alpha x + beta)), ELU alpha (e^x - 1), leaky ReLU alpha x,
+ * thresholded ReLU x > alpha, affine alpha x + beta, scaled tanh alpha tanh(beta x). */
+enum {
+    FR_TANH,
+    FR_SIGMOID,
+    FR_RELU,
+    FR_HARD_SIGMOID,
+    FR_HARD_TANH,
+    FR_SOFTSIGN,
+    FR_SOFTPLUS,
+    FR_ELU,
+    FR_LEAKY_RELU,
+    FR_THRESHOLDED_RELU,
+    FR_AFFINE,
+    FR_SCALED_TANH,
+    FR_GELU,
+    FR_N_ACTIVATIONS
+};
+
+typedef struct {
+    int kind;
+    double alpha, beta;
+} fr_activation;
+
+/* A cell that is not the plain one.  Its specialised kernels are not the plain ones. */
+typedef struct {
+    fr_activation gate[4]; /* in gate order: RNN one, GRU r z n, LSTM i f g o */
+    fr_activation output;  /* LSTM: of c_t */
+    double clip;           /* pre-activations into [-clip, clip]; 0 for none */
+    int input_forget;      /* LSTM: f = 1 - i, f's own weights unused */
+    int peephole;          /* LSTM: P_i, P_f look at c_{t-1}, P_o at c_t */
+    int reset_before;      /* GRU: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
+} fr_cell_options;
+
 /* What a recurrent call works on.  Element (t, b) of a time-batch array starts at
  * t * step + b * row when `offsets` is NULL (all rows live for all T steps), and at
  * (offsets[t] + b) * row when it is not: then offsets[t + 1] - offsets[t] rows, sorted
@@ -24,7 +59,9 @@ typedef struct {
     int cell;
     int reverse; /* 1: run from the last step to the first */
     ptrdiff_t T, B, I, H;
-    const ptrdiff_t *offsets; /* (T + 1,) or NULL */
+    ptrdiff_t S;                    /* width of h: H, or an LSTM's projection */
+    const ptrdiff_t *offsets;       /* (T + 1,) or NULL */
+    const fr_cell_options *options; /* NULL for the plain cell */
 } fr_shape;
 
 typedef struct {
@@ -33,11 +70,11 @@ typedef struct {
     const void *x; /* (T, B, I) */
     ptrdiff_t x_step, x_row;
     const void *packed; /* pack_forward() of the weights */
-    const void *h0;     /* (B, H) */
+    const void *h0;     /* (B, S) */
     const void *c0;     /* (B, H), LSTM only */
-    void *y;            /* (T, B, H) */
+    void *y;            /* (T, B, S) */
     ptrdiff_t y_step, y_row;
-    void *h_n;  /* (B, H); may be h0 itself */
+    void *h_n;  /* (B, S); may be h0 itself */
     void *c_n;  /* (B, H), LSTM only; may be c0 itself */
     void *tape; /* tape_size() elements, kept for backward; NULL in inference */
     void *work; /* forward_work_size() elements, 64-byte aligned */
@@ -53,74 +90,109 @@ typedef struct {
     const void *y; /* what forward wrote */
     ptrdiff_t y_step, y_row;
     const void *tape; /* what forward kept */
-    const void *dy;   /* (T, B, H) or NULL for zero */
+    const void *dy;   /* (T, B, S) or NULL for zero */
     ptrdiff_t dy_step, dy_row;
-    const void *dh_n; /* (B, H) or NULL for zero */
+    const void *dh_n; /* (B, S) or NULL for zero */
     const void *dc_n; /* (B, H) or NULL for zero; LSTM only */
     void *dx;         /* (T, B, I) or NULL when not wanted */
     ptrdiff_t dx_step, dx_row;
     int dx_accumulate; /* 1: dx += (second direction of a bidirectional layer) */
-    void *dh0;         /* (B, H), overwritten */
+    void *dh0;         /* (B, S), overwritten */
     void *dc0;         /* (B, H), overwritten; LSTM only */
-    void *dW;          /* (G, H, I), accumulated */
-    void *dR;          /* (G, H, H), accumulated */
-    void *db_ih;       /* (G, H), accumulated, or NULL without bias */
-    void *db_hh;       /* (G, H), accumulated, or NULL without bias */
-    void *work;        /* backward_work_size() elements, 64-byte aligned */
+    /* Accumulated; NULL where not wanted. */
+    void *dW;    /* (G, H, I) */
+    void *dR;    /* (G, H, S) */
+    void *db_ih; /* (G, H) */
+    void *db_hh; /* (G, H) */
+    void *dP;    /* (3, H), with peepholes */
+    void *dW_hr; /* (S, H), with a projection */
+    /* Bounds on each row's gradient of the loss with respect to h_t, before it goes
+     * back through the cell: every element by value, or the row's norm; 0 for none. */
+    double clip_value, clip_norm;
+    double *flow; /* (T, B), squared norms of those gradients, unclipped; or NULL */
+    /* For a sequence in several calls, last steps first, with the bits of one call: the
+     * sums of da go on in db_sums, 7 (H + 64) elements, and are added by the last. */
+    void *db_sums;  /* or NULL for a call alone */
+    int db_started; /* 1: those of the steps after these are in db_sums */
+    int db_open;    /* 1: the steps before these follow; db_ih, db_hh, dP wait */
+    void *work;     /* backward_work_size() elements, 64-byte aligned */
 } fr_backward_args;
 
 /* Weights as PyTorch stores them, and the private form the kernels read. */
 typedef struct {
-    int cell;
-    ptrdiff_t I, H;
+    fr_shape shape; /* cell, I, H, S and options count */
+    int n_threads;
     const void *W;    /* (G, H, I) */
-    const void *R;    /* (G, H, H) */
+    const void *R;    /* (G, H, S) */
     const void *b_ih; /* (G, H) or NULL */
     const void *b_hh; /* (G, H) or NULL */
+    const void *P;    /* (3, H), order i o f, with peepholes */
+    const void *W_hr; /* (S, H), with a projection */
     void *packed; /* packed_forward_size() or packed_backward_size(), 64-byte aligned */
 } fr_pack_args;
 
-/* One optimiser step over P parameters; g is only read. */
+/* Rows of the table that the flat arrays are, brought forward lazily: each has taken
+ * seen[row] steps and is to have taken `now`.  The steps it missed had gradient zero; the
+ * last one's is g if with_gradient. */
+#define FR_N_RATES 3
+typedef struct {
+    ptrdiff_t n, width;
+    const int64_t *rows; /* (n,) ascending, each once */
+    int64_t *seen;       /* (rows of the table,); becomes now */
+    int64_t now;         /* > seen[row] - capacity */
+    int with_gradient;
+    ptrdiff_t capacity;
+    const void *rates; /* (capacity, FR_N_RATES): of step t at t % capacity */
+} fr_rows;
+
+/* One optimiser step over P parameters; g is only read.  With `rows`, only those, and as
+ * many steps as each has missed. */
+#define FR_N_STATE 3
 typedef struct {
     ptrdiff_t P;
     int n_threads;
-    int maximize;  /* 1: ascend */
-    void *p;       /* (P,), updated */
-    const void *g; /* (P,) */
-    double lr, weight_decay;
+    int maximize;             /* 1: ascend */
+    void *p;                  /* (P,), updated */
+    const void *g;            /* (P,) */
+    void *state[FR_N_STATE];  /* (P,) each, or NULL; which is what, see below */
+    double weight_decay;      /* that joins the gradient */
+    double rates[FR_N_RATES]; /* what changes from step to step, see below */
+    const fr_rows *rows;      /* or NULL */
 } fr_step;
 
 typedef struct {
-    fr_step step;
+    fr_step step; /* state: buffer, NULL without momentum; rates: lr */
     double momentum, dampening;
     int nesterov;
-    int first;    /* 1: buffer has no value yet */
-    void *buffer; /* (P,) or NULL without momentum */
+    int first; /* 1: buffer has no value yet */
 } fr_sgd_args;
 
 typedef struct {
-    fr_step step;
+    fr_step step; /* state: mean of squares; mean, NULL when not centered; buffer, NULL
+                     without momentum; rates: lr */
     double alpha, eps, momentum;
-    void *square; /* (P,) mean of squares */
-    void *mean;   /* (P,) or NULL when not centered */
-    void *buffer; /* (P,) or NULL without momentum */
 } fr_rmsprop_args;
 
 typedef struct {
-    fr_step step; /* its lr decayed already */
+    fr_step step; /* state: sum of squares; rates: lr, decayed already */
     double eps;
-    void *square; /* (P,) sum of squares */
 } fr_adagrad_args;
 
 typedef struct {
-    fr_step step;
+    fr_step step; /* state: mean; mean of squares; the largest of those, NULL without
+                     AMSGrad; rates: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), and what
+                     the parameters are multiplied by first (AdamW), else 1 */
     double beta1, beta2, eps;
-    double correction1, correction2; /* 1 - beta^step */
-    int decoupled;                   /* 1: AdamW's weight decay */
-    void *mean;                      /* (P,) */
-    void *square;                    /* (P,) */
-    void *largest;                   /* (P,) or NULL without AMSGrad */
 } fr_adam_args;
+
+/* n elements, of which only those in the spans are read or written: the others are zero,
+ * and what is done to them leaves them so. */
+typedef struct {
+    ptrdiff_t n;
+    int n_threads;
+    ptrdiff_t n_spans;
+    const int64_t *spans; /* (n_spans, 2): begin and end, ascending; NULL: all of n */
+} fr_extent;
 
 /* Losses: weight times the sum is returned, its gradient overwritten. */
 typedef struct {
@@ -186,8 +258,8 @@ typedef struct {
     void (*pack_backward)(const fr_pack_args *);
     void (*forward)(const fr_forward_args *);
     void (*backward)(const fr_backward_args *);
-    ptrdiff_t (*packed_forward_size)(int cell, ptrdiff_t I, ptrdiff_t H);
-    ptrdiff_t (*packed_backward_size)(int cell, ptrdiff_t I, ptrdiff_t H);
+    ptrdiff_t (*packed_forward_size)(const fr_shape *);
+    ptrdiff_t (*packed_backward_size)(const fr_shape *);
     ptrdiff_t (*tape_size)(const fr_shape *);
     ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads);
     ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads);
@@ -198,7 +270,8 @@ typedef struct {
                                   ptrdiff_t O);
 
     /* 64 words that change when the bytes do; see fingerprint.c */
-    void (*fingerprint)(ptrdiff_t n_bytes, const void *memory, uint32_t *result);
+    void (*fingerprint)(ptrdiff_t n_bytes, const void *memory, int n_threads,
+                        uint32_t *result);
 
     /* n results of activation `which` (0 sigmoid, 1 tanh): for the ULP test */
     void (*activation)(int which, ptrdiff_t n, const void *x, void *y);
@@ -210,11 +283,12 @@ typedef struct {
     void (*rmsprop)(const fr_rmsprop_args *);
     void (*adagrad)(const fr_adagrad_args *);
     void (*adam)(const fr_adam_args *);
-    /* n elements: (sum |x|^power)^(1/power), power > 0 or infinite; x *= factor;
-     * x into [-limit, limit] */
-    double (*norm)(ptrdiff_t n, const void *x, double power, int n_threads);
-    void (*scale)(ptrdiff_t n, void *x, double factor, int n_threads);
-    void (*clamp)(ptrdiff_t n, void *x, double limit, int n_threads);
+    /* (sum |x|^power)^(1/power), power > 0 or infinite; x *= factor; x into
+     * [-limit, limit]; x = 0 */
+    double (*norm)(const fr_extent *, const void *x, double power);
+    void (*scale)(const fr_extent *, void *x, double factor);
+    void (*clamp)(const fr_extent *, void *x, double limit);
+    void (*clear)(const fr_extent *, void *x);
     double (*cross_entropy)(const fr_cross_entropy_args *);
     double (*mse)(const fr_mse_args *);
     void (*embedding_forward)(const fr_embedding_args *);

@@ -70,6 +70,14 @@ INLINE vreal v_exp_parts(vreal y, vreal *scale)
     return v_fma(r * r, q, r);
 }
 
+/* exp(y) for y <= 0: zero where the result is subnormal. */
+INLINE vreal v_exp_negative(vreal y)
+{
+    vreal scale;
+    const vreal p = v_exp_parts(y, &scale);
+    return v_fma(scale, p, scale);
+}
+
 /* 1 / (1 + e) for e in [0, 1].  In float32, which divides slowly: a cubic (relative
  * error 0.0024), exact at e = 0 and e = 1 where tiny results would lose a later
  * correction to underflow, and a Newton step (6e-6).  The caller corrects its quotient.

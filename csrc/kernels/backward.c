@@ -9,33 +9,43 @@
  */
 #include "sequence.h"
 
+/* A row of a block: slots of H_padded with da, then what else is summed over rows (the
+ * addends of dP) or multiplied (rh), then dh_t where it goes through a projection. */
 typedef struct {
-    real *dh, *carry, *dc; /* (B, H_padded) running gradients of the states */
+    real *dh, *carry, *dc; /* running gradients of the states, rows padded */
+    real *between;         /* (B, H_padded), what came through a second product */
     real *da;              /* (block, da_row) */
     ptrdiff_t da_row;
-    ptrdiff_t block;      /* most rows in a block */
-    real *x, *h, *a;      /* the block packed for dW: x and h_{t-1} as B, da as A */
-    real *db;             /* (da_slots, H_padded) sums of da */
-    ptrdiff_t *dx_offset; /* (block,) */
+    ptrdiff_t sum_slots, projection; /* slots that are summed; where dh_t begins */
+    ptrdiff_t block;                 /* most rows in a block */
+    real *x, *h, *a; /* the block packed for dW: x and h_{t-1} as B, da as A */
+    real *second_a, *second_b; /* the same for the matrix of a second product */
+    real *db;                  /* (sum_slots, H_padded) sums of da */
+    ptrdiff_t *dx_offset;      /* (block,) */
 } backward_work;
 
 /* One more vector than da needs: rows then start in different cache sets. */
-static backward_work carve_backward(const fr_shape *shape, arena *a)
+static backward_work carve_backward(const fr_shape *shape, const cell *c, arena *a)
 {
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t B = shape->B, H_padded = round_up(shape->H, V);
+    const cell_ops *ops = c->ops;
+    const ptrdiff_t B = shape->B, H_padded = c->H_padded;
     const ptrdiff_t pointers = (ptrdiff_t)(sizeof(void *) / sizeof(real));
     backward_work w;
     w.block = max_size(B, min_size(total_rows(shape), BLOCK_ROWS / B * B));
-    w.dh = take(a, B * H_padded);
+    w.dh = take(a, B * c->S_padded);
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
     w.dc = ops->has_c ? take(a, B * H_padded) : NULL;
-    w.da_row = ops->da_slots * H_padded + V;
+    w.between = has_second(c) ? take(a, B * H_padded) : NULL;
+    w.sum_slots = ops->da_slots + (c->has_peephole ? 3 : 0);
+    w.projection = (w.sum_slots + (c->resets_before ? 1 : 0)) * H_padded;
+    w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
     w.da = take(a, w.block * w.da_row + A_LANES);
     w.x = take(a, packed_size(w.block, shape->I));
-    w.h = take(a, packed_size(w.block, shape->H));
+    w.h = take(a, packed_size(w.block, shape->S));
     w.a = take(a, ops->da_slots * packed_a_size(shape->H, w.block));
-    w.db = take(a, ops->da_slots * H_padded);
+    w.second_a = c->has_projection ? take(a, packed_a_size(shape->S, w.block)) : w.a;
+    w.second_b = has_second(c) ? take(a, packed_size(w.block, shape->H)) : NULL;
+    w.db = take(a, w.sum_slots * H_padded);
     w.dx_offset = (ptrdiff_t *)(void *)take(a, w.block * pointers);
     return w;
 }
@@ -43,47 +53,147 @@ static backward_work carve_backward(const fr_shape *shape, arena *a)
 static ptrdiff_t backward_work_size(const fr_shape *shape, int n_threads)
 {
     (void)n_threads;
+    const cell c = get_cell(shape);
     arena a = {NULL, 0};
-    carve_backward(shape, &a);
+    carve_backward(shape, &c, &a);
     return a.used;
 }
 
-/* Units of a thread's panels. */
+/* One thread's part of a call. */
 typedef struct {
-    ptrdiff_t begin, end;
-} unit_range;
+    const team *self;
+    const fr_backward_args *a;
+    cell cell;
+    backward_pack pack;
+    backward_work w;
+    grid_cell g;
+    panel_range state;  /* its panels of dh = da R */
+    panel_range second; /* of a second product, whose columns are units */
+    panel_range units;  /* its units: those of one of the two */
+} backward_run;
 
-/* (1) One step of BPTT for this thread's rows and units: the cell, then dh = da R. */
-static void backward_one_step(const team *self, const fr_backward_args *a,
-                              const backward_work *w, const grid_cell *g,
-                              unit_range units, ptrdiff_t s, real *da_s)
+/* --- (1) a step ------------------------------------------------------------------ */
+
+/* C = A B for this thread's rows of a step and panels of B. */
+static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                         const real *A, ptrdiff_t segments, ptrdiff_t segment,
+                         ptrdiff_t K, const real *B, ptrdiff_t N, ptrdiff_t widest,
+                         const panel_range *own, real *C, ptrdiff_t c_row)
 {
+    const ptrdiff_t all = segments * K, p0 = own->p0, p1 = own->p1;
+    for (ptrdiff_t n = p0; n < p1; n++) {
+        const panel q = get_panel(N, widest, back_and_forth(s, p0, p1, n));
+        const panel next = get_panel(N, widest, back_and_forth(s, p0, p1, n + 1));
+        multiply_rows(A + f->g.b0 * f->w.da_row, f->w.da_row, segments, segment, K,
+                      B + q.column * all, q.nv,
+                      panel_part(B + next.column * all, all, q.nv, 0, 1),
+                      C + f->g.b0 * c_row + q.column, c_row, rows);
+    }
+}
+
+/* Sum of squares of n elements: sixteen partial sums, whatever the vector's width. */
+static double row_norm2(const real *row, ptrdiff_t n)
+{
+    enum { LANES = 16, VECTORS = LANES * sizeof(real) / V_BYTES };
+    vreal partial[VECTORS] = {{0}};
+    real lanes[LANES];
+    double sum = 0;
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        for (ptrdiff_t v = 0; v < (ptrdiff_t)VECTORS && j + v * V < n; v++) {
+            const vreal a = v_load_n(row + j + v * V, n - j - v * V);
+            partial[v] = v_fma(a, a, partial[v]);
+        }
+    for (ptrdiff_t v = 0; v < (ptrdiff_t)VECTORS; v++)
+        v_store(lanes + v * V, partial[v]);
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        sum += (double)lanes[i];
+    return sum;
+}
+
+/* dh_t whole, dy and what came past R included, in w.dh; recorded and clipped.  Before
+ * and after, threads that share the rows have each their own columns. */
+static void gather_state_gradient(const backward_run *f, ptrdiff_t s, ptrdiff_t rows)
+{
+    const fr_backward_args *a = f->a;
+    const backward_work *w = &f->w;
+    const ptrdiff_t S = f->cell.S, width = f->cell.S_padded;
+    const real *dy =
+        a->dy ? (const real *)a->dy + step_offset(&a->shape, s, a->dy_step, a->dy_row)
+              : NULL;
+    for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
+        for (ptrdiff_t j = f->state.begin; j < f->state.end; j += V) {
+            real *at = w->dh + b * width + j;
+            vreal dh = v_load(at);
+            if (w->carry) {
+                dh = dh + v_load(w->carry + b * width + j);
+                v_store(w->carry + b * width + j, (vreal){0});
+            }
+            if (dy)
+                dh = dh + v_load_n(dy + b * a->dy_row + j, f->state.end - j);
+            v_store(at, dh);
+        }
+    if (!a->flow && a->clip_value <= 0 && a->clip_norm <= 0)
+        return;
+    team_barrier(&f->g.group);
+    ptrdiff_t b0, b1;
+    team_share(&f->g.group, rows, &b0, &b1);
+    for (ptrdiff_t b = f->g.b0 + b0; b < f->g.b0 + b1; b++) {
+        real *dh = w->dh + b * width;
+        const double norm2 = a->flow || a->clip_norm > 0 ? row_norm2(dh, S) : 0;
+        if (a->flow)
+            a->flow[step_time(&a->shape, s) * a->shape.B + b] = norm2;
+        const vreal limit = v_set1((real)a->clip_value);
+        for (ptrdiff_t j = 0; a->clip_value > 0 && j < S; j += V)
+            v_store(dh + j, v_min(limit, v_max(-limit, v_load(dh + j))));
+        if (a->clip_norm > 0 && norm2 > a->clip_norm * a->clip_norm) {
+            const vreal factor = v_set1((real)(a->clip_norm / __builtin_sqrt(norm2)));
+            for (ptrdiff_t j = 0; j < S; j += V)
+                v_store(dh + j, v_load(dh + j) * factor);
+        }
+    }
+    team_barrier(&f->g.group);
+}
+
+/* One of the cell's functions on this thread's rows and units of step s. */
+static void run_cell(const backward_run *f, void (*function)(const backward_step *),
+                     ptrdiff_t s, real *da_s, int gathered)
+{
+    const fr_backward_args *a = f->a;
     const fr_shape *shape = &a->shape;
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t H = shape->H, H_padded = round_up(H, V);
-    const ptrdiff_t tape_row = ops->tape_slots * H_padded;
-    const real *dy = a->dy, *y = a->y, *tape = a->tape, *R = a->packed;
-    const real *dy_s = dy ? dy + step_offset(shape, s, a->dy_step, a->dy_row) : NULL;
-    const real *y_s = y + step_offset(shape, s, a->y_step, a->y_row);
-    const real *tape_s = tape + step_offset(shape, s, shape->B * tape_row, tape_row);
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t H_padded = c->H_padded;
+    const ptrdiff_t tape_row = c->ops->tape_slots * H_padded;
+    const real *y_s = (const real *)a->y + step_offset(shape, s, a->y_step, a->y_row);
+    const real *tape_s =
+        (const real *)a->tape + step_offset(shape, s, shape->B * tape_row, tape_row);
+    const real *dy_s =
+        a->dy && !gathered
+            ? (const real *)a->dy + step_offset(shape, s, a->dy_step, a->dy_row)
+            : NULL;
 
     for (int which = 0; which < 2; which++) {
         ptrdiff_t b0, b1;
-        rows_with_start(shape, s, which, g->b0, g->b1, &b0, &b1);
+        rows_with_start(shape, s, which, f->g.b0, f->g.b1, &b0, &b1);
         if (b0 >= b1)
             continue;
         const rows_at h_prev =
-            previous_h(shape, s, which, y, a->y_step, a->y_row, a->h0);
+            previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+        const real *dh = c->has_projection ? w->between : w->dh;
         const backward_step step = {
+            .options = shape->options,
             .rows = b1 - b0,
-            .j = units.begin,
-            .units = units.end - units.begin,
+            .j = f->units.begin,
+            .units = f->units.end - f->units.begin,
             .H_padded = H_padded,
             .dy = dy_s ? dy_s + b0 * a->dy_row : NULL,
             .dy_row = a->dy_row,
-            .dh = w->dh + b0 * H_padded,
-            .carry = ops->has_carry ? w->carry + b0 * H_padded : NULL,
-            .dc = ops->has_c ? w->dc + b0 * H_padded : NULL,
+            .dh = dh + b0 * H_padded,
+            .dh_row = H_padded,
+            .carry = w->carry ? w->carry + b0 * H_padded : NULL,
+            .dc = w->dc ? w->dc + b0 * H_padded : NULL,
+            .between = w->between ? w->between + b0 * H_padded : NULL,
+            .peephole = (const real *)a->packed + f->pack.peephole,
             .h_prev = h_prev.start + b0 * h_prev.row,
             .h_prev_row = h_prev.row,
             .h = y_s + b0 * a->y_row,
@@ -93,24 +203,52 @@ static void backward_one_step(const team *self, const fr_backward_args *a,
             .da = da_s + b0 * w->da_row,
             .da_row = w->da_row,
         };
-        ops->backward(&step);
-    }
-    if (g->shared)
-        team_barrier(self);
-    /* Rows that start at this step get the gradient of their h0 here, for good. */
-    const ptrdiff_t rows = min_size(g->b1, step_rows(shape, s)) - g->b0;
-    for (ptrdiff_t p = g->p0; rows > 0 && p < g->p1; p++) {
-        const panel q = get_panel(H, MAX_NV, p);
-        const panel next = get_panel(H, MAX_NV, p + 1 < g->p1 ? p + 1 : g->p0);
-        const ptrdiff_t K = ops->gates * H;
-        multiply_rows(da_s + g->b0 * w->da_row + ops->first_R_slot * H_padded,
-                      w->da_row, ops->gates, H_padded, H, R + q.column * K, q.nv,
-                      panel_part(R + next.column * K, K, q.nv, 0, 1),
-                      w->dh + g->b0 * H_padded + q.column, H_padded, rows);
+        function(&step);
     }
 }
 
-/* (2) Which rows of a block are a thread's to pack: those it computed, still in its own
+/* One step of BPTT for this thread's rows and units; da goes to da_s. */
+static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
+{
+    const fr_backward_args *a = f->a;
+    const cell *c = &f->cell;
+    const cell_ops *ops = c->ops;
+    const backward_work *w = &f->w;
+    const real *packed = a->packed, *M = packed + f->pack.second;
+    const ptrdiff_t H = c->H, S = c->S;
+    const ptrdiff_t rows =
+        max_size(0, min_size(f->g.b1, step_rows(&a->shape, s)) - f->g.b0);
+    const int gathered =
+        c->has_projection || a->flow || a->clip_value > 0 || a->clip_norm > 0;
+
+    if (gathered)
+        gather_state_gradient(f, s, rows);
+    if (c->has_projection) { /* dm = dh W_hr */
+        for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
+            memcpy(da_s + b * w->da_row + w->projection + f->state.begin,
+                   w->dh + b * c->S_padded + f->state.begin,
+                   (size_t)(f->state.end - f->state.begin) * sizeof(real));
+        team_barrier(&f->g.group);
+        step_product(f, s, rows, da_s + w->projection, 1, 0, S, M, H,
+                     f->pack.second_widest, &f->second, w->between, c->H_padded);
+    }
+    if (c->resets_before) { /* drh = da_n R_n */
+        run_cell(f, ops->backward_first, s, da_s, gathered);
+        team_barrier(&f->g.group);
+        step_product(f, s, rows, da_s, 1, 0, H, M, H, f->pack.second_widest, &f->second,
+                     w->between, c->H_padded);
+    }
+    run_cell(f, ops->backward, s, da_s, gathered);
+    team_barrier(&f->g.group);
+    /* Rows that start at this step get the gradient of their h0 here, for good. */
+    step_product(f, s, rows, da_s + ops->first_R_slot * c->H_padded, ops->R_gates,
+                 c->H_padded, H, packed, S, f->pack.R_widest, &f->state, w->dh,
+                 c->S_padded);
+}
+
+/* --- (2) and (3), a block -------------------------------------------------------- */
+
+/* Which rows of a block are a thread's to pack: those it computed, still in its own
  * cache, where threads own rows of the batch; an even share where they own units. */
 typedef struct {
     ptrdiff_t s0, s1; /* steps of the block; row k = 0 is row 0 of step s1 - 1 */
@@ -128,67 +266,97 @@ INLINE void own_rows(const block_share *own, const fr_shape *shape, ptrdiff_t s,
     *b1 = min_size(n, own->by_batch ? own->b1 : own->k1 - first);
 }
 
-/* (2) Where this thread's rows of the block lie, and their packed copies. */
-static void pack_block(const fr_backward_args *a, const backward_work *w,
-                       const block_share *own)
+/* (2) Where this thread's rows of the block lie, and their packed copies: of x and
+ * h_{t-1}, then of da. */
+static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
+                        ptrdiff_t low, ptrdiff_t high)
 {
+    const fr_backward_args *a = f->a;
     const fr_shape *shape = &a->shape;
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t H = shape->H, H_padded = round_up(H, V);
-    ptrdiff_t first = 0, b0, b1;
-    for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
-        const ptrdiff_t x = step_offset(shape, s, a->x_step, a->x_row);
-        const ptrdiff_t dx = step_offset(shape, s, a->dx_step, a->dx_row);
-        ptrdiff_t low, high;
-        own_rows(own, shape, s, first, &low, &high);
-        for (int which = 0; which < 2; which++) {
-            rows_with_start(shape, s, which, low, high, &b0, &b1);
-            if (b0 >= b1)
-                continue;
-            const rows_at h_prev =
-                previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
-            for (ptrdiff_t b = b0; b < b1; b++) {
-                const ptrdiff_t k = first + b;
+    const backward_work *w = &f->w;
+    const ptrdiff_t x = step_offset(shape, s, a->x_step, a->x_row);
+    const ptrdiff_t dx = step_offset(shape, s, a->dx_step, a->dx_row);
+    for (int which = 0; which < 2; which++) {
+        ptrdiff_t b0, b1;
+        rows_with_start(shape, s, which, low, high, &b0, &b1);
+        if (b0 >= b1)
+            continue;
+        const rows_at h_prev =
+            previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+        for (ptrdiff_t b = b0; b < b1; b++) {
+            const ptrdiff_t k = first + b;
+            w->dx_offset[k] = dx + b * a->dx_row;
+            if (a->dW)
                 pack_row(w->x, w->block, k, (const real *)a->x + x + b * a->x_row,
                          shape->I, SUM_NV);
-                pack_row(w->h, w->block, k, h_prev.start + b * h_prev.row, H, SUM_NV);
-                w->dx_offset[k] = dx + b * a->dx_row;
-            }
+            if (a->dR)
+                pack_row(w->h, w->block, k, h_prev.start + b * h_prev.row, shape->S,
+                         SUM_NV);
         }
-        for (ptrdiff_t slot = 0; low < high && slot < ops->da_slots; slot++)
-            pack_a(w->a + slot * packed_a_size(H, w->block), w->block,
-                   w->da + slot * H_padded, w->da_row, H, H_padded + A_LANES,
-                   first + low, first + high);
+    }
+}
+
+static void pack_block(const backward_run *f, const block_share *own)
+{
+    const fr_backward_args *a = f->a;
+    const fr_shape *shape = &a->shape;
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t H = c->H, H_padded = c->H_padded, size = packed_a_size(H, w->block);
+    const ptrdiff_t m_start = total_rows(shape) * c->ops->tape_slots * H_padded;
+    ptrdiff_t first = 0;
+    for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
+        ptrdiff_t low, high;
+        own_rows(own, shape, s, first, &low, &high);
+        if (low >= high)
+            continue;
+        pack_inputs(f, s, first, low, high);
+        for (ptrdiff_t slot = 0; (a->dW || a->dR) && slot < c->ops->da_slots; slot++)
+            pack_a(w->a + slot * size, w->block, w->da + slot * H_padded, w->da_row, H,
+                   H_padded + A_LANES, first + low, first + high);
+        if (c->resets_before && a->dR)
+            for (ptrdiff_t k = first + low; k < first + high; k++)
+                pack_row(w->second_b, w->block, k, w->da + k * w->da_row + 3 * H_padded,
+                         H, SUM_NV);
+        if (c->has_projection && a->dW_hr) {
+            const real *m = (const real *)a->tape + m_start +
+                            step_offset(shape, s, shape->B * H_padded, H_padded);
+            for (ptrdiff_t b = low; b < high; b++)
+                pack_row(w->second_b, w->block, first + b, m + b * H_padded, H, SUM_NV);
+            pack_a(w->second_a, w->block, w->da + w->projection, w->da_row, c->S,
+                   c->S_padded + A_LANES, first + low, first + high);
+        }
     }
 }
 
 /* (2) dx = da W for rows [k0, k1) of the block and panel p; meanwhile part i of n of the
  * next panel is fetched. */
-static void backward_x_rows(const fr_backward_args *a, const backward_work *w,
-                            ptrdiff_t p, ptrdiff_t k0, ptrdiff_t k1, ptrdiff_t i,
-                            ptrdiff_t n)
+static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
+                            ptrdiff_t k1, ptrdiff_t i, ptrdiff_t n)
 {
-    const fr_shape *shape = &a->shape;
-    const int gates = cells[shape->cell]->gates;
-    const ptrdiff_t I = shape->I, H = shape->H, K = gates * H;
-    const real *W = (const real *)a->packed + backward_pack_W(gates, H);
-    const panel q = get_panel(I, MAX_NV, p);
-    const panel next = get_panel(I, MAX_NV, p + 1 < n_panels(I, MAX_NV) ? p + 1 : 0);
-    const ptrdiff_t chunks = n_chunks(k1 - k0, q.nv);
-    real c[CHUNK_ROWS * MAX_WIDTH] __attribute__((aligned(64)));
-    for (ptrdiff_t chunk = 0; chunk < chunks; chunk++) {
-        const ptrdiff_t k = k0 + chunk_start(k1 - k0, q.nv, chunk);
-        const ptrdiff_t mr = k0 + chunk_start(k1 - k0, q.nv, chunk + 1) - k;
-        multiply_rows(
-            w->da + k * w->da_row, w->da_row, gates, round_up(H, V), H,
-            W + q.column * K, q.nv,
-            panel_part(W + next.column * K, K, q.nv, i * chunks + chunk, n * chunks), c,
-            MAX_WIDTH, mr);
+    const fr_backward_args *a = f->a;
+    const backward_work *w = &f->w;
+    const cell *c = &f->cell;
+    const ptrdiff_t I = c->I, H = c->H, K = c->ops->gates * H;
+    const real *W = (const real *)a->packed + f->pack.W;
+    const ptrdiff_t widest = f->pack.W_widest, panels = n_panels(I, widest);
+    const panel q = get_panel(I, widest, p);
+    const panel next = get_panel(I, widest, p + 1 < panels ? p + 1 : 0);
+    const row_chunks chunks = get_chunks(k1 - k0, q.nv);
+    real sums[CHUNK_ROWS * MAX_WIDTH] __attribute__((aligned(64)));
+    for (ptrdiff_t chunk = 0; chunk < chunks.n; chunk++) {
+        const ptrdiff_t k = k0 + chunk_start(&chunks, k1 - k0, chunk);
+        const ptrdiff_t mr = k0 + chunk_start(&chunks, k1 - k0, chunk + 1) - k;
+        multiply_rows(w->da + k * w->da_row, w->da_row, c->ops->gates, c->H_padded, H,
+                      W + q.column * K, q.nv,
+                      panel_part(W + next.column * K, K, q.nv, i * chunks.n + chunk,
+                                 n * chunks.n),
+                      sums, MAX_WIDTH, mr);
         for (ptrdiff_t r = 0; r < mr; r++) {
             real *dx = (real *)a->dx + w->dx_offset[k + r] + q.column;
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 const ptrdiff_t lanes = min_size(V, q.n - v);
-                vreal sum = v_load(c + r * MAX_WIDTH + v);
+                vreal sum = v_load(sums + r * MAX_WIDTH + v);
                 if (a->dx_accumulate)
                     sum = v_load_n(dx + v, lanes) + sum;
                 v_store_n(dx + v, sum, lanes);
@@ -197,50 +365,99 @@ static void backward_x_rows(const fr_backward_args *a, const backward_work *w,
     }
 }
 
-static void backward_x(const fr_backward_args *a, const backward_work *w,
-                       const block_share *own)
+static void backward_x(const backward_run *f, const block_share *own)
 {
-    const fr_shape *shape = &a->shape;
-    for (ptrdiff_t p = 0; p < n_panels(shape->I, MAX_NV); p++) {
+    const fr_shape *shape = &f->a->shape;
+    for (ptrdiff_t p = 0; p < n_panels(shape->I, f->pack.W_widest); p++) {
         ptrdiff_t first = 0, b0, b1;
         if (!own->by_batch) {
-            backward_x_rows(a, w, p, own->k0, own->k1, 0, 1);
+            backward_x_rows(f, p, own->k0, own->k1, 0, 1);
             continue;
         }
         for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
             own_rows(own, shape, s, first, &b0, &b1);
             if (b0 < b1)
-                backward_x_rows(a, w, p, first + b0, first + b1, own->s1 - 1 - s,
+                backward_x_rows(f, p, first + b0, first + b1, own->s1 - 1 - s,
                                 own->s1 - own->s0);
         }
     }
 }
 
-/* (3) This thread's share of dW += da^T x and dR += da^T h_{t-1}. */
-static void backward_weights(const team *self, const fr_backward_args *a,
-                             const backward_work *w, ptrdiff_t K)
+/* Gate of h R that a slot of da belongs to, or -1.  Where the reset comes before the
+ * product, da_n is that of both products. */
+INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
 {
-    const fr_shape *shape = &a->shape;
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t I = shape->I, H = shape->H, tiles = n_row_tiles(H, SUM_NV);
+    if (c->resets_before && slot == 0)
+        return 2;
+    return slot - c->ops->first_R_slot;
+}
+
+/* (3) This thread's share of the products that are summed over rows. */
+static void backward_weights(const backward_run *f, ptrdiff_t K)
+{
+    const fr_backward_args *a = f->a;
+    const backward_work *w = &f->w;
+    const cell *c = &f->cell;
+    const cell_ops *ops = c->ops;
+    const ptrdiff_t I = c->I, H = c->H, S = c->S, tiles = n_row_tiles(H, SUM_NV);
+    const even_split rows = sum_split(H), S_rows = sum_split(S);
     ptrdiff_t begin, end;
-    team_share(self, ops->da_slots * tiles, &begin, &end);
-    for (ptrdiff_t item = begin; item < end; item++) {
+    team_share(f->self, ops->da_slots * tiles, &begin, &end);
+    for (ptrdiff_t item = begin; (a->dW || a->dR) && item < end; item++) {
         const ptrdiff_t slot = item / tiles, i = item % tiles;
-        const ptrdiff_t row = part_start(H, tiles, i);
-        const ptrdiff_t mr = part_start(H, tiles, i + 1) - row;
+        const ptrdiff_t row = share_start(rows, i), mr = rows.each + (i < rows.longer);
+        const ptrdiff_t gate = R_gate(c, slot);
         const real *packed_a = w->a + item * w->block * A_LANES;
         const real *next = packed_a + w->block * A_LANES;
-        if (slot < ops->gates)
+        if (a->dW && slot < ops->gates)
             add_product(packed_a, w->x, w->block, K,
                         panel_part(next, K, A_LANES / V, 0, 2),
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
-        if (slot >= ops->first_R_slot)
-            add_product(
-                packed_a, w->h, w->block, K, panel_part(next, K, A_LANES / V, 1, 2),
-                (real *)a->dR + ((slot - ops->first_R_slot) * H + row) * H, mr, H);
+        if (a->dR && gate >= 0)
+            add_product(packed_a, c->resets_before && slot == 0 ? w->second_b : w->h,
+                        w->block, K, panel_part(next, K, A_LANES / V, 1, 2),
+                        (real *)a->dR + (gate * H + row) * S, mr, S);
+    }
+    if (!c->has_projection || !a->dW_hr)
+        return;
+    const ptrdiff_t hr_tiles = n_row_tiles(S, SUM_NV);
+    team_share(f->self, hr_tiles, &begin, &end);
+    for (ptrdiff_t i = begin; i < end; i++) {
+        const ptrdiff_t row = share_start(S_rows, i);
+        const real *packed_a = w->second_a + i * w->block * A_LANES;
+        add_product(packed_a, w->second_b, w->block, K,
+                    panel_part(packed_a, K, A_LANES / V, 0, 1),
+                    (real *)a->dW_hr + row * H, S_rows.each + (i < S_rows.longer), H);
     }
 }
+
+/* Sums over rows, in slots, to where they belong: db, and dP after the slots of da. */
+static void add_sums(const backward_run *f, ptrdiff_t v0, ptrdiff_t v1)
+{
+    const fr_backward_args *a = f->a;
+    const cell *c = &f->cell;
+    const ptrdiff_t H = c->H;
+    for (ptrdiff_t v = v0; v < v1; v++) {
+        const ptrdiff_t slot = v * V / c->H_padded, j = v * V % c->H_padded;
+        const ptrdiff_t lanes = min_size(V, H - j);
+        const vreal sum = v_load(f->w.db + v * V);
+        real *to[3] = {NULL, NULL, NULL};
+        if (slot >= c->ops->da_slots) {
+            if (a->dP)
+                to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
+        } else {
+            if (a->db_ih && slot < c->ops->gates)
+                to[0] = (real *)a->db_ih + c->ops->w_gate[slot] * H + j;
+            if (a->db_hh && R_gate(c, slot) >= 0)
+                to[1] = (real *)a->db_hh + R_gate(c, slot) * H + j;
+        }
+        for (int i = 0; i < 3; i++)
+            if (to[i])
+                v_store_n(to[i], v_load_n(to[i], lanes) + sum, lanes);
+    }
+}
+
+/* --- a call ---------------------------------------------------------------------- */
 
 /* A running gradient: what is given, else zero. */
 INLINE void set_state(real *to, const real *from, ptrdiff_t at, size_t bytes)
@@ -255,74 +472,68 @@ static void backward_thread(const team *self, const void *args)
 {
     const fr_backward_args *a = args;
     const fr_shape *shape = &a->shape;
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t H = shape->H, H_padded = round_up(H, V);
-    const grid_cell g = get_grid_cell(self, shape, ops->gates, n_panels(H, MAX_NV));
+    const cell c = get_cell(shape);
+    const cell_ops *ops = c.ops;
+    const ptrdiff_t H = c.H, S = c.S, H_padded = c.H_padded, S_padded = c.S_padded;
     arena workspace = {a->work, 0};
-    const backward_work w = carve_backward(shape, &workspace);
-    unit_range units = {0, 0};
+    backward_run f = {.self = self, .a = a, .cell = c, .pack = get_backward_pack(&c)};
+    f.w = carve_backward(shape, &c, &workspace);
+    if (a->db_sums)
+        f.w.db = a->db_sums;
+    f.g = get_grid_cell(self, shape, &c, n_panels(S, f.pack.R_widest));
+    f.state = own_panels(&f.g, S, f.pack.R_widest);
+    f.second = own_panels(&f.g, H, f.pack.second_widest);
+    f.units = c.has_projection ? f.second : f.state;
+    const grid_cell g = f.g;
+    const backward_work w = f.w;
+    const ptrdiff_t j0 = f.units.begin, k0 = f.state.begin;
+    const size_t c_bytes = (size_t)(f.units.end - j0) * sizeof(real);
+    const size_t h_bytes = (size_t)(f.state.end - k0) * sizeof(real);
     ptrdiff_t v0, v1;
-    if (g.p1 > g.p0) {
-        const panel last = get_panel(H, MAX_NV, g.p1 - 1);
-        units.begin = get_panel(H, MAX_NV, g.p0).column;
-        units.end = last.column + last.n;
-    }
-    const ptrdiff_t j0 = units.begin, j1 = units.end;
-    const size_t bytes = (size_t)(j1 - j0) * sizeof(real);
 
     /* Gradients of the last states; zero where none are given. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
-        set_state(w.dh + b * H_padded + j0, a->dh_n, b * H + j0, bytes);
+        set_state(w.dh + b * S_padded + k0, a->dh_n, b * S + k0, h_bytes);
         if (ops->has_c)
-            set_state(w.dc + b * H_padded + j0, a->dc_n, b * H + j0, bytes);
+            set_state(w.dc + b * H_padded + j0, a->dc_n, b * H + j0, c_bytes);
         if (ops->has_carry)
-            set_state(w.carry + b * H_padded + j0, NULL, 0, bytes);
+            set_state(w.carry + b * H_padded + j0, NULL, 0, c_bytes);
     }
-    team_share(self, ops->da_slots * H_padded / V, &v0, &v1);
-    memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
+    team_share(self, w.sum_slots * H_padded / V, &v0, &v1);
+    if (!a->db_started)
+        memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
 
     for (ptrdiff_t s1 = shape->T, s0; s1 > 0; s1 = s0) {
         ptrdiff_t K = 0;
         for (s0 = s1; s0 > 0 && K + step_rows(shape, s0 - 1) <= w.block; s0--) {
             const ptrdiff_t s = s0 - 1;
-            backward_one_step(self, a, &w, &g, units, s, w.da + K * w.da_row);
+            backward_one_step(&f, s, w.da + K * w.da_row);
             K += step_rows(shape, s);
         }
         team_barrier(self); /* da of all rows and units is there */
         block_share own = {.s0 = s0, .s1 = s1, .b0 = g.b0, .b1 = g.b1};
-        own.by_batch = self->size > 1 && !g.shared;
+        own.by_batch = self->size > 1 && g.group.size == 1;
         team_share(self, K, &own.k0, &own.k1);
-        pack_block(a, &w, &own);
+        pack_block(&f, &own);
         if (a->dx)
-            backward_x(a, &w, &own);
-        add_row_sums(w.db + v0 * V, w.da + v0 * V, w.da_row, (v1 - v0) * V, K); /* db */
+            backward_x(&f, &own);
+        if (a->db_ih || a->db_hh || a->dP)
+            add_row_sums(w.db + v0 * V, w.da + v0 * V, w.da_row, (v1 - v0) * V, K);
         team_barrier(self); /* all is packed, da may be overwritten */
-        backward_weights(self, a, &w, K);
+        backward_weights(&f, K);
     }
 
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
-        for (ptrdiff_t j = j0; j < j1; j++) {
-            const ptrdiff_t at = b * H_padded + j;
-            ((real *)a->dh0)[b * H + j] =
+        for (ptrdiff_t k = k0; k < f.state.end; k++) {
+            const ptrdiff_t at = b * S_padded + k;
+            ((real *)a->dh0)[b * S + k] =
                 ops->has_carry ? w.dh[at] + w.carry[at] : w.dh[at];
         }
         if (ops->has_c)
-            memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, bytes);
+            memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, c_bytes);
     }
-    /* Each thread adds the columns it summed itself. */
-    for (ptrdiff_t v = v0; a->db_ih && v < v1; v++) {
-        const ptrdiff_t slot = v * V / H_padded, j = v * V % H_padded;
-        const ptrdiff_t lanes = min_size(V, H - j);
-        const vreal sum = v_load(w.db + v * V);
-        if (slot < ops->gates) {
-            real *db = (real *)a->db_ih + ops->w_gate[slot] * H + j;
-            v_store_n(db, v_load_n(db, lanes) + sum, lanes);
-        }
-        if (slot >= ops->first_R_slot) {
-            real *db = (real *)a->db_hh + (slot - ops->first_R_slot) * H + j;
-            v_store_n(db, v_load_n(db, lanes) + sum, lanes);
-        }
-    }
+    if (!a->db_open)
+        add_sums(&f, v0, v1); /* the columns that this thread summed itself */
 }
 
 static void backward(const fr_backward_args *a)
@@ -332,13 +543,20 @@ static void backward(const fr_backward_args *a)
     team_run(args.n_threads, backward_thread, &args);
 }
 
-static ptrdiff_t packed_backward_size(int cell, ptrdiff_t I, ptrdiff_t H)
+static ptrdiff_t packed_backward_size(const fr_shape *shape)
 {
-    const int gates = cells[cell]->gates;
-    return backward_pack_W(gates, H) + packed_size(gates * H, I);
+    const cell c = get_cell(shape);
+    return get_backward_pack(&c).size;
+}
+
+static void pack_backward_thread(const team *self, const void *args)
+{
+    const fr_pack_args *a = args;
+    const cell c = get_cell(&a->shape);
+    pack_backward_weights(self, &c, a);
 }
 
 static void pack_backward(const fr_pack_args *a)
 {
-    pack_backward_weights(cells[a->cell], a);
+    team_run(packing_threads(a), pack_backward_thread, a);
 }

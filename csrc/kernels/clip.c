@@ -4,7 +4,8 @@
  *   norm_p(x) = (sum over k of |x_k|^p)^(1/p), p > 0;   norm_inf(x) = max |x_k|
  *
  * A NaN anywhere makes the norm NaN.  Sums have the order of flat.h, in double: float32
- * gradients up to 1e154 have a finite 2-norm.  Threads take chunks, or ranges of
+ * gradients up to 1e154 have a finite 2-norm.  Elements outside given spans are zero and
+ * not read: they would add zero to their partial sums.  Threads take chunks, or ranges of
  * elements.
  */
 #include <math.h>
@@ -17,7 +18,7 @@
 
 typedef int64_t vdouble_bits __attribute__((vector_size(V_BYTES)));
 
-typedef enum { NORM_SUM, NORM_SQUARES, NORM_POWERS } norm_kind;
+typedef enum { NORM_SUM, NORM_SQUARES, NORM_POWERS, NORM_LARGEST } norm_kind;
 
 INLINE void norm_add(norm_kind kind, partials *acc, const real *x, double power)
 {
@@ -68,40 +69,93 @@ INLINE double largest_of_chunk(const real *x, ptrdiff_t n)
     return (double)result;
 }
 
+/* Elements [lo, hi) of a chunk that begins at x, added to the partial sums that they
+ * belong to. */
+INLINE void norm_add_span(norm_kind kind, partials *acc, const real *x, ptrdiff_t lo,
+                          ptrdiff_t hi, double power)
+{
+    while (lo < hi) {
+        const ptrdiff_t group = lo / SUM_LANES * SUM_LANES, next = group + SUM_LANES;
+        if (lo == group && next <= hi) {
+            norm_add(kind, acc, x + group, power);
+        } else { /* the other lanes add zero, which changes no bit */
+            real part[SUM_LANES] = {0};
+            memcpy(part + (lo - group), x + lo,
+                   (size_t)(min_size(next, hi) - lo) * sizeof *part);
+            norm_add(kind, acc, part, power);
+        }
+        lo = next;
+    }
+}
+
 typedef struct {
-    ptrdiff_t n;
+    const fr_extent *extent;
     const real *x;
     double power;
     double *chunks; /* (N_CHUNKS,) */
 } norm_args;
 
+/* The chunk's sum, or its largest element, over what the spans have of it. */
+INLINE double norm_of_spans(norm_kind kind, const norm_args *args, ptrdiff_t begin,
+                            ptrdiff_t end)
+{
+    const fr_extent *extent = args->extent;
+    const real *x = args->x + begin;
+    partials acc = {0};
+    double largest = 0;
+    for (ptrdiff_t i = first_span(extent, begin); i < extent->n_spans; i++) {
+        const ptrdiff_t lo = max_size(begin, extent->spans[2 * i]) - begin;
+        const ptrdiff_t hi = min_size(end, extent->spans[2 * i + 1]) - begin;
+        if (lo >= end - begin)
+            break;
+        if (kind != NORM_LARGEST) {
+            norm_add_span(kind, &acc, x, lo, hi, args->power);
+        } else {
+            const double found = largest_of_chunk(x + lo, hi - lo);
+            if (!(found <= largest)) {
+                largest = found;
+                if (found != found)
+                    break;
+            }
+        }
+    }
+    return kind == NORM_LARGEST ? largest : sum_of_partials(&acc);
+}
+
+INLINE void norm_chunk(norm_kind kind, const norm_args *args, ptrdiff_t chunk)
+{
+    ptrdiff_t begin, end;
+    sum_chunk(args->extent->n, chunk, &begin, &end);
+    double *result = args->chunks + chunk;
+    if (args->extent->spans != NULL)
+        *result = norm_of_spans(kind, args, begin, end);
+    else if (kind == NORM_LARGEST)
+        *result = largest_of_chunk(args->x + begin, end - begin);
+    else
+        *result = norm_of_chunk(kind, args->x + begin, end - begin, args->power);
+}
+
+/* Threads take every so manieth chunk: spans may leave long stretches with no work. */
 static void norm_body(const team *self, const void *argument)
 {
     const norm_args *args = argument;
-    ptrdiff_t first, last;
-    team_share(self, N_CHUNKS, &first, &last);
-    for (ptrdiff_t chunk = first; chunk < last; chunk++) {
-        ptrdiff_t begin, end;
-        sum_chunk(args->n, chunk, &begin, &end);
-        const real *x = args->x + begin;
-        const ptrdiff_t n = end - begin;
-        double *result = args->chunks + chunk;
+    for (ptrdiff_t chunk = self->rank; chunk < N_CHUNKS; chunk += self->size) {
         if (args->power == 2)
-            *result = norm_of_chunk(NORM_SQUARES, x, n, 0);
+            norm_chunk(NORM_SQUARES, args, chunk);
         else if (args->power == 1)
-            *result = norm_of_chunk(NORM_SUM, x, n, 0);
+            norm_chunk(NORM_SUM, args, chunk);
         else if (isinf(args->power))
-            *result = largest_of_chunk(x, n);
+            norm_chunk(NORM_LARGEST, args, chunk);
         else
-            *result = norm_of_chunk(NORM_POWERS, x, n, args->power);
+            norm_chunk(NORM_POWERS, args, chunk);
     }
 }
 
-static double norm(ptrdiff_t n, const void *x, double power, int n_threads)
+static double norm(const fr_extent *extent, const void *x, double power)
 {
     double chunks[N_CHUNKS];
-    const norm_args args = {n, x, power, chunks};
-    team_run(flat_threads(n_threads, n), norm_body, &args);
+    const norm_args args = {extent, x, power, chunks};
+    team_run(extent_threads(extent), norm_body, &args);
     if (isinf(power)) {
         double largest = 0;
         for (int i = 0; i < N_CHUNKS; i++)
@@ -114,44 +168,89 @@ static double norm(ptrdiff_t n, const void *x, double power, int n_threads)
 }
 
 typedef struct {
-    ptrdiff_t n;
+    const fr_extent *extent;
     real *x;
     real value;
 } in_place_args;
 
-static void scale_body(const team *self, const void *argument)
+typedef vreal in_place_function(vreal x, vreal value);
+
+INLINE void in_place_range(in_place_function *f, real *x, ptrdiff_t n, vreal value)
 {
-    const in_place_args *args = argument;
-    const vreal factor = v_set1(args->value);
+    ptrdiff_t k = 0;
+    for (; k + V <= n; k += V)
+        v_store(x + k, f(v_load(x + k), value));
+    if (k < n)
+        v_store_n(x + k, f(v_load_n(x + k, n - k), value), n - k);
+}
+
+/* x = f(x, value) for this thread's share of the elements. */
+INLINE void in_place(const team *self, const in_place_args *args, in_place_function *f)
+{
+    const fr_extent *extent = args->extent;
+    const vreal value = v_set1(args->value);
     ptrdiff_t begin, end;
-    flat_share(self, args->n, &begin, &end);
-    for (ptrdiff_t k = begin; k < end; k += V) {
-        const ptrdiff_t n = min_size(V, end - k);
-        v_store_n(args->x + k, factor * v_load_n(args->x + k, n), n);
+    flat_share(self, extent_size(extent), &begin, &end);
+    if (extent->spans == NULL) {
+        in_place_range(f, args->x + begin, end - begin, value);
+        return;
+    }
+    ptrdiff_t at = 0; /* elements in the spans before this one */
+    for (ptrdiff_t i = 0; i < extent->n_spans && at < end; i++) {
+        const ptrdiff_t start = extent->spans[2 * i],
+                        n = extent->spans[2 * i + 1] - start;
+        const ptrdiff_t lo = max_size(0, begin - at), hi = min_size(n, end - at);
+        if (lo < hi)
+            in_place_range(f, args->x + start + lo, hi - lo, value);
+        at += n;
     }
 }
 
-static void clamp_body(const team *self, const void *argument)
+INLINE vreal scaled(vreal x, vreal factor)
 {
-    const in_place_args *args = argument;
-    const vreal highest = v_set1(args->value), lowest = v_set1(-args->value);
-    ptrdiff_t begin, end;
-    flat_share(self, args->n, &begin, &end);
-    for (ptrdiff_t k = begin; k < end; k += V) {
-        const ptrdiff_t n = min_size(V, end - k);
-        const vreal a = v_load_n(args->x + k, n);
-        v_store_n(args->x + k, v_max(lowest, v_min(highest, a)), n);
-    }
+    return factor * x;
 }
 
-static void scale(ptrdiff_t n, void *x, double factor, int n_threads)
+INLINE vreal clamped(vreal x, vreal limit)
 {
-    const in_place_args args = {n, x, (real)factor};
-    team_run(flat_threads(n_threads, n), scale_body, &args);
+    return v_max(-limit, v_min(limit, x));
 }
 
-static void clamp(ptrdiff_t n, void *x, double limit, int n_threads)
+INLINE vreal cleared(vreal x, vreal zero)
 {
-    const in_place_args args = {n, x, (real)limit};
-    team_run(flat_threads(n_threads, n), clamp_body, &args);
+    (void)x;
+    return zero;
+}
+
+static void scale_body(const team *self, const void *args)
+{
+    in_place(self, args, scaled);
+}
+
+static void clamp_body(const team *self, const void *args)
+{
+    in_place(self, args, clamped);
+}
+
+static void clear_body(const team *self, const void *args)
+{
+    in_place(self, args, cleared);
+}
+
+static void scale(const fr_extent *extent, void *x, double factor)
+{
+    const in_place_args args = {extent, x, (real)factor};
+    team_run(extent_threads(extent), scale_body, &args);
+}
+
+static void clamp(const fr_extent *extent, void *x, double limit)
+{
+    const in_place_args args = {extent, x, (real)limit};
+    team_run(extent_threads(extent), clamp_body, &args);
+}
+
+static void clear(const fr_extent *extent, void *x)
+{
+    const in_place_args args = {extent, x, 0};
+    team_run(extent_threads(extent), clear_body, &args);
 }

@@ -11,10 +11,16 @@
  * changes of several cancel by chance (2^-32) or by design only.  The product carries a
  * difference upwards and the rotation brings the top bits down again: without it flipped
  * signs, differences in the top bit alone, would cancel in pairs.
+ *
+ * Large memory is read in up to MOST_PARTS parts by several threads; the lanes of the
+ * parts are then read like words, whoever made them.
  */
+#include "parallel.h"
 #include "simd.h"
 
 #define FINGERPRINT_WORDS 64
+#define PART_BYTES (1 << 20)
+#define MOST_PARTS 64
 typedef uint32_t vwords __attribute__((vector_size(V_BYTES)));
 
 INLINE vwords rotate(vwords a)
@@ -22,10 +28,9 @@ INLINE vwords rotate(vwords a)
     return a << 13 | a >> 19;
 }
 
-static void fingerprint(ptrdiff_t n_bytes, const void *memory, uint32_t *result)
+static void fingerprint_part(ptrdiff_t n_bytes, const char *p, uint32_t *result)
 {
     enum { N = FINGERPRINT_WORDS * 4 / V_BYTES };
-    const char *p = memory;
     const vwords factor =
         (vwords){0} + 0x9e3779b1u; /* odd, near 2^32 over the golden ratio */
     vwords lanes[N], words[N];
@@ -42,4 +47,39 @@ static void fingerprint(ptrdiff_t n_bytes, const void *memory, uint32_t *result)
             lanes[v] = rotate(lanes[v] ^ words[v]) * factor;
     }
     memcpy(result, lanes, sizeof lanes);
+}
+
+typedef struct {
+    ptrdiff_t n_bytes, part_bytes, parts;
+    const char *memory;
+    uint32_t (*results)[FINGERPRINT_WORDS];
+} fingerprint_args;
+
+static void fingerprint_thread(const team *self, const void *args)
+{
+    const fingerprint_args *a = args;
+    ptrdiff_t begin, end;
+    team_share(self, a->parts, &begin, &end);
+    for (ptrdiff_t i = begin; i < end; i++) {
+        const ptrdiff_t start = i * a->part_bytes;
+        fingerprint_part(min_size(a->part_bytes, a->n_bytes - start), a->memory + start,
+                         a->results[i]);
+    }
+}
+
+static void fingerprint(ptrdiff_t n_bytes, const void *memory, int n_threads,
+                        uint32_t *result)
+{
+    uint32_t results[MOST_PARTS][FINGERPRINT_WORDS];
+    ptrdiff_t part_bytes = PART_BYTES;
+    while (n_bytes > MOST_PARTS * part_bytes)
+        part_bytes *= 2;
+    const ptrdiff_t parts = (n_bytes + part_bytes - 1) / part_bytes;
+    if (parts <= 1) {
+        fingerprint_part(n_bytes, memory, result);
+        return;
+    }
+    const fingerprint_args args = {n_bytes, part_bytes, parts, memory, results};
+    team_run((int)min_size(n_threads, parts), fingerprint_thread, &args);
+    fingerprint_part(parts * (ptrdiff_t)sizeof *results, (const char *)results, result);
 }

@@ -10,6 +10,7 @@
 #ifndef FR_FLAT_H
 #define FR_FLAT_H
 
+#include "fastrnn.h"
 #include "parallel.h"
 #include "simd.h"
 
@@ -37,6 +38,36 @@ INLINE void sum_chunk(ptrdiff_t n, ptrdiff_t chunk, ptrdiff_t *begin, ptrdiff_t 
     const ptrdiff_t groups = (n + SUM_LANES - 1) / SUM_LANES;
     *begin = min_size(n, part_start(groups, N_CHUNKS, chunk) * SUM_LANES);
     *end = min_size(n, part_start(groups, N_CHUNKS, chunk + 1) * SUM_LANES);
+}
+
+/* Elements that an extent has in its spans. */
+INLINE ptrdiff_t extent_size(const fr_extent *extent)
+{
+    if (extent->spans == NULL)
+        return extent->n;
+    ptrdiff_t size = 0;
+    for (ptrdiff_t i = 0; i < extent->n_spans; i++)
+        size += extent->spans[2 * i + 1] - extent->spans[2 * i];
+    return size;
+}
+
+INLINE int extent_threads(const fr_extent *extent)
+{
+    return flat_threads(extent->n_threads, extent_size(extent));
+}
+
+/* The first span that ends after element k. */
+INLINE ptrdiff_t first_span(const fr_extent *extent, ptrdiff_t k)
+{
+    ptrdiff_t low = 0, high = extent->n_spans;
+    while (low < high) {
+        const ptrdiff_t middle = (low + high) / 2;
+        if (extent->spans[2 * middle + 1] <= k)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 INLINE double sum_of_chunks(const double *chunks)

@@ -11,17 +11,22 @@
 #define HOISTED_ROWS 96 /* rows of x W kept between the product and its use */
 
 typedef struct {
-    real *c;  /* (B, H_padded), LSTM: the running cell state */
-    real *ax; /* per thread: (HOISTED_ROWS + B, columns) of x W */
+    real *c;       /* (B, H_padded), LSTM: the running cell state */
+    real *between; /* (B, H_padded), what goes through a second product: m_t, or rh */
+    real *z;       /* (B, H_padded), GRU that resets before */
+    real *ax;      /* per thread: (HOISTED_ROWS + B, columns) of x W */
     ptrdiff_t ax_size;
 } forward_work;
 
-static forward_work carve_forward(const fr_shape *shape, int n_threads, arena *a)
+static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
+                                  arena *a)
 {
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t columns = unit_columns(ops->gates, shape->H);
+    const ptrdiff_t columns = unit_columns(c->ops->gates, shape->H);
+    const ptrdiff_t state = shape->B * c->H_padded;
     forward_work w;
-    w.c = ops->has_c ? take(a, shape->B * round_up(shape->H, V)) : NULL;
+    w.c = c->ops->has_c ? take(a, state) : NULL;
+    w.between = has_second(c) ? take(a, state) : NULL;
+    w.z = c->resets_before ? take(a, state) : NULL;
     w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
     return w;
@@ -29,29 +34,46 @@ static forward_work carve_forward(const fr_shape *shape, int n_threads, arena *a
 
 static ptrdiff_t forward_work_size(const fr_shape *shape, int n_threads)
 {
+    const cell c = get_cell(shape);
     arena a = {NULL, 0};
-    carve_forward(shape, n_threads, &a);
+    carve_forward(shape, &c, n_threads, &a);
     return a.used;
 }
 
+/* One thread's part of a call. */
+typedef struct {
+    const fr_forward_args *a;
+    cell cell;
+    forward_pack pack;
+    grid_cell g;
+    ptrdiff_t p0, p1;   /* its panels of units */
+    panel_range second; /* and of a second product */
+    forward_work w;
+    int hoisted;
+    real *ax; /* hoisted: this thread's x W of the steps from s0 on */
+    ptrdiff_t s0;
+} forward_run;
+
 /* x W for steps [s0, s1), this thread's rows and panels: row (s, b) of panel q begins
  * at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
-static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell *g,
-                            ptrdiff_t s0, ptrdiff_t s1, real *ax, ptrdiff_t columns)
+static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
 {
+    const fr_forward_args *a = f->a;
     const fr_shape *shape = &a->shape;
-    const ptrdiff_t rows = g->b1 - g->b0;
-    for (ptrdiff_t p = g->p0; p < g->p1; p++) {
+    const grid_cell *g = &f->g;
+    const int gates = f->cell.ops->gates;
+    const ptrdiff_t rows = g->b1 - g->b0, columns = f->pack.columns;
+    for (ptrdiff_t p = f->p0; p < f->p1; p++) {
         const unit_panel q = get_unit_panel(gates, shape->H, p);
         const unit_panel following =
-            get_unit_panel(gates, shape->H, p + 1 < g->p1 ? p + 1 : g->p0);
+            get_unit_panel(gates, shape->H, p + 1 < f->p1 ? p + 1 : f->p0);
         const real *W = (const real *)a->packed + q.column * shape->I;
         const real *next = (const real *)a->packed + following.column * shape->I;
         if (rows < tile_rows(q.nv) && !shape->offsets) { /* tiles along time */
             const ptrdiff_t first =
                 min_size(step_time(shape, s0), step_time(shape, s1 - 1));
             for (ptrdiff_t b = 0; b < rows; b++) {
-                real *c = ax + b * columns + q.column;
+                real *c = f->ax + b * columns + q.column;
                 ptrdiff_t c_row = rows * columns;
                 if (shape->reverse) { /* time runs against the steps */
                     c += (s1 - 1 - s0) * c_row;
@@ -70,85 +92,176 @@ static void hoist_x_product(const fr_forward_args *a, int gates, const grid_cell
                               g->b0 * a->x_row,
                           a->x_row, 1, 0, shape->I, W, q.nv,
                           panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
-                          ax + (s - s0) * rows * columns + q.column, columns,
+                          f->ax + (s - s0) * rows * columns + q.column, columns,
                           max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
     }
 }
 
-/* One thread's part of a call. */
-typedef struct {
-    const fr_forward_args *a;
-    const cell_ops *ops;
-    forward_pack pack;
-    grid_cell g;
-    forward_work w;
-    int hoisted;
-    real *ax; /* hoisted: this thread's x W of the steps from s0 on */
-    ptrdiff_t s0;
-} forward_run;
+/* Where this thread's x W of a row of step s begins. */
+INLINE real *hoisted_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
+{
+    const ptrdiff_t row = (s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0;
+    return f->ax + row * f->pack.columns;
+}
 
-/* Rows [b0, b1) of step s, which all have a predecessor (which = 0) or start here (1):
- * tile by tile x W, h_{t-1} R, and the cell. */
+/* The rows of step s that have a predecessor (which = 0) or start here (1), from row 0
+ * on: all but rows, panel and products. */
+static forward_step describe_step(const forward_run *f, ptrdiff_t s, int which)
+{
+    const fr_forward_args *a = f->a;
+    const fr_shape *shape = &a->shape;
+    const cell *c = &f->cell;
+    const real *packed = a->packed;
+    const ptrdiff_t H_padded = c->H_padded, tape_row = c->ops->tape_slots * H_padded;
+    const rows_at h_prev =
+        previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+    forward_step step = {
+        .options = shape->options,
+        .bias_hn = packed + f->pack.bias_hn,
+        .peephole = packed + f->pack.peephole,
+        .h_prev = h_prev.start,
+        .h_prev_row = h_prev.row,
+        .c = f->w.c,
+        .c_row = H_padded,
+        .h = (real *)a->y + step_offset(shape, s, a->y_step, a->y_row),
+        .h_row = a->y_row,
+        .between = f->w.between,
+        .z = f->w.z,
+        .between_row = H_padded,
+        .tape_row = tape_row,
+    };
+    if (a->tape)
+        step.tape =
+            (real *)a->tape + step_offset(shape, s, shape->B * tape_row, tape_row);
+    if (c->has_projection) {
+        step.h = f->w.between;
+        step.h_row = H_padded;
+        if (a->tape)
+            step.h = (real *)a->tape + total_rows(shape) * tape_row +
+                     step_offset(shape, s, shape->B * H_padded, H_padded);
+    }
+    return step;
+}
+
+/* p + n, or NULL. */
+INLINE real *advance(real *p, ptrdiff_t n)
+{
+    return p ? p + n : NULL;
+}
+
+/* Moves a step to `rows` rows from b on and a panel of units.  Field by field: a copied
+ * struct would be read back before its stores have reached the cache. */
+INLINE void place_step(forward_step *step, const forward_step *base,
+                       const forward_run *f, ptrdiff_t b, ptrdiff_t rows,
+                       const unit_panel *q)
+{
+    step->rows = rows;
+    step->j = q->j;
+    step->units = q->units;
+    step->lanes = q->lanes;
+    step->bias = (const real *)f->a->packed + f->pack.bias + q->column;
+    step->h_prev = base->h_prev + b * base->h_prev_row;
+    step->h = base->h + b * base->h_row;
+    step->c = advance(base->c, b * base->c_row);
+    step->tape = advance(base->tape, b * base->tape_row);
+    step->between = advance(base->between, b * base->between_row);
+    step->z = advance(base->z, b * base->between_row);
+}
+
+/* Rows [b0, b1) of a step: tile by tile x W, h_{t-1} R, and the cell. */
 static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t b0,
                          ptrdiff_t b1)
 {
     const fr_forward_args *a = f->a;
-    const fr_shape *shape = &a->shape;
-    const ptrdiff_t I = shape->I, H = shape->H, H_padded = round_up(H, V);
-    const ptrdiff_t tape_row = f->ops->tape_slots * H_padded;
+    const cell *c = &f->cell;
+    const ptrdiff_t I = c->I, H = c->H, S = c->S;
     const real *packed = a->packed, *R = packed + f->pack.R;
-    const real *x = (const real *)a->x + step_offset(shape, s, a->x_step, a->x_row);
-    real *y = (real *)a->y + step_offset(shape, s, a->y_step, a->y_row);
-    real *tape = a->tape;
-    const rows_at h_prev =
-        previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+    const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
+    const forward_step base = describe_step(f, s, which);
+    forward_step step = base;
     real ax_tile[TILE_SIZE] __attribute__((aligned(64)));
     real ah_tile[TILE_SIZE] __attribute__((aligned(64)));
 
-    if (tape)
-        tape += step_offset(shape, s, shape->B * tape_row, tape_row);
-    for (ptrdiff_t p = f->g.p0; p < f->g.p1; p++) {
-        const unit_panel q = get_unit_panel(f->ops->gates, H, p);
-        const unit_panel next =
-            get_unit_panel(f->ops->gates, H, p + 1 < f->g.p1 ? p + 1 : f->g.p0);
-        const ptrdiff_t width = q.nv * V, chunks = n_chunks(b1 - b0, q.nv);
-        for (ptrdiff_t i = 0; i < chunks; i++) {
-            const ptrdiff_t b = b0 + chunk_start(b1 - b0, q.nv, i);
-            const ptrdiff_t mr = b0 + chunk_start(b1 - b0, q.nv, i + 1) - b;
-            forward_step step = {
-                .rows = mr,
-                .j = q.j,
-                .units = q.units,
-                .lanes = q.lanes,
-                .ax = ax_tile,
-                .ax_row = width,
-                .ah = ah_tile,
-                .ah_row = width,
-                .bias = packed + f->pack.bias + q.column,
-                .bias_hn = packed + f->pack.bias_hn,
-                .h_prev = h_prev.start + b * h_prev.row,
-                .h_prev_row = h_prev.row,
-                .c = f->ops->has_c ? f->w.c + b * H_padded : NULL,
-                .c_row = H_padded,
-                .h = y + b * a->y_row,
-                .h_row = a->y_row,
-                .tape = tape ? tape + b * tape_row : NULL,
-                .tape_row = tape_row,
-            };
+    for (ptrdiff_t n = f->p0; n < f->p1; n++) {
+        const ptrdiff_t p = back_and_forth(s, f->p0, f->p1, n);
+        const ptrdiff_t p_next = back_and_forth(s, f->p0, f->p1, n + 1);
+        const unit_panel q = get_unit_panel(c->ops->gates, H, p);
+        const unit_panel q_next = get_unit_panel(c->ops->gates, H, p_next);
+        const unit_panel r = get_unit_panel(c->ops->R_gates, H, p);
+        const unit_panel r_next = get_unit_panel(c->ops->R_gates, H, p_next);
+        const row_chunks chunks = get_chunks(b1 - b0, q.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            place_step(&step, &base, f, b, mr, &q);
             if (f->hoisted) {
-                const ptrdiff_t row = (s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0;
+                step.ax = hoisted_row(f, s, b) + q.column;
                 step.ax_row = f->pack.columns;
-                step.ax = f->ax + row * step.ax_row + q.column;
             } else {
                 const real *W = packed + q.column * I;
-                multiply_rows(x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
-                              panel_part(packed + next.column * I, I, q.nv, i, chunks),
-                              ax_tile, width, mr);
+                multiply_rows(
+                    x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
+                    panel_part(packed + q_next.column * I, I, q.nv, i, chunks.n),
+                    ax_tile, q.nv * V, mr);
+                step.ax = ax_tile;
+                step.ax_row = q.nv * V;
             }
-            multiply_rows(step.h_prev, h_prev.row, 1, 0, H, R + q.column * H, q.nv,
-                          panel_part(R + next.column * H, H, q.nv, i, chunks), ah_tile,
+            multiply_rows(step.h_prev, step.h_prev_row, 1, 0, S, R + r.column * S, r.nv,
+                          panel_part(R + r_next.column * S, S, r.nv, i, chunks.n),
+                          ah_tile, r.nv * V, mr);
+            step.ah = ah_tile;
+            step.ah_row = r.nv * V;
+            c->ops->forward(&step);
+        }
+    }
+}
+
+/* Rows [b0, b1) of a step, the second product and what follows it. */
+static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t b0,
+                           ptrdiff_t b1)
+{
+    const fr_forward_args *a = f->a;
+    const cell *c = &f->cell;
+    const ptrdiff_t H = c->H, widest = widest_panel(H);
+    const real *M = (const real *)a->packed + f->pack.second;
+    real *y = (real *)a->y + step_offset(&a->shape, s, a->y_step, a->y_row);
+    const forward_step base = describe_step(f, s, which);
+    forward_step step = base;
+    real out[TILE_SIZE] __attribute__((aligned(64)));
+
+    for (ptrdiff_t n = f->second.p0; n < f->second.p1; n++) {
+        const panel q =
+            get_panel(c->S, widest, back_and_forth(s, f->second.p0, f->second.p1, n));
+        const panel next = get_panel(
+            c->S, widest, back_and_forth(s, f->second.p0, f->second.p1, n + 1));
+        const ptrdiff_t width = q.nv * V;
+        const row_chunks chunks = get_chunks(b1 - b0, q.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            const unit_panel first =
+                get_unit_panel(c->ops->gates, H, c->resets_before ? q.column / V : 0);
+            place_step(&step, &base, f, b, mr, &first);
+            const real *in = c->has_projection ? step.h : step.between;
+            multiply_rows(in, c->H_padded, 1, 0, H, M + q.column * H, q.nv,
+                          panel_part(M + next.column * H, H, q.nv, i, chunks.n), out,
                           width, mr);
-            f->ops->forward(&step);
+            for (ptrdiff_t v = 0; v < q.n; v += V) {
+                if (c->has_projection) {
+                    for (ptrdiff_t r = 0; r < mr; r++)
+                        v_store_n(y + (b + r) * a->y_row + q.column + v,
+                                  v_load(out + r * width + v), q.n - v);
+                    continue;
+                }
+                const unit_panel u =
+                    get_unit_panel(c->ops->gates, H, (q.column + v) / V);
+                place_step(&step, &base, f, b, mr, &u);
+                step.ax = hoisted_row(f, s, b) + u.column;
+                step.ax_row = f->pack.columns;
+                step.ah = out + v;
+                step.ah_row = width;
+                c->ops->forward_second(&step);
+            }
         }
     }
 }
@@ -157,68 +270,82 @@ static void forward_thread(const team *self, const void *args)
 {
     const fr_forward_args *a = args;
     const fr_shape *shape = &a->shape;
-    const cell_ops *ops = cells[shape->cell];
-    const ptrdiff_t I = shape->I, H = shape->H, H_padded = round_up(H, V);
+    const cell c = get_cell(shape);
+    const ptrdiff_t I = c.I, H = c.H, S = c.S, H_padded = c.H_padded;
     const real *h0 = a->h0, *c0 = a->c0, *y = a->y;
     real *h_n = a->h_n, *c_n = a->c_n;
+    const ptrdiff_t panels = n_unit_panels(c.ops->gates, H);
     arena workspace = {a->work, 0};
     forward_run f = {
         .a = a,
-        .ops = ops,
-        .pack = get_forward_pack(ops->gates, I, H),
-        .g = get_grid_cell(self, shape, ops->gates, n_unit_panels(ops->gates, H)),
-        .w = carve_forward(shape, a->n_threads, &workspace),
+        .cell = c,
+        .pack = get_forward_pack(&c),
+        .g = get_grid_cell(self, shape, &c, panels),
+        .w = carve_forward(shape, &c, a->n_threads, &workspace),
     };
     const grid_cell g = f.g;
     f.ax = f.w.ax + self->rank * f.w.ax_size;
+    team_share(&g.group, panels, &f.p0, &f.p1);
+    if (has_second(&c))
+        f.second = own_panels(&g, S, widest_panel(H));
+    if (c.resets_before) { /* its second part works on x W of the same units */
+        f.p0 = f.second.begin / V;
+        f.p1 = (f.second.end + V - 1) / V;
+    }
 
-    /* Units j0 .. j1 - 1 of its rows' states are this thread's to write. */
+    /* Units j0 .. j1 - 1 of its rows are this thread's, k0 .. k1 - 1 of their h. */
     ptrdiff_t j0 = 0, j1 = 0;
-    if (g.p1 > g.p0) {
-        const unit_panel last = get_unit_panel(ops->gates, H, g.p1 - 1);
-        j0 = get_unit_panel(ops->gates, H, g.p0).j;
+    if (f.p1 > f.p0) {
+        const unit_panel last = get_unit_panel(c.ops->gates, H, f.p1 - 1);
+        j0 = get_unit_panel(c.ops->gates, H, f.p0).j;
         j1 = last.j + last.units;
     }
-    const size_t bytes = (size_t)(j1 - j0) * sizeof(real);
+    const ptrdiff_t k0 = has_second(&c) ? f.second.begin : j0;
+    const ptrdiff_t k1 = has_second(&c) ? f.second.end : j1;
+    const size_t c_bytes = (size_t)(j1 - j0) * sizeof(real);
+    const size_t h_bytes = (size_t)(k1 - k0) * sizeof(real);
 
     /* Rows of length zero keep their state; a running c starts from c0. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         if (h_n != h0) /* a stream steps in place */
-            memcpy(h_n + b * H + j0, h0 + b * H + j0, bytes);
-        if (ops->has_c)
-            memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, bytes);
+            memcpy(h_n + b * S + k0, h0 + b * S + k0, h_bytes);
+        if (c.ops->has_c)
+            memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, c_bytes);
     }
 
     const ptrdiff_t rows_owned = g.b1 - g.b0;
-    const ptrdiff_t weights = (I + H) * f.pack.columns * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t weights =
+        (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
     f.hoisted =
-        rows_owned < 4 || weights / (g.shared ? self->size : 1) > CACHED_WEIGHTS;
+        rows_owned < 4 || c.resets_before || weights / g.group.size > CACHED_WEIGHTS;
     const ptrdiff_t block =
         f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1 : shape->T;
 
     for (ptrdiff_t s = 0; s < shape->T; s++) {
         if (f.hoisted && s % block == 0) {
             f.s0 = s;
-            hoist_x_product(a, ops->gates, &g, s, min_size(shape->T, s + block), f.ax,
-                            f.pack.columns);
+            hoist_x_product(&f, s, min_size(shape->T, s + block));
         }
-        for (int which = 0; which < 2; which++) {
-            ptrdiff_t b0, b1;
-            rows_with_start(shape, s, which, g.b0, g.b1, &b0, &b1);
-            if (b0 < b1)
-                forward_rows(&f, s, which, b0, b1);
+        for (int part = 0; part < 1 + has_second(&c); part++) {
+            if (part > 0)
+                team_barrier(&g.group); /* all units of what goes in are there */
+            for (int which = 0; which < 2; which++) {
+                ptrdiff_t b0, b1;
+                rows_with_start(shape, s, which, g.b0, g.b1, &b0, &b1);
+                if (b0 < b1)
+                    (part ? forward_second : forward_rows)(&f, s, which, b0, b1);
+            }
         }
-        /* Rows without a successor end here. */
+        team_barrier(&g.group);
+        /* Rows without a successor end here; in place, once nobody reads h0 any more. */
         const ptrdiff_t n = min_size(g.b1, step_rows(shape, s));
         for (ptrdiff_t b = max_size(g.b0, step_rows(shape, s + 1)); b < n; b++)
-            memcpy(h_n + b * H + j0,
-                   y + step_offset(shape, s, a->y_step, a->y_row) + b * a->y_row + j0,
-                   bytes);
-        if (g.shared)
-            team_barrier(self);
+            memcpy(h_n + b * S + k0,
+                   y + step_offset(shape, s, a->y_step, a->y_row) + b * a->y_row + k0,
+                   h_bytes);
     }
-    for (ptrdiff_t b = g.b0; ops->has_c && b < g.b1; b++)
-        memcpy(c_n + b * H + j0, f.w.c + b * H_padded + j0, bytes);
+    for (ptrdiff_t b = g.b0; c.ops->has_c && b < g.b1; b++)
+        memcpy(c_n + b * H + j0, f.w.c + b * H_padded + j0, c_bytes);
 }
 
 static void forward(const fr_forward_args *a)
@@ -228,12 +355,20 @@ static void forward(const fr_forward_args *a)
     team_run(args.n_threads, forward_thread, &args);
 }
 
-static ptrdiff_t packed_forward_size(int cell, ptrdiff_t I, ptrdiff_t H)
+static ptrdiff_t packed_forward_size(const fr_shape *shape)
 {
-    return get_forward_pack(cells[cell]->gates, I, H).size;
+    const cell c = get_cell(shape);
+    return get_forward_pack(&c).size;
+}
+
+static void pack_forward_thread(const team *self, const void *args)
+{
+    const fr_pack_args *a = args;
+    const cell c = get_cell(&a->shape);
+    pack_forward_weights(self, &c, a);
 }
 
 static void pack_forward(const fr_pack_args *a)
 {
-    pack_forward_weights(cells[a->cell], a);
+    team_run(packing_threads(a), pack_forward_thread, a);
 }

@@ -35,11 +35,45 @@ INLINE ptrdiff_t tile_rows(ptrdiff_t nv)
     return rows[V_REGISTERS == 32][nv - 1];
 }
 
-/* A tall product is cut into equal tiles, not into full ones and a short rest. */
+/* A small product's tile takes a few hundred cycles and a division twenty: what is
+ * worked out for each tile, panel or row divides by constants only. */
 INLINE ptrdiff_t n_row_tiles(ptrdiff_t rows, ptrdiff_t nv)
 {
-    const ptrdiff_t mr = tile_rows(nv);
-    return (rows + mr - 1) / mr;
+    switch (tile_rows(nv)) {
+    case 12:
+        return (rows + 11) / 12;
+    case 8:
+        return (rows + 7) / 8;
+    case 6:
+        return (rows + 5) / 6;
+    case 4:
+        return (rows + 3) / 4;
+    default:
+        return (rows + 2) / 3;
+    }
+}
+
+/* n things in equal shares: the first `longer` have one more than the others.  A tall
+ * product is cut so, not into full tiles and a short rest. */
+typedef struct {
+    ptrdiff_t each, longer;
+} even_split;
+
+INLINE even_split split_evenly(ptrdiff_t n, ptrdiff_t shares)
+{
+    const ptrdiff_t each = (ptrdiff_t)((uint32_t)n / (uint32_t)shares);
+    return (even_split){each, n - shares * each};
+}
+
+INLINE ptrdiff_t share_start(even_split s, ptrdiff_t i)
+{
+    return i * s.each + min_size(i, s.longer);
+}
+
+/* The tiles of M rows of a weight gradient, two vectors wide. */
+INLINE even_split sum_split(ptrdiff_t M)
+{
+    return split_evenly(M, n_row_tiles(M, 2));
 }
 
 typedef struct {
@@ -153,10 +187,9 @@ static tile_function *const sum_tiles[SUM_NV][MAX_MR] = {
 #endif
 /* clang-format on */
 
-/* A matrix of N columns is cut into panels of at most `widest` vectors, as equal as can
- * be.  Panel p covers vectors [first, first + nv) and starts at first * V * K when
- * packed.
- */
+/* A matrix of N columns is cut into panels of `widest` vectors; where one would be left
+ * over, the last two panels share.  Panel p covers vectors [first, first + nv) and starts
+ * at first * V * K when packed. */
 typedef struct {
     ptrdiff_t column; /* first column */
     ptrdiff_t nv;     /* vectors */
@@ -171,10 +204,29 @@ INLINE ptrdiff_t n_panels(ptrdiff_t N, ptrdiff_t widest)
 
 INLINE panel get_panel(ptrdiff_t N, ptrdiff_t widest, ptrdiff_t p)
 {
-    const ptrdiff_t vectors = (N + V - 1) / V, parts = n_panels(N, widest);
-    const ptrdiff_t first = part_start(vectors, parts, p);
-    const ptrdiff_t nv = part_start(vectors, parts, p + 1) - first;
+    ptrdiff_t first = p * widest;
+    const ptrdiff_t left = (N + V - 1) / V - first;
+    ptrdiff_t nv = min_size(widest, left);
+    if (widest > 2 && left == widest + 1) {
+        nv = widest - 1;
+    } else if (widest > 2 && left == 1 && p > 0) {
+        first--;
+        nv = 2;
+    }
     return (panel){first * V, nv, min_size(nv * V, N - first * V)};
+}
+
+/* A panel is read once for each tile of rows and has to stay in level 2 meanwhile, next
+ * to the following one, which is on its way. */
+#define PANEL_BYTES (256 << 10)
+
+/* Widest panels for K rows of B; two vectors are as few as keep the tiles fast. */
+INLINE ptrdiff_t widest_panel(ptrdiff_t K)
+{
+    ptrdiff_t nv = MAX_NV;
+    while (nv > 2 && K * nv * V_BYTES > PANEL_BYTES)
+        nv--;
+    return nv;
 }
 
 INLINE ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N)
@@ -182,16 +234,40 @@ INLINE ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N)
     return K * round_up(N, V);
 }
 
-/* dst[k * width + n] = src[n * ld + k]: columns of a panel from rows of a matrix,
- * sixteen k at a time so that both sides stay in whole cache lines. */
+/* dst[k * width + n] = src[n * ld + k]: columns of a panel from rows of a matrix. */
 static void pack_transposed(real *dst, ptrdiff_t width, const real *src, ptrdiff_t ld,
                             ptrdiff_t N, ptrdiff_t K)
 {
-    for (ptrdiff_t k0 = 0; k0 < K; k0 += 16) {
-        const ptrdiff_t k1 = min_size(K, k0 + 16);
-        for (ptrdiff_t n = 0; n < N; n++)
-            for (ptrdiff_t k = k0; k < k1; k++)
-                dst[k * width + n] = src[n * ld + k];
+    for (ptrdiff_t n = 0; n < N; n += V)
+        for (ptrdiff_t k = 0; k < K; k += V) {
+            vreal rows[V_BYTES / sizeof(real)];
+#pragma GCC unroll 16
+            for (ptrdiff_t r = 0; r < V; r++)
+                rows[r] =
+                    n + r < N ? v_load_n(src + (n + r) * ld + k, K - k) : (vreal){0};
+            transpose(rows);
+#pragma GCC unroll 16
+            for (ptrdiff_t r = 0; r < V; r++)
+                if (k + r < K)
+                    v_store_n(dst + (k + r) * width + n, rows[r], N - n);
+        }
+}
+
+/* A panel of B from rows of its transpose, zero past q.n. */
+static void pack_panel(real *dst, panel q, const real *src, ptrdiff_t K)
+{
+    if (q.n < q.nv * V)
+        memset(dst, 0, (size_t)(K * q.nv * V) * sizeof(real));
+    pack_transposed(dst, q.nv * V, src, K, q.n, K);
+}
+
+/* B = M^T packed, M of N rows and K columns; the last panel is filled up with zeros. */
+static void pack_columns(real *packed, const real *M, ptrdiff_t N, ptrdiff_t K)
+{
+    const ptrdiff_t widest = widest_panel(K);
+    for (ptrdiff_t p = 0; p < n_panels(N, widest); p++) {
+        const panel q = get_panel(N, widest, p);
+        pack_panel(packed + q.column * K, q, M + q.column * K, K);
     }
 }
 
@@ -199,8 +275,8 @@ static void pack_transposed(real *dst, ptrdiff_t width, const real *src, ptrdiff
 INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
                      ptrdiff_t N, ptrdiff_t widest)
 {
-    for (ptrdiff_t p = 0; p < n_panels(N, widest); p++) {
-        const panel q = get_panel(N, widest, p);
+    panel q = get_panel(N, widest, 0);
+    for (ptrdiff_t p = 0; q.n > 0; q = get_panel(N, widest, ++p)) {
         real *dst = packed + q.column * K + k * q.nv * V;
         for (ptrdiff_t v = 0; v < q.nv * V; v += V)
             v_store(dst + v,
@@ -208,20 +284,40 @@ INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
     }
 }
 
-/* Rows are handed to multiply_rows two tiles at a time: the second finds the panel in
- * level 1, and the results of both are still there for what comes next. */
-#define CHUNK_ROWS (2 * MAX_MR)
-
-INLINE ptrdiff_t n_chunks(ptrdiff_t rows, ptrdiff_t nv)
+/* Vectors of a tile on a panel of nv.  Four are done in halves, which read half as much
+ * of B a row, unless that leaves many accumulators idle: 16 rows make two 8x2 tiles
+ * (82 % of peak), or three of 5x4 and 6x4 (94 %). */
+INLINE ptrdiff_t tile_width(ptrdiff_t rows, ptrdiff_t nv)
 {
-    return (n_row_tiles(rows, nv == 4 ? 2 : nv) + 1) / 2;
+    const ptrdiff_t halves = n_row_tiles(rows, 2);
+    return nv == 4 && (halves > 2 || n_row_tiles(rows, 4) >= 2 * halves) ? 2 : nv;
 }
 
-/* First row of chunk i, where a tile begins. */
-INLINE ptrdiff_t chunk_start(ptrdiff_t rows, ptrdiff_t nv, ptrdiff_t i)
+/* Rows are handed to multiply_rows some tiles at a time: the later ones find the panel
+ * in level 1, and the results of all are still there for what comes next. */
+#define CHUNK_ROWS (2 * MAX_MR)
+
+typedef struct {
+    ptrdiff_t n, each, tiles; /* chunks, tiles in one, tiles in all */
+    even_split rows;          /* of the tiles */
+} row_chunks;
+
+INLINE row_chunks get_chunks(ptrdiff_t rows, ptrdiff_t nv)
 {
-    const ptrdiff_t tiles = n_row_tiles(rows, nv == 4 ? 2 : nv);
-    return part_start(rows, tiles, min_size(2 * i, tiles));
+    const ptrdiff_t width = tile_width(rows, nv), tiles = n_row_tiles(rows, width);
+    const ptrdiff_t each = V_REGISTERS == 32 && width > 2 ? (width == 4 ? 4 : 3)
+                           : V_REGISTERS == 32 ? 2
+                                               : CHUNK_ROWS / tile_rows(width);
+    if (tiles <= each)
+        return (row_chunks){1, each, tiles, {0, 0}};
+    return (row_chunks){(tiles + each - 1) / each, each, tiles,
+                        split_evenly(rows, tiles)};
+}
+
+/* First row of chunk i of `rows` rows, where a tile begins. */
+INLINE ptrdiff_t chunk_start(const row_chunks *c, ptrdiff_t rows, ptrdiff_t i)
+{
+    return i == c->n ? rows : i == 0 ? 0 : share_start(c->rows, i * c->each);
 }
 
 typedef struct {
@@ -233,27 +329,29 @@ typedef struct {
 INLINE memory_range panel_part(const real *panel_start, ptrdiff_t K, ptrdiff_t nv,
                                ptrdiff_t i, ptrdiff_t n)
 {
-    const ptrdiff_t part = K * nv * V_BYTES / n;
+    const ptrdiff_t all = K * nv * V_BYTES, part = n == 1 ? all : all / n;
     return (memory_range){(const char *)panel_start + i * part, part};
 }
 
-/* C[rows][nv * V] = A B for one panel; C is written whole, padding included.  A panel
- * of four vectors is done in halves when there are rows for taller tiles: they read
- * half as much of B a row.  Meanwhile `next`, a panel of the same size, is brought into
- * level 2: without it the first tile of every panel waits for level 3. */
+/* C[rows][nv * V] = A B for one panel; C is written whole, padding included.  Meanwhile
+ * `next`, a panel of the same size, is brought into level 2: without it the first tile
+ * of every panel waits for level 3. */
 INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                           ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
                           memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
 {
     if (rows <= 0)
         return;
-    const ptrdiff_t step = nv == 4 && rows > tile_rows(4) ? 2 : nv;
-    const ptrdiff_t n_tiles = n_row_tiles(rows, step), calls = n_tiles * (nv / step);
-    const ptrdiff_t part = next.bytes / calls;
+    const ptrdiff_t step = tile_width(rows, nv), n_tiles = n_row_tiles(rows, step);
+    const ptrdiff_t calls = step < nv ? 2 * n_tiles : n_tiles;
+    const even_split tiles =
+        n_tiles > 1 ? split_evenly(rows, n_tiles) : (even_split){rows, 0};
+    const ptrdiff_t next_step =
+        calls < nv || next.bytes == 0 ? 0 : next.bytes / (calls * K * n_segments);
     const char *ahead = next.start;
     for (ptrdiff_t i = 0; i < n_tiles; i++) {
-        const ptrdiff_t r = part_start(rows, n_tiles, i);
-        const ptrdiff_t mr = part_start(rows, n_tiles, i + 1) - r;
+        const ptrdiff_t r = share_start(tiles, i);
+        const ptrdiff_t mr = tiles.each + (i < tiles.longer);
         for (ptrdiff_t v = 0; v < nv; v += step) {
             const tile_args t = {.a = a + r * a_row,
                                  .a_row = a_row,
@@ -265,15 +363,14 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                                  .c = c + r * c_row + v * V,
                                  .c_row = c_row,
                                  .next = ahead,
-                                 .next_step = part / (K * n_segments)};
+                                 .next_step = next_step};
             rows_tiles[step - 1][mr - 1](&t);
-            ahead += part;
+            ahead += next_step * K * n_segments;
         }
     }
 }
 
-/* --- weight gradients: M += A^T B, k running over many rows of A and B
- * -------- */
+/* --- weight gradients: M += A^T B, k running over many rows of A and B ----------- */
 
 #define BLOCK_ROWS 256 /* rows summed at a time: a packed A tile is 16 KiB */
 
@@ -289,8 +386,9 @@ static void pack_a(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row
                    ptrdiff_t M, ptrdiff_t M_readable, ptrdiff_t k0, ptrdiff_t k1)
 {
     const ptrdiff_t tiles = n_row_tiles(M, SUM_NV);
+    const even_split split = sum_split(M);
     for (ptrdiff_t i = 0; i < tiles; i++) {
-        const ptrdiff_t first = part_start(M, tiles, i), left = M_readable - first;
+        const ptrdiff_t first = share_start(split, i), left = M_readable - first;
         real *to = packed + i * block * A_LANES;
         for (ptrdiff_t k = k0; k < k1; k++)
             for (ptrdiff_t v = 0; v < A_LANES; v += V)
@@ -319,8 +417,8 @@ static void add_row_sums(real *sum, const real *a, ptrdiff_t a_row, ptrdiff_t n,
 /* C[mr][n] += A B, sums continued from what C holds; A packed, C a part of a matrix of
  * exactly n columns here, so an incomplete vector goes through a copy. */
 INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv,
-                         memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t mr,
-                         ptrdiff_t n)
+                         const char *next, ptrdiff_t next_step, real *c,
+                         ptrdiff_t c_row, ptrdiff_t mr, ptrdiff_t n)
 {
     const ptrdiff_t width = nv * V;
     real copy[MAX_MR * SUM_NV * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
@@ -331,8 +429,8 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
                    .b_row = width,
                    .c = c,
                    .c_row = c_row,
-                   .next = next.start,
-                   .next_step = next.bytes / K};
+                   .next = next,
+                   .next_step = next_step};
     if (n < width) {
         t.c = copy;
         t.c_row = width;
@@ -355,16 +453,16 @@ INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t bl
                         ptrdiff_t K, memory_range next, real *M, ptrdiff_t mr,
                         ptrdiff_t N)
 {
-    const ptrdiff_t panels = n_panels(N, SUM_NV);
-    next.bytes /= panels;
-    for (ptrdiff_t p = 0; p < panels; p++, next.start += next.bytes) {
+    const ptrdiff_t panels = n_panels(N, SUM_NV), next_step = next.bytes / (panels * K);
+    for (ptrdiff_t p = 0; p < panels; p++) {
         const panel q = get_panel(N, SUM_NV, p);
         const real *sums = M + q.column + q.n;
         for (ptrdiff_t r = 0; r < mr; r++)
             for (ptrdiff_t v = 0; v < SUM_NV * V; v += V)
                 __builtin_prefetch(sums + r * N + v);
-        multiply_add(packed_a, packed_b + q.column * block, K, q.nv, next, M + q.column,
-                     N, mr, q.n);
+        multiply_add(packed_a, packed_b + q.column * block, K, q.nv,
+                     next.start + p * K * next_step, next_step, M + q.column, N, mr,
+                     q.n);
     }
 }
 

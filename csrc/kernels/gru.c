@@ -1,28 +1,34 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gru.c -- gated recurrent unit, reset gate after the product (PyTorch's and cuDNN's).
+/* gru.c -- gated recurrent unit, reset gate after the product (PyTorch's and cuDNN's) or
+ * before it (the first paper's, ONNX's default).
  *
  *   r, z  = sigmoid(x_t W_r^T + b_ir + h_{t-1} R_r^T + b_hr), likewise z
- *   hn    = h_{t-1} R_n^T + b_hn
- *   n     = tanh(x_t W_n^T + b_in + r * hn)
+ *   after:   hn = h_{t-1} R_n^T + b_hn;          a_n = x_t W_n^T + b_in + r * hn
+ *   before:  rh = r * h_{t-1};                   a_n = x_t W_n^T + b_in + rh R_n^T + b_hn
+ *   n     = tanh(a_n)
  *   h_t   = n + z * (h_{t-1} - n)                     (B, H), gates r z n
  *
  * Backward, t = T-1 .. 0, from dh (loss + recurrence):
  *   da_n    = dh * (1 - z)         * (1 - n^2)
- *   da_r    = da_n * hn            * r (1 - r)
  *   da_z    = dh * (h_{t-1} - n)   * z (1 - z)
- *   dhn     = da_n * r
- *   dh_prev = dh * z + (da_r, da_z, dhn) R
+ *   after:   dhn = da_n * r;  da_r = da_n * hn * r (1 - r)
+ *            dh_prev = dh * z + (da_r, da_z, dhn) R
+ *   before:  drh = da_n R_n;  da_r = drh * h_{t-1} * r (1 - r)
+ *            dh_prev = dh * z + drh * r + (da_r, da_z) R
  *
- * Saved by forward, four slots: r z n hn.  da has slots n r z hn, so that the gradients
- * of x W (n r z) and those of h R (r z hn) are both contiguous.
- * Source: Cho et al. 2014; this form: Chung et al. 2014, section 3.2, as in cuDNN.
+ * Saved by forward: after, four slots: r z n hn, in a general cell a_r a_z a_n hn;
+ * before, three: a_r a_z a_n.  da has slots n r z (and after hn), so that the gradients
+ * of x W (n r z) and those of h R (r z hn, or r z) are both contiguous; before has one
+ * more, rh, which the gradient of R_n needs.
+ * Source: Cho et al. 2014 (before); Chung et al. 2014, section 3.2, as in cuDNN (after).
  */
-#include "activations.h"
 #include "cell.h"
+#include "functions.h"
 
 #define TAPE_SLOTS 4
+#define BEFORE_TAPE_SLOTS 3
 
-static void gru_forward(const forward_step *s)
+INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *options)
 {
     const ptrdiff_t lanes = s->lanes;
     const vreal br = v_load(s->bias), bz = v_load(s->bias + lanes),
@@ -32,23 +38,26 @@ static void gru_forward(const forward_step *s)
         const real *ax = s->ax + row * s->ax_row, *ah = s->ah + row * s->ah_row;
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
 
-        const vreal r = v_sigmoid((v_load(ax) + br) + v_load(ah));
-        const vreal z = v_sigmoid((v_load(ax + lanes) + bz) + v_load(ah + lanes));
+        const vreal a_r = (v_load(ax) + br) + v_load(ah);
+        const vreal a_z = (v_load(ax + lanes) + bz) + v_load(ah + lanes);
         const vreal hn = v_load(ah + 2 * lanes) + b_hn;
-        const vreal n = v_tanh(v_fma(r, hn, v_load(ax + 2 * lanes) + bn));
+        const vreal r = options ? v_gate(options, 0, a_r) : v_sigmoid(a_r);
+        const vreal z = options ? v_gate(options, 1, a_z) : v_sigmoid(a_z);
+        const vreal a_n = v_fma(r, hn, v_load(ax + 2 * lanes) + bn);
+        const vreal n = options ? v_gate(options, 2, a_n) : v_tanh(a_n);
 
         v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
         if (s->tape) {
             real *tape = s->tape + row * s->tape_row + tape_at(s->j, TAPE_SLOTS);
-            v_store(tape, r);
-            v_store(tape + V, z);
-            v_store(tape + 2 * V, n);
+            v_store(tape, options ? a_r : r);
+            v_store(tape + V, options ? a_z : z);
+            v_store(tape + 2 * V, options ? a_n : n);
             v_store(tape + 3 * V, hn);
         }
     }
 }
 
-static void gru_backward(const backward_step *s)
+INLINE void gru_backward_with(const backward_step *s, const fr_cell_options *options)
 {
     const ptrdiff_t H = s->H_padded;
     const vreal one = v_set1(1);
@@ -57,30 +66,160 @@ static void gru_backward(const backward_step *s)
         for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
             const ptrdiff_t lanes = s->j + s->units - j;
             const real *tape = s->tape + row * s->tape_row + tape_at(j, TAPE_SLOTS);
-            const vreal r = v_load(tape), z = v_load(tape + V),
-                        n = v_load(tape + 2 * V), hn = v_load(tape + 3 * V);
+            const vreal t_r = v_load(tape), t_z = v_load(tape + V),
+                        t_n = v_load(tape + 2 * V), hn = v_load(tape + 3 * V);
+            const vreal r = options ? v_gate(options, 0, t_r) : t_r;
+            const vreal z = options ? v_gate(options, 1, t_z) : t_z;
+            const vreal n = options ? v_gate(options, 2, t_n) : t_n;
+            const vreal slope_r =
+                options ? v_gate_slope(options, 0, t_r, r) : d_sigmoid_from(r);
+            const vreal slope_z =
+                options ? v_gate_slope(options, 1, t_z, z) : d_sigmoid_from(z);
+            const vreal slope_n =
+                options ? v_gate_slope(options, 2, t_n, n) : d_tanh_from(n);
             const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + j, lanes);
             real *carry = s->carry + row * H + j, *da = s->da + row * s->da_row + j;
-            vreal dh = v_load(s->dh + row * H + j) + v_load(carry);
+            vreal dh = v_load(s->dh + row * s->dh_row + j) + v_load(carry);
             if (dy)
                 dh = dh + v_load_n(dy + j, lanes);
 
-            const vreal da_n = dh * (one - z) * d_tanh_from(n);
+            const vreal da_n = dh * (one - z) * slope_n;
             v_store(da, da_n);
-            v_store(da + H, da_n * hn * d_sigmoid_from(r));
-            v_store(da + 2 * H, dh * (h_prev - n) * d_sigmoid_from(z));
+            v_store(da + H, da_n * hn * slope_r);
+            v_store(da + 2 * H, dh * (h_prev - n) * slope_z);
             v_store(da + 3 * H, da_n * r);
             v_store(carry, dh * z);
         }
     }
 }
 
-static const cell_ops gru_ops = {.gates = 3,
-                                 .tape_slots = TAPE_SLOTS,
-                                 .da_slots = 4,
-                                 .first_R_slot = 1,
-                                 .w_gate = {2, 0, 1},
-                                 .has_carry = 1,
-                                 .forward = gru_forward,
-                                 .backward = gru_backward};
+static void gru_forward(const forward_step *s)
+{
+    gru_forward_with(s, NULL);
+}
+
+static void gru_backward(const backward_step *s)
+{
+    gru_backward_with(s, NULL);
+}
+
+static void gru_general_forward(const forward_step *s)
+{
+    gru_forward_with(s, s->options);
+}
+
+static void gru_general_backward(const backward_step *s)
+{
+    gru_backward_with(s, s->options);
+}
+
+#define GRU_OPS .gates = 3, .w_gate = {2, 0, 1}, .has_carry = 1, .first_R_slot = 1
+
+static const cell_ops gru_ops = {
+    GRU_OPS,       .R_gates = 3,           .tape_slots = TAPE_SLOTS,
+    .da_slots = 4, .forward = gru_forward, .backward = gru_backward};
+static const cell_ops gru_general_ops = {GRU_OPS,
+                                         .R_gates = 3,
+                                         .tape_slots = TAPE_SLOTS,
+                                         .da_slots = 4,
+                                         .forward = gru_general_forward,
+                                         .backward = gru_general_backward};
+
+/* --- reset before the product: each step in two parts ---------------------------- */
+
+/* r, z and r * h_{t-1}; z waits in `z`. */
+static void gru_before_forward(const forward_step *s)
+{
+    const fr_cell_options *o = s->options;
+    const ptrdiff_t lanes = s->lanes;
+    const vreal br = v_load(s->bias), bz = v_load(s->bias + lanes);
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        const real *ax = s->ax + row * s->ax_row, *ah = s->ah + row * s->ah_row;
+        const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
+        const vreal a_r = (v_load(ax) + br) + v_load(ah);
+        const vreal a_z = (v_load(ax + lanes) + bz) + v_load(ah + lanes);
+        v_store(s->between + row * s->between_row + s->j, v_gate(o, 0, a_r) * h_prev);
+        v_store(s->z + row * s->between_row + s->j, v_gate(o, 1, a_z));
+        if (s->tape) {
+            real *tape = s->tape + row * s->tape_row + tape_at(s->j, BEFORE_TAPE_SLOTS);
+            v_store(tape, a_r);
+            v_store(tape + V, a_z);
+        }
+    }
+}
+
+/* n and h_t, from `ah` = rh R_n and `ax` as it was; one vector of units. */
+static void gru_before_forward_second(const forward_step *s)
+{
+    const fr_cell_options *o = s->options;
+    const vreal bn = v_load(s->bias + 2 * s->lanes) + v_load(s->bias_hn + s->j);
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        const vreal ax = v_load(s->ax + row * s->ax_row + 2 * s->lanes);
+        const vreal a_n = (ax + bn) + v_load(s->ah + row * s->ah_row);
+        const vreal n = v_gate(o, 2, a_n);
+        const vreal z = v_load(s->z + row * s->between_row + s->j);
+        const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
+        v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
+        if (s->tape)
+            v_store(s->tape + row * s->tape_row + tape_at(s->j, BEFORE_TAPE_SLOTS) +
+                        2 * V,
+                    a_n);
+    }
+}
+
+/* da_n, da_z, the part of dh_prev that z lets past. */
+static void gru_before_backward_first(const backward_step *s)
+{
+    const fr_cell_options *o = s->options;
+    const ptrdiff_t H = s->H_padded;
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        const real *dy = s->dy ? s->dy + row * s->dy_row : NULL;
+        for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
+            const ptrdiff_t lanes = s->j + s->units - j;
+            const real *tape =
+                s->tape + row * s->tape_row + tape_at(j, BEFORE_TAPE_SLOTS);
+            const vreal a_z = v_load(tape + V), a_n = v_load(tape + 2 * V);
+            const vreal z = v_gate(o, 1, a_z), n = v_gate(o, 2, a_n);
+            const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + j, lanes);
+            real *carry = s->carry + row * H + j, *da = s->da + row * s->da_row + j;
+            vreal dh = v_load(s->dh + row * s->dh_row + j) + v_load(carry);
+            if (dy)
+                dh = dh + v_load_n(dy + j, lanes);
+            v_store(da, dh * (v_set1(1) - z) * v_gate_slope(o, 2, a_n, n));
+            v_store(da + 2 * H, dh * (h_prev - n) * v_gate_slope(o, 1, a_z, z));
+            v_store(carry, dh * z);
+        }
+    }
+}
+
+/* From `between` = drh: da_r, rh for dR_n, the rest of what goes past R. */
+static void gru_before_backward(const backward_step *s)
+{
+    const fr_cell_options *o = s->options;
+    const ptrdiff_t H = s->H_padded;
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
+            const ptrdiff_t lanes = s->j + s->units - j;
+            const vreal a_r =
+                v_load(s->tape + row * s->tape_row + tape_at(j, BEFORE_TAPE_SLOTS));
+            const vreal r = v_gate(o, 0, a_r);
+            const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + j, lanes);
+            const vreal drh = v_load(s->between + row * H + j);
+            real *carry = s->carry + row * H + j, *da = s->da + row * s->da_row + j;
+            v_store(da + H, drh * h_prev * v_gate_slope(o, 0, a_r, r));
+            v_store(da + 3 * H, r * h_prev);
+            v_store(carry, v_fma(drh, r, v_load(carry)));
+        }
+    }
+}
+
+static const cell_ops gru_before_ops = {GRU_OPS,
+                                        .R_gates = 2,
+                                        .tape_slots = BEFORE_TAPE_SLOTS,
+                                        .da_slots = 3,
+                                        .forward = gru_before_forward,
+                                        .forward_second = gru_before_forward_second,
+                                        .backward_first = gru_before_backward_first,
+                                        .backward = gru_before_backward};
 #undef TAPE_SLOTS
+#undef BEFORE_TAPE_SLOTS

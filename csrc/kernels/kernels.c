@@ -58,6 +58,7 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .norm = norm,
     .scale = scale,
     .clamp = clamp,
+    .clear = clear,
     .cross_entropy = cross_entropy,
     .mse = mse,
     .embedding_forward = embedding_forward,

@@ -6,30 +6,230 @@
  * Backward, from dy (N, O):
  *   dx = dy W;    dW += dy^T x, summed over rows in order;    db += sum of rows of dy
  *
- * Threads: packing is shared out, then rows of y and dx, then rows of dW, with a
- * barrier between the three.
+ * I or O may be a vocabulary, so the products are cut to fit the caches: a tile's rows
+ * of A, a block of k long, stay in level 1 while it passes along a block of packed B,
+ * which stays in level 2 for all tiles.  A sum over several blocks of k goes on from what
+ * it was, so it is the one sum over k that it would be without them.
+ *
+ * Threads: packing is shared out, then rows (or columns, where rows are few) of y and
+ * dx, then rows of dW, with a barrier between the three.
  */
 #include "gemm.h"
 #include "parallel.h"
 
-typedef struct {
-    real *weights; /* W^T or W packed */
-    real *x, *dy;  /* a block packed for dW */
-} linear_work;
+#define BLOCK_K 512               /* most of k at a time */
+#define BLOCK_B_BYTES (512 << 10) /* of packed B: a quarter of level 2 */
+#define SUM_BLOCK 512             /* most rows that dW sums at a time */
+#define PANEL_NV 2                /* vectors in a panel: 12x2 tiles read least of B */
 
-/* Rows packed for dW at a time. */
-INLINE ptrdiff_t linear_block(ptrdiff_t N)
+/* --- C = A B, A in rows -- */
+
+typedef struct {
+    const real *a;
+    ptrdiff_t a_row, K;
+    const real *b; /* [K][nv * V] */
+    real *c;
+    ptrdiff_t c_row;
+    int resume;       /* 1: go on from what C holds */
+    const real *bias; /* [nv * V], added at the end, or NULL */
+    const char *next; /* a line a k from here on is brought into level 2 */
+} block_args;
+
+INLINE void block_tile(const int mr, const int nv, const block_args *t)
 {
-    return min_size(N, BLOCK_ROWS);
+    vreal acc[MAX_MR][PANEL_NV];
+    const real *b = t->b;
+    const char *next = t->next;
+    /* Rows in groups of four share a base register, as in gemm.h. */
+    const ptrdiff_t s = t->a_row;
+    const real *group[3] = {t->a, t->a + 4 * s, t->a + 8 * s};
+#pragma GCC unroll 12
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++)
+            acc[r][v] = (vreal){0};
+    if (t->resume)
+#pragma GCC unroll 12
+        for (int r = 0; r < mr; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < nv; v++)
+                acc[r][v] = v_load(t->c + r * t->c_row + v * V);
+#pragma GCC unroll 2
+    for (ptrdiff_t k = 0; k < t->K; k++) {
+        vreal vb[PANEL_NV];
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++)
+            vb[v] = v_load(b + v * V);
+        b += nv * V;
+        __builtin_prefetch(next, 0, 2);
+        next += 64;
+#pragma GCC unroll 12
+        for (int r = 0; r < mr; r++) {
+            const vreal va = v_set1(group[r / 4][r % 4 * s]);
+#pragma GCC unroll 2
+            for (int v = 0; v < nv; v++)
+                acc[r][v] = v_fma(va, vb[v], acc[r][v]);
+        }
+#pragma GCC unroll 3
+        for (int g = 0; g < 3; g++)
+            group[g]++;
+    }
+    if (t->bias)
+#pragma GCC unroll 12
+        for (int r = 0; r < mr; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < nv; v++)
+                acc[r][v] = acc[r][v] + v_load(t->bias + v * V);
+#pragma GCC unroll 12
+    for (int r = 0; r < mr; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++)
+            v_store(t->c + r * t->c_row + v * V, acc[r][v]);
 }
 
-static linear_work carve_linear(const fr_linear_args *a, int backward_pass, real *base)
+typedef void block_function(const block_args *);
+
+/* clang-format off */
+#define BLOCK_TILE(mr, nv) \
+    static void block_##mr##x##nv(const block_args *t) { block_tile(mr, nv, t); }
+#define BLOCK_TILES_6(nv) \
+    BLOCK_TILE(1, nv) BLOCK_TILE(2, nv) BLOCK_TILE(3, nv) \
+    BLOCK_TILE(4, nv) BLOCK_TILE(5, nv) BLOCK_TILE(6, nv)
+#define BLOCK_TILES_12(nv) \
+    BLOCK_TILES_6(nv) BLOCK_TILE(7, nv) BLOCK_TILE(8, nv) BLOCK_TILE(9, nv) \
+    BLOCK_TILE(10, nv) BLOCK_TILE(11, nv) BLOCK_TILE(12, nv)
+#define BLOCK_NAMES_6(nv) \
+    block_1x##nv, block_2x##nv, block_3x##nv, block_4x##nv, block_5x##nv, block_6x##nv
+#define BLOCK_NAMES_12(nv) \
+    BLOCK_NAMES_6(nv), block_7x##nv, block_8x##nv, block_9x##nv, block_10x##nv, \
+    block_11x##nv, block_12x##nv
+
+/* block_tiles[nv - 1][mr - 1], as tall as tile_rows(nv) */
+BLOCK_TILES_12(1)
+#if V_REGISTERS == 32
+BLOCK_TILES_12(2)
+static block_function *const block_tiles[PANEL_NV][MAX_MR] = {
+    {BLOCK_NAMES_12(1)}, {BLOCK_NAMES_12(2)}};
+#else
+BLOCK_TILES_6(2)
+static block_function *const block_tiles[PANEL_NV][MAX_MR] = {
+    {BLOCK_NAMES_12(1)}, {BLOCK_NAMES_6(2)}};
+#endif
+/* clang-format on */
+
+/* C (rows, N) = A (rows, K) B (K, N) + bias. */
+typedef struct {
+    const real *a, *b, *bias; /* b packed in panels; bias or NULL */
+    real *c;
+    ptrdiff_t K, N;
+} product;
+
+/* Blocks of at most `longest` that make n. */
+INLINE ptrdiff_t n_blocks_of(ptrdiff_t n, ptrdiff_t longest)
 {
-    const ptrdiff_t block = linear_block(a->N);
-    linear_work w = {base, NULL, NULL};
-    w.x = base + (backward_pass ? packed_size(a->O, a->I) : packed_size(a->I, a->O));
-    w.dy = w.x + packed_size(block, a->I);
-    return w;
+    return (n + longest - 1) / longest;
+}
+
+/* Part of a row of C into a whole number of vectors, or back. */
+INLINE void copy_tile(real *to, ptrdiff_t to_row, const real *from, ptrdiff_t from_row,
+                      ptrdiff_t mr, ptrdiff_t n)
+{
+    for (ptrdiff_t r = 0; r < mr; r++)
+        memcpy(to + r * to_row, from + r * from_row, (size_t)n * sizeof(real));
+}
+
+/* One tile of C, for k in [k0, k1). */
+INLINE void multiply_tile(const product *m, panel q, ptrdiff_t k0, ptrdiff_t k1,
+                          ptrdiff_t row, ptrdiff_t mr, const char *next)
+{
+    const ptrdiff_t width = q.nv * V, N = m->N;
+    real *c = m->c + row * N + q.column;
+    block_args t = {.a = m->a + row * m->K + k0,
+                    .a_row = m->K,
+                    .K = k1 - k0,
+                    .b = m->b + q.column * m->K + k0 * width,
+                    .c = c,
+                    .c_row = N,
+                    .resume = k0 > 0,
+                    .bias = m->bias && k1 == m->K ? m->bias + q.column : NULL,
+                    .next = next};
+    if (q.n == width) {
+        block_tiles[q.nv - 1][mr - 1](&t);
+        return;
+    }
+    real sums[MAX_MR * PANEL_NV * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
+    real bias[PANEL_NV * V_BYTES / sizeof(real)] = {0};
+    if (t.bias) {
+        memcpy(bias, t.bias, (size_t)q.n * sizeof(real));
+        t.bias = bias;
+    }
+    t.c = sums;
+    t.c_row = width;
+    if (t.resume) {
+        memset(sums, 0, sizeof sums);
+        copy_tile(sums, width, c, N, mr, q.n);
+    }
+    block_tiles[q.nv - 1][mr - 1](&t);
+    copy_tile(c, N, sums, width, mr, q.n);
+}
+
+/* Rows [r0, r1) and panels [p0, p1) of C. */
+static void multiply_blocks(const product *m, ptrdiff_t r0, ptrdiff_t r1, ptrdiff_t p0,
+                            ptrdiff_t p1)
+{
+    const ptrdiff_t tiles = n_row_tiles(r1 - r0, PANEL_NV);
+    const ptrdiff_t k_blocks = n_blocks_of(m->K, BLOCK_K);
+    const ptrdiff_t longest = n_blocks_of(m->K, k_blocks);
+    const ptrdiff_t group =
+        max_size(1, BLOCK_B_BYTES / (longest * PANEL_NV * V_BYTES)); /* panels */
+    for (ptrdiff_t block = 0; block < k_blocks; block++) {
+        const ptrdiff_t k0 = part_start(m->K, k_blocks, block);
+        const ptrdiff_t k1 = part_start(m->K, k_blocks, block + 1);
+        for (ptrdiff_t first = p0; first < p1; first += group)
+            for (ptrdiff_t i = 0; i < tiles; i++) {
+                const ptrdiff_t row = r0 + part_start(r1 - r0, tiles, i);
+                const ptrdiff_t mr = r0 + part_start(r1 - r0, tiles, i + 1) - row;
+                for (ptrdiff_t p = first; p < min_size(p1, first + group); p++) {
+                    const panel q = get_panel(m->N, PANEL_NV, p);
+                    /* The first tiles fetch, a line a k, what this panel's place in
+                     * level 2 is needed for next. */
+                    const int same_k = p + group < p1;
+                    const panel q_next =
+                        get_panel(m->N, PANEL_NV, same_k ? p + group : p);
+                    const real *next = m->b + q_next.column * m->K +
+                                       (same_k ? k0 : k1) * q_next.nv * V;
+                    const char *at = (const char *)next + i * (k1 - k0) * 64;
+                    multiply_tile(m, q, k0, k1, row, mr,
+                                  i < PANEL_NV ? at : (const char *)m->b);
+                }
+            }
+    }
+}
+
+/* This thread's share of C: rows, or columns where rows are few. */
+static void multiply_share(const team *self, const product *m, ptrdiff_t rows)
+{
+    const ptrdiff_t panels = n_panels(m->N, PANEL_NV);
+    ptrdiff_t begin, end;
+    if (n_row_tiles(rows, PANEL_NV) < 4 * self->size && panels >= self->size) {
+        team_share(self, panels, &begin, &end);
+        multiply_blocks(m, 0, rows, begin, end);
+    } else {
+        team_share(self, rows, &begin, &end);
+        if (begin < end)
+            multiply_blocks(m, begin, end, 0, panels);
+    }
+}
+
+/* --- workspace -- */
+
+/* Rows that dW sums at a time: as many as keep the packed x in level 2. */
+INLINE ptrdiff_t sum_block(ptrdiff_t N, ptrdiff_t I)
+{
+    const ptrdiff_t fit = (ptrdiff_t)((1 << 20) / sizeof(real)) / I;
+    const ptrdiff_t most = min_size(SUM_BLOCK, max_size(BLOCK_ROWS, fit));
+    const ptrdiff_t blocks = (N + most - 1) / most;
+    return blocks > 1 ? (N + blocks - 1) / blocks : N;
 }
 
 static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
@@ -37,93 +237,85 @@ static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
 {
     if (!backward_pass)
         return packed_size(I, O);
-    const ptrdiff_t block = linear_block(N);
-    return packed_size(O, I) + packed_size(block, I) + packed_a_size(O, block);
+    return packed_size(O, I) + packed_size(sum_block(N, I), I);
 }
 
-/* Rows [r0, r1) of C = A B + bias, for all panels of B. */
-static void linear_rows(const real *a, ptrdiff_t K, const real *b, const real *bias,
-                        real *c, ptrdiff_t N, ptrdiff_t r0, ptrdiff_t r1)
-{
-    real sums[CHUNK_ROWS * MAX_WIDTH] __attribute__((aligned(64)));
-    for (ptrdiff_t p = 0; p < n_panels(N, MAX_NV); p++) {
-        const panel q = get_panel(N, MAX_NV, p);
-        const panel next =
-            get_panel(N, MAX_NV, p + 1 < n_panels(N, MAX_NV) ? p + 1 : 0);
-        const ptrdiff_t width = q.nv * V, chunks = n_chunks(r1 - r0, q.nv);
-        for (ptrdiff_t i = 0; i < chunks; i++) {
-            const ptrdiff_t row = r0 + chunk_start(r1 - r0, q.nv, i);
-            const ptrdiff_t mr = r0 + chunk_start(r1 - r0, q.nv, i + 1) - row;
-            multiply_rows(a + row * K, K, 1, 0, K, b + q.column * K, q.nv,
-                          panel_part(b + next.column * K, K, q.nv, i, chunks), sums,
-                          width, mr);
-            for (ptrdiff_t v = 0; v < q.n; v += V) {
-                const ptrdiff_t lanes = q.n - v, column = q.column + v;
-                const vreal vb = bias ? v_load_n(bias + column, lanes) : (vreal){0};
-                for (ptrdiff_t r = 0; r < mr; r++)
-                    v_store_n(c + (row + r) * N + column,
-                              v_load(sums + r * width + v) + vb, lanes);
-            }
-        }
-    }
-}
+/* --- passes -- */
 
 static void linear_forward_thread(const team *self, const void *args)
 {
     const fr_linear_args *a = args;
-    const linear_work w = carve_linear(a, 0, a->work);
+    real *packed = a->work;
     ptrdiff_t begin, end;
-    team_share(self, n_panels(a->O, MAX_NV), &begin, &end);
+    team_share(self, n_panels(a->O, PANEL_NV), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++) {
-        const panel q = get_panel(a->O, MAX_NV, p);
-        real *packed = w.weights + q.column * a->I;
-        if (q.n < q.nv * V)
-            memset(packed, 0, (size_t)(a->I * q.nv * V) * sizeof(real));
-        pack_transposed(packed, q.nv * V, (const real *)a->W + q.column * a->I, a->I,
-                        q.n, a->I);
+        const panel q = get_panel(a->O, PANEL_NV, p);
+        pack_panel(packed + q.column * a->I, q, (const real *)a->W + q.column * a->I,
+                   a->I);
     }
     team_barrier(self);
-    team_share(self, a->N, &begin, &end);
-    linear_rows(a->x, a->I, w.weights, a->b, a->y, a->O, begin, end);
+    const product m = {
+        .a = a->x, .b = packed, .bias = a->b, .c = a->y, .K = a->I, .N = a->O};
+    multiply_share(self, &m, a->N);
+}
+
+/* Columns [first, first + mr) of K rows of dy as a packed A, their sums added to db, and
+ * the columns after them fetched. */
+INLINE void pack_sum_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first,
+                          ptrdiff_t mr, ptrdiff_t K, real *db)
+{
+    const ptrdiff_t left = O - first;
+    vreal sums[A_LANES * sizeof(real) / V_BYTES];
+    for (ptrdiff_t v = 0; v < A_LANES; v += V)
+        sums[v / V] = db ? v_load_n(db + first + v, max_size(0, min_size(V, mr - v)))
+                         : (vreal){0};
+    for (ptrdiff_t k = 0; k < K; k++) {
+        const real *from = dy + k * O + first;
+        __builtin_prefetch(from + A_LANES + A_ROWS);
+#pragma GCC unroll 4
+        for (ptrdiff_t v = 0; v < A_LANES; v += V) {
+            const vreal a = v_load_n(from + v, max_size(0, left - v));
+            v_store(to + k * A_LANES + v, a);
+            sums[v / V] = sums[v / V] + a;
+        }
+    }
+    for (ptrdiff_t v = 0; db && v < mr; v += V)
+        v_store_n(db + first + v, sums[v / V], mr - v);
 }
 
 static void linear_backward_thread(const team *self, const void *args)
 {
     const fr_linear_args *a = args;
-    const ptrdiff_t N = a->N, I = a->I, O = a->O, block = linear_block(N);
-    const linear_work w = carve_linear(a, 1, a->work);
+    const ptrdiff_t N = a->N, I = a->I, O = a->O, block = sum_block(N, I);
+    real *weights = a->work, *packed_x = weights + packed_size(O, I);
+    real packed_dy[SUM_BLOCK * A_LANES] __attribute__((aligned(64)));
     const real *x = a->x, *dy = a->dy;
     const ptrdiff_t tiles = n_row_tiles(O, SUM_NV);
+    const even_split split = sum_split(O);
     ptrdiff_t begin, end;
 
     if (a->dx) {
         team_share(self, O, &begin, &end);
         for (ptrdiff_t k = begin; k < end; k++)
-            pack_row(w.weights, O, k, (const real *)a->W + k * I, I, MAX_NV);
+            pack_row(weights, O, k, (const real *)a->W + k * I, I, PANEL_NV);
         team_barrier(self);
-        team_share(self, N, &begin, &end);
-        linear_rows(dy, O, w.weights, NULL, a->dx, I, begin, end);
+        const product m = {.a = dy, .b = weights, .c = a->dx, .K = O, .N = I};
+        multiply_share(self, &m, N);
     }
     for (ptrdiff_t row = 0; row < N; row += block) {
         const ptrdiff_t K = min_size(block, N - row);
         team_share(self, K, &begin, &end);
         for (ptrdiff_t k = begin; k < end; k++)
-            pack_row(w.x, block, k, x + (row + k) * I, I, SUM_NV);
-        pack_a(w.dy, block, dy + row * O, O, O, O, begin, end);
+            pack_row(packed_x, block, k, x + (row + k) * I, I, SUM_NV);
         team_barrier(self);
         team_share(self, tiles, &begin, &end);
         for (ptrdiff_t i = begin; i < end; i++) {
-            const ptrdiff_t first = part_start(O, tiles, i);
-            const real *packed_a = w.dy + i * block * A_LANES;
-            add_product(packed_a, w.x, block, K,
-                        panel_part(packed_a + block * A_LANES, K, A_LANES / V, 0, 1),
-                        (real *)a->dW + first * I, part_start(O, tiles, i + 1) - first,
-                        I);
-        }
-        if (a->db) {
-            const ptrdiff_t j0 = part_start(O, tiles, begin),
-                            j1 = part_start(O, tiles, end);
-            add_row_sums((real *)a->db + j0, dy + row * O + j0, O, j1 - j0, K);
+            const ptrdiff_t first = share_start(split, i),
+                            mr = split.each + (i < split.longer);
+            pack_sum_tile(packed_dy, dy + row * O, O, first, mr, K, a->db);
+            const memory_range next = {(const char *)packed_dy, 0}; /* the same again */
+            add_product(packed_dy, packed_x, block, K, next, (real *)a->dW + first * I,
+                        mr, I);
         }
         team_barrier(self);
     }

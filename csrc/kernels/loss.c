@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* loss.c -- losses and their gradients in one pass over each row.
+/* loss.c -- losses and their gradients, row by row.
  *
  * Cross-entropy of a row z with target j, m = max z:
  *   s = sum over k of exp(z_k - m);  loss = log s + m - z_j
@@ -26,15 +26,19 @@
 #define SOFTMAX_LANES 16
 #define SOFTMAX_VECTORS ((ptrdiff_t)(SOFTMAX_LANES * sizeof(real) / V_BYTES))
 
-/* exp(y) for y <= 0: zero where the result is subnormal. */
-INLINE vreal v_exp_negative(vreal y)
+/* The largest lane, or `largest` if that is larger. */
+INLINE real largest_lane(vreal a, real largest)
 {
-    vreal power_of_two;
-    const vreal p = v_exp_parts(y, &power_of_two);
-    return v_fma(power_of_two, p, power_of_two);
+    real lanes[V_BYTES / sizeof(real)];
+    v_store(lanes, a);
+    for (ptrdiff_t half = V / 2; half > 0; half /= 2)
+        for (ptrdiff_t j = 0; j < half; j++)
+            lanes[j] = lanes[j] > lanes[j + half] ? lanes[j] : lanes[j + half];
+    return lanes[0] > largest ? lanes[0] : largest;
 }
 
-INLINE real row_max(const real *z, ptrdiff_t n)
+/* The largest of n elements, of which `most` has seen the first `seen`. */
+INLINE real rest_of_max(const real *z, vreal most, ptrdiff_t seen, ptrdiff_t n)
 {
     real largest = z[0];
     if (n < V) {
@@ -42,29 +46,82 @@ INLINE real row_max(const real *z, ptrdiff_t n)
             largest = z[k] > largest ? z[k] : largest;
         return largest;
     }
-    vreal most = v_load(z);
-    for (ptrdiff_t k = V; k + V <= n; k += V)
+    for (ptrdiff_t k = seen; k + V <= n; k += V)
         most = v_max(most, v_load(z + k));
     most = v_max(most, v_load(z + n - V)); /* the rest, and some seen before */
-    for (ptrdiff_t lane = 0; lane < V; lane++)
-        largest = most[lane] > largest ? most[lane] : largest;
-    return largest;
+    return largest_lane(most, largest);
 }
 
-/* e_k = exp(z_k - m) and their sum. */
-INLINE real row_exp(const real *z, real m, real *e, ptrdiff_t n)
+/* A row on its way: its largest element is found, then its exponentials are taken, then
+ * these are scaled.  While the exponentials of one row are computed, which is bound by
+ * arithmetic, the row before is scaled and the row after searched, which is bound by
+ * level 2 and by memory. */
+typedef struct {
+    const real *z; /* NULL: no such row */
+    real *dz;
+    int64_t target;
+    real largest, factor;
+} softmax_row;
+
+/* dz = factor dz, minus weight where the target is: the first `done` are scaled. */
+INLINE void rest_of_scaling(const softmax_row *row, ptrdiff_t done, ptrdiff_t n,
+                            real weight)
 {
-    vreal sums[SOFTMAX_LANES * sizeof(real) / 16] = {0};
-    for (ptrdiff_t k = 0; k < n; k += SOFTMAX_LANES)
+    const vreal factor = v_set1(row->factor);
+    for (ptrdiff_t k = done; k < n; k += V) {
+        const ptrdiff_t live = min_size(V, n - k);
+        v_store_n(row->dz + k, factor * v_load_n(row->dz + k, live), live);
+    }
+    row->dz[row->target] -= weight;
+}
+
+/* dz_k = exp(z_k - m) for a group of SOFTMAX_LANES of which `live` are there, added to
+ * sums. */
+INLINE void group_exp(const real *z, vreal m, real *dz, ptrdiff_t live, vreal *sums)
+{
 #pragma GCC unroll 8
-        for (ptrdiff_t i = 0; i < SOFTMAX_VECTORS; i++) {
-            const ptrdiff_t at = k + i * V, live = max_size(0, min_size(V, n - at));
-            vreal a = v_exp_negative(v_load_n(z + at, live) - v_set1(m));
-            v_store_n(e + at, a, live);
-            if (live < V) /* lanes past the end become zero */
-                a = v_load_n(e + at, live);
-            sums[i] = sums[i] + a;
-        }
+    for (ptrdiff_t i = 0; i < SOFTMAX_VECTORS; i++) {
+        const ptrdiff_t n = max_size(0, min_size(V, live - i * V));
+        vreal a = v_exp_negative(v_load_n(z + i * V, n) - m);
+        v_store_n(dz + i * V, a, n);
+        if (n < V) /* lanes past the end become zero */
+            a = v_load_n(dz + i * V, n);
+        sums[i] = sums[i] + a;
+    }
+}
+
+#define SEARCH_AHEAD 512 /* elements that are fetched before they are searched */
+
+/* The exponentials of `row` and their sum; `before` is scaled, `after` searched. */
+INLINE real row_exp(const softmax_row *row, const softmax_row *before,
+                    softmax_row *after, ptrdiff_t n, real weight)
+{
+    const vreal m = v_set1(row->largest), factor = v_set1(before->factor);
+    vreal sums[SOFTMAX_LANES * sizeof(real) / 16] = {0};
+    vreal most = v_set1(after->z ? after->z[0] : 0);
+    ptrdiff_t k = 0;
+    for (; k + SOFTMAX_LANES <= n; k += SOFTMAX_LANES) {
+        group_exp(row->z + k, m, row->dz + k, SOFTMAX_LANES, sums);
+        if (before->z)
+#pragma GCC unroll 8
+            for (ptrdiff_t i = 0; i < SOFTMAX_LANES; i += V)
+                v_store(before->dz + k + i, factor * v_load(before->dz + k + i));
+        if (after->z)
+#pragma GCC unroll 8
+            for (ptrdiff_t i = 0; i < SOFTMAX_LANES; i += V) {
+                most = v_max(most, v_load(after->z + k + i));
+                if (i % CACHE_LINE == 0) {
+                    __builtin_prefetch(after->z + k + i + SEARCH_AHEAD);
+                    __builtin_prefetch(after->dz + k + i, 1, 2);
+                }
+            }
+    }
+    if (before->z)
+        rest_of_scaling(before, k, n, weight);
+    if (after->z)
+        after->largest = rest_of_max(after->z, most, k, n);
+    if (k < n)
+        group_exp(row->z + k, m, row->dz + k, n - k, sums);
     real lanes[SOFTMAX_LANES];
     memcpy(lanes, sums, sizeof lanes);
     for (int half = SOFTMAX_LANES / 2; half > 0; half /= 2)
@@ -73,25 +130,20 @@ INLINE real row_exp(const real *z, real m, real *e, ptrdiff_t n)
     return lanes[0];
 }
 
-/* Loss of one row, before weighting; gradient written. */
-INLINE double cross_entropy_row(const fr_cross_entropy_args *args, ptrdiff_t row)
+/* The next row from `r` on, before `end`, that counts; those that do not get gradient
+ * zero. */
+INLINE ptrdiff_t next_row(const fr_cross_entropy_args *args, ptrdiff_t r, ptrdiff_t end,
+                          softmax_row *row)
 {
     const ptrdiff_t n = args->classes;
-    const int64_t target = args->targets[row];
-    const real *z = (const real *)args->logits + row * n;
-    real *dz = (real *)args->dlogits + row * n;
-    if (target == args->ignore_index) {
-        memset(dz, 0, (size_t)n * sizeof *dz);
-        return 0;
-    }
-    const real m = row_max(z, n), s = row_exp(z, m, dz, n);
-    const vreal factor = v_set1((real)args->weight / s);
-    for (ptrdiff_t k = 0; k < n; k += V) {
-        const ptrdiff_t live = min_size(V, n - k);
-        v_store_n(dz + k, factor * v_load_n(dz + k, live), live);
-    }
-    dz[target] -= (real)args->weight;
-    return log((double)s) + ((double)m - (double)z[target]);
+    for (; r < end && args->targets[r] == args->ignore_index; r++)
+        memset((real *)args->dlogits + r * n, 0, (size_t)n * sizeof(real));
+    *row = (softmax_row){0};
+    if (r < end)
+        *row = (softmax_row){.z = (const real *)args->logits + r * n,
+                             .dz = (real *)args->dlogits + r * n,
+                             .target = args->targets[r]};
+    return r;
 }
 
 typedef struct {
@@ -102,16 +154,31 @@ typedef struct {
 static void cross_entropy_body(const team *self, const void *argument)
 {
     const cross_entropy_team *work = argument;
-    ptrdiff_t first, last;
-    team_share(self, N_CHUNKS, &first, &last);
-    for (ptrdiff_t chunk = first; chunk < last; chunk++) {
-        const ptrdiff_t rows = work->args->rows;
-        const ptrdiff_t end = part_start(rows, N_CHUNKS, chunk + 1);
+    const fr_cross_entropy_args *args = work->args;
+    const ptrdiff_t n = args->classes;
+    const real weight = (real)args->weight;
+    ptrdiff_t chunk, last;
+    team_share(self, N_CHUNKS, &chunk, &last);
+    const ptrdiff_t end = part_start(args->rows, N_CHUNKS, last);
+    softmax_row before = {0}, row, after;
+    ptrdiff_t r = next_row(args, part_start(args->rows, N_CHUNKS, chunk), end, &row);
+    if (row.z)
+        row.largest = rest_of_max(row.z, v_set1(row.z[0]), 0, n);
+    for (; chunk < last; chunk++) {
+        const ptrdiff_t chunk_end = part_start(args->rows, N_CHUNKS, chunk + 1);
         double sum = 0;
-        for (ptrdiff_t r = part_start(rows, N_CHUNKS, chunk); r < end; r++)
-            sum += cross_entropy_row(work->args, r);
+        while (r < chunk_end) {
+            r = next_row(args, r + 1, end, &after);
+            const real s = row_exp(&row, &before, &after, n, weight);
+            sum += log((double)s) + ((double)row.largest - (double)row.z[row.target]);
+            row.factor = (real)args->weight / s;
+            before = row;
+            row = after;
+        }
         work->chunks[chunk] = sum;
     }
+    if (before.z)
+        rest_of_scaling(&before, 0, n, weight);
 }
 
 static double cross_entropy(const fr_cross_entropy_args *args)

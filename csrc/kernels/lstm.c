@@ -4,88 +4,186 @@
  *   a_t     = x_t W^T + b_ih + h_{t-1} R^T + b_hh     (B, 4, H), gates i f g o
  *   i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);   g = tanh(a_g)
  *   c_t     = f * c_{t-1} + i * g
- *   h_t     = o * tanh(c_t)
+ *   m_t     = o * tanh(c_t)
+ *   h_t     = m_t, or m_t W_hr^T with a projection (the driver's business)
  *
- * Backward, t = T-1 .. 0, from dh (loss + recurrence) and dc:
- *   dc     += dh * o * (1 - tanh(c_t)^2)
+ * Backward, t = T-1 .. 0, from dm (loss + recurrence) and dc:
+ *   dc     += dm * o * (1 - tanh(c_t)^2)
  *   da_i    = dc * g         * i (1 - i)
  *   da_f    = dc * c_{t-1}   * f (1 - f)
  *   da_g    = dc * i         * (1 - g^2)
- *   da_o    = dh * tanh(c_t) * o (1 - o)
+ *   da_o    = dm * tanh(c_t) * o (1 - o)
  *   dc_prev = dc * f;          dh_prev = da R
  *
+ * A general cell has functions of its own in place of sigmoid and tanh, clips a_t,
+ * may couple f = 1 - i, and may have peepholes:
+ *   a_i += P_i * c_{t-1};   a_f += P_f * c_{t-1};   a_o += P_o * c_t
+ *   dc  += da_o * P_o;      dc_prev += da_i * P_i + da_f * P_f
+ *   dP_i += da_i * c_{t-1}, dP_f += da_f * c_{t-1}, dP_o += da_o * c_t
+ *
  * Saved by forward, five slots: i f g o, c_{t-1}; tanh(c_t) takes less time to compute
- * again than to read from level 3.  da has slots i f g o.
- * Source: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
+ * again than to read from level 3.  A general cell saves its a_t instead, from which
+ * any function's derivative follows.  da has slots i f g o, then the addends of dP.
+ * Source: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000;
+ * peepholes: Gers & Schmidhuber 2000; coupled gates: Greff et al. 2017; projection: Sak,
+ * Senior & Beaufays 2014.
  */
-#include "activations.h"
 #include "cell.h"
+#include "functions.h"
 
 #define TAPE_SLOTS 5
 
-static void lstm_forward(const forward_step *s)
+/* P of some units; in memory the order is ONNX's, i o f. */
+typedef struct {
+    vreal i, o, f;
+} peephole;
+
+INLINE peephole load_peephole(const real *P, ptrdiff_t H_padded, ptrdiff_t j)
+{
+    return (peephole){v_load(P + j), v_load(P + H_padded + j),
+                      v_load(P + 2 * H_padded + j)};
+}
+
+INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *options)
 {
     const ptrdiff_t lanes = s->lanes;
     const vreal bi = v_load(s->bias), bf = v_load(s->bias + lanes),
                 bg = v_load(s->bias + 2 * lanes), bo = v_load(s->bias + 3 * lanes);
+    const int has_peephole = options && options->peephole;
+    const peephole P = has_peephole ? load_peephole(s->peephole, s->c_row, s->j)
+                                    : (peephole){{0}, {0}, {0}};
 
     for (ptrdiff_t r = 0; r < s->rows; r++) {
         const real *ax = s->ax + r * s->ax_row, *ah = s->ah + r * s->ah_row;
         real *c_state = s->c + r * s->c_row + s->j;
         const vreal c_prev = v_load(c_state);
+        vreal a_i = (v_load(ax) + bi) + v_load(ah);
+        vreal a_f = (v_load(ax + lanes) + bf) + v_load(ah + lanes);
+        const vreal a_g = (v_load(ax + 2 * lanes) + bg) + v_load(ah + 2 * lanes);
+        vreal a_o = (v_load(ax + 3 * lanes) + bo) + v_load(ah + 3 * lanes);
+        vreal i, f, g, o, c, m;
 
-        const vreal i = v_sigmoid((v_load(ax) + bi) + v_load(ah));
-        const vreal f = v_sigmoid((v_load(ax + lanes) + bf) + v_load(ah + lanes));
-        const vreal g = v_tanh((v_load(ax + 2 * lanes) + bg) + v_load(ah + 2 * lanes));
-        const vreal o =
-            v_sigmoid((v_load(ax + 3 * lanes) + bo) + v_load(ah + 3 * lanes));
-        const vreal c = v_fma(f, c_prev, i * g);
-        const vreal tanh_c = v_tanh(c);
-
+        if (!options) {
+            i = v_sigmoid(a_i);
+            f = v_sigmoid(a_f);
+            g = v_tanh(a_g);
+            o = v_sigmoid(a_o);
+            c = v_fma(f, c_prev, i * g);
+            m = o * v_tanh(c);
+        } else {
+            if (has_peephole) {
+                a_i = v_fma(P.i, c_prev, a_i);
+                a_f = v_fma(P.f, c_prev, a_f);
+            }
+            i = v_gate(options, 0, a_i);
+            f = options->input_forget ? v_set1(1) - i : v_gate(options, 1, a_f);
+            g = v_gate(options, 2, a_g);
+            c = v_fma(f, c_prev, i * g);
+            if (has_peephole)
+                a_o = v_fma(P.o, c, a_o);
+            o = v_gate(options, 3, a_o);
+            m = o * v_activate(&options->output, c);
+        }
         v_store(c_state, c);
-        v_store_n(s->h + r * s->h_row + s->j, o * tanh_c, s->units);
+        v_store_n(s->h + r * s->h_row + s->j, m, s->units);
         if (s->tape) {
             real *tape = s->tape + r * s->tape_row + tape_at(s->j, TAPE_SLOTS);
-            v_store(tape, i);
-            v_store(tape + V, f);
-            v_store(tape + 2 * V, g);
-            v_store(tape + 3 * V, o);
+            v_store(tape, options ? a_i : i);
+            v_store(tape + V, options ? a_f : f);
+            v_store(tape + 2 * V, options ? a_g : g);
+            v_store(tape + 3 * V, options ? a_o : o);
             v_store(tape + 4 * V, c_prev);
         }
     }
 }
 
-static void lstm_backward(const backward_step *s)
+INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *options)
 {
     const ptrdiff_t H = s->H_padded;
+    const int has_peephole = options && options->peephole;
+    const vreal one = v_set1(1);
     for (ptrdiff_t r = 0; r < s->rows; r++) {
         const real *dy = s->dy ? s->dy + r * s->dy_row : NULL;
         for (ptrdiff_t j = s->j; j < s->j + s->units; j += V) {
             const real *tape = s->tape + r * s->tape_row + tape_at(j, TAPE_SLOTS);
-            const vreal i = v_load(tape), f = v_load(tape + V),
-                        g = v_load(tape + 2 * V), o = v_load(tape + 3 * V),
+            const vreal t_i = v_load(tape), t_f = v_load(tape + V),
+                        t_g = v_load(tape + 2 * V), t_o = v_load(tape + 3 * V),
                         c_prev = v_load(tape + 4 * V);
-            const vreal tanh_c = v_tanh(v_fma(f, c_prev, i * g));
             real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
-            vreal dh = v_load(s->dh + r * H + j);
+            vreal dm = v_load(s->dh + r * s->dh_row + j), dc = v_load(dc_state);
             if (dy)
-                dh = dh + v_load_n(dy + j, s->j + s->units - j);
-            const vreal dc = v_fma(dh * o, d_tanh_from(tanh_c), v_load(dc_state));
+                dm = dm + v_load_n(dy + j, s->j + s->units - j);
 
-            v_store(da, dc * g * d_sigmoid_from(i));
-            v_store(da + H, dc * c_prev * d_sigmoid_from(f));
-            v_store(da + 2 * H, dc * i * d_tanh_from(g));
-            v_store(da + 3 * H, dh * tanh_c * d_sigmoid_from(o));
-            v_store(dc_state, dc * f);
+            if (!options) {
+                const vreal i = t_i, f = t_f, g = t_g, o = t_o;
+                const vreal tanh_c = v_tanh(v_fma(f, c_prev, i * g));
+                dc = v_fma(dm * o, d_tanh_from(tanh_c), dc);
+                v_store(da, dc * g * d_sigmoid_from(i));
+                v_store(da + H, dc * c_prev * d_sigmoid_from(f));
+                v_store(da + 2 * H, dc * i * d_tanh_from(g));
+                v_store(da + 3 * H, dm * tanh_c * d_sigmoid_from(o));
+                v_store(dc_state, dc * f);
+                continue;
+            }
+            const vreal i = v_gate(options, 0, t_i), g = v_gate(options, 2, t_g),
+                        o = v_gate(options, 3, t_o);
+            const vreal f = options->input_forget ? one - i : v_gate(options, 1, t_f);
+            const vreal c = v_fma(f, c_prev, i * g);
+            const vreal out = v_activate(&options->output, c);
+            const vreal da_o = dm * out * v_gate_slope(options, 3, t_o, o);
+            dc = v_fma(dm * o, v_slope(&options->output, c, out), dc);
+            const peephole P = has_peephole ? load_peephole(s->peephole, H, j)
+                                            : (peephole){{0}, {0}, {0}};
+            if (has_peephole)
+                dc = v_fma(da_o, P.o, dc);
+            vreal di = dc * g, da_f = (vreal){0};
+            if (options->input_forget)
+                di = v_fma(-dc, c_prev, di);
+            else
+                da_f = dc * c_prev * v_gate_slope(options, 1, t_f, f);
+            const vreal da_i = di * v_gate_slope(options, 0, t_i, i);
+            v_store(da, da_i);
+            v_store(da + H, da_f);
+            v_store(da + 2 * H, dc * i * v_gate_slope(options, 2, t_g, g));
+            v_store(da + 3 * H, da_o);
+            vreal dc_prev = dc * f;
+            if (has_peephole) { /* in the order of P: i o f */
+                v_store(da + 4 * H, da_i * c_prev);
+                v_store(da + 5 * H, da_o * c);
+                v_store(da + 6 * H, da_f * c_prev);
+                dc_prev = v_fma(da_f, P.f, v_fma(da_i, P.i, dc_prev));
+            }
+            v_store(dc_state, dc_prev);
         }
     }
 }
 
-static const cell_ops lstm_ops = {.gates = 4,
-                                  .tape_slots = TAPE_SLOTS,
-                                  .da_slots = 4,
-                                  .w_gate = {0, 1, 2, 3},
-                                  .has_c = 1,
-                                  .forward = lstm_forward,
+static void lstm_forward(const forward_step *s)
+{
+    lstm_forward_with(s, NULL);
+}
+
+static void lstm_backward(const backward_step *s)
+{
+    lstm_backward_with(s, NULL);
+}
+
+static void lstm_general_forward(const forward_step *s)
+{
+    lstm_forward_with(s, s->options);
+}
+
+static void lstm_general_backward(const backward_step *s)
+{
+    lstm_backward_with(s, s->options);
+}
+
+#define LSTM_OPS                                                                       \
+    .gates = 4, .R_gates = 4, .tape_slots = TAPE_SLOTS, .da_slots = 4,                 \
+    .w_gate = {0, 1, 2, 3}, .has_c = 1
+
+static const cell_ops lstm_ops = {LSTM_OPS, .forward = lstm_forward,
                                   .backward = lstm_backward};
+static const cell_ops lstm_general_ops = {LSTM_OPS, .forward = lstm_general_forward,
+                                          .backward = lstm_general_backward};
 #undef TAPE_SLOTS

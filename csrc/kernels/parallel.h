@@ -24,13 +24,15 @@
 typedef struct {
     _Atomic int arrived;
     _Atomic int phase; /* counts the barriers passed */
-} barrier_state;
+} __attribute__((aligned(64))) barrier_state;
 
 typedef struct {
     int rank; /* 0 .. size - 1 */
     int size;
-    barrier_state *barrier;
+    barrier_state *barrier; /* and, of a whole team, one for each of MOST_GROUPS */
 } team;
+
+#define MOST_GROUPS 64
 
 INLINE void spin_pause(void)
 {
@@ -70,6 +72,14 @@ INLINE void team_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_
 {
     *begin = part_start(n, self->size, self->rank);
     *end = part_start(n, self->size, self->rank + 1);
+}
+
+/* The group of `size` neighbours that this thread is in, a team in the team: `size`
+ * divides the team's and makes at most MOST_GROUPS groups, unless it is 1. */
+INLINE team team_group(const team *self, int size)
+{
+    barrier_state *barrier = size > 1 ? self->barrier + 1 + self->rank / size : NULL;
+    return (team){self->rank % size, size, barrier};
 }
 
 /* Below this much arithmetic a second thread costs more than it brings. */
@@ -117,10 +127,10 @@ INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
 {
 #ifdef _OPENMP
     if (n_threads > 1) {
-        barrier_state barrier = {0, 0};
+        barrier_state barriers[1 + MOST_GROUPS] = {{0, 0}};
 #pragma omp parallel num_threads(n_threads)
         {
-            const team self = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
+            const team self = {omp_get_thread_num(), omp_get_num_threads(), barriers};
             const uint64_t mode = subnormals_flush();
             body(&self, args);
             subnormals_restore(mode);

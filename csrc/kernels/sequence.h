@@ -21,12 +21,36 @@
 #include "lstm.c"
 #include "gru.c"
 
-static const cell_ops *const cells[FR_N_CELLS] = {
-    [FR_CELL_RNN_TANH] = &rnn_tanh_ops,
-    [FR_CELL_RNN_RELU] = &rnn_relu_ops,
-    [FR_CELL_LSTM] = &lstm_ops,
-    [FR_CELL_GRU] = &gru_ops,
-};
+static cell get_cell(const fr_shape *shape)
+{
+    static const cell_ops *const plain[FR_N_CELLS] = {
+        [FR_CELL_RNN_TANH] = &rnn_tanh_ops,
+        [FR_CELL_RNN_RELU] = &rnn_relu_ops,
+        [FR_CELL_LSTM] = &lstm_ops,
+        [FR_CELL_GRU] = &gru_ops,
+    };
+    static const cell_ops *const general[FR_N_CELLS] = {
+        [FR_CELL_RNN_TANH] = &rnn_general_ops,
+        [FR_CELL_RNN_RELU] = &rnn_general_ops,
+        [FR_CELL_LSTM] = &lstm_general_ops,
+        [FR_CELL_GRU] = &gru_general_ops,
+    };
+    const fr_cell_options *o = shape->options;
+    cell c = {
+        .ops = o ? general[shape->cell] : plain[shape->cell],
+        .I = shape->I,
+        .H = shape->H,
+        .S = shape->S,
+        .H_padded = round_up(shape->H, V),
+        .S_padded = round_up(shape->S, V),
+        .has_projection = shape->S != shape->H,
+        .has_peephole = o && o->peephole && shape->cell == FR_CELL_LSTM,
+        .resets_before = o && o->reset_before && shape->cell == FR_CELL_GRU,
+    };
+    if (c.resets_before)
+        c.ops = &gru_before_ops;
+    return c;
+}
 
 /* --- steps and rows -------------------------------------------------------------- */
 
@@ -68,7 +92,7 @@ INLINE rows_at previous_h(const fr_shape *shape, ptrdiff_t s, int which, const r
                           ptrdiff_t y_step, ptrdiff_t y_row, const real *h0)
 {
     if (which)
-        return (rows_at){h0, shape->H};
+        return (rows_at){h0, shape->S};
     return (rows_at){y + step_offset(shape, s - 1, y_step, y_row), y_row};
 }
 
@@ -89,29 +113,105 @@ INLINE void rows_with_start(const fr_shape *shape, ptrdiff_t s, int which,
 static int sequence_threads(const fr_shape *shape, int n_threads)
 {
     const double flops = 2.0 * (double)total_rows(shape) *
-                         (double)(cells[shape->cell]->gates * shape->H) *
-                         (double)(shape->I + shape->H);
+                         (double)(get_cell(shape).ops->gates * shape->H) *
+                         (double)(shape->I + shape->S);
     return useful_threads(flops, n_threads);
 }
 
+/* Moving a number takes about as long as sixteen operations on numbers in cache. */
+static int packing_threads(const fr_pack_args *a)
+{
+    const fr_shape *s = &a->shape;
+    const double size = (double)(get_cell(s).ops->gates * s->H) * (double)(s->I + s->S);
+    return useful_threads(16 * size, a->n_threads);
+}
+
+/* The team is a grid: groups own rows of the batch for all steps and never wait for each
+ * other; the threads of a group share its rows' units, with a barrier a step. */
 typedef struct {
-    ptrdiff_t b0, b1; /* this thread's rows */
-    ptrdiff_t p0, p1; /* and panels */
-    int shared;       /* rows are shared with other threads: a barrier a step */
+    ptrdiff_t b0, b1; /* the rows of this thread's group */
+    team group;
 } grid_cell;
 
-INLINE grid_cell get_grid_cell(const team *self, const fr_shape *shape, int gates,
+/* Smallest groups that leave each rows enough to fill a tile's, and each thread a part
+ * of R that its cache can hold, as long as there are panels for all. */
+static int group_size(int threads, const fr_shape *shape, const cell *c,
+                      ptrdiff_t panels)
+{
+    const ptrdiff_t R_bytes = c->ops->gates * c->H * c->S * (ptrdiff_t)sizeof(real);
+    for (int size = 1; size < threads; size++) {
+        const int groups = threads / size;
+        const int few_rows = shape->B < 4 * groups;
+        const int large = R_bytes > size * CACHED_WEIGHTS;
+        const int can_grow = panels >= 4 * size;
+        if (groups * size == threads && (size == 1 || groups <= MOST_GROUPS) &&
+            !few_rows && !(large && can_grow))
+            return size;
+    }
+    return threads;
+}
+
+/* The first row of a group.  Rows of a ragged batch end at different steps, so groups
+ * are of equal work, not of equally many rows; each has one at least. */
+static ptrdiff_t group_start(const fr_shape *shape, ptrdiff_t groups, ptrdiff_t group)
+{
+    if (shape->offsets == NULL || group == groups)
+        return part_start(shape->B, groups, group);
+    ptrdiff_t b = 0, work = 0; /* row-steps of the rows before b */
+    for (ptrdiff_t g = 1; g <= group; g++) {
+        const ptrdiff_t wanted = part_start(total_rows(shape), groups, g);
+        const ptrdiff_t least = b + 1, most = shape->B - (groups - g);
+        while (b < least || (b < most && work < wanted)) {
+            ptrdiff_t low = 0, high = shape->T; /* row b lives for `low` steps */
+            while (low < high) {
+                const ptrdiff_t t = (low + high) / 2;
+                if (shape->offsets[t + 1] - shape->offsets[t] > b)
+                    low = t + 1;
+                else
+                    high = t;
+            }
+            work += low;
+            b++;
+        }
+    }
+    return b;
+}
+
+INLINE grid_cell get_grid_cell(const team *self, const fr_shape *shape, const cell *c,
                                ptrdiff_t panels)
 {
-    const ptrdiff_t R_bytes = gates * shape->H * shape->H * (ptrdiff_t)sizeof(real);
-    const int few_rows = shape->B < 4 * self->size;
-    const int large = R_bytes > CACHED_WEIGHTS && panels >= 2 * self->size;
-    grid_cell g = {0, shape->B, 0, panels, self->size > 1 && (few_rows || large)};
-    if (g.shared)
-        team_share(self, panels, &g.p0, &g.p1);
-    else
-        team_share(self, shape->B, &g.b0, &g.b1);
-    return g;
+    const int size = group_size(self->size, shape, c, panels);
+    const ptrdiff_t groups = self->size / size, group = self->rank / size;
+    return (grid_cell){.b0 = group_start(shape, groups, group),
+                       .b1 = group_start(shape, groups, group + 1),
+                       .group = team_group(self, size)};
+}
+
+/* A thread's panels of a matrix, and the columns that they cover. */
+typedef struct {
+    ptrdiff_t p0, p1;
+    ptrdiff_t begin, end;
+} panel_range;
+
+INLINE panel_range own_panels(const grid_cell *g, ptrdiff_t N, ptrdiff_t widest)
+{
+    panel_range own = {0, 0, 0, 0};
+    team_share(&g->group, n_panels(N, widest), &own.p0, &own.p1);
+    if (own.p1 > own.p0) {
+        const panel last = get_panel(N, widest, own.p1 - 1);
+        own.begin = get_panel(N, widest, own.p0).column;
+        own.end = last.column + last.n;
+    }
+    return own;
+}
+
+/* The n-th panel of [p0, p1) at step s: upwards at even steps, downwards at odd ones, so
+ * that a step begins with the panels that the one before left in the cache.  n = p1
+ * gives the first of the next step. */
+INLINE ptrdiff_t back_and_forth(ptrdiff_t s, ptrdiff_t p0, ptrdiff_t p1, ptrdiff_t n)
+{
+    n = min_size(n, p1 - 1);
+    return s % 2 ? p0 + p1 - 1 - n : n;
 }
 
 /* Hands out 64-byte aligned pieces of the workspace; with base NULL it only counts. */
@@ -127,9 +227,11 @@ INLINE real *take(arena *a, ptrdiff_t size)
     return piece;
 }
 
+/* With a projection m_t follows the tape, in rows of H_padded. */
 static ptrdiff_t tape_size(const fr_shape *shape)
 {
-    return total_rows(shape) * cells[shape->cell]->tape_slots * round_up(shape->H, V);
+    const cell c = get_cell(shape);
+    return total_rows(shape) * (c.ops->tape_slots + c.has_projection) * c.H_padded;
 }
 
 #endif

@@ -4,7 +4,8 @@
  * GCC/Clang vector types: + - * / work on them as they are.  A product that is to be
  * fused with a sum is written v_fma() everywhere: the compiler may not choose
  * (-ffp-contract=off), or targets would stop agreeing bit for bit.  Intrinsics live
- * here and nowhere else.  Vectors never cross a function that is not inlined.
+ * here and nowhere else.  Vectors never cross a function that is not static: what passes
+ * them depends on the target.
  */
 #ifndef FR_SIMD_H
 #define FR_SIMD_H
@@ -150,6 +151,13 @@ INLINE vreal v_relu(vreal a)
     return v_max((vreal){0}, a);
 }
 
+/* a where x > 0, else b. */
+INLINE vreal v_select_positive(vreal x, vreal a, vreal b)
+{
+    const vbits positive = (vbits)(x > (vreal){0});
+    return v_from_bits((positive & v_as_bits(a)) | (~positive & v_as_bits(b)));
+}
+
 /* b where a > 0, else 0. */
 INLINE vreal v_where_positive(vreal a, vreal b)
 {
@@ -207,6 +215,43 @@ INLINE vdouble v_load_double(const real *p)
     memcpy(&half, p, sizeof half);
     return __builtin_convertvector(half, vdouble);
 #endif
+}
+
+/* Lanes of two vectors in turn, lower halves and upper halves. */
+#if V_BYTES == 64 && !FR_DOUBLE
+#define ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif V_BYTES == 64 || (V_BYTES == 32 && !FR_DOUBLE)
+#define ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif V_BYTES == 32 || !FR_DOUBLE
+#define ZIP_LOW 0, 4, 1, 5
+#define ZIP_HIGH 2, 6, 3, 7
+#else
+#define ZIP_LOW 0, 2
+#define ZIP_HIGH 1, 3
+#endif
+#if defined(__clang__) || __GNUC__ >= 12
+#define ZIP(a, b, lanes) __builtin_shufflevector(a, b, lanes)
+#else
+#define ZIP(a, b, lanes) __builtin_shuffle(a, b, (vbits){lanes})
+#endif
+
+/* V vectors become their columns: each round zips rows half the matrix apart. */
+INLINE void transpose(vreal *rows)
+{
+#pragma GCC unroll 4
+    for (ptrdiff_t round = 1; round < V; round *= 2) {
+        vreal zipped[V_BYTES / sizeof(real)];
+#pragma GCC unroll 8
+        for (ptrdiff_t r = 0; r < V / 2; r++) {
+            zipped[2 * r] = ZIP(rows[r], rows[r + V / 2], ZIP_LOW);
+            zipped[2 * r + 1] = ZIP(rows[r], rows[r + V / 2], ZIP_HIGH);
+        }
+#pragma GCC unroll 16
+        for (ptrdiff_t r = 0; r < V; r++)
+            rows[r] = zipped[r];
+    }
 }
 
 #endif

@@ -11,11 +11,40 @@ cdef extern from "fastrnn.h" nogil:
         FR_CELL_GRU
         FR_N_CELLS
 
+    enum:
+        FR_TANH
+        FR_SIGMOID
+        FR_RELU
+        FR_HARD_SIGMOID
+        FR_HARD_TANH
+        FR_SOFTSIGN
+        FR_SOFTPLUS
+        FR_ELU
+        FR_LEAKY_RELU
+        FR_THRESHOLDED_RELU
+        FR_AFFINE
+        FR_SCALED_TANH
+        FR_GELU
+        FR_N_ACTIVATIONS
+
+    ctypedef struct fr_activation:
+        int kind
+        double alpha, beta
+
+    ctypedef struct fr_cell_options:
+        fr_activation gate[4]
+        fr_activation output
+        double clip
+        int input_forget
+        int peephole
+        int reset_before
+
     ctypedef struct fr_shape:
         int cell
         int reverse
-        ptrdiff_t T, B, I, H
+        ptrdiff_t T, B, I, H, S
         const ptrdiff_t *offsets
+        const fr_cell_options *options
 
     ctypedef struct fr_forward_args:
         fr_shape shape
@@ -55,16 +84,36 @@ cdef extern from "fastrnn.h" nogil:
         void *dR
         void *db_ih
         void *db_hh
+        void *dP
+        void *dW_hr
+        double clip_value, clip_norm
+        double *flow
+        void *db_sums
+        int db_started, db_open
         void *work
 
     ctypedef struct fr_pack_args:
-        int cell
-        ptrdiff_t I, H
+        fr_shape shape
+        int n_threads
         const void *W
         const void *R
         const void *b_ih
         const void *b_hh
+        const void *P
+        const void *W_hr
         void *packed
+
+    enum: FR_N_RATES
+    enum: FR_N_STATE
+
+    ctypedef struct fr_rows:
+        ptrdiff_t n, width
+        const int64_t *rows
+        int64_t *seen
+        int64_t now
+        int with_gradient
+        ptrdiff_t capacity
+        const void *rates
 
     ctypedef struct fr_step:
         ptrdiff_t P
@@ -72,35 +121,34 @@ cdef extern from "fastrnn.h" nogil:
         int maximize
         void *p
         const void *g
-        double lr, weight_decay
+        void *state[3]
+        double weight_decay
+        double rates[3]
+        const fr_rows *rows
 
     ctypedef struct fr_sgd_args:
         fr_step step
         double momentum, dampening
         int nesterov
         int first
-        void *buffer
 
     ctypedef struct fr_rmsprop_args:
         fr_step step
         double alpha, eps, momentum
-        void *square
-        void *mean
-        void *buffer
 
     ctypedef struct fr_adagrad_args:
         fr_step step
         double eps
-        void *square
 
     ctypedef struct fr_adam_args:
         fr_step step
         double beta1, beta2, eps
-        double correction1, correction2
-        int decoupled
-        void *mean
-        void *square
-        void *largest
+
+    ctypedef struct fr_extent:
+        ptrdiff_t n
+        int n_threads
+        ptrdiff_t n_spans
+        const int64_t *spans
 
     ctypedef struct fr_cross_entropy_args:
         ptrdiff_t rows, classes
@@ -158,10 +206,8 @@ cdef extern from "fastrnn.h" nogil:
         void (*pack_backward)(const fr_pack_args *) noexcept nogil
         void (*forward)(const fr_forward_args *) noexcept nogil
         void (*backward)(const fr_backward_args *) noexcept nogil
-        ptrdiff_t (*packed_forward_size)(
-            int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
-        ptrdiff_t (*packed_backward_size)(
-            int cell, ptrdiff_t I, ptrdiff_t H) noexcept nogil
+        ptrdiff_t (*packed_forward_size)(const fr_shape *) noexcept nogil
+        ptrdiff_t (*packed_backward_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
@@ -170,7 +216,8 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t (*linear_work_size)(
             int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O) noexcept nogil
         void (*fingerprint)(
-            ptrdiff_t n_bytes, const void *memory, uint32_t *result) noexcept nogil
+            ptrdiff_t n_bytes, const void *memory, int n_threads,
+            uint32_t *result) noexcept nogil
         void (*activation)(
             int which, ptrdiff_t n, const void *x, void *y) noexcept nogil
         double (*fma_peak)(int n_threads, ptrdiff_t n) noexcept nogil
@@ -178,10 +225,10 @@ cdef extern from "fastrnn.h" nogil:
         void (*rmsprop)(const fr_rmsprop_args *) noexcept nogil
         void (*adagrad)(const fr_adagrad_args *) noexcept nogil
         void (*adam)(const fr_adam_args *) noexcept nogil
-        double (*norm)(
-            ptrdiff_t n, const void *x, double power, int n_threads) noexcept nogil
-        void (*scale)(ptrdiff_t n, void *x, double factor, int n_threads) noexcept nogil
-        void (*clamp)(ptrdiff_t n, void *x, double limit, int n_threads) noexcept nogil
+        double (*norm)(const fr_extent *, const void *x, double power) noexcept nogil
+        void (*scale)(const fr_extent *, void *x, double factor) noexcept nogil
+        void (*clamp)(const fr_extent *, void *x, double limit) noexcept nogil
+        void (*clear)(const fr_extent *, void *x) noexcept nogil
         double (*cross_entropy)(const fr_cross_entropy_args *) noexcept nogil
         double (*mse)(const fr_mse_args *) noexcept nogil
         void (*embedding_forward)(const fr_embedding_args *) noexcept nogil

@@ -1,19 +1,41 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Types of _core.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 Array = Any
 
+ACTIVATIONS: dict[str, int]
 BUILT: tuple[str, ...]
 CELLS: dict[str, int]
 COMPILER: str
+N_RATES: int
 OPENMP: bool
 SUPPORTED: tuple[str, ...]
 
 def active_target() -> str: ...
 def kernels(dtype: str) -> Kernels: ...
 def use_isa(name: str) -> AbstractContextManager[None]: ...
+
+class Options:
+    general: bool
+    proj_size: int
+    def __init__(
+        self,
+        activations: Sequence[tuple[str, float, float]] | None = None,
+        clip: float = 0,
+        input_forget: bool = False,
+        peephole: bool = False,
+        reset_before: bool = False,
+        proj_size: int = 0,
+    ) -> None: ...
+
+class Memory:
+    def __init__(
+        self, owner: object, address: int, size: int, is_double: bool
+    ) -> None: ...
+    def __len__(self) -> int: ...
 
 class Shape:
     rows: int
@@ -26,10 +48,22 @@ class Shape:
         I: int,
         H: int,
         offsets: Array | None = None,
+        options: Options | None = None,
     ) -> None: ...
 
 class Series:
     def __init__(self, array: Array, first: int, step: int, row: int) -> None: ...
+
+class Rows:
+    def __init__(
+        self,
+        width: int,
+        rows: Array,
+        seen: Array,
+        now: int,
+        rates: Array,
+        with_gradient: bool,
+    ) -> None: ...
 
 class Kernels:
     target: str
@@ -46,9 +80,20 @@ class Kernels:
         b_ih: Array | None,
         b_hh: Array | None,
         packed: Array,
+        options: Options | None = None,
+        P: Array | None = None,
+        W_hr: Array | None = None,
+        n_threads: int = 1,
     ) -> None: ...
-    def fingerprint(self, x: Array) -> bytes: ...
-    def packed_size(self, backward: bool, cell: int, I: int, H: int) -> int: ...
+    def fingerprint(self, x: Array, n_threads: int = 1) -> bytes: ...
+    def packed_size(
+        self,
+        backward: bool,
+        cell: int,
+        I: int,
+        H: int,
+        options: Options | None = None,
+    ) -> int: ...
     def tape_size(self, shape: Shape) -> int: ...
     def work_size(self, backward: bool, shape: Shape, n_threads: int) -> int: ...
     def forward(
@@ -81,11 +126,16 @@ class Kernels:
         dx_accumulate: bool,
         dh0: Array,
         dc0: Array | None,
-        dW: Array,
-        dR: Array,
+        dW: Array | None,
+        dR: Array | None,
         db_ih: Array | None,
         db_hh: Array | None,
         work: Array,
+        dP: Array | None = None,
+        dW_hr: Array | None = None,
+        clip_value: float = 0,
+        clip_norm: float = 0,
+        flow: Array | None = None,
     ) -> None: ...
     def linear_work_size(self, backward: bool, N: int, I: int, O: int) -> int: ...
     def linear_forward(
@@ -121,62 +171,66 @@ class Kernels:
         n_threads: int,
         p: Array,
         g: Array,
-        lr: float,
+        state: Sequence[Array | None],
+        rates: Sequence[float],
         weight_decay: float,
         maximize: bool,
         momentum: float,
         dampening: float,
         nesterov: bool,
         first: bool,
-        buffer: Array | None,
+        rows: Rows | None = None,
     ) -> None: ...
     def rmsprop(
         self,
         n_threads: int,
         p: Array,
         g: Array,
-        lr: float,
+        state: Sequence[Array | None],
+        rates: Sequence[float],
         weight_decay: float,
         maximize: bool,
         alpha: float,
         eps: float,
         momentum: float,
-        square: Array,
-        mean: Array | None,
-        buffer: Array | None,
+        rows: Rows | None = None,
     ) -> None: ...
     def adagrad(
         self,
         n_threads: int,
         p: Array,
         g: Array,
-        lr: float,
+        state: Sequence[Array | None],
+        rates: Sequence[float],
         weight_decay: float,
         maximize: bool,
         eps: float,
-        square: Array,
+        rows: Rows | None = None,
     ) -> None: ...
     def adam(
         self,
         n_threads: int,
         p: Array,
         g: Array,
-        lr: float,
+        state: Sequence[Array | None],
+        rates: Sequence[float],
         weight_decay: float,
         maximize: bool,
         beta1: float,
         beta2: float,
         eps: float,
-        correction1: float,
-        correction2: float,
-        decoupled: bool,
-        mean: Array,
-        square: Array,
-        largest: Array | None,
+        rows: Rows | None = None,
     ) -> None: ...
-    def norm(self, n_threads: int, x: Array, power: float) -> float: ...
-    def scale(self, n_threads: int, x: Array, factor: float) -> None: ...
-    def clamp(self, n_threads: int, x: Array, limit: float) -> None: ...
+    def norm(
+        self, n_threads: int, x: Array, power: float, spans: Array | None = None
+    ) -> float: ...
+    def scale(
+        self, n_threads: int, x: Array, factor: float, spans: Array | None = None
+    ) -> None: ...
+    def clamp(
+        self, n_threads: int, x: Array, limit: float, spans: Array | None = None
+    ) -> None: ...
+    def clear(self, n_threads: int, x: Array, spans: Array | None = None) -> None: ...
     def cross_entropy(
         self,
         n_threads: int,

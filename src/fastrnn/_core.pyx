@@ -52,12 +52,89 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     return where
 
 
+N_RATES = FR_N_RATES
+
+
+cdef class Memory:
+    """Elements that another library owns, as an array for the methods below.
+
+    `owner` is kept alive; that `size` elements lie at `address` as long as it lives is
+    the caller's word.
+    """
+
+    cdef void *where
+    cdef Py_ssize_t size, itemsize
+    cdef bint is_double
+    cdef object owner
+
+    def __init__(self, owner, size_t address, Py_ssize_t size, bint is_double):
+        if size < 0 or (size > 0 and address == 0):
+            raise ValueError(f"Memory: no {size} elements can be at {address:#x}")
+        self.owner, self.where, self.size = owner, <void *>address, size
+        self.is_double, self.itemsize = is_double, 8 if is_double else 4
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        view.buf, view.obj, view.internal = self.where, self, NULL
+        view.len, view.itemsize = self.size * self.itemsize, self.itemsize
+        view.readonly, view.ndim = False, 1
+        view.format = b"d" if self.is_double else b"f"
+        view.shape, view.strides, view.suboffsets = &self.size, &self.itemsize, NULL
+
+
 CELLS = {
     "rnn_tanh": FR_CELL_RNN_TANH,
     "rnn_relu": FR_CELL_RNN_RELU,
     "lstm": FR_CELL_LSTM,
     "gru": FR_CELL_GRU,
 }
+
+
+ACTIVATIONS = {
+    "tanh": FR_TANH,
+    "sigmoid": FR_SIGMOID,
+    "relu": FR_RELU,
+    "hard_sigmoid": FR_HARD_SIGMOID,
+    "hard_tanh": FR_HARD_TANH,
+    "softsign": FR_SOFTSIGN,
+    "softplus": FR_SOFTPLUS,
+    "elu": FR_ELU,
+    "leaky_relu": FR_LEAKY_RELU,
+    "thresholded_relu": FR_THRESHOLDED_RELU,
+    "affine": FR_AFFINE,
+    "scaled_tanh": FR_SCALED_TANH,
+    "gelu": FR_GELU,
+}
+
+
+cdef class Options:
+    """What makes a cell other than the plain one.
+
+    `activations` are (name, alpha, beta) of each gate in gate order, an LSTM's followed
+    by that of c_t; None for the plain cell, which may still have a projection.
+    """
+
+    def __init__(self, activations=None, double clip=0, bint input_forget=False,
+                 bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+        self.made_of = (
+            activations, clip, input_forget, peephole, reset_before, proj_size)
+        self.general, self.proj_size = activations is not None, proj_size
+        if not self.general and (clip or input_forget or peephole or reset_before):
+            raise ValueError("Options: activations are needed with any other option")
+        for i, (name, alpha, beta) in enumerate(activations or ()):
+            if i > 4:
+                raise ValueError("Options: at most five activations")
+            if i == 4:
+                self.c.output = fr_activation(ACTIVATIONS[name], alpha, beta)
+            else:
+                self.c.gate[i] = fr_activation(ACTIVATIONS[name], alpha, beta)
+        self.c.clip, self.c.input_forget = clip, input_forget
+        self.c.peephole, self.c.reset_before = peephole, reset_before
+
+    def __reduce__(self):
+        return Options, self.made_of
 
 
 cdef ptrdiff_t gates(int cell) except -1:
@@ -88,17 +165,26 @@ cdef class Shape:
 
     cdef fr_shape c
     cdef object offsets  # keeps the memory that c.offsets points to
+    cdef Options options  # and c.options
     cdef readonly ptrdiff_t rows
 
     def __init__(self, int cell, bint reverse, ptrdiff_t T, ptrdiff_t B, ptrdiff_t I,
-                 ptrdiff_t H, const ptrdiff_t[::1] offsets=None):
+                 ptrdiff_t H, const ptrdiff_t[::1] offsets=None, Options options=None):
         if not 0 <= cell < FR_N_CELLS:
             raise ValueError(f"Shape: cell must be in [0, {FR_N_CELLS}), got {cell}")
         if min(T, B, I, H) < 1:
             raise ValueError(f"Shape: T, B, I, H must be >= 1, got {(T, B, I, H)}")
         self.c.cell, self.c.reverse = cell, reverse
-        self.c.T, self.c.B, self.c.I, self.c.H = T, B, I, H
-        self.c.offsets = NULL
+        self.c.T, self.c.B, self.c.I, self.c.H, self.c.S = T, B, I, H, H
+        self.c.offsets, self.c.options, self.options = NULL, NULL, options
+        if options is not None and options.general:
+            self.c.options = &options.c
+        if options is not None and options.proj_size:
+            if cell != FR_CELL_LSTM or not 0 < options.proj_size < H:
+                raise ValueError(
+                    f"Shape: a projection must be an LSTM's, in [1, {H}), got "
+                    f"{options.proj_size}")
+            self.c.S = options.proj_size
         self.rows = T * B
         if offsets is not None:
             offsets = offsets.copy()  # nobody else can change what was checked
@@ -167,14 +253,71 @@ cdef fr_embedding_args embedding(int n_threads, ptrdiff_t n, ptrdiff_t rows,
     return a
 
 
+cdef ptrdiff_t pack_size(const fr_kernels *table, bint backward, Shape shape):
+    """Elements of packed weights."""
+    if backward:
+        return table.packed_backward_size(&shape.c)
+    return table.packed_forward_size(&shape.c)
+
+
+cdef fr_extent extent_of(int n_threads, ptrdiff_t n, spans) except *:
+    """All n elements, or those in ascending spans; the caller keeps `spans`."""
+    cdef fr_extent a
+    cdef ptrdiff_t i, m, before = 0
+    a.n, a.n_threads, a.n_spans, a.spans = n, positive(n_threads), 0, NULL
+    if spans is not None:
+        m = len(spans)
+        a.spans = <const int64_t *>address(spans, "spans", b"l", 2 * m, False)
+        a.n_spans = m
+        for i in range(2 * m):
+            if not before <= a.spans[i] <= n:
+                raise ValueError(f"spans must ascend within [0, {n}], got {a.spans[i]}")
+            before = a.spans[i]
+    return a
+
+
+cdef class Rows:
+    """Rows of a table, for an optimiser to bring forward to step `now`.
+
+    `rows` ascend; `seen` has the steps that each row of the table has taken, and
+    `rates`, (capacity, N_RATES), those of step t at t % capacity. All steps but the
+    last have gradient zero, the last one, too, unless `with_gradient`.
+    """
+
+    def __init__(self, ptrdiff_t width, rows not None, seen not None, int64_t now,
+                 rates not None, bint with_gradient):
+        cdef ptrdiff_t i, n = len(rows), size = len(seen)
+        cdef int64_t row, before = -1
+        if width < 1:
+            raise ValueError(f"Rows: width must be >= 1, got {width}")
+        self.rows, self.seen, self.rates = rows, seen, rates
+        self.size = size * width
+        self.c.width, self.c.n, self.c.now = width, n, now
+        self.c.rows = <const int64_t *>address(rows, "rows", b"l", n, False)
+        self.c.seen = <int64_t *>address(seen, "seen", b"l", size, True)
+        self.c.with_gradient = with_gradient
+        self.c.capacity = len(rates)
+        for i in range(n):
+            row = self.c.rows[i]
+            if not before < row < size:
+                raise ValueError(f"Rows: rows must ascend in [0, {size}), got {row}")
+            if not max(0, now - self.c.capacity) <= self.c.seen[row]:
+                raise ValueError(
+                    f"Rows: row {row} has seen {self.c.seen[row]} steps, and only the "
+                    f"last {self.c.capacity} of {now} are known")
+            before = row
+
+    cdef const fr_rows *checked(self, char kind, ptrdiff_t P) except NULL:
+        """The struct, once the table is known to have P elements."""
+        if self.size != P:
+            raise ValueError(f"Rows: the table has {self.size} elements, and p {P}")
+        self.c.rates = address(self.rates, "rates", kind,
+                               self.c.capacity * FR_N_RATES, False)
+        return &self.c
+
+
 cdef class Kernels:
     """The kernel table of one target and one dtype."""
-
-    cdef const fr_kernels *table
-    cdef char kind
-    cdef readonly str target
-    cdef readonly str dtype
-    cdef readonly int lanes
 
     @staticmethod
     cdef Kernels wrap(const fr_kernels *table):
@@ -187,41 +330,47 @@ cdef class Kernels:
         return self
 
     def pack(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H, W, R, b_ih,
-             b_hh, packed):
+             b_hh, packed, Options options=None, P=None, W_hr=None, int n_threads=1):
         """Bring weights into the form that `forward` or `backward` reads."""
         cdef fr_pack_args a
-        cdef ptrdiff_t G = gates(cell)
+        cdef Shape shape = Shape(cell, False, 1, 1, I, H, None, options)
+        cdef ptrdiff_t G = gates(cell), S = shape.c.S
         if (b_ih is None) != (b_hh is None):
             raise ValueError("pack: b_ih and b_hh are given together or not at all")
-        a.cell, a.I, a.H = cell, I, H
+        a.shape, a.n_threads = shape.c, positive(n_threads)
         a.W = address(W, "W", self.kind, G * H * I, False)
-        a.R = address(R, "R", self.kind, G * H * H, False)
+        a.R = address(R, "R", self.kind, G * H * S, False)
         a.b_ih = address(b_ih, "b_ih", self.kind, G * H, False)
         a.b_hh = address(b_hh, "b_hh", self.kind, G * H, False)
+        a.P = a.W_hr = NULL
+        if shape.c.options != NULL and shape.c.options.peephole:
+            a.P = address(required(P, "P"), "P", self.kind, 3 * H, False)
+        if S != H:
+            a.W_hr = address(required(W_hr, "W_hr"), "W_hr", self.kind, S * H, False)
         a.packed = address(packed, "packed", self.kind,
-                           self.packed_size(backward, cell, I, H), True)
+                           self.packed_size(backward, cell, I, H, options), True)
         with nogil:
             if backward:
                 self.table.pack_backward(&a)
             else:
                 self.table.pack_forward(&a)
 
-    def fingerprint(self, x not None):
+    def fingerprint(self, x not None, int n_threads=1):
         """256 bytes that differ for another content of the 1-D array x."""
         cdef ptrdiff_t n = len(x)
         cdef const void *px = address(x, "x", self.kind, n, False)
         cdef uint32_t result[64]
+        positive(n_threads)
         n *= 8 if self.kind == b"d" else 4
         with nogil:
-            self.table.fingerprint(n, px, result)
+            self.table.fingerprint(n, px, n_threads, result)
         return (<char *>result)[:sizeof(result)]
 
-    def packed_size(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H):
+    def packed_size(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H,
+                    Options options=None):
         """Elements that `pack` writes."""
-        gates(cell)
-        if backward:
-            return self.table.packed_backward_size(cell, I, H)
-        return self.table.packed_forward_size(cell, I, H)
+        return pack_size(
+            self.table, backward, Shape(cell, False, 1, 1, I, H, None, options))
 
     def tape_size(self, Shape shape not None):
         """Elements that a forward in training keeps for its backward."""
@@ -238,18 +387,19 @@ cdef class Kernels:
         """Run one layer in one direction; `tape` is None in inference."""
         cdef fr_forward_args a
         cdef char kind = self.kind
-        cdef ptrdiff_t I = shape.c.I, H = shape.c.H, state = shape.c.B * H
+        cdef ptrdiff_t S = shape.c.S, state = shape.c.B * S
+        cdef ptrdiff_t c_state = shape.c.B * shape.c.H
         a.shape, a.n_threads = shape.c, positive(n_threads)
-        a.x = x.at("x", kind, shape, I, False)
+        a.x = x.at("x", kind, shape, shape.c.I, False)
         a.x_step, a.x_row = x.step, x.row
         a.packed = address(packed, "packed", kind,
-                           self.packed_size(False, shape.c.cell, I, H), False)
+                           pack_size(self.table, False, shape), False)
         a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
         a.c0 = a.c_n = NULL
         if shape.c.cell == FR_CELL_LSTM:
-            a.c0 = address(required(c0, "c0"), "c0", kind, state, False)
-            a.c_n = address(required(c_n, "c_n"), "c_n", kind, state, True)
-        a.y = y.at("y", kind, shape, H, True)
+            a.c0 = address(required(c0, "c0"), "c0", kind, c_state, False)
+            a.c_n = address(required(c_n, "c_n"), "c_n", kind, c_state, True)
+        a.y = y.at("y", kind, shape, S, True)
         a.y_step, a.y_row = y.step, y.row
         a.h_n = address(required(h_n, "h_n"), "h_n", kind, state, True)
         a.tape = address(tape, "tape", kind, self.tape_size(shape), True)
@@ -260,25 +410,32 @@ cdef class Kernels:
 
     def backward(self, Shape shape not None, int n_threads, Series x not None, packed,
                  h0, Series y not None, tape, Series dy, dh_n, dc_n,
-                 Series dx, bint dx_accumulate, dh0, dc0, dW, dR, db_ih, db_hh, work):
-        """Back-propagate through time; dy, dh_n, dc_n, dx, db_ih, db_hh may be None."""
+                 Series dx, bint dx_accumulate, dh0, dc0, dW, dR, db_ih, db_hh, work,
+                 dP=None, dW_hr=None, double clip_value=0, double clip_norm=0,
+                 flow=None):
+        """Back-propagate through time.
+
+        dy, dh_n, dc_n may be None for zero; dx and parameter gradients where they are
+        not wanted.  `flow` is (T, B) float64.
+        """
         cdef fr_backward_args a
         cdef char kind = self.kind
-        cdef ptrdiff_t I = shape.c.I, H = shape.c.H, state = shape.c.B * H
-        cdef ptrdiff_t G = gates(shape.c.cell)
+        cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
+        cdef ptrdiff_t G = gates(shape.c.cell), state = shape.c.B * S
+        cdef ptrdiff_t c_state = shape.c.B * H
         a.shape, a.n_threads = shape.c, positive(n_threads)
         a.x = x.at("x", kind, shape, I, False)
         a.x_step, a.x_row = x.step, x.row
         a.packed = address(packed, "packed", kind,
-                           self.packed_size(True, shape.c.cell, I, H), False)
+                           pack_size(self.table, True, shape), False)
         a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
-        a.y = y.at("y", kind, shape, H, False)
+        a.y = y.at("y", kind, shape, S, False)
         a.y_step, a.y_row = y.step, y.row
         a.tape = address(required(tape, "tape"), "tape", kind, self.tape_size(shape),
                          False)
         a.dy, a.dy_step, a.dy_row = NULL, 0, 0
         if dy is not None:
-            a.dy = dy.at("dy", kind, shape, H, False)
+            a.dy = dy.at("dy", kind, shape, S, False)
             a.dy_step, a.dy_row = dy.step, dy.row
         a.dh_n = address(dh_n, "dh_n", kind, state, False)
         a.dx, a.dx_step, a.dx_row = NULL, 0, 0
@@ -289,14 +446,20 @@ cdef class Kernels:
         a.dh0 = address(required(dh0, "dh0"), "dh0", kind, state, True)
         a.dc_n = a.dc0 = NULL
         if shape.c.cell == FR_CELL_LSTM:
-            a.dc_n = address(dc_n, "dc_n", kind, state, False)
-            a.dc0 = address(required(dc0, "dc0"), "dc0", kind, state, True)
-        a.dW = address(required(dW, "dW"), "dW", kind, G * H * I, True)
-        a.dR = address(required(dR, "dR"), "dR", kind, G * H * H, True)
-        a.db_ih = a.db_hh = NULL
-        if db_ih is not None:
-            a.db_ih = address(db_ih, "db_ih", kind, G * H, True)
-            a.db_hh = address(required(db_hh, "db_hh"), "db_hh", kind, G * H, True)
+            a.dc_n = address(dc_n, "dc_n", kind, c_state, False)
+            a.dc0 = address(required(dc0, "dc0"), "dc0", kind, c_state, True)
+        a.dW = address(dW, "dW", kind, G * H * I, True)
+        a.dR = address(dR, "dR", kind, G * H * S, True)
+        a.db_ih = address(db_ih, "db_ih", kind, G * H, True)
+        a.db_hh = address(db_hh, "db_hh", kind, G * H, True)
+        a.dP = a.dW_hr = NULL
+        if shape.c.options != NULL and shape.c.options.peephole:
+            a.dP = address(dP, "dP", kind, 3 * H, True)
+        if S != H:
+            a.dW_hr = address(dW_hr, "dW_hr", kind, S * H, True)
+        a.db_sums, a.db_started, a.db_open = NULL, 0, 0
+        a.clip_value, a.clip_norm = clip_value, clip_norm
+        a.flow = <double *>address(flow, "flow", b"d", shape.c.T * shape.c.B, True)
         a.work = address(required(work, "work"), "work", kind,
                          self.work_size(True, shape, n_threads), True, True)
         with nogil:
@@ -351,95 +514,115 @@ cdef class Kernels:
             operations = self.table.fma_peak(n_threads, n)
         return operations
 
-    cdef fr_step step(self, int n_threads, p, g, double lr, double weight_decay,
-                      bint maximize) except *:
+    cdef fr_step step(self, int n_threads, p, g, state, str names, rates,
+                      double weight_decay, bint maximize, Rows rows) except *:
+        """What all optimisers share; `names` says which state each of `state` is."""
         cdef fr_step a
+        cdef int i
         a.P = len(p)
         a.n_threads = positive(n_threads)
         a.maximize = maximize
         a.p = address(p, "p", self.kind, a.P, True)
         a.g = address(g, "g", self.kind, a.P, False)
-        a.lr, a.weight_decay = lr, weight_decay
+        a.weight_decay = weight_decay
+        for i in range(FR_N_RATES):
+            a.rates[i] = rates[i] if i < len(rates) else 0
+        a.rows = NULL
+        if rows is not None:
+            a.rows = rows.checked(self.kind, a.P)
+        expected = names.split()
+        if len(state) != len(expected):
+            raise ValueError(f"state must be {names}, got {len(state)} arrays")
+        for i in range(FR_N_STATE):
+            a.state[i] = NULL
+            if i < len(expected):
+                what = expected[i].rstrip("?")
+                if what == expected[i]:
+                    required(state[i], what)
+                a.state[i] = address(state[i], what, self.kind, a.P, True)
         return a
 
-    def sgd(self, int n_threads, p not None, g not None, double lr, double weight_decay,
-            bint maximize, double momentum, double dampening, bint nesterov, bint first,
-            buffer):
-        """One step of SGD; `buffer` is None without momentum."""
+    def sgd(self, int n_threads, p not None, g not None, state, rates,
+            double weight_decay, bint maximize, double momentum, double dampening,
+            bint nesterov, bint first, rows=None):
+        """One step of SGD; state: buffer, None without momentum; rates: lr."""
         cdef fr_sgd_args a
-        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.step = self.step(n_threads, p, g, state, "buffer?", rates, weight_decay,
+                           maximize, rows)
         a.momentum, a.dampening = momentum, dampening
         a.nesterov, a.first = nesterov, first
-        a.buffer = address(buffer, "buffer", self.kind, a.step.P, True)
         with nogil:
             self.table.sgd(&a)
 
-    def rmsprop(self, int n_threads, p not None, g not None, double lr,
+    def rmsprop(self, int n_threads, p not None, g not None, state, rates,
                 double weight_decay, bint maximize, double alpha, double eps,
-                double momentum, square not None, mean, buffer):
-        """One step of RMSprop; `mean` is None unless centered, `buffer` likewise."""
+                double momentum, rows=None):
+        """One step of RMSprop; state: square, mean (or None), buffer (or None)."""
         cdef fr_rmsprop_args a
-        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.step = self.step(n_threads, p, g, state, "square mean? buffer?", rates,
+                           weight_decay, maximize, rows)
         a.alpha, a.eps, a.momentum = alpha, eps, momentum
-        a.square = address(square, "square", self.kind, a.step.P, True)
-        a.mean = address(mean, "mean", self.kind, a.step.P, True)
-        a.buffer = address(buffer, "buffer", self.kind, a.step.P, True)
         with nogil:
             self.table.rmsprop(&a)
 
-    def adagrad(self, int n_threads, p not None, g not None, double lr,
-                double weight_decay, bint maximize, double eps, square not None):
-        """One step of Adagrad, `lr` decayed already."""
+    def adagrad(self, int n_threads, p not None, g not None, state, rates,
+                double weight_decay, bint maximize, double eps, rows=None):
+        """One step of Adagrad; state: sum of squares; rates: lr, decayed already."""
         cdef fr_adagrad_args a
-        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.step = self.step(n_threads, p, g, state, "square", rates, weight_decay,
+                           maximize, rows)
         a.eps = eps
-        a.square = address(square, "square", self.kind, a.step.P, True)
         with nogil:
             self.table.adagrad(&a)
 
-    def adam(self, int n_threads, p not None, g not None, double lr,
+    def adam(self, int n_threads, p not None, g not None, state, rates,
              double weight_decay, bint maximize, double beta1, double beta2, double eps,
-             double correction1, double correction2, bint decoupled, mean not None,
-             square not None, largest):
-        """One step of Adam or AdamW; `largest` is None without AMSGrad."""
+             rows=None):
+        """One step of Adam or AdamW; state: mean, square, largest (or None).
+
+        rates: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), and what p is multiplied by.
+        """
         cdef fr_adam_args a
-        a.step = self.step(n_threads, p, g, lr, weight_decay, maximize)
+        a.step = self.step(n_threads, p, g, state, "mean square largest?", rates,
+                           weight_decay, maximize, rows)
         a.beta1, a.beta2, a.eps = beta1, beta2, eps
-        a.correction1, a.correction2 = correction1, correction2
-        a.decoupled = decoupled
-        a.mean = address(mean, "mean", self.kind, a.step.P, True)
-        a.square = address(square, "square", self.kind, a.step.P, True)
-        a.largest = address(largest, "largest", self.kind, a.step.P, True)
         with nogil:
             self.table.adam(&a)
 
-    def norm(self, int n_threads, x not None, double power):
-        """``(sum |x|^power)^(1/power)``, power > 0; the largest |x| for inf."""
-        cdef ptrdiff_t n = len(x)
-        cdef const void *px = address(x, "x", self.kind, n, False)
+    def norm(self, int n_threads, x not None, double power, spans=None):
+        """``(sum |x|^power)^(1/power)``, power > 0; the largest |x| for inf.
+
+        spans: (begin, end) of the stretches that may be other than zero; None: all.
+        """
+        cdef fr_extent extent = extent_of(n_threads, len(x), spans)
+        cdef const void *px = address(x, "x", self.kind, extent.n, False)
         cdef double result
-        positive(n_threads)
         if not power > 0:
             raise ValueError(f"norm: power must be > 0, got {power}")
         with nogil:
-            result = self.table.norm(n, px, power, n_threads)
+            result = self.table.norm(&extent, px, power)
         return result
 
-    def scale(self, int n_threads, x not None, double factor):
-        """``x *= factor``."""
-        cdef ptrdiff_t n = len(x)
-        cdef void *px = address(x, "x", self.kind, n, True)
-        positive(n_threads)
+    def scale(self, int n_threads, x not None, double factor, spans=None):
+        """``x *= factor``, within the spans."""
+        cdef fr_extent extent = extent_of(n_threads, len(x), spans)
+        cdef void *px = address(x, "x", self.kind, extent.n, True)
         with nogil:
-            self.table.scale(n, px, factor, n_threads)
+            self.table.scale(&extent, px, factor)
 
-    def clamp(self, int n_threads, x not None, double limit):
-        """Bring every element of x into [-limit, limit]."""
-        cdef ptrdiff_t n = len(x)
-        cdef void *px = address(x, "x", self.kind, n, True)
-        positive(n_threads)
+    def clamp(self, int n_threads, x not None, double limit, spans=None):
+        """Bring every element of x, within the spans, into [-limit, limit]."""
+        cdef fr_extent extent = extent_of(n_threads, len(x), spans)
+        cdef void *px = address(x, "x", self.kind, extent.n, True)
         with nogil:
-            self.table.clamp(n, px, limit, n_threads)
+            self.table.clamp(&extent, px, limit)
+
+    def clear(self, int n_threads, x not None, spans=None):
+        """``x = 0``, within the spans."""
+        cdef fr_extent extent = extent_of(n_threads, len(x), spans)
+        cdef void *px = address(x, "x", self.kind, extent.n, True)
+        with nogil:
+            self.table.clear(&extent, px)
 
     def cross_entropy(self, int n_threads, ptrdiff_t rows, ptrdiff_t classes,
                       logits not None, targets not None, int64_t ignore_index,
@@ -528,20 +711,20 @@ cdef class Stepper:
     def __init__(self, Kernels kernels not None, Shape shape not None, int n_threads,
                  packed, h, c, y not None, work):
         cdef char kind = kernels.kind
-        cdef ptrdiff_t state = shape.c.B * shape.c.H
+        cdef ptrdiff_t state = shape.c.B * shape.c.S, c_state = shape.c.B * shape.c.H
         if shape.c.T != 1 or shape.c.offsets != NULL:
             raise ValueError(f"Stepper: shape must have T = 1, got {shape.c.T}")
-        self.kernels, self.y, self.kept = kernels, y, (packed, h, c, work)
+        self.kernels, self.y, self.kept = kernels, y, (shape, packed, h, c, work)
         self.a.shape, self.a.n_threads = shape.c, positive(n_threads)
         self.a.x_step = self.a.x_row = shape.c.I
-        self.a.y_step = self.a.y_row = shape.c.H
+        self.a.y_step = self.a.y_row = shape.c.S
         self.a.packed = address(
             required(packed, "packed"), "packed", kind,
-            kernels.packed_size(False, shape.c.cell, shape.c.I, shape.c.H), False)
+            pack_size(kernels.table, False, shape), False)
         self.a.h0 = self.a.h_n = address(required(h, "h"), "h", kind, state, True)
         self.a.c0 = self.a.c_n = self.a.tape = NULL
         if shape.c.cell == FR_CELL_LSTM:
-            self.a.c0 = self.a.c_n = address(required(c, "c"), "c", kind, state, True)
+            self.a.c0 = self.a.c_n = address(required(c, "c"), "c", kind, c_state, True)
         self.a.y = address(y, "y", kind, state, True)
         self.a.work = address(required(work, "work"), "work", kind,
                               kernels.work_size(False, shape, n_threads), True, True)

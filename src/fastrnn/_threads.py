@@ -24,7 +24,9 @@ def _cgroup_limit():
     return None if quota == "max" else max(1, round(int(quota) / int(period)))
 
 
+@functools.cache
 def _default():
+    """Looked up once: a small network's step is shorter than the look-up."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdigit() and int(asked) > 0:
         return min(int(asked), MOST_THREADS)
@@ -42,7 +44,8 @@ def get_num_threads():
     -------
     int
         What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
-        that this process may run on, control-group limits included. 1 in a build
+        that this process may run on, control-group limits included, as they were at the
+        first call. 1 in a build
         without OpenMP, and in a process forked from one that had used several threads.
 
     Examples
@@ -97,10 +100,16 @@ def set_num_threads(n):
     _n_threads = n
 
 
-def for_kernel():
-    """What a call passes on; remembers that a pool of threads may now exist."""
+def for_kernel(wanted=None):
+    """What a call passes on; remembers that a pool of threads may now exist.
+
+    `wanted` is another library's number of threads, to be used instead of ours.
+    """
     global _pool_exists
-    n = get_num_threads()
+    if wanted is None:
+        n = get_num_threads()
+    else:
+        n = 1 if _forked or not _core.OPENMP else min(wanted, MOST_THREADS)
     if n > 1:
         _pool_exists = True
     return n
