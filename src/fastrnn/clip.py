@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Gradient clipping: one or two passes over a model's flat gradients."""
+"""Gradient clipping: one or two passes over a model's flat gradients.
+
+Of a sparse table only the rows in use are read and written; the norm has the same bits.
+"""
 
 import math
 
@@ -10,7 +13,7 @@ from fastrnn.module import Module
 def _grads(who, model):
     if not isinstance(model, Module):
         raise TypeError(f"{who}: model must be a Module, got {type(model).__name__}")
-    return model.flat_grads, _core.kernels(model.dtype), _threads.for_kernel()
+    return *model._grads_in_use(), _core.kernels(model.dtype), _threads.for_kernel()
 
 
 def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
@@ -56,19 +59,22 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
     1.0
     """
     who = "clip_grad_norm_"
-    grads, kernels, n_threads = _grads(who, model)
+    grads, spans, kernels, n_threads = _grads(who, model)
     max_norm = _check.real_in(who, "max_norm", max_norm, "[0, inf]")
     norm_type = _check.real_in(who, "norm_type", norm_type, "(0, inf]")
     error_if_nonfinite = _check.flag(who, "error_if_nonfinite", error_if_nonfinite)
-    norm = kernels.norm(n_threads, grads, norm_type)
+    norm = kernels.norm(n_threads, grads, norm_type, spans)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
             f"{who}: the gradients' norm of order {norm_type:g} is {norm}, so they "
             "cannot be clipped; error_if_nonfinite=False scales them all the same"
         )
     factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:  # NaN goes through
-        kernels.scale(n_threads, grads, factor)
+    if math.isnan(factor):  # which makes gradients that are zero NaN, too
+        model._mark_all()
+        spans = None
+    if not factor >= 1:
+        kernels.scale(n_threads, grads, factor, spans)
     return norm
 
 
@@ -98,6 +104,6 @@ def clip_grad_value_(model, clip_value):
     array([[-1. ,  0.5]], dtype=float32)
     """
     who = "clip_grad_value_"
-    grads, kernels, n_threads = _grads(who, model)
+    grads, spans, kernels, n_threads = _grads(who, model)
     clip_value = _check.real_in(who, "clip_value", clip_value, "[0, inf]")
-    kernels.clamp(n_threads, grads, clip_value)
+    kernels.clamp(n_threads, grads, clip_value, spans)

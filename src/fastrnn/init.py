@@ -413,9 +413,12 @@ def forget_gate_bias_(model, value=1.0):
     for module in model.modules():
         own = module._param
         for name, weight in own.items():
-            if "weight_hh" not in name or len(weight) != 4 * weight.shape[1]:
+            if "weight_hh" not in name:
+                continue
+            H = own.get(name.replace("weight_hh", "weight_hr"), weight).shape[1]
+            if len(weight) != 4 * H:
                 continue  # not recurrent, or not an LSTM: those have four gates
-            forget = slice(weight.shape[1], 2 * weight.shape[1])
+            forget = slice(H, 2 * H)
             for kind, bias in (("bias_ih", value), ("bias_hh", 0.0)):
                 array = own.get(name.replace("weight_hh", kind))
                 if array is not None:

@@ -7,11 +7,50 @@ The gradient is what a model's ``backward`` takes.
 import numpy as np
 
 from fastrnn import _check, _core, _threads
+from fastrnn.sequences import mask_from_lengths
 
 REDUCTIONS = ("mean", "sum")
 
 
-def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
+def _counted(who, shape, lengths, mask, batch_first):
+    """Which of the rows count, as booleans of `shape`; None for all."""
+    if lengths is None and mask is None:
+        return None
+    if lengths is not None:
+        if mask is not None:
+            raise ValueError(f"{who}: lengths and mask must not both be given")
+        batch_first = _check.flag(who, "batch_first", batch_first)
+        if len(shape) < 2:
+            raise ValueError(
+                f"{who}: lengths need rows of shape (T, B), or (B, T) with "
+                f"batch_first, got {_check.as_tuple(shape)}"
+            )
+        B, T = shape[:2] if batch_first else shape[1::-1]
+        lengths = _check.integer_array(who, "lengths", lengths)
+        _check.shape(who, "lengths", lengths, ("B",), (B,))
+        mask = mask_from_lengths(lengths, T, batch_first)
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "biu":
+        raise TypeError(f"{who}: mask must be booleans, got dtype {mask.dtype}")
+    if mask.shape != shape[: mask.ndim]:
+        raise ValueError(
+            f"{who}: mask must have shape {_check.as_tuple(shape)} or that of its "
+            f"first axes, got {mask.shape}"
+        )
+    mask = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)) != 0
+    return np.broadcast_to(mask, shape)
+
+
+def cross_entropy(
+    logits,
+    targets,
+    ignore_index=-100,
+    reduction="mean",
+    *,
+    lengths=None,
+    mask=None,
+    batch_first=False,
+):
     """Cross-entropy between logits and class indices, in nats.
 
     Parameters
@@ -25,6 +64,12 @@ def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
         Rows with this target count for nothing.
     reduction : {"mean", "sum"}
         Over the rows that count.
+    lengths : array_like of int, shape (B,), optional
+        Steps that count of each sequence of a padded batch: rows are (T, B).
+    mask : array_like of bool, shape (...), optional
+        Instead: which rows count.
+    batch_first : bool
+        Whether the rows that `lengths` is for are (B, T).
 
     Returns
     -------
@@ -66,6 +111,9 @@ def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
     *shape, classes = logits.shape
     _check.same_shape(who, "targets", targets, "logits without its last axis", shape)
     counted = targets != ignore_index
+    unmasked = _counted(who, tuple(shape), lengths, mask, batch_first)
+    if unmasked is not None:
+        counted = counted & unmasked
     wrong = targets[counted & ((targets < 0) | (targets >= classes))]
     if wrong.size:
         raise ValueError(
@@ -74,6 +122,8 @@ def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
         )
     n_counted = np.count_nonzero(counted)
     weight = 1 / n_counted if reduction == "mean" and n_counted else 1
+    if unmasked is not None:
+        targets = np.where(counted, targets, ignore_index)
     dlogits = np.empty_like(logits)
     loss = _core.kernels(logits.dtype.name).cross_entropy(
         _threads.for_kernel(),
@@ -90,7 +140,9 @@ def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
     return loss, dlogits
 
 
-def mse_loss(pred, target, reduction="mean"):
+def mse_loss(
+    pred, target, reduction="mean", *, lengths=None, mask=None, batch_first=False
+):
     """Squared error.
 
     Parameters
@@ -100,14 +152,20 @@ def mse_loss(pred, target, reduction="mean"):
     target : array_like, shape of `pred`
         Converted to the type of `pred`.
     reduction : {"mean", "sum"}
-        Over all elements.
+        Over all elements that count.
+    lengths : array_like of int, shape (B,), optional
+        Steps that count of each sequence of a padded batch, (T, B, ...).
+    mask : array_like of bool, optional
+        Instead: which elements count, in the shape of `pred` or of its first axes.
+    batch_first : bool
+        Whether the arrays that `lengths` is for are (B, T, ...).
 
     Returns
     -------
     loss : float
-        Summed in float64.
+        Summed in float64. NaN for the mean when no element counts.
     dpred : ndarray, shape of `pred`
-        Gradient of `loss` with respect to `pred`.
+        Gradient of `loss` with respect to `pred`; zero where nothing counts.
 
     Raises
     ------
@@ -129,6 +187,9 @@ def mse_loss(pred, target, reduction="mean"):
     _check.same_shape(who, "target", target, "pred", pred.shape)
     if pred.size == 0:
         raise ValueError(f"{who}: pred must have elements, got shape {pred.shape}")
+    counted = _counted(who, pred.shape, lengths, mask, batch_first)
+    if counted is not None:
+        return _masked_mse(pred, target, reduction, counted)
     dpred = np.empty_like(pred)
     loss = _core.kernels(pred.dtype.name).mse(
         _threads.for_kernel(),
@@ -138,4 +199,13 @@ def mse_loss(pred, target, reduction="mean"):
         1 / pred.size if reduction == "mean" else 1,
         dpred,
     )
+    return loss, dpred
+
+
+def _masked_mse(pred, target, reduction, counted):
+    """`mse_loss` of the elements that count; NaN elsewhere does no harm."""
+    dpred = np.zeros_like(pred)
+    if not counted.any():
+        return (float("nan") if reduction == "mean" else 0.0), dpred
+    loss, dpred[counted] = mse_loss(pred[counted], target[counted], reduction)
     return loss, dpred

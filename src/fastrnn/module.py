@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import safetensors.numpy
 
-from fastrnn import _check, _files
+from fastrnn import _check, _core, _files, _sparse, _threads
 from fastrnn._pool import aligned
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
@@ -89,9 +89,17 @@ class Module:
 
     training = True
     context = None
+    # The constructor's first argument where it is the size of the input: it may then be
+    # None, and `fastrnn.build` finds it out.
+    _input_size_name = None
 
     def __new__(cls, *args, **kwargs):
         # Here and not in __init__, so that a model need not call super().__init__().
+        name = cls._input_size_name
+        if name and (args[0] if args else kwargs.get(name, 0)) is None:
+            from fastrnn.build import Unbuilt  # it needs this class first
+
+            return Unbuilt(cls, args, kwargs)
         self = super().__new__(cls)
         self.__dict__.update(
             _children={},
@@ -102,6 +110,7 @@ class Module:
             _grad={},
             _buffers=None,
             _start=0,
+            _table=None,
         )
         return self
 
@@ -199,6 +208,8 @@ class Module:
         """Let the views be those of a pair of buffers from element `start` on."""
         parameters, grads = self._buffers = buffers
         self._start = start
+        if self._table is not None:
+            self._table.forget_views()
         for name, shape in self._shapes.items():
             stop = start + math.prod(shape)
             self._param[name] = parameters[start:stop].reshape(shape)
@@ -211,6 +222,9 @@ class Module:
         A module that is part of a larger one finds its parts in the larger one's
         buffers, in order, and leaves them there.
         """
+        if self._shapes and not self._children:  # a layer alone need not look around
+            span = slice(self._start, self._start + self._size)
+            return self._buffers[0][span], self._buffers[1][span]
         leaves, dtype = self._leaves()
         if not leaves:
             return np.empty(0, dtype), np.empty(0, dtype)
@@ -233,20 +247,43 @@ class Module:
         parameters, grads = first._buffers
         return parameters[start:stop], grads[start:stop]
 
+    def _settle(self):
+        """Let rows of a sparse table take the optimiser's steps that they missed."""
+        if self._table is not None:
+            self._table.settle(self)
+
+    def _handed_out(self, which, array, leaves):
+        """A flat array or one leaf's, watched if it belongs to sparse tables."""
+        tables = [leaf for leaf in leaves if leaf._table is not None]
+        return _sparse.handed_out(which, array, tables) if tables else array
+
     @property
     def flat_parameters(self):
         """All parameters: ndarray of shape (P,), contiguous, a view."""
-        return self._flat()[0]
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return self._handed_out("_param", self._flat()[0], leaves)
 
     @property
     def flat_grads(self):
         """All gradients: ndarray of shape (P,), contiguous, a view."""
-        return self._flat()[1]
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return self._handed_out("_grad", self._flat()[1], leaves)
+
+    def _grads_in_use(self):
+        """Flat gradients, and the spans of them that may not be zero; None for all."""
+        grads = self._flat()[1]
+        return grads, _sparse.spans([leaf for _, leaf in self._leaves()[0]])
+
+    def _mark_all(self):
+        """Any gradient may be other than zero from now on."""
+        for module in self.modules():
+            if module._table is not None:
+                module._table.mark_all()
 
     def _views(self, which):
         self._flat()
         views = {
-            prefix + name: view
+            prefix + name: self._handed_out(which, view, [leaf])
             for prefix, leaf in self._leaves()[0]
             for name, view in getattr(leaf, which).items()
         }
@@ -264,7 +301,11 @@ class Module:
 
     def zero_grad(self):
         """Set all gradients to zero."""
-        self.flat_grads.fill(0)
+        grads, spans = self._grads_in_use()
+        _core.kernels(grads.dtype.name).clear(_threads.for_kernel(), grads, spans)
+        for module in self.modules():
+            if module._table is not None:
+                module._table.cleared()
 
     # -- modes and calls --------------------------------------------------------------
 
@@ -320,7 +361,8 @@ class Module:
 
     def _keep(self, saved):
         """Put `saved` aside for backward if in training mode."""
-        self.context = Context(self, saved) if self.training else None
+        # Past __setattr__, which looks for children: this is in every call.
+        self.__dict__["context"] = Context(self, saved) if self.training else None
 
     def _context(self, context=None):
         """The context for a backward: the one given, else the last one.
@@ -352,10 +394,13 @@ class Module:
     # -- copies and files -------------------------------------------------------------
 
     def __getstate__(self):
+        self._settle()
         state = self.__dict__.copy()
         for name in ("_param", "_grad", "_buffers", "_start", "context"):
             state.pop(name, None)
         state.update(_children=self._children.copy(), _shapes=self._shapes.copy())
+        if self._table is not None:
+            state["_table"] = self._table.copy()
         if self._shapes:
             span = slice(self._start, self._start + self._size)
             state["_values"] = tuple(buffer[span].copy() for buffer in self._buffers)

@@ -6,11 +6,13 @@ the formulas.  What an optimiser keeps between steps are flat arrays like the mo
 Above 600 lines for the docstrings: five of a kind, each with all its arguments.
 """
 
+import math
 from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check, _core, _threads
+from fastrnn._sparse import Steps
 from fastrnn.module import Module
 
 
@@ -19,7 +21,8 @@ class Optimizer:
 
     A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
     interval, or bool), in ``_optional_state`` the arrays that it keeps only if a
-    hyperparameter is not zero, and defines ``_update``.
+    hyperparameter is not zero, names its kernel in ``_kernel``, and defines the
+    arguments that the kernel takes: ``_arrays``, ``_rates``, ``_options``.
 
     Attributes
     ----------
@@ -33,6 +36,7 @@ class Optimizer:
 
     _hyperparameters: ClassVar = {}
     _optional_state: ClassVar = {}
+    _kernel: ClassVar = ""
 
     def __init__(self, model, lr, **hyperparameters):
         who = type(self).__name__
@@ -40,14 +44,16 @@ class Optimizer:
             raise TypeError(
                 f"{who}: model must be a Module, got {type(model).__name__}"
             )
-        if model.flat_parameters.size == 0:
+        size = model._flat()[0].size
+        if size == 0:
             raise ValueError(f"{who}: model must have parameters, got none")
         self.model = model
         self.lr = lr
         for name, value in hyperparameters.items():
             setattr(self, name, value)
         self.n_steps = 0
-        self._made_for = model.flat_parameters.size, model.dtype
+        self._made_for = size, model.dtype
+        self._steps = Steps(self._kernel, model.dtype)
         self._state = {}
         for name, option in self._optional_state.items():
             self._new_state(name, getattr(self, option))
@@ -83,8 +89,7 @@ class Optimizer:
     def _new_state(self, name, wanted=True, value=0.0):
         """A flat array to keep between steps, listed in ``_state`` if `wanted`."""
         if wanted:
-            like = self.model.flat_parameters
-            self._state[name] = np.full(like.size, value, like.dtype)
+            self._state[name] = np.full(self._made_for[0], value, self._made_for[1])
 
     def step(self):
         """Change the model's parameters by one step along its gradients.
@@ -97,7 +102,7 @@ class Optimizer:
             kept; nothing is changed.
         """
         who = f"{type(self).__name__}.step"
-        parameters, grads = self.model.flat_parameters, self.model.flat_grads
+        parameters, grads = self.model._flat()
         if (parameters.size, parameters.dtype.name) != self._made_for:
             size, dtype = self._made_for
             raise ValueError(
@@ -113,8 +118,45 @@ class Optimizer:
                 )
         self._check_options(who, ValueError)
         self.n_steps += 1
-        kernels, n_threads = _core.kernels(self.model.dtype), _threads.for_kernel()
-        self._update(kernels, n_threads, parameters, grads)
+        rates, arrays, options = self._rates(), self._arrays(), self._options()
+        kernel = getattr(_core.kernels(self.model.dtype), self._kernel)
+        n_threads = _threads.for_kernel()
+        for span in self._dense_spans(rates, arrays, options):
+            state = [None if array is None else array[span] for array in arrays]
+            kernel(n_threads, parameters[span], grads[span], state, rates, *options)
+
+    def _dense_spans(self, rates, arrays, options):
+        """Step sparse tables, if there are any; slices of the flat arrays that remain.
+
+        Rows that have missed steps have to take them with the arguments of the time.
+        Rates are remembered; where anything else changes, or a rate is too large for
+        the type, no row is left behind.
+        """
+        layers = [leaf for _, leaf in self.model._leaves()[0]]
+        if all(layer._table is None for layer in layers):
+            return [slice(None)]
+        steps = self._steps
+        options = options, [array is None for array in arrays]
+        if options != steps.options:
+            steps.settle()
+            steps.options = options
+        with np.errstate(over="ignore"):
+            may_lag = np.isfinite(np.array(rates, self.model.dtype)).all()
+        lazy, spans, at, dense_from = [], [], 0, 0
+        for layer in layers:
+            if layer._table is not None and may_lag and layer._table.may_lag():
+                lazy.append((layer, at))
+                spans.append(slice(dense_from, at))
+                dense_from = at + layer._size
+            at += layer._size
+        spans.append(slice(dense_from, at))
+        steps.settle(but=[layer for layer, _ in lazy])
+        for layer, start in lazy:
+            layer._table.join(layer, steps, start, arrays)
+        steps.note(rates)
+        for layer, _ in lazy:
+            layer._table.step(layer)
+        return [span for span in spans if span.start < span.stop]
 
     def _check_options(self, who, error):
         """Raise `error` if hyperparameters do not go together."""
@@ -123,8 +165,27 @@ class Optimizer:
         """The array of ``_optional_state``, or None where its option is off."""
         return self._state[name] if getattr(self, self._optional_state[name]) else None
 
-    def _update(self, kernels, n_threads, parameters, grads):
-        raise NotImplementedError(f"{type(self).__name__} must define _update")
+    def _arrays(self):
+        """Arrays kept between steps, in the kernel's order; None where turned off."""
+        raise NotImplementedError(f"{type(self).__name__} must define _arrays")
+
+    def _rates(self):
+        """What changes from step to step, in the kernel's order."""
+        return (self.lr,)
+
+    def _options(self):
+        """The kernel's other arguments, in order."""
+        raise NotImplementedError(f"{type(self).__name__} must define _options")
+
+    def __getstate__(self):
+        self._steps.settle()
+        state = self.__dict__.copy()
+        del state["_steps"]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._steps = Steps(self._kernel, self._made_for[1])
 
     def zero_grad(self):
         """Set the model's gradients to zero."""
@@ -139,6 +200,7 @@ class Optimizer:
             Copies: ``step``, the hyperparameters and ``lr`` as small arrays, and the
             flat arrays kept between steps. Can be saved with safetensors as it is.
         """
+        self._steps.settle()
         scalars = {
             name: getattr(self, name)
             for name in self._hyperparameters
@@ -244,6 +306,7 @@ class SGD(Optimizer):
     array([[2.]], dtype=float32)
     """
 
+    _kernel = "sgd"
     _hyperparameters: ClassVar = {
         "momentum": "[0, inf)",
         "dampening": "(-inf, inf)",
@@ -282,19 +345,18 @@ class SGD(Optimizer):
                 f"got {self.momentum:g} and {self.dampening:g}"
             )
 
-    def _update(self, kernels, n_threads, parameters, grads):
-        kernels.sgd(
-            n_threads,
-            parameters,
-            grads,
-            self.lr,
+    def _arrays(self):
+        return (self._kept("momentum_buffer"),)
+
+    def _options(self):
+        first = self.n_steps == 1 and self.momentum != 0
+        return (
             self.weight_decay,
             self.maximize,
             self.momentum,
             self.dampening,
             self.nesterov,
-            self.n_steps == 1,
-            self._kept("momentum_buffer"),
+            first,
         )
 
 
@@ -342,6 +404,7 @@ class RMSprop(Optimizer):
     array([[2.9]], dtype=float32)
     """
 
+    _kernel = "rmsprop"
     _hyperparameters: ClassVar = {
         "alpha": "[0, 1]",
         "eps": "[0, inf)",
@@ -379,21 +442,15 @@ class RMSprop(Optimizer):
         )
         self._new_state("square_avg")
 
-    def _update(self, kernels, n_threads, parameters, grads):
-        kernels.rmsprop(
-            n_threads,
-            parameters,
-            grads,
-            self.lr,
-            self.weight_decay,
-            self.maximize,
-            self.alpha,
-            self.eps,
-            self.momentum,
+    def _arrays(self):
+        return (
             self._state["square_avg"],
             self._kept("grad_avg"),
             self._kept("momentum_buffer"),
         )
+
+    def _options(self):
+        return self.weight_decay, self.maximize, self.alpha, self.eps, self.momentum
 
 
 class Adagrad(Optimizer):
@@ -438,6 +495,7 @@ class Adagrad(Optimizer):
     array([[2.]], dtype=float32)
     """
 
+    _kernel = "adagrad"
     _hyperparameters: ClassVar = {
         "lr_decay": "[0, inf)",
         "weight_decay": "[0, inf)",
@@ -468,17 +526,14 @@ class Adagrad(Optimizer):
         )
         self._new_state("sum", value=self.initial_accumulator_value)
 
-    def _update(self, kernels, n_threads, parameters, grads):
-        kernels.adagrad(
-            n_threads,
-            parameters,
-            grads,
-            self.lr / (1 + (self.n_steps - 1) * self.lr_decay),
-            self.weight_decay,
-            self.maximize,
-            self.eps,
-            self._state["sum"],
-        )
+    def _arrays(self):
+        return (self._state["sum"],)
+
+    def _rates(self):
+        return (self.lr / (1 + (self.n_steps - 1) * self.lr_decay),)
+
+    def _options(self):
+        return self.weight_decay, self.maximize, self.eps
 
 
 class Adam(Optimizer):
@@ -526,6 +581,7 @@ class Adam(Optimizer):
     >>> optimizer.zero_grad()
     """
 
+    _kernel = "adam"
     _hyperparameters: ClassVar = {
         "betas": "[0, 1)",
         "eps": "[0, inf)",
@@ -559,25 +615,24 @@ class Adam(Optimizer):
         self._new_state("exp_avg")
         self._new_state("exp_avg_sq")
 
-    def _update(self, kernels, n_threads, parameters, grads):
-        beta1, beta2 = self.betas
-        kernels.adam(
-            n_threads,
-            parameters,
-            grads,
-            self.lr,
-            self.weight_decay,
-            self.maximize,
-            beta1,
-            beta2,
-            self.eps,
-            1 - beta1**self.n_steps,
-            1 - beta2**self.n_steps,
-            self._decoupled,
+    def _arrays(self):
+        return (
             self._state["exp_avg"],
             self._state["exp_avg_sq"],
             self._kept("max_exp_avg_sq"),
         )
+
+    def _rates(self):
+        beta1, beta2 = self.betas
+        return (
+            self.lr / (1 - beta1**self.n_steps),
+            1 / math.sqrt(1 - beta2**self.n_steps),
+            1 - self.lr * self.weight_decay if self._decoupled else 1.0,
+        )
+
+    def _options(self):
+        coupled = 0.0 if self._decoupled else self.weight_decay
+        return coupled, self.maximize, *self.betas, self.eps
 
 
 class AdamW(Adam):

@@ -5,20 +5,27 @@ import warnings
 
 import numpy as np
 
-from fastrnn import _check, _core, _threads, init
+from fastrnn import (
+    _calls,
+    _check,
+    _core,
+    _options,
+    _stack,
+    _states,
+    _threads,
+    _weights,
+    init,
+)
+from fastrnn._blocks import Blocks
+from fastrnn._composed import Layers
 from fastrnn._packed import PackedWeights
-from fastrnn._pool import Pool
 from fastrnn.module import Module
 from fastrnn.stream import Stream
 
-# Arrays that one layer and direction has in use between forward and backward at most.
-_ARRAYS_PER_CELL = 8
-
-
-class _Pass:
-    """What the forward of one layer in one direction leaves for its backward."""
-
-    __slots__ = ("h0", "packed", "shape", "suffix", "tape", "x", "y")
+# Shapes that a layer has plans of; one more, and it starts again.
+_MOST_PLANS = 32
+# Rooms of memory that a layer keeps for its next calls, beside those of packed weights.
+_MOST_ROOMS = 6
 
 
 class _Recurrent(Module):
@@ -27,6 +34,8 @@ class _Recurrent(Module):
     _gates = 1
     _states = 1  # arrays in a state: (h,) or (h, c)
     _cell = "rnn_tanh"
+    _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see _options.cell
+    _input_size_name = "input_size"
 
     def __init__(
         self,
@@ -38,8 +47,18 @@ class _Recurrent(Module):
         dropout=0.0,
         bidirectional=False,
         *,
+        return_sequences=True,
+        checkpoint_every=None,
+        go_backwards=False,
+        stateful=False,
         dtype="float32",
         seed=None,
+        forget_bias=None,
+        learn_initial_state=False,
+        clip_state_grad=None,
+        merge_mode="concat",
+        connection=None,
+        **cell_options,
     ):
         who = type(self).__name__
         self.input_size = _check.positive_int(who, "input_size", input_size)
@@ -49,38 +68,120 @@ class _Recurrent(Module):
         self.batch_first = _check.flag(who, "batch_first", batch_first)
         self.dropout = _check.probability(who, "dropout", dropout)
         self.bidirectional = _check.flag(who, "bidirectional", bidirectional)
+        self.return_sequences = _check.flag(who, "return_sequences", return_sequences)
+        self.checkpoint_every = checkpoint_every
+        self.go_backwards = _check.flag(who, "go_backwards", go_backwards)
+        self.stateful = _check.flag(who, "stateful", stateful)
+        if self.bidirectional and self.go_backwards:
+            raise ValueError(
+                f"{who}: go_backwards and bidirectional must not both be True"
+            )
+        self.state = None  # of a stateful layer, from its last call
         if self.dropout > 0 and self.num_layers == 1:
-            inherited = type(self).__init__ is _Recurrent.__init__
             warnings.warn(
                 f"{who}: dropout acts between layers, and num_layers is 1",
-                stacklevel=2 if inherited else 3,
+                stacklevel=3,
             )
+        self.learn_initial_state = _check.flag(
+            who, "learn_initial_state", learn_initial_state
+        )
+        self.merge_mode, self.connection = merge_mode, connection
+        _options.between_layers(who, self)
+        self.clip_state_grad = clip_state_grad
+        bounds = _options.state_clip(who, clip_state_grad)
+        self._cell_options = options = _options.cell(
+            who, self._kind, self._functions, self.hidden_size, **cell_options
+        )
+        vars(self).update(cell_options)
         generator = _check.generator(who, seed)
-        shapes = {}
+        H, S = self.hidden_size, self._h_size
+        self._layout = _weights.Layout(
+            self._cell,
+            self.input_size,
+            H,
+            self.num_layers,
+            self._directions,
+            self.bias,
+            options,
+            merge_mode != "concat",
+            *bounds,
+        )
         self._suffixes = []  # of the parameters of each layer and direction, in order
-        self._spans = {}  # where a cell's parameters lie in this layer's
-        G, H, stop = self._gates, self.hidden_size, 0
+        shapes = {}
         for layer in range(self.num_layers):
-            I = self.input_size if layer == 0 else H * self._directions
+            I = self.input_size if layer == 0 else self._y_size
             for direction in ("", "_reverse")[: self._directions]:
-                suffix, start = f"_l{layer}{direction}", stop
-                self._suffixes.append(suffix)
-                shapes[f"weight_ih{suffix}"] = (G * H, I)
-                shapes[f"weight_hh{suffix}"] = (G * H, H)
-                if self.bias:
-                    shapes[f"bias_ih{suffix}"] = shapes[f"bias_hh{suffix}"] = (G * H,)
-                stop += G * H * (I + H + 2 * self.bias)
-                self._spans[suffix] = start, stop
+                self._suffixes.append(f"_l{layer}{direction}")
+                shapes |= self._cell_shapes(self._suffixes[-1], I)
+        # After the cells' own, as `Layout` has them:
+        for layer in range(1, self.num_layers if connection == "highway" else 1):
+            shapes[f"weight_gate_l{layer}"] = (self._y_size, self._y_size)
+            shapes[f"bias_gate_l{layer}"] = (self._y_size,)
+        if self.learn_initial_state:
+            shapes["h_0"] = (len(self._suffixes), S)
+            if self._states == 2:
+                shapes["c_0"] = (len(self._suffixes), H)
         self._declare(shapes, _check.dtype_name(who, dtype))
-        for view in self._param.values():
-            init.fan_in_uniform_(view, H, seed=generator)
+        for name, view in self._param.items():
+            if name.startswith("bias_gate"):
+                view[...] = -1  # at first most of x passes by the layer
+            elif name not in ("h_0", "c_0"):
+                fan_in = len(view) if name.startswith("weight_gate") else H
+                init.fan_in_uniform_(view, fan_in, seed=generator)
+        if self._states == 2:
+            self.forget_bias = _options.forget_bias(who, self, forget_bias)
         self._dropout_seeds = generator.spawn(1)[0]
-        self._pool = Pool(self.dtype, _ARRAYS_PER_CELL * len(self._suffixes))
-        self._packed = PackedWeights(self._cell, self._pool)
+        self._memory = _weights.MemoryPool(_MOST_ROOMS + 4 * len(self._suffixes))
+        self._packed = PackedWeights(self._layout, self._memory)
+        self._plan, self._plans = None, {}
+
+    def __getstate__(self):
+        # Plans hold addresses of this process; a copy makes its own.
+        return super().__getstate__() | {"_plan": None, "_plans": {}}
 
     @property
     def _directions(self):
         return 2 if self.bidirectional else 1
+
+    @property
+    def _composed(self):
+        """Whether there is arithmetic between layers: they run one by one."""
+        return self.merge_mode != "concat" or self.connection is not None
+
+    @property
+    def _y_size(self):
+        """Width of a layer's output."""
+        merged = self.merge_mode != "concat"
+        return self._h_size * (1 if merged else self._directions)
+
+    @property
+    def _h_size(self):
+        """Width of h: that of an LSTM's projection, or of the cell."""
+        return getattr(self, "proj_size", 0) or self.hidden_size
+
+    def _cell_shapes(self, suffix, I):
+        """Names and shapes of a cell's parameters, in `_weights.Layout`'s order."""
+        G, H, S = self._gates, self.hidden_size, self._h_size
+        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
+        if self.bias:
+            shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+        if S != H:
+            shapes["weight_hr"] = (S, H)
+        if getattr(self, "peephole", False):
+            shapes["weight_ph"] = (3, H)
+        return {name + suffix: shape for name, shape in shapes.items()}
+
+    @property
+    def checkpoint_every(self):
+        """Steps of which backward has the tape at a time; None for all of them."""
+        return self._checkpoint_every
+
+    @checkpoint_every.setter
+    def checkpoint_every(self, k):
+        who = type(self).__name__
+        if k is not None:
+            k = _check.positive_int(who, "checkpoint_every", k)
+        self._checkpoint_every = k
 
     def extra_repr(self):
         defaults = {
@@ -90,6 +191,11 @@ class _Recurrent(Module):
             "batch_first": False,
             "dropout": 0.0,
             "bidirectional": False,
+            "return_sequences": True,
+            "checkpoint_every": None,
+            "go_backwards": False,
+            "stateful": False,
+            **_options.DEFAULTS,
         }
         shown = [str(self.input_size), str(self.hidden_size)]
         for name, default in defaults.items():
@@ -130,30 +236,59 @@ class _Recurrent(Module):
             raise TypeError(
                 f"{who}: {' and '.join(names)} must come as a pair, got {came}"
             )
-        letters = ("num_layers * directions", "B", "hidden_size")
-        sizes = (self.num_layers * self._directions, B, self.hidden_size)
-        if unbatched:
-            letters, sizes = letters[::2], sizes[::2]
         arrays = []
         for name, part in zip(names, value, strict=True):
+            what, width = "hidden_size", self.hidden_size
+            if not arrays and self._h_size != width:
+                what, width = "proj_size", self._h_size
+            letters = ("num_layers * directions", "B", what)
+            sizes = (self.num_layers * self._directions, B, width)
+            if unbatched:
+                letters, sizes = letters[::2], sizes[::2]
             if part is not None:
                 part = _check.float_array(who, name, part, self.dtype)
                 _check.shape(who, name, part, letters, sizes)
-                part = part.reshape(-1, B, self.hidden_size)
+                part = part.reshape(-1, B, width)
             arrays.append(part)
         return arrays
 
-    def _series(self, array, direction=0):
-        """An array of sequences as the kernels see it; a direction has its columns."""
-        outer, inner = array.shape[1] * array.shape[2], array.shape[2]
-        first = direction * self.hidden_size
-        if self.batch_first:
-            return _core.Series(array, first, inner, outer)
-        return _core.Series(array, first, outer, inner)
+    def _plan_for(
+        self, kernels, n_threads, T, B, length=0, first=0, n_cells=0, y_inside=False
+    ):
+        """The `_stack.Stack` of these arguments, made when they are first seen."""
+        batch_first = self.batch_first and not (n_cells and self._composed)
+        which = length, first, n_cells, y_inside
+        key = kernels, n_threads, batch_first, T, B, *which
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = _stack.Stack(
+                kernels,
+                n_threads,
+                self._layout,
+                T,
+                B,
+                batch_first=batch_first,
+                length=length,
+                first=first,
+                n_cells=n_cells,
+                y_inside=y_inside,
+            )
+        return plan
 
     # -- forward ----------------------------------------------------------------------
 
-    def forward(self, x, hx=None):
+    def forward(
+        self,
+        x,
+        hx=None,
+        *,
+        lengths=None,
+        mask=None,
+        resets=None,
+        zero_output_for_mask=False,
+    ):
         """Run the layer over sequences.
 
         Parameters
@@ -163,113 +298,128 @@ class _Recurrent(Module):
         hx : array_like or pair of array_like, optional
             Initial state, each of shape (num_layers * directions, B, hidden_size),
             without B for unbatched x. ``h0``, or ``(h0, c0)`` for an LSTM. Zero if not
-            given.
+            given; of a `stateful` layer, the last state of the call before.
+        lengths : array_like of int, shape (B,), optional
+            Steps of each sequence, in [0, T] and in any order; what follows them in x
+            is neither read nor computed. All T if not given.
+        mask : array_like of bool, shape (B, T), optional
+            False leaves a step out, as in Keras, and whatever `batch_first` is: the
+            state stays, and y repeats the output before it, zero as long as there is
+            none. The second direction's "before" is later in time.
+        resets : array_like of bool, shape (T, B), optional
+            True sets the state of all layers to zero before the step, be it masked or
+            not; (B, T) with ``batch_first``. Not for bidirectional layers.
+        zero_output_for_mask : bool
+            y is zero at masked steps instead.
 
         Returns
         -------
         y : ndarray, shape (T, B, directions * hidden_size)
-            Outputs of the last layer, laid out like x. Read-only in training mode:
-            backward needs it as it is, and x too.
+            Outputs of the last layer, laid out like x, zero past a sequence's end;
+            proj_size in place of hidden_size with a projection, one direction's width
+            when merged. Read-only in training mode: backward needs it as it is, and x
+            too. Without ``return_sequences`` (B, directions * hidden_size), each
+            direction's last; zero where no step is computed.
         state : ndarray or pair of ndarray
-            Last state, ``h_n`` or ``(h_n, c_n)``, shaped like `hx`.
+            Last state of each sequence, ``h_n`` or ``(h_n, c_n)``, shaped like `hx`.
 
         Raises
         ------
         ValueError
-            If a shape disagrees, or T or B is 0.
+            If a shape disagrees, T or B is 0, or a length is not in [0, T].
         TypeError
-            If an argument is not real numbers.
-        """
-        who = type(self).__name__
-        x, unbatched = self._sequences(who, "x", x, "input_size", self.input_size)
-        T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
-        names = ("h0", "c0") if self._states == 2 else ("hx",)
-        given = self._state(who, names, hx, B, unbatched)
-        L, H, D = self.num_layers * self._directions, self.hidden_size, self._directions
-        # Copied: backward needs it, and a state is small enough not to ask for care.
-        start = [np.zeros((L, B, H), self.dtype) for _ in given]
-        for into, part in zip(start, given, strict=True):
-            if part is not None:
-                into[...] = part
-        end = [np.empty((L, B, H), self.dtype) for _ in given]
-        kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
+            If an argument is not real numbers, integers or booleans as it should be.
 
-        passes, masks = [], []
-        for layer in range(self.num_layers):
-            if layer > 0:
-                x, mask = self._drop(kernels, n_threads, x)
-                masks.append(mask)
-            y = np.empty((*x.shape[:2], D * H), self.dtype)
-            for direction in range(D):
-                k = layer * D + direction
-                shape = _core.Shape(
-                    _core.CELLS[self._cell], direction, T, B, x.shape[2], H
-                )
-                passes.append(
-                    self._run_cell(
-                        kernels,
-                        n_threads,
-                        shape,
-                        self._suffixes[k],
-                        self._series(x),
-                        self._series(y, direction),
-                        [part[k] for part in start],
-                        [part[k] for part in end],
-                    )
-                )
-            x = y
-        self._keep((kernels, x.shape[:2], unbatched, passes, masks))
-        if self.training:
-            y.flags.writeable = False
+        Notes
+        -----
+        Each sequence, and each stretch from one reset to the next, has the bits that it
+        has alone, and time goes by the steps that are computed. The second direction
+        begins at each sequence's own end.
+        """
+        if not (
+            lengths is mask is resets is None
+            and self.return_sequences
+            and not (self.go_backwards or self.stateful)
+        ):
+            return _calls.forward(
+                self, x, hx, lengths, mask, resets, zero_output_for_mask
+            )
+        kernels, n_threads = _core.kernels(self._dtype), _threads.for_kernel()
+        plan, unbatched = self._plan, False
+        if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
+            who = type(self).__name__
+            x, unbatched = self._sequences(who, "x", x, "input_size", self.input_size)
+            T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+            plan = self._plan = self._plan_for(kernels, n_threads, T, B)
+        h0 = c0 = None
+        if hx is not None:
+            names = ("h0", "c0") if self._states == 2 else ("hx",)
+            given = self._state(type(self).__name__, names, hx, plan.B, unbatched)
+            h0, c0 = given if self._states == 2 else (given[0], None)
+        learned = ()
+        if self.learn_initial_state:
+            h0, c0, learned = _states.start(self, h0, c0, plan.B)
+        y, end, saved = self._run(plan, x, h0, c0)
+        self._keep((unbatched, learned, saved))
         if unbatched:
-            y, end = y.reshape(T, -1), [s[:, 0] for s in end]
-        return y, end[0] if self._states == 1 else tuple(end)
+            y, end = y.reshape(-1, y.shape[2]), [part[:, 0] for part in end]
+        return y, end[0] if self._states == 1 else (end[0], end[1])
+
+    def _run(self, plan, x, h0, c0):
+        """y, last states, and what `_run_back` needs, of checked arguments."""
+        if h0 is not None and self._h_size != self.hidden_size:
+            h0 = _states.widen(h0, self.hidden_size)
+        training = self.training
+        use = self._packed.take(
+            plan.kernels, plan.n_threads, self._buffers[0], self._start, training
+        )
+        dropout = self._draw() if training and self.dropout > 0 else (None, 0.0)
+        y = np.empty(plan.y_shape, self._dtype)
+        end = np.empty(plan.state_shape, self._dtype)
+        every = self._checkpoint_every or plan.T
+        if self._composed:
+            every = min(every, plan.T) if training else plan.T
+            kept = Layers(self, plan, use, every, *dropout, training)
+            kept.forward(plan, x, h0, c0, y, end)
+        elif training and every < plan.T and plan.keeps:
+            kept = Blocks(self, plan, use, every, *dropout)
+            kept.forward(plan, x, h0, c0, y, end)
+        else:
+            kept = plan.forward(
+                self._memory, use, x, 0, h0, c0, *dropout, y, 0, end, training
+            )
+        if training:
+            y.setflags(write=False)
+        return y, _states.narrow(self, end), (plan, use, kept, x, dropout, y)
+
+    def reset_state(self, mask=None):
+        """Let a `stateful` layer begin anew.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            Which sequences begin anew, from zero. Default: all, and their number may
+            change.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `mask` is not such an array; nothing has changed then.
+        """
+        _calls.reset_state(self, mask)
+
+    def _draw(self):
+        """What decides on dropout between layers: a seed for each mask, and p."""
+        if self.num_layers == 1:
+            return None, 0.0
+        n = self.num_layers - 1
+        return self._dropout_seeds.integers(2**63, size=n), self.dropout
 
     def _weights(self, source, suffix):
         return [
             source.get(f"{name}{suffix}")
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         ]
-
-    def _run_cell(self, kernels, n_threads, shape, suffix, x, y, start, end):
-        """Forward of one layer in one direction."""
-        weights = self._weights(self._param, suffix)
-        span = slice(*(self._start + at for at in self._spans[suffix]))
-        memory = self._buffers[0][span]
-        packed = self._packed.take(kernels, suffix, memory, weights, self.training)
-        work = self._pool.take(kernels.work_size(False, shape, n_threads))
-        tape = self._pool.take(kernels.tape_size(shape)) if self.training else None
-        c0, c_n = (start[1], end[1]) if self._states == 2 else (None, None)
-        kernels.forward(
-            shape,
-            n_threads,
-            x,
-            packed.forward,
-            start[0],
-            c0,
-            y,
-            end[0],
-            c_n,
-            tape,
-            work,
-        )
-        self._pool.give(work)
-        if not self.training:
-            self._packed.give(suffix, packed)
-            return None
-        kept = _Pass()
-        kept.shape, kept.suffix, kept.x, kept.y = shape, suffix, x, y
-        kept.h0, kept.tape, kept.packed = start[0], tape, packed
-        return kept
-
-    def _drop(self, kernels, n_threads, x):
-        """Dropout between layers: the array that goes on, and what makes the mask."""
-        if not self.training or self.dropout == 0:
-            return x, None
-        mask = int(self._dropout_seeds.integers(2**63)), self.dropout
-        dropped = np.empty_like(x)
-        kernels.dropout(n_threads, *mask, x, dropped)
-        return dropped, mask
 
     def stream(self, batch_size=1):
         """Inference one time step at a time, the state kept inside.
@@ -293,7 +443,7 @@ class _Recurrent(Module):
 
     # -- backward ---------------------------------------------------------------------
 
-    def backward(self, dy, d_state=None, context=None):
+    def backward(self, dy, d_state=None, context=None, *, record_flow=False):
         """Back-propagate through time; parameter gradients are added to `grads`.
 
         Parameters
@@ -305,6 +455,8 @@ class _Recurrent(Module):
             In a pair either may be None.
         context : Context, optional
             Which forward: its ``layer.context``. Default: the last.
+        record_flow : bool
+            Give `flow` too.
 
         Returns
         -------
@@ -312,6 +464,11 @@ class _Recurrent(Module):
             Gradient with respect to x, shaped like x.
         d_hx : ndarray or pair of ndarray
             Gradient with respect to the initial state.
+        flow : ndarray of float64, shape (num_layers * directions, T)
+            With `record_flow`: the norm, over batch and units, of the gradient of the
+            loss with respect to each h_t, all its ways to the loss together, before
+            ``clip_state_grad``. Where it falls with the distance from the loss,
+            gradients vanish; where it grows, they explode.
 
         Raises
         ------
@@ -323,74 +480,58 @@ class _Recurrent(Module):
             If there was no forward in training mode, or its context was used before.
         """
         context = self._context(context)
-        who = f"{type(self).__name__}.backward"
-        kernels, outer, unbatched, passes, masks = context.saved
-        L, H, D = self.num_layers * self._directions, self.hidden_size, self._directions
-        B = outer[0 if self.batch_first else 1]
-        names = ("d_h_n", "d_c_n") if self._states == 2 else ("d_state",)
-        d_end = self._state(who, names, d_state, B, unbatched)
-        if dy is None and all(part is None for part in d_end):
-            raise ValueError(f"{who}: dy and d_state must not both be None")
-        if dy is not None:
-            known = (outer[0] * outer[1],) if unbatched else outer
+        if type(context.saved) is _calls.Call:
+            return _calls.backward(self, context, dy, d_state, record_flow)
+        unbatched, learned, saved = context.saved
+        plan = saved[0]
+        dh_n = dc_n = None
+        if d_state is not None:
+            names = ("d_h_n", "d_c_n") if self._states == 2 else ("d_state",)
+            who = f"{type(self).__name__}.backward"
+            given = self._state(who, names, d_state, plan.B, unbatched)
+            dh_n, dc_n = given if self._states == 2 else (given[0], None)
+        if dy is None:
+            if dh_n is None and dc_n is None:
+                who = f"{type(self).__name__}.backward"
+                raise ValueError(f"{who}: dy and d_state must not both be None")
+        elif unbatched or not plan.takes_dy(dy):
+            who = f"{type(self).__name__}.backward"
+            outer = (plan.T,) if unbatched else plan.y_shape[:2]
+            width = plan.y_shape[2]
             dy, _ = self._sequences(
-                who, "dy", dy, "directions * hidden_size", D * H, known
+                who, "dy", dy, "directions * hidden_size", width, outer
             )
-        d_start = [np.empty((L, B, H), self.dtype) for _ in d_end]
+        flow = np.zeros((len(self._suffixes), plan.T, plan.B)) if record_flow else None
+        dx, d_start = self._run_back(context, saved, dy, dh_n, dc_n, flow)
+        _states.add_learned(self, learned, d_start)
+        if unbatched:
+            dx, d_start = dx.reshape(plan.T, -1), [part[:, 0] for part in d_start]
+        d_hx = d_start[0] if self._states == 1 else (d_start[0], d_start[1])
+        return (dx, d_hx, np.sqrt(flow.sum(axis=2))) if record_flow else (dx, d_hx)
+
+    def _run_back(self, context, saved, dy, dh_n, dc_n, flow):
+        """dx and gradients of the first states, of checked arguments."""
+        plan, use, kept, x, dropout, y = saved
+        if dh_n is not None and self._h_size != self.hidden_size:
+            dh_n = _states.widen(dh_n, self.hidden_size)
         n_threads = _threads.for_kernel()
+        if plan.n_threads != n_threads:  # chosen anew, or in a forked child
+            if plan.offsets is None:
+                plan = self._plan_for(plan.kernels, n_threads, plan.T, plan.B)
+            else:
+                plan = plan.part(0, plan.T, n_threads=n_threads)
+        dx = np.empty(plan.x_shape, self._dtype)
+        d_start = np.empty(plan.state_shape, self._dtype)
         # From here on gradients are added: what fails now must not be added twice.
         context.release()
-
-        for layer in reversed(range(self.num_layers)):
-            width = self.input_size if layer == 0 else D * H
-            dx = np.empty((*outer, width), self.dtype)
-            for direction in range(D):
-                k = layer * D + direction
-                self._run_cell_backward(
-                    kernels,
-                    n_threads,
-                    passes[k],
-                    None if dy is None else self._series(dy, direction),
-                    [None if part is None else part[k] for part in d_end],
-                    self._series(dx),
-                    direction == 1,
-                    [part[k] for part in d_start],
-                )
-            if layer > 0 and masks[layer - 1] is not None:
-                kernels.dropout(n_threads, *masks[layer - 1], dx, dx)
-            dy = dx
-        for kept in passes:
-            self._packed.give(kept.suffix, kept.packed)
-            self._pool.give(kept.tape)
-        if unbatched:
-            dx, d_start = dx.reshape(-1, width), [part[:, 0] for part in d_start]
-        return dx, d_start[0] if self._states == 1 else tuple(d_start)
-
-    def _run_cell_backward(
-        self, kernels, n_threads, kept, dy, d_end, dx, dx_accumulate, d_start
-    ):
-        """Backward of one layer in one direction."""
-        dc_n, dc0 = (d_end[1], d_start[1]) if self._states == 2 else (None, None)
-        work = self._pool.take(kernels.work_size(True, kept.shape, n_threads))
-        kernels.backward(
-            kept.shape,
-            n_threads,
-            kept.x,
-            kept.packed.backward,
-            kept.h0,
-            kept.y,
-            kept.tape,
-            dy,
-            d_end[0],
-            dc_n,
-            dx,
-            dx_accumulate,
-            d_start[0],
-            dc0,
-            *self._weights(self._grad, kept.suffix),
-            work,
-        )
-        self._pool.give(work)
+        if isinstance(kept, Blocks):
+            kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
+        else:
+            plan.backward(
+                self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
+                dx, d_start, self._buffers[1], self._start, flow=flow,
+            )  # fmt: skip
+        return dx, _states.narrow(self, d_start)
 
 
 class RNN(_Recurrent):
@@ -399,7 +540,7 @@ class RNN(_Recurrent):
     Parameters
     ----------
     input_size, hidden_size : int
-        Features of x and of h.
+        Features of x and of h. An input_size of None is found at the first call.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     nonlinearity : {"tanh", "relu"}
@@ -412,6 +553,41 @@ class RNN(_Recurrent):
     bidirectional : bool
         A second set of cells runs from the last step to the first; y holds both
         directions' outputs side by side.
+    activation : str, tuple or dict, optional
+        In place of `nonlinearity`:
+        "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
+        "elu", "leaky_relu", "thresholded_relu", "affine", "scaled_tanh", "gelu" or
+        "identity" ("linear"), with parameters where it has some: ``("elu", 0.5)`` or
+        ``{"name": "elu", "alpha": 0.5}``. Defaults are ONNX's; "hard_sigmoid",
+        ``max(0, min(1, alpha a + beta))``, has alpha 0.2 and beta 0.5, as in ONNX and
+        Keras 2: Keras 3's is ``("hard_sigmoid", 1 / 6)``.
+    cell_clip : float, optional
+        Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    learn_initial_state : bool
+        The state before the first step, where none is given, is a parameter: ``h_0``
+        one row for each layer and direction, shared by the batch.
+    clip_state_grad : float, ("value", float) or ("norm", float), optional
+        Bound on dL/dh_t inside backward, for each row: of every element [3]_, or of
+        the norm.
+    merge_mode : {"concat", "sum", "mean", "ave", "mul"}
+        How the outputs of both directions become one, for the layer above too; "ave" is
+        Keras's name of "mean".
+    connection : {"residual", "highway"}, optional
+        Around every layer after the first, from its input x to its output y:
+        ``y + x`` [4]_ or ``t * y + (1 - t) * x``, ``t = sigmoid(x W^T + b)`` [5]_, with
+        parameters ``weight_gate_l{k}`` and ``bias_gate_l{k}`` (-1 at first).
+    return_sequences : bool
+        False gives the last output of each direction alone, without the axis of time.
+    checkpoint_every : int, optional
+        Training keeps the states of every so many steps instead of all that backward
+        needs, which it computes again block by block: the same gradients to the bit,
+        for a third more time. For long sequences; about the square root of T needs the
+        least memory. May be changed at any time: a backward goes as its forward did.
+    go_backwards : bool
+        From each sequence's last step to its first; y is in the order of computation.
+    stateful : bool
+        A call that is given no `hx` goes on from the last state of the one before,
+        which is kept in ``state``, until `reset_state`. Gradients stay in a call.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
@@ -429,6 +605,12 @@ class RNN(_Recurrent):
     .. [1] J. Elman, "Finding Structure in Time", Cognitive Science 14, 1990.
     .. [2] Q. Le, N. Jaitly, G. Hinton, "A Simple Way to Initialize Recurrent Networks
        of Rectified Linear Units", arXiv:1504.00941, 2015.
+    .. [3] A. Graves, "Generating Sequences With Recurrent Neural Networks",
+       arXiv:1308.0850, 2013.
+    .. [4] Y. Wu et al., "Google's Neural Machine Translation System",
+       arXiv:1609.08144, 2016.
+    .. [5] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
+       NIPS 2015.
 
     Examples
     --------
@@ -453,12 +635,27 @@ class RNN(_Recurrent):
         dropout=0.0,
         bidirectional=False,
         *,
+        activation=None,
+        cell_clip=None,
+        learn_initial_state=False,
+        clip_state_grad=None,
+        merge_mode="concat",
+        connection=None,
+        return_sequences=True,
+        checkpoint_every=None,
+        go_backwards=False,
+        stateful=False,
         dtype="float32",
         seed=None,
     ):
         _check.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
+        if activation is not None and nonlinearity != "tanh":
+            raise ValueError(
+                "RNN: activation takes the place of nonlinearity, got "
+                f"{activation!r} and {nonlinearity!r}"
+            )
         self.nonlinearity = nonlinearity
-        self._cell = f"rnn_{nonlinearity}"
+        self._cell, self._functions = f"rnn_{nonlinearity}", (nonlinearity,)
         super().__init__(
             input_size,
             hidden_size,
@@ -467,6 +664,16 @@ class RNN(_Recurrent):
             batch_first,
             dropout,
             bidirectional,
+            activation=activation,
+            cell_clip=cell_clip,
+            learn_initial_state=learn_initial_state,
+            clip_state_grad=clip_state_grad,
+            merge_mode=merge_mode,
+            connection=connection,
+            return_sequences=return_sequences,
+            checkpoint_every=checkpoint_every,
+            go_backwards=go_backwards,
+            stateful=stateful,
             dtype=dtype,
             seed=seed,
         )
@@ -478,7 +685,7 @@ class LSTM(_Recurrent):
     Parameters
     ----------
     input_size, hidden_size : int
-        Features of x and of h.
+        Features of x and of h. An input_size of None is found at the first call.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     bias : bool
@@ -490,6 +697,52 @@ class LSTM(_Recurrent):
     bidirectional : bool
         A second set of cells runs from the last step to the first; y holds both
         directions' outputs side by side.
+    proj_size : int
+        Width S of h, less than hidden_size: ``h_t = (o * tanh(c_t)) W_hr^T``; 0 for no
+        projection.
+    peephole : bool
+        Gates i and f see c_{t-1}, and o sees c_t.
+    input_forget : bool
+        Coupled gates: ``f = 1 - i``.
+    forget_bias : float, optional
+        The forget gate's bias at first, ``bias_ih`` and ``bias_hh`` in sum.
+    activation : str, tuple, dict or sequence of two, optional
+        Of g and of c_t: one function for both, or one for each:
+        "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
+        "elu", "leaky_relu", "thresholded_relu", "affine", "scaled_tanh", "gelu" or
+        "identity" ("linear"), with parameters where it has some: ``("elu", 0.5)`` or
+        ``{"name": "elu", "alpha": 0.5}``. Defaults are ONNX's; "hard_sigmoid",
+        ``max(0, min(1, alpha a + beta))``, has alpha 0.2 and beta 0.5, as in ONNX and
+        Keras 2: Keras 3's is ``("hard_sigmoid", 1 / 6)``.
+    recurrent_activation : str, tuple, dict or sequence of three, optional
+        Of the gates i, f, o: one function for all, or one for each.
+    cell_clip : float, optional
+        Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    learn_initial_state : bool
+        The state before the first step, where none is given, is a parameter: ``h_0``
+        and ``c_0``, one row for each layer and direction, shared by the batch.
+    clip_state_grad : float, ("value", float) or ("norm", float), optional
+        Bound on dL/dh_t inside backward, for each row: of every element [3]_, or of
+        the norm.
+    merge_mode : {"concat", "sum", "mean", "ave", "mul"}
+        How the outputs of both directions become one, for the layer above too; "ave" is
+        Keras's name of "mean".
+    connection : {"residual", "highway"}, optional
+        Around every layer after the first, from its input x to its output y:
+        ``y + x`` [4]_ or ``t * y + (1 - t) * x``, ``t = sigmoid(x W^T + b)`` [5]_, with
+        parameters ``weight_gate_l{k}`` and ``bias_gate_l{k}`` (-1 at first).
+    return_sequences : bool
+        False gives the last output of each direction alone, without the axis of time.
+    checkpoint_every : int, optional
+        Training keeps the states of every so many steps instead of all that backward
+        needs, which it computes again block by block: the same gradients to the bit,
+        for a third more time. For long sequences; about the square root of T needs the
+        least memory. May be changed at any time: a backward goes as its forward did.
+    go_backwards : bool
+        From each sequence's last step to its first; y is in the order of computation.
+    stateful : bool
+        A call that is given no `hx` goes on from the last state of the one before,
+        which is kept in ``state``, until `reset_state`. Gradients stay in a call.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
@@ -506,12 +759,24 @@ class LSTM(_Recurrent):
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (4 H,)``, with ``_reverse`` appended for the
     second direction. A `torch.nn.LSTM` state dict loads as it is.
 
+    With a projection ``weight_hh_l{k}`` is (4 H, S), layers above see S features a
+    direction, and there is ``weight_hr_l{k} (S, H)``. With peepholes there is
+    ``weight_ph_l{k} (3, H)``, rows in ONNX's order i, o, f::
+
+        a_i += P_i * c_{t-1};  a_f += P_f * c_{t-1};  a_o += P_o * c_t
+
     References
     ----------
     .. [1] S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation
        9(8), 1997.
     .. [2] F. Gers, J. Schmidhuber, F. Cummins, "Learning to Forget", Neural Computation
        12(10), 2000.
+    .. [3] A. Graves, "Generating Sequences With Recurrent Neural Networks",
+       arXiv:1308.0850, 2013.
+    .. [4] Y. Wu et al., "Google's Neural Machine Translation System",
+       arXiv:1609.08144, 2016.
+    .. [5] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
+       NIPS 2015.
 
     Examples
     --------
@@ -527,16 +792,72 @@ class LSTM(_Recurrent):
 
     _gates = 4
     _states = 2
-    _cell = "lstm"
+    _cell, _kind = "lstm", "LSTM"
+    _functions = ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh")
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_layers=1,
+        bias=True,
+        batch_first=False,
+        dropout=0.0,
+        bidirectional=False,
+        *,
+        proj_size=0,
+        peephole=False,
+        input_forget=False,
+        activation=None,
+        recurrent_activation=None,
+        cell_clip=None,
+        forget_bias=None,
+        learn_initial_state=False,
+        clip_state_grad=None,
+        merge_mode="concat",
+        connection=None,
+        return_sequences=True,
+        checkpoint_every=None,
+        go_backwards=False,
+        stateful=False,
+        dtype="float32",
+        seed=None,
+    ):
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size=proj_size,
+            peephole=peephole,
+            input_forget=input_forget,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            cell_clip=cell_clip,
+            forget_bias=forget_bias,
+            learn_initial_state=learn_initial_state,
+            clip_state_grad=clip_state_grad,
+            merge_mode=merge_mode,
+            connection=connection,
+            return_sequences=return_sequences,
+            checkpoint_every=checkpoint_every,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            dtype=dtype,
+            seed=seed,
+        )
 
 
 class GRU(_Recurrent):
-    """Gated recurrent unit, the reset gate after the product (PyTorch's and cuDNN's).
+    """Gated recurrent unit, the reset gate after the product or before it.
 
     Parameters
     ----------
     input_size, hidden_size : int
-        Features of x and of h.
+        Features of x and of h. An input_size of None is found at the first call.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     bias : bool
@@ -548,6 +869,47 @@ class GRU(_Recurrent):
     bidirectional : bool
         A second set of cells runs from the last step to the first; y holds both
         directions' outputs side by side.
+    reset_after : bool
+        False applies the reset gate before the product, as ONNX does by default and
+        Keras with ``reset_after=False``:
+        ``n = tanh(x_t W_n^T + b_in + (r * h_{t-1}) R_n^T + b_hn)``.
+    activation : str, tuple or dict, optional
+        Of n:
+        "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
+        "elu", "leaky_relu", "thresholded_relu", "affine", "scaled_tanh", "gelu" or
+        "identity" ("linear"), with parameters where it has some: ``("elu", 0.5)`` or
+        ``{"name": "elu", "alpha": 0.5}``. Defaults are ONNX's; "hard_sigmoid",
+        ``max(0, min(1, alpha a + beta))``, has alpha 0.2 and beta 0.5, as in ONNX and
+        Keras 2: Keras 3's is ``("hard_sigmoid", 1 / 6)``.
+    recurrent_activation : str, tuple, dict or sequence of two, optional
+        Of the gates r, z: one function for both, or one for each.
+    cell_clip : float, optional
+        Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    learn_initial_state : bool
+        The state before the first step, where none is given, is a parameter: ``h_0``
+        one row for each layer and direction, shared by the batch.
+    clip_state_grad : float, ("value", float) or ("norm", float), optional
+        Bound on dL/dh_t inside backward, for each row: of every element [2]_, or of
+        the norm.
+    merge_mode : {"concat", "sum", "mean", "ave", "mul"}
+        How the outputs of both directions become one, for the layer above too; "ave" is
+        Keras's name of "mean".
+    connection : {"residual", "highway"}, optional
+        Around every layer after the first, from its input x to its output y:
+        ``y + x`` [3]_ or ``t * y + (1 - t) * x``, ``t = sigmoid(x W^T + b)`` [4]_, with
+        parameters ``weight_gate_l{k}`` and ``bias_gate_l{k}`` (-1 at first).
+    return_sequences : bool
+        False gives the last output of each direction alone, without the axis of time.
+    checkpoint_every : int, optional
+        Training keeps the states of every so many steps instead of all that backward
+        needs, which it computes again block by block: the same gradients to the bit,
+        for a third more time. For long sequences; about the square root of T needs the
+        least memory. May be changed at any time: a backward goes as its forward did.
+    go_backwards : bool
+        From each sequence's last step to its first; y is in the order of computation.
+    stateful : bool
+        A call that is given no `hx` goes on from the last state of the one before,
+        which is kept in ``state``, until `reset_state`. Gradients stay in a call.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
@@ -569,6 +931,12 @@ class GRU(_Recurrent):
     ----------
     .. [1] K. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
        Statistical Machine Translation", EMNLP 2014.
+    .. [2] A. Graves, "Generating Sequences With Recurrent Neural Networks",
+       arXiv:1308.0850, 2013.
+    .. [3] Y. Wu et al., "Google's Neural Machine Translation System",
+       arXiv:1609.08144, 2016.
+    .. [4] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
+       NIPS 2015.
 
     Examples
     --------
@@ -580,4 +948,54 @@ class GRU(_Recurrent):
     """
 
     _gates = 3
-    _cell = "gru"
+    _cell, _kind = "gru", "GRU"
+    _functions = ("sigmoid", "sigmoid", "tanh")
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_layers=1,
+        bias=True,
+        batch_first=False,
+        dropout=0.0,
+        bidirectional=False,
+        *,
+        reset_after=True,
+        activation=None,
+        recurrent_activation=None,
+        cell_clip=None,
+        learn_initial_state=False,
+        clip_state_grad=None,
+        merge_mode="concat",
+        connection=None,
+        return_sequences=True,
+        checkpoint_every=None,
+        go_backwards=False,
+        stateful=False,
+        dtype="float32",
+        seed=None,
+    ):
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            reset_after=reset_after,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            cell_clip=cell_clip,
+            learn_initial_state=learn_initial_state,
+            clip_state_grad=clip_state_grad,
+            merge_mode=merge_mode,
+            connection=connection,
+            return_sequences=return_sequences,
+            checkpoint_every=checkpoint_every,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            dtype=dtype,
+            seed=seed,
+        )

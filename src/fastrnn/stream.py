@@ -24,12 +24,14 @@ class Stream:
     Attributes
     ----------
     h, c : ndarray, shape (num_layers, B, hidden_size)
-        The state, zero at first; may be written to. `c` is None but for an LSTM.
+        The state, zero at first or what the layer learned; may be written to. `c` is
+        None but for an LSTM. With a projection `h` is ``proj_size`` wide.
 
     Raises
     ------
     ValueError
-        If the layer is bidirectional: the second direction needs the signal's end.
+        If the layer is bidirectional: the second direction needs the signal's end. If
+        it has a connection between its layers.
 
     Notes
     -----
@@ -46,7 +48,7 @@ class Stream:
     True
     """
 
-    __slots__ = ("_dtype", "_rest", "_shape", "_step", "c", "h")
+    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h")
 
     def __init__(self, layer, batch_size=1):
         who = f"{type(layer).__name__}.stream"
@@ -55,17 +57,36 @@ class Stream:
             raise ValueError(
                 f"{who}: the layer must not be bidirectional, got {layer!r}"
             )
+        if layer.connection:
+            raise ValueError(
+                f"{who}: the layer must have no connection between its layers, "
+                f"got {layer!r}"
+            )
+        if layer.go_backwards:
+            raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
         kernels, n_threads = _core.kernels(layer.dtype), _threads.for_kernel()
-        states = np.zeros((2, layer.num_layers, B, layer.hidden_size), layer.dtype)
-        self.h, self.c = states[0], states[1] if layer._states == 2 else None
-        self._dtype, self._shape = np.dtype(layer.dtype), (B, layer.input_size)
         cell, H, I = _core.CELLS[layer._cell], layer.hidden_size, layer.input_size
+        S, options = layer._h_size, layer._cell_options
+        self.h = np.zeros((layer.num_layers, B, S), layer.dtype)
+        self.c = None
+        if layer._states == 2:
+            self.c = np.zeros((layer.num_layers, B, H), layer.dtype)
+        self._start = None
+        if layer.learn_initial_state:
+            self._start = [
+                layer._param[name][:, None].copy()
+                for name in ("h_0", "c_0")[: layer._states]
+            ]
+        self._dtype, self._shape = np.dtype(layer.dtype), (B, layer.input_size)
         steps = []
         for k, suffix in enumerate(layer._suffixes):
-            packed = aligned(kernels.packed_size(False, cell, I, H), layer.dtype)
+            packed = aligned(
+                kernels.packed_size(False, cell, I, H, options), layer.dtype
+            )
             weights = layer._weights(layer._param, suffix)
-            kernels.pack(False, cell, I, H, *weights, packed)
-            shape = _core.Shape(cell, 0, 1, B, I, H)
+            more = [layer._param.get(f"weight_{p}{suffix}") for p in ("ph", "hr")]
+            kernels.pack(False, cell, I, H, *weights, packed, options, *more)
+            shape = _core.Shape(cell, 0, 1, B, I, H, None, options)
             work = aligned(kernels.work_size(False, shape, n_threads), layer.dtype)
             stepper = _core.Stepper(
                 kernels,
@@ -74,12 +95,13 @@ class Stream:
                 packed,
                 self.h[k],
                 None if self.c is None else self.c[k],
-                np.empty((B, H), layer.dtype),
+                np.empty((B, S), layer.dtype),
                 work,
             )
             steps.append(stepper.step)
-            I = H
+            I = S
         self._step, *self._rest = steps
+        self.reset()
 
     def step(self, x_t):
         """Advance by one time step.
@@ -110,7 +132,7 @@ class Stream:
         return y
 
     def reset(self, mask=None):
-        """Set the state to zero.
+        """Set the state to zero, or to the layer's learned initial state.
 
         Parameters
         ----------
@@ -127,6 +149,6 @@ class Stream:
         if mask.dtype != bool:
             raise TypeError(f"Stream.reset: mask must be bool, got {mask.dtype}")
         _check.shape("Stream.reset", "mask", mask, ("B",), (B,))
-        self.h[:, mask] = 0
-        if self.c is not None:
-            self.c[:, mask] = 0
+        states = [self.h] if self.c is None else [self.h, self.c]
+        for state, start in zip(states, self._start or (0, 0), strict=False):
+            state[:, mask] = start
