@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Keras models as fastrnn layers: files of Keras 2 and 3, and weights of one layer.
+
+`load` reads ``.keras`` and ``.h5`` files with h5py (``pip install 'fastrnn[keras]'``);
+neither Keras nor TensorFlow is needed, and nothing in a file is executed.
+`layer_weights` converts what ``layer.get_weights()`` gives.
+"""
+
+from fastrnn.keras._activation import Activation
+from fastrnn.keras._build import load
+from fastrnn.keras._weights import layer_weights
+
+__all__ = ["Activation", "layer_weights", "load"]

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Files of Keras as a list of layers: configuration and weights, nothing executed.
+
+A ``.keras`` file is a zip with ``config.json`` and ``model.weights.h5``; a ``.h5`` file
+has the configuration in an attribute and the weights in ``model_weights``.
+"""
+
+import io
+import json
+import re
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+# Where the weights of a layer's parts are in model.weights.h5, in Keras's own order.
+_PARTS = ("forward_layer", "backward_layer", "layer", "cell")
+
+
+class Layer(NamedTuple):
+    """A layer as its file has it."""
+
+    name: str
+    kind: str  # Keras's class
+    config: dict
+    arrays: list
+
+    def __str__(self):
+        return f"layer {self.name!r} ({self.kind})"
+
+
+def read(who, h5py, data):
+    """The layers of a file, in the order in which they run, without input layers.
+
+    Parameters
+    ----------
+    who : str
+        The caller's name and the file's, for errors.
+    h5py : module
+    data : bytes
+        A whole ``.keras`` or ``.h5`` file; its content says which.
+
+    Returns
+    -------
+    list of Layer
+
+    Raises
+    ------
+    ValueError
+        If it is neither, is damaged, or is not of one layer after the other.
+    """
+    if data[:2] == b"PK":
+        return _read_zip(who, h5py, data)
+    with _h5(who, h5py, data) as file:
+        text = file.attrs.get("model_config")
+        if text is None:
+            raise ValueError(
+                f"{who}: must hold a whole model, got weights without configuration"
+            )
+        layers = _chain(who, _json(who, text))
+        return [
+            layer._replace(arrays=_legacy_arrays(who, file, layer)) for layer in layers
+        ]
+
+
+def _read_zip(who, h5py, data):
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            config = archive.read("config.json")
+            weights = archive.read("model.weights.h5")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{who}: must be a whole .keras file, got: {error}") from error
+    layers, seen = [], {}
+    with _h5(who, h5py, weights) as file:
+        for layer in _chain(who, _json(who, config)):
+            # Groups are named by class and place among its like, not by layer name.
+            stem = _snake_case(layer.kind)
+            count = seen[stem] = seen.get(stem, -1) + 1
+            group = file.get(f"layers/{stem}_{count}" if count else f"layers/{stem}")
+            arrays = [] if group is None else _group_arrays(group)
+            layers.append(layer._replace(arrays=arrays))
+    return layers
+
+
+def _h5(who, h5py, data):
+    try:
+        return h5py.File(io.BytesIO(data), "r")
+    except OSError as error:
+        raise ValueError(
+            f"{who}: must be a whole .keras or .h5 file, got: {error}"
+        ) from error
+
+
+def _json(who, text):
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{who}: the configuration must be JSON, got: {error}") from (
+            error
+        )
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise ValueError(f"{who}: the configuration must be that of a Keras model")
+    return config
+
+
+def _snake_case(name):
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _group_arrays(group):
+    variables = group.get("vars", {})
+    arrays = [np.asarray(variables[str(k)]) for k in range(len(variables))]
+    for part in _PARTS:
+        if part in group:
+            arrays += _group_arrays(group[part])
+    return arrays
+
+
+def _legacy_arrays(who, file, layer):
+    weights = file.get("model_weights", {})
+    if layer.name not in weights:
+        return []
+    group = weights[layer.name]
+    names = [
+        name.decode() if isinstance(name, bytes) else str(name)
+        for name in group.attrs.get("weight_names", ())
+    ]
+    try:
+        return [np.asarray(group[name]) for name in names if "seed_gen" not in name]
+    except KeyError as error:
+        raise ValueError(f"{who}: {layer}: weights are missing: {error}") from error
+
+
+# -- configuration ---------------------------------------------------------------------
+
+
+def _chain(who, model):
+    """Layers in running order; each takes the output of the one before."""
+    config = model["config"]
+    if model["class_name"] == "Sequential":
+        entries = config["layers"] if isinstance(config, dict) else config
+        layers = [_layer(who, entry) for entry in entries]
+    elif model["class_name"] in ("Functional", "Model"):
+        outputs = set(_sources(config["output_layers"]))
+        layers = _functional_chain(who, config["layers"], outputs)
+    else:
+        raise ValueError(
+            f"{who}: must be a Sequential or functional model, "
+            f"got {model['class_name']}: a class of your own has no description in "
+            "its file"
+        )
+    return [layer for layer in layers if layer.kind != "InputLayer"]
+
+
+def _layer(who, entry):
+    config = entry["config"]
+    return Layer(
+        config.get("name", entry["class_name"]), entry["class_name"], config, []
+    )
+
+
+def _functional_chain(who, entries, outputs):
+    """Layers of a functional model from its only input to its only output."""
+    source = {}
+    for entry in entries:
+        name = entry.get("name", entry["config"].get("name"))
+        calls = entry["inbound_nodes"]
+        if len(calls) > 1:
+            raise ValueError(f"{who}: layer {name!r} is used {len(calls)} times")
+        source[name] = sorted(set(_sources(calls)))
+    layers = {}
+    for entry in entries:
+        layer = _layer(who, entry)
+        layers[entry.get("name", layer.name)] = layer
+    order = [name for name, inputs in source.items() if not inputs]
+    while True:
+        following = [name for name, inputs in source.items() if order[-1:] == inputs]
+        if len(following) != 1:
+            break
+        order += following
+    if sorted(order) != sorted(layers) or outputs != {order[-1]}:
+        # Several inputs or outputs, a branch, or a layer with two inputs.
+        raise ValueError(
+            f"{who}: must be one layer after the other from one input to one output, "
+            f"got {len(layers)} layers with other connections"
+        )
+    return [layers[name] for name in order]
+
+
+def _sources(calls):
+    """Names of the layers whose outputs a call takes, in Keras 2's and 3's form."""
+    if isinstance(calls, dict):
+        history = calls.get("keras_history")
+        if history:
+            yield history[0]
+        for value in calls.values():
+            yield from _sources(value)
+    elif isinstance(calls, list):
+        if len(calls) >= 3 and isinstance(calls[0], str) and isinstance(calls[1], int):
+            yield calls[0]
+            calls = calls[3:]
+        for value in calls:
+            yield from _sources(value)
