@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Graph`: operators of an ONNX file, run in order as one Module."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import _check
+from fastrnn.module import Module
+from fastrnn.onnx import _recurrent
+from fastrnn.onnx._operators import Node, apply
+
+
+class Input(NamedTuple):
+    """What a graph says about one of its inputs."""
+
+    name: str
+    dtype: str
+    letters: tuple  # names of the axes, None where the number of axes is free
+    sizes: tuple  # None where any will do
+
+
+class Step(NamedTuple):
+    """A node to run, and the name of the layer that runs it, if one does."""
+
+    node: Node
+    layer: str | None
+
+
+class Graph(Module):
+    """A graph of ONNX operators; `load` makes it.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+        Their names, in the order of the file.
+
+    Notes
+    -----
+    Weights of recurrent nodes, of products with a constant matrix and of look-ups in a
+    constant table are parameters, in PyTorch's layout; other constants are not. There
+    is no backward.
+    """
+
+    def __init__(self, inputs, outputs, constants, steps, layers):
+        self._inputs, self._outputs = inputs, outputs
+        self._constants, self._steps = constants, steps
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self._leaves()  # raises when dtypes differ
+
+    @property
+    def inputs(self):
+        return tuple(one.name for one in self._inputs)
+
+    @property
+    def outputs(self):
+        return self._outputs
+
+    def forward(self, *args, **kwargs):
+        """Run the graph.
+
+        Parameters
+        ----------
+        *args, **kwargs : array_like
+            The graph's inputs, in its order or by name.
+
+        Returns
+        -------
+        ndarray or tuple of ndarray
+            The output; a tuple of them, in the graph's order, if it has several.
+
+        Raises
+        ------
+        ValueError
+            If a shape disagrees with the graph.
+        TypeError
+            If inputs are missing, too many or of the wrong kind.
+        """
+        values = dict(self._constants)
+        values[""] = None
+        values.update(self._bound(args, kwargs))
+        for node, layer in self._steps:
+            given = [values[name] for name in node.inputs]
+            made = self._run(node, layer, given)
+            # Optional outputs at the end may be left out.
+            values.update(zip(node.outputs, made, strict=False))
+            values[""] = None
+        results = tuple(values[name] for name in self.outputs)
+        return results[0] if len(results) == 1 else results
+
+    def _bound(self, args, kwargs):
+        """Arrays by input name, of the dtypes and shapes that the graph wants."""
+        who = type(self).__name__
+        names = ", ".join(self.inputs)
+        given = dict(zip(self.inputs, args, strict=False))
+        if len(args) > len(self._inputs) or given.keys() & kwargs.keys():
+            raise TypeError(f"{who}: inputs must be {names}, each once")
+        given.update(kwargs)
+        if given.keys() != set(self.inputs):
+            raise TypeError(
+                f"{who}: inputs must be {names}, got {', '.join(given) or 'none'}"
+            )
+        return {one.name: _converted(who, one, given[one.name]) for one in self._inputs}
+
+    def _run(self, node, layer, given):
+        who = type(self).__name__
+        if layer is None:
+            return apply(who, node, given)
+        module = getattr(self, layer)
+        if node.op in _recurrent.CLASSES:
+            return _recurrent.run(f"{who}: {node}", module, node, given)
+        if node.op == "Gather":
+            indices = given[1]
+            return [module(indices + (indices < 0) * module.num_embeddings)]
+        return [module(given[0])]
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        return f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+
+
+def _converted(who, wanted, value):
+    kind = np.dtype(wanted.dtype).kind
+    if kind == "f":
+        array = _check.float_array(who, wanted.name, value, wanted.dtype)
+    elif kind in "iu":
+        array = _check.integer_array(who, wanted.name, value).astype(wanted.dtype)
+    else:
+        array = np.asarray(value, wanted.dtype)
+    if wanted.letters is not None:
+        _check.shape(who, wanted.name, array, wanted.letters, wanted.sizes)
+    return array

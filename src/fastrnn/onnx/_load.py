@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`load`: an ONNX file as a `Graph`, its weights as layers, its constants folded."""
+
+import math
+import os
+import re
+
+import numpy as np
+
+from fastrnn import Embedding, Linear, _check, _extras
+from fastrnn.onnx import _recurrent
+from fastrnn.onnx._graph import Graph, Input, Step
+from fastrnn.onnx._operators import OPERATORS, Node, apply
+
+OLDEST_OPSET = 7  # broadcasting as in NumPy begins here
+
+
+def load(path):
+    """Read an ONNX file as a model that runs on fastrnn's layers.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of opset 7 or later whose graph is made of RNN, LSTM and GRU nodes and of
+        the operators around them: products, arithmetic, activations, softmax, shapes,
+        slices, look-ups (`fastrnn.onnx._operators` has the list).
+
+    Returns
+    -------
+    Graph
+        In eval mode. Called with the graph's inputs, it returns its outputs.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged, or a node does what fastrnn does not compute; the message
+        names node, attribute and value.
+    ImportError
+        If the package onnx is not installed.
+
+    Notes
+    -----
+    Of a recurrent node all directions, both layouts, ``sequence_lens``, initial states
+    and weights without bias are taken. ``clip``, ``input_forget``, peepholes that are
+    not zero, a GRU with ``linear_before_reset=0`` and other activations than the usual
+    ones are refused.
+
+    Examples
+    --------
+    >>> fastrnn.onnx.save(fastrnn.GRU(3, 4, seed=0), "gru.onnx")
+    >>> model = load("gru.onnx")
+    >>> model
+    Graph(x -> y
+      (l0): GRU(3, 4)
+    )
+    >>> model(np.ones((7, 2, 3))).shape
+    (7, 2, 4)
+    """
+    who = "fastrnn.onnx.load"
+    onnx = _extras.require(who, "onnx", "onnx")
+    who = f"{who}: {os.fspath(path)}"
+    model = _read(who, onnx, path)
+    with _extras.reading(who, "an ONNX file"):
+        return _Loader(who, onnx, model).graph().eval()
+
+
+def _read(who, onnx, path):
+    from google.protobuf.message import DecodeError  # comes with onnx
+
+    try:
+        model = onnx.load(path)
+    except DecodeError as error:
+        raise ValueError(f"{who}: must be an ONNX file, got: {error}") from error
+    if model.functions:
+        from onnx import inliner
+
+        model = inliner.inline_local_functions(model)
+    return model
+
+
+class _Loader:
+    """Turns a ModelProto into the parts of a Graph."""
+
+    def __init__(self, who, onnx, model):
+        self.who, self.onnx, self.proto = who, onnx, model.graph
+        opsets = {one.domain: one.version for one in model.opset_import}
+        self.opset = opsets.get("", opsets.get("ai.onnx", 0))
+        if self.opset < OLDEST_OPSET:
+            raise ValueError(
+                f"{who}: opset must be {OLDEST_OPSET} or later, got {self.opset}"
+            )
+        self.constants = {
+            one.name: self._array(f"initializer {one.name!r}", one)
+            for one in self.proto.initializer
+        }
+        self.steps, self.layers = [], {}
+
+    def _array(self, name, tensor):
+        try:
+            return self.onnx.numpy_helper.to_array(tensor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.who}: {name} must be a whole tensor, got: {error}"
+            ) from error
+
+    def graph(self):
+        """The Graph."""
+        inputs = tuple(
+            self._input(one)
+            for one in self.proto.input
+            if one.name not in self.constants
+        )
+        outputs = tuple(one.name for one in self.proto.output)
+        nodes = [self._node(k, one) for k, one in enumerate(self.proto.node)]
+        self._check_order(nodes, inputs, outputs)
+        uses = [name for node in nodes for name in node.inputs] + list(outputs)
+        done = set()
+        for k, node in enumerate(nodes):
+            if k not in done:
+                done.add(self._add(node, nodes, uses))
+        used = {name for step in self.steps for name in step.node.inputs} | {*outputs}
+        constants = {n: v for n, v in self.constants.items() if n in used}
+        return Graph(inputs, outputs, constants, self.steps, self.layers)
+
+    def _check_order(self, nodes, inputs, outputs):
+        """Every value must have been made when it is needed, and only once."""
+        made = {"", *self.constants, *(one.name for one in inputs)}
+        for node in nodes:
+            missing = [name for name in node.inputs if name not in made]
+            if missing:
+                raise ValueError(
+                    f"{self.who}: {node}: inputs must be made before it, "
+                    f"got {', '.join(missing)}"
+                )
+            made.update(node.outputs)
+        missing = [name for name in outputs if name not in made]
+        if missing or not outputs:
+            raise ValueError(
+                f"{self.who}: outputs must be made by nodes, "
+                f"got {', '.join(missing) or 'none'}"
+            )
+
+    def _input(self, value):
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type"):
+            raise ValueError(f"{self.who}: input {value.name!r} must be a tensor")
+        dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+        if not tensor.HasField("shape"):
+            return Input(value.name, dtype, None, None)
+        letters, sizes = [], []
+        for k, one in enumerate(tensor.shape.dim):
+            fixed = one.HasField("dim_value")
+            letters.append(str(one.dim_value) if fixed else one.dim_param or f"d{k}")
+            sizes.append(one.dim_value if fixed else None)
+        return Input(value.name, dtype, tuple(letters), tuple(sizes))
+
+    def _node(self, k, proto):
+        name = proto.name or f"{proto.op_type}_{k}"
+        attributes = {}
+        self._check_node(name, proto)
+        for one in proto.attribute:
+            value = self.onnx.helper.get_attribute_value(one)
+            if isinstance(value, self.onnx.TensorProto):
+                value = self._array(f"node {name!r}: {one.name}", value)
+            elif isinstance(value, bytes):
+                value = value.decode(errors="replace")
+            elif isinstance(value, list) and value and isinstance(value[0], bytes):
+                value = [text.decode(errors="replace") for text in value]
+            attributes[one.name] = value
+        if proto.op_type == "Cast":
+            to = attributes["to"]
+            attributes["to"] = self.onnx.helper.tensor_dtype_to_np_dtype(to)
+        return Node(
+            proto.op_type,
+            name,
+            tuple(proto.input),
+            tuple(proto.output),
+            attributes,
+            self.opset,
+        )
+
+    def _check_node(self, name, proto):
+        """Hold a node against its operator's definition.
+
+        Not left to onnx's checker: that one wants shapes of inputs and outputs, which
+        many files do not have and nobody needs.
+        """
+        op = proto.op_type
+        known = op in OPERATORS or op in _recurrent.CLASSES
+        if proto.domain not in ("", "ai.onnx") or not known:
+            domain = f"{proto.domain}." if proto.domain else ""
+            raise ValueError(
+                f"{self.who}: node {name!r}: operator {domain}{op} is not one of "
+                f"those that can be run: {', '.join([*_recurrent.CLASSES, *OPERATORS])}"
+            )
+        schema = self.onnx.defs.get_schema(op, self.opset, "")
+        least, most, given = schema.min_input, schema.max_input, len(proto.input)
+        if not least <= given <= most or "" in proto.input[:least]:
+            raise ValueError(
+                f"{self.who}: node {name!r} ({op}) must have {least} to {most} inputs, "
+                f"got {given}"
+            )
+        allowed = {key: int(one.type.value) for key, one in schema.attributes.items()}
+        needed = {key for key, one in schema.attributes.items() if one.required}
+        found = {one.name: one.type for one in proto.attribute}
+        if not found.items() <= allowed.items() or not needed <= found.keys():
+            raise ValueError(
+                f"{self.who}: node {name!r} ({op}): attributes must be among "
+                f"{', '.join(allowed) or 'none'} of opset {self.opset}, of their "
+                f"types, with {', '.join(sorted(needed)) or 'none'} required, "
+                f"got {', '.join(found) or 'none'}"
+            )
+
+    def _add(self, node, nodes, uses):
+        """Fold a node, or make a step of it; the index of one that it takes in."""
+        who = f"{self.who}: {node}"
+        if node.op in _recurrent.CLASSES:
+            layer = _recurrent.make_layer(who, node, self.constants)
+            # The weights are the layer's now.
+            node = node._replace(inputs=(node.inputs[0], "", "", "", *node.inputs[4:7]))
+            self._layer_step(node, layer)
+            return None
+        if all(name in self.constants or not name for name in node.inputs):
+            given = [self.constants.get(name) for name in node.inputs]
+            made = apply(self.who, node, given)
+            self.constants.update(zip(node.outputs, made, strict=False))
+            return None
+        if node.op == "Gather" and self._is_table(node):
+            table = self.constants[node.inputs[0]]
+            layer = Embedding(*table.shape, dtype=table.dtype.name)
+            layer.load_state_dict({"weight": table})
+            self._layer_step(node._replace(inputs=("", node.inputs[1])), layer)
+            return None
+        if node.op in ("MatMul", "Gemm"):
+            return self._add_product(node, nodes, uses)
+        self.steps.append(Step(node, None))
+        return None
+
+    def _layer_step(self, node, layer):
+        # A name of an attribute that is neither taken nor one of Module's.
+        stem = re.sub(r"\W", "_", node.name).strip("_") or node.op
+        name, k = stem, 1
+        while name in self.layers or hasattr(Graph, name):
+            name, k = f"{stem}_{k}", k + 1
+        self.layers[name] = layer
+        self.steps.append(Step(node, name))
+
+    def _matrix(self, name):
+        """A constant matrix of a layer's type by name, or None."""
+        array = self.constants.get(name)
+        fits = array is not None and array.ndim == 2 and 0 not in array.shape
+        return array if fits and array.dtype.name in _check.DTYPES else None
+
+    def _is_table(self, node):
+        table = self._matrix(node.inputs[0])
+        return table is not None and node.get("axis", 0) == 0
+
+    def _add_product(self, node, nodes, uses):
+        """A product with a constant matrix, and a bias added to it, as a Linear."""
+        weight = self._matrix(node.inputs[1])
+        plain = not node.get("transA", 0) and node.get("alpha", 1.0) == 1.0
+        bias, taken = None, None
+        if weight is not None and node.op == "MatMul":
+            weight = weight.T
+            taken, bias = self._bias_after(node, nodes, uses, len(weight))
+        elif weight is not None:
+            weight = weight if node.get("transB", 0) else weight.T
+            bias = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+            plain &= len(node.inputs) == 2 or (
+                node.get("beta", 1.0) == 1.0
+                and bias is not None
+                and bias.size == math.prod(bias.shape[-1:]) == len(weight)
+            )
+        if weight is None or not plain:
+            self.steps.append(Step(node, None))
+            return None
+        state = {"weight": weight}
+        if bias is not None:
+            state["bias"] = bias.reshape(-1)
+        layer = Linear(*weight.shape[::-1], bias is not None, dtype=weight.dtype.name)
+        layer.load_state_dict(state)
+        outputs = node.outputs if taken is None else nodes[taken].outputs
+        self._layer_step(node._replace(inputs=node.inputs[:1], outputs=outputs), layer)
+        return taken
+
+    def _bias_after(self, node, nodes, uses, width):
+        """(index, vector) of the Add that alone uses a product, or (None, None)."""
+        (y,) = node.outputs
+        if uses.count(y) != 1:
+            return None, None
+        for k, other in enumerate(nodes):
+            if other.op == "Add" and y in other.inputs:
+                bias = other.inputs[1 - other.inputs.index(y)]
+                if np.shape(self.constants.get(bias)) == (width,):
+                    return k, self.constants[bias]
+        return None, None

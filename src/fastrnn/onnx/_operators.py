@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Operators without weights, in NumPy: what stands around recurrent nodes in a graph.
+
+A function takes the node (`Node`) and its inputs, None where one is left out, and
+returns an array or a list of them. Names and meanings are those of the ONNX operators,
+from opset 7 on; where an attribute became an input later, both forms are read.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn._functions import log_softmax, relu, sigmoid, softmax
+
+
+class Node(NamedTuple):
+    """A node of a graph, as the interpreter needs it."""
+
+    op: str
+    name: str
+    inputs: tuple
+    outputs: tuple
+    attributes: dict
+    opset: int
+
+    def get(self, attribute, default=None):
+        return self.attributes.get(attribute, default)
+
+    def __str__(self):
+        return f"node {self.name!r} ({self.op})"
+
+
+def apply(who, node, inputs):
+    """Run an operator.
+
+    Parameters
+    ----------
+    who : str
+        Where the node is, for errors.
+    node : Node
+    inputs : list of ndarray or None
+
+    Returns
+    -------
+    list of ndarray
+
+    Raises
+    ------
+    ValueError
+        If the inputs do not fit.
+    """
+    try:
+        with np.errstate(all="ignore"):  # infinities and NaN are results like others
+            made = OPERATORS[node.op](node, *inputs)
+    except (ValueError, IndexError, TypeError) as error:
+        shapes = ", ".join("none" if v is None else str(v.shape) for v in inputs)
+        raise ValueError(
+            f"{who}: {node}: inputs of shapes {shapes} do not fit: {error}"
+        ) from error
+    made = made if isinstance(made, list) else [np.asarray(made)]
+    if len(made) < len(node.outputs):
+        raise ValueError(
+            f"{who}: {node} must have {len(made)} outputs, got {len(node.outputs)}"
+        )
+    return made
+
+
+def _axes(node, given=()):
+    """Axes of a node, an input from some opset on and an attribute before, or None."""
+    if given and given[0] is not None:
+        return tuple(int(axis) for axis in np.ravel(given[0]))
+    axes = node.get("axes")
+    return None if axes is None else tuple(axes)
+
+
+# -- shapes ----------------------------------------------------------------------------
+
+
+def _reshape(node, x, shape):
+    sizes = [int(size) for size in shape]
+    if not node.get("allowzero", 0):
+        sizes = [x.shape[k] if size == 0 else size for k, size in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+def _flatten(node, x):
+    axis = node.get("axis", 1)
+    axis += x.ndim if axis < 0 else 0
+    return x.reshape(int(np.prod(x.shape[:axis], dtype=np.int64)), -1)
+
+
+def _squeeze(node, x, *axes):
+    return np.squeeze(x, _axes(node, axes))
+
+
+def _unsqueeze(node, x, *axes):
+    return np.expand_dims(x, _axes(node, axes))
+
+
+def _transpose(node, x):
+    return np.transpose(x, node.get("perm"))
+
+
+def _concat(node, *arrays):
+    return np.concatenate(arrays, axis=node.get("axis"))
+
+
+def _slice(node, x, *bounds):
+    if bounds:
+        bounds = [None if b is None else [int(i) for i in b] for b in bounds]
+        starts, ends, axes, steps = [*bounds, None, None][:4]
+    else:
+        starts, ends = node.get("starts"), node.get("ends")
+        axes, steps = node.get("axes"), None
+    cut = [slice(None)] * x.ndim
+    steps = steps or [1] * len(starts)
+    axes = range(len(starts)) if axes is None else axes
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        size = x.shape[axis]
+        # Beyond the first element a backward slice ends, which Python writes as None.
+        cut[axis] = slice(start, None if step < 0 and end < -size else end, step)
+    return x[tuple(cut)]
+
+
+def _split(node, x, *sizes):
+    axis = node.get("axis", 0)
+    sizes = sizes[0] if sizes and sizes[0] is not None else node.get("split")
+    if sizes is None:
+        n = len(node.outputs)
+        part = -(-x.shape[axis] // n)
+        sizes = [part] * (n - 1)
+    else:
+        sizes = [int(size) for size in sizes[:-1]]
+    return np.split(x, np.cumsum(sizes), axis=axis)
+
+
+def _gather(node, x, indices):
+    return np.take(x, indices, axis=node.get("axis", 0))
+
+
+def _expand(node, x, shape):
+    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape))))
+
+
+def _tile(node, x, repeats):
+    return np.tile(x, [int(n) for n in repeats])
+
+
+def _shape(node, x):
+    return np.array(x.shape[node.get("start", 0) : node.get("end")], np.int64)
+
+
+def _size(node, x):
+    return np.array(x.size, np.int64)
+
+
+def _constant(node):
+    for name, dtype in (("value_float", "f"), ("value_floats", "f")):
+        if name in node.attributes:
+            return np.array(node.get(name), dtype)
+    for name in ("value_int", "value_ints"):
+        if name in node.attributes:
+            return np.array(node.get(name), np.int64)
+    if "value" not in node.attributes:
+        raise ValueError("a constant must be numbers, dense")
+    return node.get("value")
+
+
+def _constant_of_shape(node, shape):
+    value = node.get("value")
+    value = np.zeros(1, "f") if value is None else value
+    return np.full([int(size) for size in shape], value.item(), value.dtype)
+
+
+def _range(node, start, limit, delta):
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+# -- arithmetic ------------------------------------------------------------------------
+
+
+def _div(node, a, b):
+    if a.dtype.kind == "f":
+        return a / b
+    return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+
+
+def _gemm(node, a, b, c=None):
+    a = a.T if node.get("transA", 0) else a
+    b = b.T if node.get("transB", 0) else b
+    y = node.get("alpha", 1.0) * (a @ b)
+    return y if c is None else y + node.get("beta", 1.0) * c
+
+
+def _clip(node, x, *bounds):
+    low, high = [*bounds, None, None][:2] if bounds else (None, None)
+    low = node.get("min") if low is None else low
+    high = node.get("max") if high is None else high
+    x = x if low is None else np.maximum(x, np.asarray(low, x.dtype))
+    return x if high is None else np.minimum(x, np.asarray(high, x.dtype))
+
+
+def _pow(node, x, y):
+    return np.power(x, y).astype(x.dtype)
+
+
+def _cast(node, x):
+    return x.astype(node.get("to"))
+
+
+def _softmax_of(function):
+    def run(node, x):
+        axis = node.get("axis", -1 if node.opset >= 13 else 1)
+        if node.opset >= 13:
+            return function(x, axis)
+        # Before, all axes from this one on were one.
+        flat = x.reshape(*x.shape[:axis], -1)
+        return function(flat, -1).reshape(x.shape)
+
+    return run
+
+
+def _reduction_of(function):
+    def run(node, x, *axes):
+        axes = _axes(node, axes) or None  # no axes are all of them
+        if axes is None and node.get("noop_with_empty_axes", 0):
+            return x
+        return function(x, axis=axes, keepdims=bool(node.get("keepdims", 1)))
+
+    return run
+
+
+def _arg_max(node, x):
+    axis = node.get("axis", 0)
+    if node.get("select_last_index", 0):
+        found = x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis, keepdims=True)
+    else:
+        found = np.argmax(x, axis, keepdims=True)
+    return found if node.get("keepdims", 1) else np.squeeze(found, axis)
+
+
+def _hard_sigmoid(node, x):
+    return np.clip(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0, 1)
+
+
+def _leaky_relu(node, x):
+    return np.where(x < 0, node.get("alpha", 0.01) * x, x)
+
+
+def _elu(node, x):
+    return np.where(x < 0, node.get("alpha", 1.0) * np.expm1(np.minimum(x, 0)), x)
+
+
+def _softplus(node, x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _dropout(node, x, *_):
+    # The mask says that everything was kept; before opset 12 nothing was promised, and
+    # ONNX Runtime gives False.
+    return [x, np.full(x.shape, node.opset >= 12)]
+
+
+def _plain(function):
+    """An operator without attributes that NumPy has."""
+
+    def run(node, *arrays):
+        return function(*arrays)
+
+    return run
+
+
+def _folded(function):
+    """An operator of any number of arrays that NumPy has for two."""
+
+    def run(node, first, *arrays):
+        for array in arrays:
+            first = function(first, array)
+        return first
+
+    return run
+
+
+OPERATORS = {
+    "Abs": _plain(np.abs),
+    "Add": _plain(np.add),
+    "And": _plain(np.logical_and),
+    "ArgMax": _arg_max,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Div": _div,
+    "Dropout": _dropout,
+    "Elu": _elu,
+    "Equal": _plain(np.equal),
+    "Exp": _plain(np.exp),
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "Greater": _plain(np.greater),
+    "HardSigmoid": _hard_sigmoid,
+    "Identity": _plain(lambda x: x),
+    "LeakyRelu": _leaky_relu,
+    "Less": _plain(np.less),
+    "Log": _plain(np.log),
+    "LogSoftmax": _softmax_of(log_softmax),
+    "MatMul": _plain(np.matmul),
+    "Max": _folded(np.maximum),
+    "Min": _folded(np.minimum),
+    "Mul": _plain(np.multiply),
+    "Neg": _plain(np.negative),
+    "Not": _plain(np.logical_not),
+    "Or": _plain(np.logical_or),
+    "Pow": _pow,
+    "Range": _range,
+    "ReduceMax": _reduction_of(np.max),
+    "ReduceMean": _reduction_of(np.mean),
+    "ReduceMin": _reduction_of(np.min),
+    "ReduceSum": _reduction_of(np.sum),
+    "Relu": _plain(relu),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Sigmoid": _plain(sigmoid),
+    "Size": _size,
+    "Slice": _slice,
+    "Softmax": _softmax_of(softmax),
+    "Softplus": _softplus,
+    "Softsign": _plain(lambda x: x / (1 + np.abs(x))),
+    "Split": _split,
+    "Sqrt": _plain(np.sqrt),
+    "Squeeze": _squeeze,
+    "Sub": _plain(np.subtract),
+    "Sum": _folded(np.add),
+    "Tanh": _plain(np.tanh),
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+    "Where": _plain(np.where),
+}
