@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""PyTorch's recurrent modules on fastrnn's kernels: one line changed, nothing else.
+
+>>> import torch
+>>> from fastrnn.torch import LSTM  # instead of: from torch.nn import LSTM
+>>> y, (h_n, c_n) = LSTM(3, 5)(torch.randn(7, 2, 3))
+
+`accelerate` does it to a model that exists, `patched` to code that builds one, and
+`explain` says which way a call takes and why.
+"""
+
+from fastrnn.torch import _compile
+from fastrnn.torch._explain import Path, explain
+from fastrnn.torch.accelerate import OURS, accelerate, patched, restore
+from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch.modules import GRU, LSTM, RNN
+
+_compile.let_in(*OURS.values())
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "Path",
+    "RNNCell",
+    "accelerate",
+    "explain",
+    "patched",
+    "restore",
+]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The same numbers from PyTorch's own operators, for what only they can do."""
+
+import torch
+from torch import _VF
+
+_SEQUENCE = {
+    "RNN_TANH": _VF.rnn_tanh,
+    "RNN_RELU": _VF.rnn_relu,
+    "LSTM": _VF.lstm,
+    "GRU": _VF.gru,
+}
+
+
+def forward(call, x, h0, c0, weights, noises):
+    """A stack out of PyTorch's operators, one layer at a time.
+
+    Dense sequences go in as packed ones of equal length: those never reach oneDNN,
+    whose LSTM has no second derivative.
+
+    Parameters
+    ----------
+    noises : sequence of (Tensor or None)
+        What each layer's input is multiplied by: the dropout that was drawn before.
+    """
+    spec, batch_sizes = call.spec, call.batch_sizes
+    D, per_layer = spec.directions, spec.directions * spec.weights_per_cell
+    operator = _SEQUENCE[spec.mode]
+    h_n, c_n = [], []
+    y = x
+    if call.single:
+        h0, c0 = h0.unsqueeze(0), None if c0 is None else c0.unsqueeze(0)
+        batch_sizes = torch.tensor([call.B])
+    elif batch_sizes is None:
+        y = (x.transpose(0, 1) if call.batch_first else x).flatten(0, 1)
+        batch_sizes = torch.full((call.T,), call.B)
+    for layer, noise in enumerate(noises):
+        if noise is not None:
+            y = y * noise.reshape(y.shape)
+        cells = slice(layer * D, (layer + 1) * D)
+        hx = (h0[cells], c0[cells]) if spec.has_c else h0[cells]
+        own = list(weights[layer * per_layer : (layer + 1) * per_layer])
+        y, h, *c = operator(
+            y, batch_sizes, hx, own, spec.bias, 1, 0.0, False, spec.bidirectional
+        )
+        h_n.append(h)
+        c_n += c
+    if call.single:
+        return y, None, c_n[0].squeeze(0) if c_n else None
+    if call.batch_sizes is None:
+        y = y.unflatten(0, (call.T, call.B))
+    return y, torch.cat(h_n), torch.cat(c_n) if c_n else None
+
+
+def backward(call, x, h0, c0, weights, noises, gradients, wanted):
+    """Gradients that can themselves be differentiated; as `_stack.backward`."""
+    h0_given, c0_given = h0, c0
+    if h0 is None:
+        h0 = x.new_zeros(call.state_shape(call.spec.S))
+    if c0 is None and call.spec.has_c:
+        c0 = x.new_zeros(call.state_shape(call.spec.H))
+    outputs = forward(call, x, h0, c0, weights, noises)
+    pairs = [
+        (out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None
+    ]
+    inputs = [x, h0_given, c0_given, *weights]
+    sources = [t for t, want in zip(inputs, wanted, strict=True) if want]
+    found = iter(
+        torch.autograd.grad(
+            [out for out, _ in pairs],
+            sources,
+            [g for _, g in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if want else None for want in wanted]

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a call is under `torch.compile`, and under `torch.export`.
+
+Compiled code calls ``fastrnn::recurrence``, one operator for a whole stack.  Exported
+programs get PyTorch's own operators: they are files that have to load, and become ONNX
+nodes, where fastrnn is not installed.
+"""
+
+import importlib.abc
+import importlib.util
+import sys
+
+import torch
+from torch._compile import _disable_dynamo
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.torch import _operator
+
+_BUILDER = "torch._dynamo.variables.builder"
+_OURS = []  # classes that torch.compile may look into
+
+
+@_disable_dynamo
+def _outside_the_graph(module, input, hx):
+    """A call between two graphs: what a PackedSequence's sizes are is data."""
+    return module.forward(input, hx)
+
+
+def layers(module, original, input, hx):
+    """A module of layers while something traces it; as `modules._forward`."""
+    if isinstance(input, PackedSequence):
+        return _outside_the_graph(module, input, hx)
+    weights = [getattr(module, name) for name in module._flat_weights_names]
+    batched = input.dim() == 3
+    B = input.shape[0 if module.batch_first else 1] if batched else None
+    D = 2 if module.bidirectional else 1
+    n_cells = module.num_layers * D
+    outer = (n_cells, B) if batched else (n_cells,)
+    widths = (module.proj_size or module.hidden_size, module.hidden_size)
+    if input.dim() not in (2, 3) or _unfit(
+        input, hx, module.mode == "LSTM", outer, widths, weights, module
+    ):
+        return original(input, hx)
+    h0, c0 = hx if module.mode == "LSTM" and hx is not None else (hx, None)
+    x = input
+    if not batched:
+        x = input.unsqueeze(1)
+        h0, c0 = (None if h is None else h.unsqueeze(1) for h in (h0, c0))
+    y, h_n, c_n = _record(
+        x,
+        h0,
+        c0,
+        weights,
+        module.mode,
+        module.num_layers,
+        module.bidirectional,
+        module.batch_first and batched,
+        False,
+        module.dropout if module.training and module.num_layers > 1 else 0.0,
+    )
+    if not batched:
+        y, h_n = y.squeeze(1), h_n.squeeze(1)
+        c_n = c_n.squeeze(1) if module.mode == "LSTM" else c_n
+    elif module.batch_first:
+        y = y.transpose(0, 1)
+    return y, ((h_n, c_n) if module.mode == "LSTM" else h_n)
+
+
+def cell(module, original, input, hx):
+    """A cell while something traces it; as `cells._forward`."""
+    weights = [module.weight_ih, module.weight_hh]
+    if module.bias:
+        weights += [module.bias_ih, module.bias_hh]
+    if isinstance(module, torch.nn.LSTMCell):
+        mode = "LSTM"
+    elif isinstance(module, torch.nn.GRUCell):
+        mode = "GRU"
+    else:
+        mode = f"RNN_{module.nonlinearity.upper()}"
+    outer, widths = input.shape[:-1], (module.hidden_size,) * 2
+    if input.dim() not in (1, 2) or _unfit(
+        input, hx, mode == "LSTM", outer, widths, weights, module
+    ):
+        return original(input, hx)
+    h0, c0 = hx if mode == "LSTM" and hx is not None else (hx, None)
+    x, batched = input, input.dim() == 2
+    if not batched:
+        x = x.unsqueeze(0)
+        h0, c0 = (None if h is None else h.unsqueeze(0) for h in (h0, c0))
+    h, _, c = _record(x, h0, c0, weights, mode, 1, False, False, True, 0.0)
+    if not batched:
+        h, c = h.squeeze(0), c.squeeze(0) if mode == "LSTM" else c
+    return (h, c) if mode == "LSTM" else h
+
+
+def _unfit(input, hx, has_c, outer, widths, weights, module):
+    """Whether PyTorch has to run this; in terms that its compiler can follow."""
+    dtype = input.dtype
+    if (
+        torch.compiler.is_exporting()
+        or torch.is_autocast_enabled("cpu")
+        or dtype not in (torch.float32, torch.float64)
+        or input.device.type != "cpu"
+        or input.shape[-1] != module.input_size
+        or input.numel() == 0
+    ):
+        return True
+    states = () if hx is None else hx if has_c else (hx,)
+    if hx is not None and has_c and len(hx) != 2:
+        return True
+    for tensor in (*states, *weights):
+        if tensor.dtype != dtype or tensor.device.type != "cpu":
+            return True
+    for state, width in zip(states, widths, strict=False):
+        if state.shape != (*outer, width):
+            return True
+    return False
+
+
+def _record(x, h0, c0, weights, *options):
+    keep = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, h0, c0, *weights)
+    )
+    return _operator.recurrence(x, h0, c0, weights, *options, keep)[:3]
+
+
+# -- torch.compile stops at any torch.nn.LSTM, ours too, unless told otherwise ------
+
+
+def let_in(*classes):
+    """Let torch.compile look into modules of these classes."""
+    _OURS.extend(classes)
+    if _BUILDER in sys.modules:
+        _teach(sys.modules[_BUILDER])
+    else:
+        # Importing the compiler takes seconds: wait until somebody else needs it.
+        sys.meta_path.insert(0, _Finder())
+
+
+def _teach(builder):
+    original = builder.VariableBuilder.wrap_module
+
+    def wrap_module(self, value):
+        if not isinstance(value, tuple(_OURS)):
+            return original(self, value)
+        with torch._dynamo.config.patch(allow_rnn=True):
+            return original(self, value)
+
+    builder.VariableBuilder.wrap_module = wrap_module
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the compiler's module as others do, and has it taught once it has run."""
+
+    def find_spec(self, name, path, target=None):
+        if name != _BUILDER:
+            return None
+        sys.meta_path.remove(self)
+        found = importlib.util.find_spec(name)
+        run = found.loader.exec_module
+
+        def exec_module(module):
+            run(module)
+            _teach(module)
+
+        found.loader.exec_module = exec_module
+        return found

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which implementation a call takes, and why.
+
+Whatever is not certain to be ours is PyTorch's, bad input included: its own checks then
+raise its own errors.  Names of PyTorch that are not public are used here and in
+`_compile` only.
+"""
+
+import torch
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.torch._spec import spec
+
+DTYPES = (torch.float32, torch.float64)
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
+_CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_CELL_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
+_functorch = torch._C._functorch
+
+
+def weights_of(module, names):
+    """The module's weights: parameters, or what a parametrization computes."""
+    parameters = module._parameters
+    found = []
+    for name in names:
+        weight = parameters.get(name)
+        found.append(getattr(module, name, None) if weight is None else weight)
+    return found
+
+
+def layers_weights(module):
+    """The weights of a module of layers, in PyTorch's flat order."""
+    return weights_of(module, module._flat_weights_names)
+
+
+def cell_weights(module):
+    """The weights of a cell."""
+    return weights_of(module, _CELL_NAMES if module.bias else _CELL_NAMES[:2])
+
+
+def layers_spec(module):
+    """The `Spec` of a module of layers."""
+    return spec(
+        module.mode,
+        module.input_size,
+        module.hidden_size,
+        module.num_layers,
+        module.bias,
+        module.bidirectional,
+        module.proj_size,
+    )
+
+
+def cell_spec(module):
+    """The `Spec` of a cell; None where it has a nonlinearity that nobody knows."""
+    if isinstance(module, torch.nn.LSTMCell):
+        mode = "LSTM"
+    elif isinstance(module, torch.nn.GRUCell):
+        mode = "GRU"
+    else:
+        mode = _CELL_MODES.get(module.nonlinearity)
+    if mode is None:
+        return None
+    return spec(mode, module.input_size, module.hidden_size, 1, module.bias, False)
+
+
+def must_be_recorded():
+    """Why PyTorch has to see its own operators now, or None."""
+    if _functorch.peek_interpreter_stack() is not None:
+        return "a torch.func transform (vmap, grad, jvp ...) is active"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation is active"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace is recording"
+    if torch._C._len_torch_dispatch_stack():
+        return "a torch dispatch mode is active"
+    return None
+
+
+def tensor_problem(what, tensor, dtype=None):
+    """Why the kernels cannot use a tensor's memory, or None."""
+    if type(tensor) not in _TENSORS:
+        return f"{what} is a {type(tensor).__name__}, not a plain tensor"
+    if not tensor.is_cpu:
+        return f"{what} is on {tensor.device}"
+    if tensor.layout is not torch.strided:
+        return f"{what} has layout {tensor.layout}"
+    if dtype is not None and tensor.dtype is not dtype:
+        return f"{what} is {tensor.dtype}, not {dtype}"
+    return None
+
+
+def weights_problem(weights, shapes, dtype):
+    """Why the kernels cannot use these weights, or None."""
+    for weight, shape in zip(weights, shapes, strict=True):
+        if problem := tensor_problem("a weight", weight, dtype):
+            return problem
+        if weight.shape != shape:
+            return f"a weight has shape {tuple(weight.shape)}, not {shape}"
+    return None
+
+
+def states_problem(which, hx, outer, dtype):
+    """Why the kernels cannot start from `hx`, or None.
+
+    Parameters
+    ----------
+    outer : tuple of int
+        The sizes of a state before its width.
+    """
+    if hx is None:
+        return None
+    if not which.has_c:
+        hx = (hx,)
+    elif type(hx) not in (tuple, list) or len(hx) != 2:
+        return "hx is not a pair"
+    for state, width in zip(hx, (which.S, which.H), strict=False):
+        if problem := tensor_problem("hx", state, dtype):
+            return problem
+        shape = (*outer, width)
+        if state.shape != shape:
+            return f"hx has shape {tuple(state.shape)}, not {shape}"
+    return None
+
+
+def layers_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None):
+    """Why the kernels cannot run a module of layers on these arguments, or None.
+
+    Parameters
+    ----------
+    weights : list of Tensor
+    dtypes : tuple of torch.dtype
+        Those that the input may have.
+    weights_dtype : torch.dtype, optional
+        What the weights must have; the input's if not given.
+    """
+    if module.proj_size and weights_dtype is not None:
+        return "proj_size is not 0 inside autocast"
+    batch_sizes = None
+    if isinstance(input, PackedSequence):
+        input, batch_sizes = input[:2]
+        if problem := tensor_problem("batch_sizes", batch_sizes, torch.int64):
+            return problem
+    if problem := tensor_problem("the input", input):
+        return problem
+    dtype, shape = input.dtype, input.shape
+    if dtype not in dtypes:
+        return f"the input is {dtype}"
+    which, ndim = layers_spec(module), len(shape)
+    expected = (2, 3) if batch_sizes is None else (2,)
+    if ndim not in expected or shape[-1] != which.I:
+        return f"PyTorch refuses an input of shape {tuple(shape)}"
+    if not input.numel():
+        return "the input is empty"
+    if batch_sizes is not None:
+        outer = (which.n_cells, int(batch_sizes[0]))
+    elif ndim == 2:
+        outer = (which.n_cells,)
+    else:
+        outer = (which.n_cells, shape[0 if module.batch_first else 1])
+    return weights_problem(
+        weights, which.shapes, weights_dtype or dtype
+    ) or states_problem(which, hx, outer, dtype)
+
+
+def cell_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None):
+    """Why the kernels cannot run a cell on these arguments; as `layers_problem`."""
+    which = cell_spec(module)
+    if which is None:
+        return f"PyTorch refuses the nonlinearity {module.nonlinearity!r}"
+    if problem := tensor_problem("the input", input):
+        return problem
+    dtype, shape = input.dtype, input.shape
+    if dtype not in dtypes:
+        return f"the input is {dtype}"
+    if len(shape) not in (1, 2) or shape[-1] != which.I:
+        return f"PyTorch refuses an input of shape {tuple(shape)}"
+    if not input.numel():
+        return "the input is empty"
+    return weights_problem(
+        weights, which.shapes, weights_dtype or dtype
+    ) or states_problem(which, hx, shape[:-1], dtype)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`LSTM`, `GRU` and `RNN`: PyTorch's own modules with another forward."""
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.torch import _autocast, _autograd, _compile, _path
+from fastrnn.torch._script import prepare
+from fastrnn.torch._stack import Call
+
+
+def _forward(module, original, input, hx):
+    """The module's output from our kernels, or from `original` where they cannot."""
+    if torch.compiler.is_compiling():
+        return _compile.layers(module, original, input, hx)
+    if _path.must_be_recorded():
+        return original(input, hx)
+    weights = _path.layers_weights(module)
+    if torch.is_autocast_enabled("cpu"):
+        return _forward_in_autocast(module, original, input, hx, weights)
+    if _path.layers_problem(module, input, hx, weights):
+        return original(input, hx)
+    return _run_layers(module, input, hx, weights)
+
+
+def _forward_in_autocast(module, original, input, hx, weights):
+    dtypes = _autocast.dtypes()
+    if _path.layers_problem(module, input, hx, weights, dtypes, torch.float32):
+        return original(input, hx)
+    is_packed = isinstance(input, PackedSequence)
+    dtype = input.data.dtype if is_packed else input.dtype
+    result = _autocast.result_dtype(
+        module.mode, module.mode == "LSTM" and not is_packed, dtype
+    )
+    with torch.autocast("cpu", enabled=False):
+        input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
+        return _autocast.cast(_run_layers(module, input, hx, weights), result)
+
+
+def _run_layers(module, input, hx, weights):
+    """The module's output from our kernels, all arguments being known to fit."""
+    which = _path.layers_spec(module)
+    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
+    dropout = module.dropout if module.training and which.num_layers > 1 else 0.0
+    if isinstance(input, PackedSequence):
+        x, batch_sizes, sorted_indices, unsorted_indices = input
+        if hx is not None:
+            hx = module.permute_hidden(hx, sorted_indices)
+        y, state = _run(Call(which, x, False, dropout, batch_sizes), x, hx, weights)
+        y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
+        return y, module.permute_hidden(state, unsorted_indices)
+    batch_first = module.batch_first
+    if input.dim() == 3:
+        y, state = _run(Call(which, input, batch_first, dropout), input, hx, weights)
+        return (y.transpose(0, 1) if batch_first else y), state
+    x = input.unsqueeze(1)  # batch_first says nothing about an unbatched input
+    if hx is not None:
+        hx = [h.unsqueeze(1) for h in hx] if which.has_c else hx.unsqueeze(1)
+    y, state = _run(Call(which, x, False, dropout), x, hx, weights)
+    if which.has_c:
+        return y.squeeze(1), tuple([h.squeeze(1) for h in state])
+    return y.squeeze(1), state.squeeze(1)
+
+
+def _run(call, x, hx, weights):
+    if call.spec.has_c:
+        h0, c0 = (None, None) if hx is None else hx
+        y, h_n, c_n = _autograd.run(call, x, h0, c0, weights)
+        return y, (h_n, c_n)
+    return _autograd.run(call, x, hx, None, weights)[:2]
+
+
+class RNN(torch.nn.RNN):
+    """`torch.nn.RNN` on fastrnn's kernels.
+
+    Everything but the speed is `torch.nn.RNN`'s: arguments, parameters, state dict,
+    results, errors. What the kernels do not run goes to PyTorch's own forward;
+    `fastrnn.torch.explain` says when.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rnn = RNN(3, 5, nonlinearity="relu")
+    >>> y, h_n = rnn(torch.randn(7, 2, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([7, 2, 5]), torch.Size([1, 2, 5]))
+    """
+
+    __prepare_scriptable__ = prepare
+
+    def forward(self, input, hx=None):
+        """Run the layer over sequences; as `torch.nn.RNN.forward`."""
+        return _forward(self, super().forward, input, hx)
+
+
+class LSTM(torch.nn.LSTM):
+    """`torch.nn.LSTM` on fastrnn's kernels.
+
+    Everything but the speed is `torch.nn.LSTM`'s: arguments, parameters, state dict,
+    results, errors. What the kernels do not run goes to PyTorch's own forward;
+    `fastrnn.torch.explain` says when.
+
+    Examples
+    --------
+    >>> import torch
+    >>> lstm = LSTM(3, 5, num_layers=2, batch_first=True)
+    >>> isinstance(lstm, torch.nn.LSTM)
+    True
+    >>> y, (h_n, c_n) = lstm(torch.randn(2, 7, 3))
+    >>> y.shape, h_n.shape, c_n.shape
+    (torch.Size([2, 7, 5]), torch.Size([2, 2, 5]), torch.Size([2, 2, 5]))
+    """
+
+    __prepare_scriptable__ = prepare
+
+    def forward(self, input, hx=None):
+        """Run the layer over sequences; as `torch.nn.LSTM.forward`."""
+        return _forward(self, super().forward, input, hx)
+
+
+class GRU(torch.nn.GRU):
+    """`torch.nn.GRU` on fastrnn's kernels.
+
+    Everything but the speed is `torch.nn.GRU`'s: arguments, parameters, state dict,
+    results, errors. What the kernels do not run goes to PyTorch's own forward;
+    `fastrnn.torch.explain` says when.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gru = GRU(3, 5, bidirectional=True)
+    >>> y, h_n = gru(torch.randn(7, 2, 3))
+    >>> y.shape, h_n.shape
+    (torch.Size([7, 2, 10]), torch.Size([2, 2, 5]))
+    """
+
+    __prepare_scriptable__ = prepare
+
+    def forward(self, input, hx=None):
+        """Run the layer over sequences; as `torch.nn.GRU.forward`."""
+        return _forward(self, super().forward, input, hx)
