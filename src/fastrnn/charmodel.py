@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`CharModel`: predicts the next character of a text, and writes some."""
 
-import numpy as np
-
-from fastrnn import _check
+from fastrnn import _check, sampling
 from fastrnn.layers import Embedding, Linear
 from fastrnn.module import Module
 from fastrnn.recurrent import GRU, LSTM, RNN
-from fastrnn.text import CharVocabulary
+from fastrnn.vocabulary import CharVocabulary
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -138,7 +136,16 @@ class CharModel(Module):
         with self._evaluating():
             return self.forward(tokens, state)
 
-    def generate(self, prompt="", length=500, temperature=1.0, seed=None):
+    def generate(
+        self,
+        prompt="",
+        length=500,
+        temperature=1.0,
+        seed=None,
+        *,
+        top_k=None,
+        top_p=None,
+    ):
         """Write text, one character at a time, for one thread at a time.
 
         Parameters
@@ -153,6 +160,8 @@ class CharModel(Module):
             take the likeliest character every time.
         seed : None, int or numpy.random.Generator
             For the draws: the same integer gives the same text.
+        top_k, top_p : optional
+            As for `sample`.
 
         Returns
         -------
@@ -173,32 +182,15 @@ class CharModel(Module):
         length = _check.integer(who, "length", length)
         if length < 0:
             raise ValueError(f"{who}: length must be at least 0, got {length}")
-        temperature = _check.real_in(who, "temperature", temperature, "[0, inf)")
+        options = sampling.check_options(who, temperature, top_k, top_p)
         rng = _check.generator(who, seed)
         tokens = self.vocabulary.encode(prompt or self.vocabulary.start)
-        return self._draw(tokens, length, temperature, rng)
+        return self._draw(who, tokens, length, options, rng)
 
-    def _draw(self, tokens, length, temperature, rng):
+    def _draw(self, who, tokens, length, options, rng):
         state = None
         for _ in range(length):
             logits, state = self.predict(tokens[:, None], state)
-            token = _sample(logits[-1, 0], temperature, rng)
-            tokens = np.array([token])
+            # Never 0, which stands for no character.
+            tokens = 1 + sampling.draw(who, logits[-1, :, 1:], *options, rng)
             yield self.vocabulary.decode(tokens)
-
-
-def _sample(logits, temperature, rng):
-    """Draw a number from a softmax; never 0, which stands for no character."""
-    z = logits[1:].astype(np.float64)
-    z -= z.max()
-    if not np.isfinite(z).all():
-        raise ValueError("CharModel.generate: the model's logits are not finite")
-    # One number a character in any case, so that a seed's draws stay in step.
-    point = rng.random()
-    if temperature == 0:
-        return 1 + int(z.argmax())
-    with np.errstate(over="ignore"):  # a tiny temperature: -inf, a probability of 0
-        total = np.cumsum(np.exp(z / temperature))
-    # The minimum is for a product that rounds up to the total.
-    index = int(np.searchsorted(total, point * total[-1], side="right"))
-    return 1 + min(index, z.size - 1)

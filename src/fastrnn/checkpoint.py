@@ -1,25 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checkpoints of a training run: one safetensors file, whole or not there.
+"""Checkpoints of `fastrnn train`: what the file must hold, and the model in it."""
 
-The file holds arrays by name and, as its metadata, one JSON object. A checksum over
-both is part of the object, since a safetensors file has none of its own.
-"""
-
-import json
 import os
-import struct
-import zlib
 
-import safetensors
-import safetensors.numpy
-
-from fastrnn import _files
+from fastrnn import container
 from fastrnn.charmodel import CharModel
-from fastrnn.text import CharVocabulary
+from fastrnn.container import without_prefix
+from fastrnn.vocabulary import CharVocabulary
 
-# Key of the metadata, and the version of what lies under it.
-_KEY = "fastrnn-charmodel"
-_VERSION = 1
+_KIND = container.Kind("fastrnn-charmodel", 1, "a checkpoint", "of fastrnn train")
 
 _INT, _REAL = (int,), (int, float)
 
@@ -70,14 +59,7 @@ def write(path, arrays, meta):
     OSError
         If the file cannot be written; it names `path`.
     """
-    meta = {"version": _VERSION, **meta}
-    meta["checksum"] = _checksum(arrays, meta)
-    data = safetensors.numpy.save(arrays, {_KEY: json.dumps(meta)})
-    try:
-        _files.write_atomically(path, data)
-    except OSError as error:
-        # The system's message is about the temporary file, which nobody asked for.
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    container.write(path, arrays, _KIND, meta)
 
 
 def read(path):
@@ -99,50 +81,9 @@ def read(path):
     ValueError
         If it is not a checkpoint of this program, or damaged.
     """
-    path = os.fspath(path)
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        arrays = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError) as error:
-        # KeyError: a type that NumPy does not have, and our files neither.
-        raise ValueError(
-            f"{path}: must be a checkpoint of fastrnn train, got a file that is "
-            f"damaged or of another kind ({error})"
-        ) from error
-    # The loader has found the header whole: its length, then JSON.
-    (length,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + length])
-    text = (header.get("__metadata__") or {}).get(_KEY)
-    if text is None:
-        raise ValueError(
-            f"{path}: must be a checkpoint of fastrnn train, got a safetensors file "
-            "of something else"
-        )
-    try:
-        meta = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged: its description is not JSON") from error
-    if not isinstance(meta, dict) or meta.get("version") != _VERSION:
-        found = meta.get("version") if isinstance(meta, dict) else None
-        raise ValueError(
-            f"{path}: must be a checkpoint of version {_VERSION}, got {found!r}"
-        )
-    checksum = meta.pop("checksum", None)
-    if checksum != _checksum(arrays, meta):
-        raise ValueError(f"{path}: damaged: its checksum is not that of its contents")
-    _check_schema(path, "", meta, _SCHEMA)
+    arrays, meta = container.read(path, _KIND)
+    _check_schema(os.fspath(path), "", meta, _SCHEMA)
     return arrays, meta
-
-
-def _checksum(arrays, meta):
-    """CRC-32 of the names, types, shapes and bytes of arrays, and of the object."""
-    value = zlib.crc32(json.dumps(meta, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        value = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), value)
-        value = zlib.crc32(array.tobytes(), value)
-    return value
 
 
 def _check_schema(path, name, value, rule):
@@ -158,21 +99,6 @@ def _check_schema(path, name, value, rule):
             if key not in value:
                 raise ValueError(f"{path}: damaged: {below} is missing")
             _check_schema(path, below, value[key], inner)
-
-
-def with_prefix(prefix, arrays):
-    """A mapping whose names have ``prefix.`` before them."""
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
-def without_prefix(prefix, arrays):
-    """Those of `arrays` whose names start with ``prefix.``, without it."""
-    prefix += "."
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
 
 
 def model_of(path, arrays, meta):

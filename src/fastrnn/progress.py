@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What `fastrnn train` shows: a bar on a terminal, a line now and then elsewhere."""
+"""How training gets on: a bar on a terminal, a line now and then elsewhere."""
 
 import shutil
 import sys
@@ -12,30 +12,28 @@ from tqdm import tqdm
 LINE_SECONDS = 10.0
 
 
-class Reporter:
-    """Shows how a `fastrnn.training.Trainer` gets on, as `fastrnn.training.train` asks.
-
-    Evaluations go to standard output, progress to standard error: a tqdm bar if that is
-    a terminal, else a line every 10 seconds.
+class Progress:
+    """A tqdm bar if standard error is a terminal, else a line every 10 seconds there.
 
     Parameters
     ----------
-    trainer : Trainer
-        Before the first window of this process.
+    total, first : int
+        Units in the whole run, and those done before this process.
+    unit : str
+        What is counted.
     """
 
-    def __init__(self, trainer):
-        self._total = trainer.settings.epochs * trainer.batches.n_characters
-        self._done = self._first = trainer.characters_done
+    def __init__(self, total, first, unit):
+        self._total, self._done, self._first, self._unit = total, first, first, unit
         self._start = self._last_line = time.monotonic()
         # A terminal that says it has no size, as in a container, counts as 80 x 24.
         columns, rows = shutil.get_terminal_size()
         # disable=None: no bar unless the file is a terminal.
         self._bar = tqdm(
-            total=self._total,
-            initial=self._first,
+            total=total,
+            initial=first,
             file=sys.stderr,
-            unit=" chars",
+            unit=f" {unit}",
             unit_scale=True,
             ncols=columns,
             nrows=rows,
@@ -45,7 +43,7 @@ class Reporter:
 
     @property
     def speed(self):
-        """Characters per second in this process, evaluations included."""
+        """Units per second in this process, pauses included."""
         elapsed = max(time.monotonic() - self._start, 1e-9)
         return (self._done - self._first) / elapsed
 
@@ -54,26 +52,50 @@ class Reporter:
         """Seconds since training started in this process, as text."""
         return tqdm.format_interval(time.monotonic() - self._start)
 
-    def window(self, trainer, n_characters):
-        """Count a window that has been trained on."""
-        self._done += n_characters
-        epochs = trainer.settings.epochs
-        where = (
-            f"epoch {trainer.epoch:.1f}/{epochs}  {trainer.train_bits:.3f} bits/char"
-        )
+    def update(self, n, where):
+        """Count `n` units; `where` says how far the run is and how it does."""
+        self._done += n
         if not self._bar.disable:
             self._bar.set_description_str(f"{where} ", refresh=False)
-            self._bar.update(n_characters)
+            self._bar.update(n)
             return
         now = time.monotonic()
         if now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             left = tqdm.format_interval((self._total - self._done) / self.speed)
             print(
-                f"{where}  {self.speed:,.0f} chars/s  {left} left",
+                f"{where}  {self.speed:,.0f} {self._unit}/s  {left} left",
                 file=sys.stderr,
                 flush=True,
             )
+
+    def close(self):
+        """Leave the bar as it is and go on below it."""
+        self._bar.close()
+
+
+class Reporter(Progress):
+    """Shows how a `fastrnn.training.Trainer` gets on, as `fastrnn.training.train` asks.
+
+    Evaluations go to standard output, progress to standard error.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Before the first window of this process.
+    """
+
+    def __init__(self, trainer):
+        total = trainer.settings.epochs * trainer.batches.n_characters
+        super().__init__(total, trainer.characters_done, "chars")
+
+    def window(self, trainer, n_characters):
+        """Count a window that has been trained on."""
+        epochs = trainer.settings.epochs
+        self.update(
+            n_characters,
+            f"epoch {trainer.epoch:.1f}/{epochs}  {trainer.train_bits:.3f} bits/char",
+        )
 
     def evaluation(self, trainer, found):
         """Show the figures of an evaluation and its sample."""
@@ -85,7 +107,3 @@ class Reporter:
         sample = textwrap.indent(found.sample.strip("\n"), "    | ", lambda line: True)
         tqdm.write(f"{head}\n{sample}", file=sys.stdout)
         sys.stdout.flush()
-
-    def close(self):
-        """Leave the bar as it is and go on below it."""
-        self._bar.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Text for a character model: reading it, numbering its characters, cutting windows."""
+"""Text for a character model: finding and reading it, cutting windows."""
 
 import importlib
 import re
@@ -10,9 +10,6 @@ from fastrnn import _check
 
 # Paragraphs of the default text that are shorter may come again: "Example:".
 _SHORT_PARAGRAPH = 60
-
-# What stands for a character that the vocabulary does not have.
-REPLACEMENT = "\ufffd"
 
 
 def default_text():
@@ -126,132 +123,6 @@ def check_length(who, text, batch_size, seq_length):
         f"{batch_size} and seq_length = {seq_length} (a tenth is held out), "
         f"got {len(text)}"
     )
-
-
-class CharVocabulary:
-    """The characters of a text, numbered from 1; 0 stands for every other one.
-
-    Parameters
-    ----------
-    characters : str
-        Distinct characters, in the order of their numbers.
-
-    Raises
-    ------
-    TypeError
-        If `characters` is not a string.
-    ValueError
-        If it is empty or has a character twice.
-
-    Examples
-    --------
-    >>> vocabulary = CharVocabulary.of("hello")
-    >>> len(vocabulary), vocabulary.characters
-    (5, 'ehlo')
-    >>> vocabulary.encode("hello").tolist()
-    [2, 1, 3, 3, 4]
-    >>> vocabulary.decode([2, 1, 3, 0])
-    'hel\ufffd'
-    """
-
-    def __init__(self, characters):
-        who = type(self).__name__
-        if not isinstance(characters, str):
-            raise TypeError(
-                f"{who}: characters must be a string, got {type(characters).__name__}"
-            )
-        codes = _code_points(characters)
-        if codes.size == 0 or np.unique(codes).size != codes.size:
-            raise ValueError(
-                f"{who}: characters must be distinct and at least one, "
-                f"got {characters!r}"
-            )
-        self.characters = characters
-        # By code point; the last entry serves all that are beyond the largest.
-        self._index = np.zeros(int(codes.max()) + 2, np.int32)
-        self._index[codes] = np.arange(1, codes.size + 1)
-
-    @classmethod
-    def of(cls, text):
-        """The vocabulary of a text: its characters by code point.
-
-        Parameters
-        ----------
-        text : str
-            At least one character.
-        """
-        return cls("".join(chr(code) for code in np.unique(_code_points(text))))
-
-    def __len__(self):
-        return len(self.characters) + 1
-
-    def __contains__(self, character):
-        return character in self.characters
-
-    @property
-    def start(self):
-        """What a text begins after: a line break, or the first character."""
-        return "\n" if "\n" in self else self.characters[0]
-
-    def encode(self, text, *, replace=False):
-        """The numbers of a text's characters.
-
-        Parameters
-        ----------
-        text : str
-        replace : bool
-            Whether a character that is not in the vocabulary becomes 0. If not, it is
-            an error.
-
-        Returns
-        -------
-        ndarray of int32, shape (len(text),)
-
-        Raises
-        ------
-        ValueError
-            If characters are not in the vocabulary, unless `replace`.
-        """
-        codes = _code_points(text)
-        indices = self._index[np.minimum(codes, self._index.size - 1)]
-        if not replace and not indices.all():
-            unknown = [chr(code) for code in np.unique(codes[indices == 0])]
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise ValueError(
-                "text must be of the characters that the model was trained on, got "
-                + ", ".join(repr(character) for character in unknown[:5])
-                + more
-            )
-        return indices
-
-    def decode(self, indices):
-        """The text of given numbers; 0 becomes U+FFFD, the replacement character.
-
-        Parameters
-        ----------
-        indices : array_like of int, shape (N,)
-            In [0, len(vocabulary)).
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        ValueError
-            If a number is out of range.
-        """
-        indices = _check.index_array(
-            "CharVocabulary.decode", "indices", indices, len(self)
-        )
-        characters = REPLACEMENT + self.characters
-        return "".join(characters[index] for index in indices)
-
-
-def _code_points(text):
-    # Lone surrogates come from undecodable command-line arguments; they pass here and
-    # are then unknown like any other character.
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 class StreamBatches:

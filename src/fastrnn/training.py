@@ -15,15 +15,16 @@ import numpy as np
 from fastrnn import _check, checkpoint
 from fastrnn.charmodel import CharModel
 from fastrnn.clip import clip_grad_norm_
+from fastrnn.container import with_prefix, without_prefix
 from fastrnn.losses import cross_entropy
 from fastrnn.optim import Adam
 from fastrnn.settings import Settings
 from fastrnn.text import (
-    CharVocabulary,
     StreamBatches,
     check_length,
     split_held_out,
 )
+from fastrnn.vocabulary import CharVocabulary
 
 # Seconds between checkpoints: what a killed run loses at most.
 CHECKPOINT_SECONDS = 5.0
@@ -251,10 +252,10 @@ class Trainer:
         OSError
             If the file cannot be written.
         """
-        arrays = checkpoint.with_prefix("model", self.model.state_dict())
-        arrays |= checkpoint.with_prefix("optimizer", self.optimizer.state_dict())
+        arrays = with_prefix("model", self.model.state_dict())
+        arrays |= with_prefix("optimizer", self.optimizer.state_dict())
         if self.state is not None:
-            arrays |= checkpoint.with_prefix("state", _named_state(self.state))
+            arrays |= with_prefix("state", _named_state(self.state))
         meta = {
             "model": self.model.config,
             "vocabulary": self.model.vocabulary.characters,
@@ -305,11 +306,9 @@ class Trainer:
         progress = meta["progress"]
         try:
             self = cls(model, text, Settings(**settings), source=meta["text"]["source"])
-            self.optimizer.load_state_dict(
-                checkpoint.without_prefix("optimizer", arrays)
-            )
+            self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
             self.rng.bit_generator.state = meta["rng"]
-            self.state = self._state_of(checkpoint.without_prefix("state", arrays))
+            self.state = self._state_of(without_prefix("state", arrays))
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(f"{path}: damaged: {error}") from error
         self.step = progress["step"]

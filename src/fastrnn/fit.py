@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The loop behind `Model.fit`, and those behind `evaluate` and `predict`.
+
+An epoch's order of samples is drawn from the run's seed and the epoch's number alone,
+so a run that goes on from a checkpoint sees the batches that an unbroken one would.
+"""
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn import _check
+from fastrnn.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.history import format_logs
+from fastrnn.progress import Progress
+
+# Seconds between updates of the bar: a batch can take less time than one.
+_BAR_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def batch_first(model):
+    """All layers take and return (N, T, ...) within the body, whatever they do else.
+
+    What a layer was made with is its ``given_batch_first`` meanwhile, for `describe`.
+    """
+    before = [
+        m
+        for m in model.modules()
+        if hasattr(m, "batch_first") and not hasattr(m, "given_batch_first")
+    ]
+    for module in before:
+        module.given_batch_first = module.batch_first
+        module.batch_first = True
+    try:
+        yield
+    finally:
+        for module in before:
+            module.batch_first = module.given_batch_first
+            del module.given_batch_first
+
+
+@contextlib.contextmanager
+def _training(model):
+    """Training mode within the body, then each layer's own again."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the numbers of a run depend on, besides model, data and seed."""
+
+    batch_size: int = 32
+    shuffle: bool = True
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    tbptt: int | None = None
+
+    def __post_init__(self):
+        who = "fit"
+        _check.positive_int(who, "batch_size", self.batch_size)
+        _check.flag(who, "shuffle", self.shuffle)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                _check.real_in(who, name, getattr(self, name), "(0, inf]")
+        if self.tbptt is not None:
+            _check.positive_int(who, "tbptt", self.tbptt)
+
+
+class Means:
+    """Loss and metrics over the batches seen so far."""
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+        self.loss, self.n = 0.0, 0
+        for metric in metrics:
+            metric.reset()
+
+    def update(self, loss, n, pred, target):
+        """Take in a batch of `n` samples."""
+        self.loss += loss * n
+        self.n += n
+        for metric in self.metrics:
+            metric.update(pred, target)
+
+    def result(self, prefix=""):
+        """The means by name."""
+        found = {f"{prefix}loss": self.loss / self.n if self.n else math.nan}
+        for metric in self.metrics:
+            found[f"{prefix}{metric.name}"] = metric.result()
+        return found
+
+
+class Run:
+    """One call of `Model.fit`.
+
+    Parameters
+    ----------
+    model : Model
+        Compiled, with parameters and an optimiser.
+    train, validation : Samples
+        `validation` may be None.
+    epochs : int
+    options : Options
+    seed : int
+        For the order of samples.
+    callbacks : Callbacks
+    history : History
+        Epochs done before, and where this run's go.
+    verbose : {0, 1, 2}
+    """
+
+    def __init__(
+        self,
+        model,
+        train,
+        validation,
+        epochs,
+        options,
+        seed,
+        callbacks,
+        history,
+        verbose,
+    ):
+        self.model, self.train, self.validation = model, train, validation
+        self.epochs, self.options, self.seed = epochs, options, seed
+        self.callbacks, self.history, self.verbose = callbacks, history, verbose
+        self.steps = train.count_batches(options.batch_size)
+        self._best = None  # value and parameters of the best epoch
+        self._bar, self._bar_time, self._bar_waiting = None, 0.0, 0
+
+    @property
+    def monitored(self):
+        """The figure that the best epoch is best in."""
+        return "loss" if self.validation is None else "val_loss"
+
+    def run(self):
+        """Train; Ctrl-C ends the run with the parameters of its best epoch."""
+        model, first = self.model, len(self.history.epoch)
+        model.stop_training = False
+        if self.verbose == 1:
+            total = self.epochs * self.steps
+            self._bar = Progress(total, first * self.steps, "batches")
+        with batch_first(model), _training(model):
+            try:
+                self.callbacks.on_train_begin()
+                for epoch in range(first, self.epochs):
+                    self._epoch(epoch)
+                    if model.stop_training:
+                        break
+            except KeyboardInterrupt:
+                self.history.interrupted = True
+                if self._best is not None:
+                    model.flat_parameters[...] = self._best[1]
+            finally:
+                if self._bar is not None:
+                    self._bar.close()
+            self.callbacks.on_train_end(self.history.last)
+
+    def _epoch(self, epoch):
+        start = time.monotonic()
+        self.callbacks.on_epoch_begin(epoch)
+        rng = np.random.default_rng([self.seed, epoch])
+        n, shuffle = self.train.n, self.options.shuffle
+        order = rng.permutation(n) if shuffle else np.arange(n)
+        means = Means(self.model.metrics)
+        batches = self.train.batches(
+            self.options.batch_size, order, rng if shuffle else None
+        )
+        for step, indices in enumerate(batches):
+            self._batch(epoch, step, means, *self.train.take(indices))
+        logs = means.result()
+        if self.validation is not None:
+            size = self.options.batch_size
+            logs |= evaluate(self.model, self.validation, size, "val_")
+        logs["lr"] = self.model.optimizer.lr
+        self.history.add(epoch, logs, time.monotonic() - start)
+        value = logs[self.monitored]
+        if self._best is None or value < self._best[0]:
+            self._best = value, self.model.flat_parameters.copy()
+        self.callbacks.on_epoch_end(epoch, logs)
+        if self.verbose == 2:
+            print(f"epoch {epoch + 1}/{self.epochs}  {format_logs(logs)}", flush=True)
+
+    def _batch(self, epoch, step, means, inputs, target, weight):
+        self.callbacks.on_train_batch_begin(step)
+        if self.options.tbptt is None:
+            pred = self.model(*inputs)
+            self._update(epoch, step, means, pred, target, weight)
+        else:
+            state, x = None, inputs[0]
+            for start in range(0, x.shape[1], self.options.tbptt):
+                window = slice(start, start + self.options.tbptt)
+                pred, state = self.model.forward_from(x[:, window], state)
+                timed = weight is not None and weight.ndim > 1
+                w = weight[:, window] if timed else weight
+                self._update(epoch, step, means, pred, target[:, window], w)
+        self.callbacks.on_train_batch_end(step, means)
+        self._show(epoch, step, means)
+
+    def _update(self, epoch, step, means, pred, target, weight):
+        """Loss, gradients and a step of the optimiser."""
+        model, options = self.model, self.options
+        pred = pred[0] if isinstance(pred, tuple) else pred
+        loss, dpred = model.loss(pred, target, weight)
+        model.zero_grad()
+        model.backward(dpred)
+        self.callbacks.on_gradients(step)
+        if options.clip_value is not None:
+            clip_grad_value_(model, options.clip_value)
+        norm = clip_grad_norm_(model, options.clip_norm or math.inf)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"fit: training diverged in epoch {epoch + 1}, batch {step + 1}: loss "
+                f"{loss}, gradient norm {norm}; lower the learning rate "
+                f"({model.optimizer.lr:g}), give clip_norm, or look for NaN in the data"
+            )
+        model.optimizer.step()
+        means.update(loss, len(pred), pred, target)
+
+    def _show(self, epoch, step, means):
+        if self._bar is None:
+            return
+        self._bar_waiting += 1
+        now = time.monotonic()
+        if now - self._bar_time >= _BAR_SECONDS or step == self.steps - 1:
+            text = f"epoch {epoch + 1}/{self.epochs}  {format_logs(means.result())}"
+            self._bar.update(self._bar_waiting, text)
+            self._bar_time, self._bar_waiting = now, 0
+
+
+def evaluate(model, samples, batch_size, prefix=""):
+    """Loss and metrics of a compiled model, nothing being changed.
+
+    Parameters
+    ----------
+    model : Model
+    samples : Samples
+    batch_size : int
+    prefix : str
+        Before each name.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    means = Means(model.metrics)
+    with batch_first(model), model._evaluating():
+        for indices in samples.batches(batch_size, np.arange(samples.n)):
+            inputs, target, weight = samples.take(indices)
+            pred = model(*inputs)
+            pred = pred[0] if isinstance(pred, tuple) else pred
+            loss, _ = model.loss(pred, target, weight)
+            means.update(loss, len(indices), pred, target)
+    return means.result(prefix)
+
+
+def predict(model, samples, batch_size):
+    """Outputs for all samples, in order.
+
+    Returns
+    -------
+    ndarray of shape (N, ...), or list of arrays where their lengths differ
+    """
+    outputs = []
+    batches = samples.batches(batch_size, np.arange(samples.n))
+    with batch_first(model), model._evaluating():
+        for indices in batches:
+            pred = model(*samples.take(indices)[0])
+            outputs.append(pred[0] if isinstance(pred, tuple) else pred)
+    if not samples.ragged:
+        return np.concatenate(outputs)
+    rows = [None] * samples.n
+    for indices, pred in zip(batches, outputs, strict=True):
+        for i, row in zip(indices, pred, strict=True):
+            rows[i] = row
+    return rows if len({row.shape for row in rows}) > 1 else np.stack(rows)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Metrics for `Model.compile`: means over all rows that an epoch has seen.
+
+A metric is given the model's output and the targets batch by batch, in any shapes that
+the loss takes, and gives one number at the end.  Weights do not enter, as in Keras.
+"""
+
+import math
+
+import numpy as np
+
+from fastrnn import _check, objectives
+
+
+class Metric:
+    """Base: a mean of what `values` gives for every row.
+
+    Parameters
+    ----------
+    loss : Loss
+        Of the model; it says what targets are.
+
+    Attributes
+    ----------
+    name : str
+    higher_is_better : bool
+        Which way a callback that watches it looks.
+    """
+
+    name = ""
+    higher_is_better = False
+
+    def __init__(self, loss=None):
+        self.loss = loss
+        self.reset()
+
+    def reset(self):
+        """Forget all rows."""
+        self.total, self.count = 0.0, 0
+
+    def update(self, pred, target):
+        """Take in a batch."""
+        values = self.values(pred, target)
+        self.total += float(np.sum(values, dtype=np.float64))
+        self.count += np.size(values)
+
+    def result(self):
+        """The mean so far; NaN before the first row."""
+        return self.total / self.count if self.count else math.nan
+
+    def values(self, pred, target):
+        """One number a row."""
+        raise NotImplementedError
+
+
+class _OfLoss(Metric):
+    """A loss as a metric."""
+
+    _loss = objectives.MeanSquaredError
+
+    def values(self, pred, target):
+        loss = self._loss()
+        return loss.rows(*loss.prepare(pred, target))[0]
+
+
+class MeanSquaredError(_OfLoss):
+    """Mean squared error."""
+
+    name = "mse"
+
+
+class MeanAbsoluteError(_OfLoss):
+    """Mean absolute error."""
+
+    name = "mae"
+    _loss = objectives.MeanAbsoluteError
+
+
+def _class_indices(loss, pred, target):
+    """Outputs and class indices of the rows that count, whatever the targets are."""
+    if isinstance(loss, objectives.CategoricalCrossentropy):
+        pred, target = loss.prepare(pred, target)
+        return pred.reshape(-1, pred.shape[-1]), target.argmax(axis=-1).ravel()
+    sparse = objectives.SparseCategoricalCrossentropy()
+    return sparse.counted(*sparse.prepare(pred, target))[:2]
+
+
+class Accuracy(Metric):
+    """Share of rows whose largest output is that of the right class.
+
+    With binary cross-entropy the share of outputs on the right side of zero, a logit.
+    """
+
+    name = "accuracy"
+    higher_is_better = True
+
+    def values(self, pred, target):
+        if isinstance(self.loss, objectives.BinaryCrossentropy):
+            pred, target = self.loss.prepare(pred, target)
+            return (pred > 0) == (target > 0.5)
+        pred, target = _class_indices(self.loss, pred, target)
+        return pred.argmax(axis=-1) == target
+
+
+class TopK(Metric):
+    """Share of rows whose right class is among the `k` largest outputs.
+
+    Parameters
+    ----------
+    k : int
+    loss : Loss, optional
+        Of the model.
+
+    Examples
+    --------
+    >>> metric = TopK(2)
+    >>> metric.update(np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), [1, 2])
+    >>> metric.result()
+    0.5
+    """
+
+    higher_is_better = True
+
+    def __init__(self, k=5, loss=None):
+        self.k = _check.positive_int("TopK", "k", k)
+        self.name = f"top_{self.k}_accuracy"
+        super().__init__(loss)
+
+    def values(self, pred, target):
+        pred, target = _class_indices(self.loss, pred, target)
+        own = pred[np.arange(target.size), target]
+        return np.sum(pred > own[:, None], axis=-1) < self.k
+
+
+class Perplexity(Metric):
+    """Exponential of the mean cross-entropy."""
+
+    name = "perplexity"
+
+    def values(self, pred, target):
+        pred, target = _class_indices(self.loss, pred, target)
+        return objectives.SparseCategoricalCrossentropy().rows(pred, target)[0]
+
+    def result(self):
+        mean = super().result()
+        return math.exp(mean) if mean < 700 else math.inf if mean >= 700 else math.nan
+
+
+class Custom(Metric):
+    """A function ``(pred, target) -> number`` as a metric, a mean over samples.
+
+    Parameters
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function):
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+        super().__init__()
+
+    def update(self, pred, target):
+        self.total += float(self.function(pred, target)) * len(pred)
+        self.count += len(pred)
+
+
+METRICS = {
+    "accuracy": Accuracy,
+    "mae": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "perplexity": Perplexity,
+}
+
+
+def by_name(who, metric, loss):
+    """The metric that a name, an object or a function stands for.
+
+    ``"top_3_accuracy"`` is ``TopK(3)``, for any number.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is none of these.
+    """
+    if isinstance(metric, Metric):
+        metric.loss = loss
+        return metric
+    if callable(metric) and not isinstance(metric, type):
+        return Custom(metric)
+    if not isinstance(metric, str):
+        raise TypeError(
+            f"{who}: a metric must be a name, an object of fastrnn.metrics or a "
+            f"function, got {metric!r}"
+        )
+    k = metric.removeprefix("top_").removesuffix("_accuracy")
+    if k.isdigit() and metric == f"top_{k}_accuracy":
+        return TopK(int(k), loss)
+    options = (*METRICS, "top_5_accuracy")
+    return METRICS[_check.choice(who, "metrics", metric, options)](loss)

@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Model`: compile, fit, evaluate, predict, save."""
+
+import inspect
+import os
+
+import numpy as np
+
+from fastrnn import _check, fit, objectives, optim, saving, summary
+from fastrnn import metrics as _metrics
+from fastrnn.build import Unbuilt, is_built
+from fastrnn.callbacks import Callbacks
+from fastrnn.history import History
+from fastrnn.layers import Embedding, Linear
+from fastrnn.module import Module
+from fastrnn.recurrent import _Recurrent
+from fastrnn.samples import Samples
+
+_Optimizer = optim.Optimizer
+OPTIMIZERS = {
+    cls.__name__.lower(): cls
+    for cls in (optim.SGD, optim.RMSprop, optim.Adagrad, optim.Adam, optim.AdamW)
+}
+
+
+class Model(Module):
+    """A module that is trained by `fit`: derive from it, or use `Sequential`.
+
+    A subclass defines ``forward(x)``, which returns the output (or a tuple that begins
+    with it), and ``backward(dy)``.
+
+    Attributes
+    ----------
+    optimizer : Optimizer or None
+        From `compile`, once all input sizes are known.
+    history : History or None
+        Of the last `fit`.
+    stop_training : bool
+        A callback sets it to end the run after the epoch.
+
+    Notes
+    -----
+    Arrays are (N, ...), and sequences (N, T, F), in `fit`, `evaluate` and `predict`,
+    whatever the layers' ``batch_first`` says. All three want a model to themselves:
+    one thread at a time.
+
+    Examples
+    --------
+    >>> class Doubled(Model):
+    ...     def __init__(self):
+    ...         self.head = fastrnn.Linear(1, 1, bias=False, seed=0)
+    ...
+    ...     def forward(self, x):
+    ...         return self.head(x)
+    ...
+    ...     def backward(self, dy):
+    ...         return self.head.backward(dy)
+    >>> model = Doubled()
+    >>> model.compile("mse", "sgd", lr=0.1)
+    >>> x = np.linspace(-1, 1, 32)[:, None]
+    >>> history = model.fit(x, 2 * x, epochs=200, seed=0, verbose=0)
+    >>> model.predict([[3.0]]).round(3)
+    array([[6.]], dtype=float32)
+    """
+
+    loss = None
+    metrics = ()
+    optimizer = None
+    history = None
+    stop_training = False
+    _make_optimizer = None
+    _input_shape = None
+
+    def compile(self, loss, optimizer="adam", metrics=(), **optimizer_options):
+        """Say what to train for and how.
+
+        Parameters
+        ----------
+        loss : str, Loss or callable
+            A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"binary_crossentropy"``,
+            ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``,
+            the last three from logits; an object of `fastrnn.objectives`; or a function
+            ``(pred, target) -> (loss, dpred)``.
+        optimizer : str, class or Optimizer
+            ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"``, or its
+            class, or one made for this model.
+        metrics : sequence of str, Metric or callable
+            ``"accuracy"``, ``"mae"``, ``"mse"``, ``"perplexity"``,
+            ``"top_5_accuracy"`` (any number), objects of `fastrnn.metrics`, or
+            functions ``(pred, target) -> number``.
+        **optimizer_options
+            Arguments of the optimiser, such as ``lr``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a name is unknown or an argument is not as described.
+        """
+        who = f"{type(self).__name__}.compile"
+        loss = objectives.by_name(who, loss)
+        if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
+            metrics = [metrics]
+        metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
+        if isinstance(optimizer, _Optimizer):
+            if optimizer.model is not self or optimizer_options:
+                raise ValueError(
+                    f"{who}: an optimizer must be one made for this model, and its "
+                    "options are given where it is made"
+                )
+            made, make = optimizer, None
+        else:
+            if isinstance(optimizer, str):
+                _check.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
+                optimizer = OPTIMIZERS[optimizer]
+            if not (isinstance(optimizer, type) and issubclass(optimizer, _Optimizer)):
+                raise TypeError(
+                    f"{who}: optimizer must be a name, a class or an optimiser, got "
+                    f"{optimizer!r}"
+                )
+            known = list(inspect.signature(optimizer).parameters)[1:]
+            for name in optimizer_options:
+                if name not in known:
+                    raise TypeError(
+                        f"{who}: options of {optimizer.__name__} must be among "
+                        f"{', '.join(known)}, got {name}"
+                    )
+            # On a model of one number, so that a wrong option is found now.
+            optimizer(Linear(1, 1, seed=0), **optimizer_options)
+            made, make = None, (optimizer, optimizer_options)
+            if is_built(self):
+                made = optimizer(self, **optimizer_options)
+        self.loss, self.metrics = loss, metrics
+        self.optimizer, self._make_optimizer = made, make
+
+    def build(self, input_shape):
+        """Let layers with an input size of None have parameters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one sample: (T, F), or (T,) for indices of an `Embedding`.
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        who = f"{type(self).__name__}.build"
+        if not isinstance(input_shape, (tuple, list)):
+            raise TypeError(
+                f"{who}: input_shape must be a tuple of integers, got {input_shape!r}"
+            )
+        shape = [
+            _check.positive_int(who, f"input_shape[{i}]", size)
+            for i, size in enumerate(input_shape)
+        ]
+        indices = isinstance(next(iter(self._leaf_layers()), None), Embedding)
+        return self._see((np.zeros((1, *shape), np.int64 if indices else "f"),))
+
+    def _leaf_layers(self):
+        return (module for module in self.modules() if not module._children)
+
+    def _see(self, inputs):
+        """Build what is not, for inputs like these, and make the optimiser."""
+        self._check_axes(inputs[0])
+        if not is_built(self):
+            with fit.batch_first(self), self._evaluating():
+                self(*(one[:1] for one in inputs))
+            self._leaves()  # raises when dtypes differ
+        if self.optimizer is None and self._make_optimizer is not None:
+            cls, options = self._make_optimizer
+            self.optimizer = cls(self, **options)
+        self._input_shape = inputs[0].shape[1:], inputs[0].dtype
+        return self
+
+    def _check_axes(self, x):
+        """Refuse (N, T) where the first layer reads it as one sequence."""
+        first = next(iter(self._leaf_layers()), None)
+        cls = first.layer_class if isinstance(first, Unbuilt) else type(first)
+        if x.ndim == 2 and issubclass(cls, _Recurrent):
+            raise ValueError(
+                f"{type(self).__name__}: x must have shape (N, T, features) for "
+                f"{cls.__name__}, got a batch of {x.shape[1:]}; a series of single "
+                "numbers is x[:, :, None]"
+            )
+
+    def _compiled(self, who):
+        if self.loss is None:
+            raise RuntimeError(
+                f"{who}: the model must be compiled first: model.compile(loss)"
+            )
+
+    def fit(
+        self,
+        x,
+        y,
+        *,
+        epochs=1,
+        batch_size=32,
+        validation_data=None,
+        validation_split=0.0,
+        shuffle=True,
+        callbacks=(),
+        class_weight=None,
+        sample_weight=None,
+        verbose=1,
+        clip_norm=None,
+        clip_value=None,
+        tbptt=None,
+        seed=None,
+        resume=None,
+    ):
+        """Train.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...), or list of array_like, shape (T_i, F)
+            Samples. A list may have sequences of many lengths: each batch then has
+            sequences of one length, and nothing is padded. A tuple of arrays is several
+            inputs, for a model whose ``forward`` takes so many.
+        y : array_like, shape (N, ...), or list of array_like
+            Targets, as the loss takes them.
+        epochs : int
+            Passes over the samples, those of a resumed run included.
+        batch_size : int
+            Samples in a step of the optimiser.
+        validation_data : tuple of (x, y) or (x, y, sample_weight), optional
+            Evaluated after every epoch.
+        validation_split : float in [0, 1)
+            Instead: the last so many of the samples, which are not trained on.
+        shuffle : bool
+            Whether every epoch has an order of its own.
+        callbacks : sequence of Callback
+            See `fastrnn.callbacks` and `fastrnn.schedules`.
+        class_weight : mapping of int to float, or "balanced", optional
+            Weight of each class's samples (or steps).
+        sample_weight : array_like, shape (N,) or (N, T), optional
+            Weight of each sample (or step). Multiplied with the class's. The weighted
+            sum of losses is divided by their number, not by the sum of the weights.
+        verbose : {0, 1, 2}
+            1: a bar on a terminal, else a line now and then, on standard error; 2: a
+            line an epoch on standard output.
+        clip_norm : float, optional
+            Gradients are scaled down to this norm, all as one vector.
+        clip_value : float, optional
+            Before that, each is brought into ``[-clip_value, clip_value]``.
+        tbptt : int, optional
+            Steps that gradients go back through: sequences are cut into windows of so
+            many, each with a step of the optimiser, the state carried on. For targets
+            at every step.
+        seed : int, optional
+            For the order of samples: the same seed, data and initial weights give the
+            same weights, bit by bit, for any number of threads.
+        resume : path-like, optional
+            A checkpoint of `ModelCheckpoint` to go on from, with the same arguments as
+            the run that wrote it; the result is that of an unbroken run.
+
+        Returns
+        -------
+        History
+            Also ``model.history``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If arguments do not go together.
+        FloatingPointError
+            If the loss or the gradient is not finite; parameters are as before that
+            step.
+        RuntimeError
+            If the model was not compiled.
+
+        Notes
+        -----
+        Ctrl-C ends the run: the model has the parameters of the best epoch (by
+        ``val_loss``, else ``loss``), and ``history.interrupted`` is True.
+        """
+        who = "fit"
+        self._compiled(who)
+        options = fit.Options(batch_size, shuffle, clip_norm, clip_value, tbptt)
+        epochs = _check.positive_int(who, "epochs", epochs)
+        if verbose not in (0, 1, 2) or isinstance(verbose, bool):
+            raise ValueError(f"{who}: verbose must be 0, 1 or 2, got {verbose!r}")
+        share = _check.real_in(who, "validation_split", validation_split, "[0, 1)")
+        callbacks = Callbacks(callbacks)
+        train = Samples(who, x, y, sample_weight)
+        validation = self._validation(who, validation_data, share)
+        if class_weight is not None:
+            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
+        if share:
+            train, validation = train.split(share)
+        if tbptt is not None:
+            train.check_steps()
+        self._see(train.take(np.arange(1))[0])
+        history, given = History(), seed
+        if resume is not None:
+            seed, history = saving.resume(resume, self, options, callbacks)
+            if given not in (None, seed):
+                raise ValueError(
+                    f"{who}: seed must be that of the run to go on with, {seed}, got "
+                    f"{given!r}"
+                )
+        elif seed is None:
+            seed = int(np.random.default_rng().integers(2**63))
+        else:
+            _check.generator(who, _check.integer(who, "seed", seed))
+        self.history = history
+        run = fit.Run(
+            self, train, validation, epochs, options, seed, callbacks, history, verbose
+        )
+        callbacks.attach(self, run)
+        run.run()
+        return history
+
+    def _validation(self, who, data, share):
+        if data is None:
+            return None
+        if share:
+            raise ValueError(
+                f"{who}: validation_data and validation_split must not both be given"
+            )
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise TypeError(
+                f"{who}: validation_data must be (x, y) or (x, y, sample_weight), got "
+                f"{type(data).__name__}"
+            )
+        return Samples(f"{who}: validation_data", *data)
+
+    def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
+        """Loss and metrics on samples, the model unchanged.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `fit`.
+        batch_size : int
+
+        Returns
+        -------
+        dict of str to float
+            ``loss`` and each metric.
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            As for `fit`.
+        """
+        who = "evaluate"
+        self._compiled(who)
+        batch_size = _check.positive_int(who, "batch_size", batch_size)
+        samples = Samples(who, x, y, sample_weight)
+        self._see(samples.take(np.arange(1))[0])
+        return fit.evaluate(self, samples, batch_size)
+
+    def predict(self, x, *, batch_size=32):
+        """Outputs for samples.
+
+        Parameters
+        ----------
+        x
+            As for `fit`.
+        batch_size : int
+            Does not change a bit of the result.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            Or a list of arrays (T_i, K) where sequences of many lengths have an output
+            for every step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` is not as described.
+        """
+        batch_size = _check.positive_int("predict", "batch_size", batch_size)
+        samples = Samples("predict", x)
+        one = samples.take(np.arange(1))[0]
+        if is_built(self):
+            self._check_axes(one[0])
+        else:
+            self._see(one)
+        return fit.predict(self, samples, batch_size)
+
+    # -- text and files ---------------------------------------------------------------
+
+    def summary(self):
+        """Print each layer's output shape, parameters and memory.
+
+        Raises
+        ------
+        ValueError
+            If an input size is not known yet.
+        """
+        print(summary.table(self))
+
+    def _outputs(self, x):
+        """Name, layer and output of each part for samples `x`; outputs may be None."""
+        return [(name, layer, None) for name, layer in self._children.items()]
+
+    def save(self, path):
+        """Write the whole model to one safetensors file, all of it or nothing.
+
+        `load_model` makes it anew; `load` reads the parameters alone.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; one that exists is replaced at the end, in one step.
+
+        Raises
+        ------
+        TypeError
+            If a layer does not keep its constructor's arguments in attributes.
+        """
+        saving.save_model(self, path)
+
+    def load(self, path):
+        """Read all parameters from a file of `save`, or of `Module.save`.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not such a file, or names or shapes do not match; nothing has
+            changed then.
+        """
+        who = f"{type(self).__name__}.load"
+        self._load(f"{who}: {os.fspath(path)}", saving.read_parameters(who, path))

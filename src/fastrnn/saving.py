@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whole models in one file: parameters as safetensors, everything else as JSON.
+
+The parameters have the names of `Module.save`.  A checkpoint has in addition what a run
+needs to go on: the optimiser's arrays, the generators' states, the order of samples,
+the history, and what each callback keeps.
+"""
+
+import os
+from dataclasses import asdict
+
+import numpy as np
+
+from fastrnn import _files, container, metrics, objectives
+from fastrnn.build import construct, describe
+from fastrnn.container import with_prefix, without_prefix
+from fastrnn.history import History
+from fastrnn.module import Module
+
+_KIND = container.Kind("fastrnn-model", 1, "a model", "saved by fastrnn")
+_RUN = "training"  # before the names of arrays that are not parameters
+
+
+def save_model(model, path):
+    """Write a model: what it is made of, its parameters, and how it was compiled.
+
+    Parameters
+    ----------
+    model : Model
+    path : path-like
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a layer cannot be described, or has no parameters yet.
+    OSError
+        If the file cannot be written.
+    """
+    container.write(path, model.state_dict(), _KIND, _meta(model))
+
+
+def _meta(model):
+    return {"model": describe(model), "compiled": _compiled(model), "run": None}
+
+
+def _compiled(model):
+    """How `Model.compile` was called, or None where it was with functions."""
+    if model.optimizer is None or type(model.loss) not in objectives.LOSSES.values():
+        return None
+    names = [metric.name for metric in model.metrics]
+    if any(isinstance(metric, metrics.Custom) for metric in model.metrics):
+        return None
+    optimizer = model.optimizer
+    options = {name: getattr(optimizer, name) for name in optimizer._hyperparameters}
+    return {
+        "loss": model.loss.name,
+        "loss_options": vars(model.loss),
+        "optimizer": type(optimizer).__name__.lower(),
+        "options": {"lr": optimizer.lr, **options},
+        "metrics": names,
+    }
+
+
+def save_checkpoint(run, path):
+    """Write a model in the middle of a run, after an epoch.
+
+    Parameters
+    ----------
+    run : fastrnn.fit.Run
+    path : path-like
+    """
+    model = run.model
+    states = [callback.state() for callback in run.callbacks.all]
+    arrays = {
+        f"callback.{i}.{name}": value
+        for i, state in enumerate(states)
+        for name, value in state.items()
+        if isinstance(value, np.ndarray)
+    }
+    arrays |= with_prefix("optimizer", model.optimizer.state_dict())
+    meta = _meta(model)
+    meta["run"] = {
+        "options": asdict(run.options),
+        "seed": run.seed,
+        "history": run.history.to_json(),
+        "generators": [_generators(module) for module in model.modules()],
+        "callbacks": [
+            [
+                type(callback).__name__,
+                {k: v for k, v in state.items() if not isinstance(v, np.ndarray)},
+            ]
+            for callback, state in zip(run.callbacks.all, states, strict=True)
+        ],
+    }
+    arrays = model.state_dict() | with_prefix(_RUN, arrays)
+    container.write(path, arrays, _KIND, meta)
+
+
+def _generators(module):
+    return {
+        name: value.bit_generator.state
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, np.random.Generator)
+    }
+
+
+def resume(path, model, options, callbacks):
+    """Bring a model and callbacks to where a checkpoint's run was.
+
+    Parameters
+    ----------
+    path : path-like
+        Written by `ModelCheckpoint`.
+    model : Model
+        Of the same make, compiled alike.
+    options : fastrnn.fit.Options
+        Must be those of the run.
+    callbacks : Callbacks
+        Of the same kinds in the same order.
+
+    Returns
+    -------
+    seed : int
+    history : History
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a checkpoint, or of another run.
+    """
+    path = os.fspath(path)
+    arrays, meta = container.read(path, _KIND)
+    run = meta.get("run")
+    if run is None:
+        raise ValueError(
+            f"fit: {path}: to go on a run needs a checkpoint, as ModelCheckpoint "
+            "writes it, got a model without one"
+        )
+    kept = without_prefix(_RUN, arrays)
+    try:
+        found, ours = meta["model"], describe(model)
+        if found != ours:
+            raise ValueError(f"the model must be {found}, got {ours}")
+        if run["options"] != asdict(options):
+            raise ValueError(
+                f"the run's options must be {run['options']}, got {asdict(options)}"
+            )
+        names = [type(callback).__name__ for callback in callbacks.all]
+        wanted = [name for name, _ in run["callbacks"]]
+        if names != wanted:
+            raise ValueError(f"callbacks must be {wanted}, got {names}")
+        model._load(f"fit: {path}", _parameters(arrays))
+        model.optimizer.load_state_dict(without_prefix("optimizer", kept))
+        for module, states in zip(model.modules(), run["generators"], strict=True):
+            for name, state in states.items():
+                getattr(module, name).bit_generator.state = state
+        for i, (callback, (_, state)) in enumerate(
+            zip(callbacks.all, run["callbacks"], strict=True)
+        ):
+            callback.load_state(state | without_prefix(f"callback.{i}", kept))
+        return run["seed"], History.from_json(run["history"])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"fit: cannot go on from {path}: {error}") from error
+
+
+def _parameters(arrays):
+    return {k: v for k, v in arrays.items() if not k.startswith(f"{_RUN}.")}
+
+
+def read_parameters(who, path):
+    """The parameters in a file that `save_model` or `Module.save` wrote."""
+    return _parameters(_files.read_safetensors(who, path))
+
+
+def load_model(path, custom_layers=None):
+    """The model in a file that `Model.save` or `ModelCheckpoint` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    custom_layers : mapping of str to type, optional
+        Layers of your own that the model has, by the names of their classes. A class
+        must keep its constructor's arguments in attributes of the same names.
+
+    Returns
+    -------
+    Model
+        With the bits that were saved; compiled as it was, with a fresh optimiser,
+        unless with functions as loss or metric.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a saved model, or damaged, or has a layer that is not known.
+
+    Examples
+    --------
+    >>> model = fastrnn.Sequential(fastrnn.Linear(2, 1, seed=0))
+    >>> model.save("model.safetensors")
+    >>> again = load_model("model.safetensors")
+    >>> again
+    Sequential(
+      (0): Linear(2, 1)
+    )
+    """
+    arrays, meta = container.read(path, _KIND)
+    try:
+        model = construct(meta["model"], known_layers() | dict(custom_layers or {}))
+        model._load("load_model", _parameters(arrays))
+        compiled = meta["compiled"]
+        if compiled is not None:
+            loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])
+            model.compile(
+                loss, compiled["optimizer"], compiled["metrics"], **compiled["options"]
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"load_model: {os.fspath(path)}: {error}") from error
+    return model
+
+
+def known_layers():
+    """Layers and models of this package, by name."""
+    import fastrnn
+    from fastrnn.keras import Activation  # models that `fastrnn.keras.load` made
+
+    public = (getattr(fastrnn, name) for name in fastrnn.__all__)
+    return {
+        thing.__name__: thing
+        for thing in (*public, Activation)
+        if isinstance(thing, type) and issubclass(thing, Module)
+    }

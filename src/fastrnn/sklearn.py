@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""scikit-learn's interface: `RNNClassifier`, `RNNRegressor`, `RNNForecaster`.
+
+Needs scikit-learn: ``pip install fastrnn[data]``.
+"""
+
+import numpy as np
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import (
+        _check_sample_weight,
+        check_is_fitted,
+        check_random_state,
+        validate_data,
+    )
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "fastrnn.sklearn needs scikit-learn, which is not installed: "
+        "pip install fastrnn[data]",
+        name=error.name,
+    ) from error
+
+from fastrnn import _check
+from fastrnn.callbacks import EarlyStopping
+from fastrnn.layers import Linear
+from fastrnn.recurrent import GRU, LSTM, RNN
+from fastrnn.sequential import Sequential
+
+CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+_PARAMETERS = """
+    Parameters
+    ----------
+    cell : {"lstm", "gru", "rnn"}
+        Kind of the recurrent layers.
+    hidden_size, num_layers : int
+        Units of a layer, and layers.
+    bidirectional : bool
+        Whether they run in both directions.
+    dropout : float in [0, 1]
+        Between layers.
+    epochs, batch_size : int
+    lr : float
+        Adam's learning rate.
+    clip_norm : float or None
+        Gradients are scaled down to this norm.
+    validation_fraction : float in [0, 1)
+        Share of the samples, the last ones, to watch instead of training on them.
+    patience : int or None
+        Epochs without progress on these after which training ends, with the best
+        parameters. None: never.
+    verbose : {0, 1, 2}
+        As of `Model.fit`.
+    random_state : int, RandomState or None
+        For initial weights and the order of samples.
+"""
+
+
+class _RNN(BaseEstimator):
+    """What the estimators have in common."""
+
+    def __init__(
+        self,
+        cell="lstm",
+        hidden_size=32,
+        num_layers=1,
+        bidirectional=False,
+        dropout=0.0,
+        epochs=100,
+        batch_size=32,
+        lr=1e-2,
+        clip_norm=1.0,
+        validation_fraction=0.0,
+        patience=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.clip_norm = clip_norm
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _sequences(self, X):
+        """(N, T, F) of what scikit-learn has checked."""
+        return X[..., None] if X.ndim == 2 else X
+
+    def _train(self, x, y, outputs, loss, sample_weight=None):
+        who = type(self).__name__
+        cell = CELLS[_check.choice(who, "cell", self.cell, tuple(CELLS))]
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        rng = np.random.default_rng(seed)
+        recurrent = cell(
+            None, self.hidden_size, self.num_layers, dropout=self.dropout,
+            bidirectional=self.bidirectional, return_sequences=False, seed=rng,
+        )  # fmt: skip
+        self.model_ = Sequential(recurrent, Linear(None, outputs, seed=rng))
+        self.model_.compile(loss, "adam", lr=self.lr)
+        callbacks = []
+        if self.patience is not None:
+            watched = "val_loss" if self.validation_fraction else "loss"
+            callbacks.append(
+                EarlyStopping(
+                    watched, patience=self.patience, restore_best_weights=True
+                )
+            )
+        history = self.model_.fit(
+            x, y, epochs=self.epochs, batch_size=self.batch_size,
+            validation_split=self.validation_fraction, callbacks=callbacks,
+            sample_weight=sample_weight, clip_norm=self.clip_norm,
+            verbose=self.verbose, seed=seed,
+        )  # fmt: skip
+        self.history_ = history.history
+        self.n_iter_ = len(history.epoch)
+        return self
+
+    def _outputs(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32)
+        return self.model_.predict(self._sequences(X), batch_size=256)
+
+
+class RNNClassifier(ClassifierMixin, _RNN):
+    __doc__ = f"""Recurrent network that gives a sequence a class.
+
+    A row of a two-dimensional X is a sequence of its features, one a step; a
+    three-dimensional X is (samples, steps, features).
+{_PARAMETERS}
+    Attributes
+    ----------
+    classes_ : ndarray
+    model_ : Sequential
+    history_ : dict of str to list of float
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 10, 2))
+    >>> y = np.where(X[:, -1, 0] > 0, "up", "down")
+    >>> classifier = RNNClassifier(hidden_size=8, epochs=30, random_state=0).fit(X, y)
+    >>> classifier.classes_.tolist(), classifier.score(X, y) > 0.9
+    (['down', 'up'], True)
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, T) or (N, T, F)
+        y : array_like, shape (N,)
+            Classes: numbers or strings.
+        sample_weight : array_like, shape (N,), optional
+
+        Returns
+        -------
+        RNNClassifier
+        """
+        X, y = validate_data(self, X, y, allow_nd=True, dtype=np.float32)
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "RNNClassifier.fit: y must have at least 2 classes, got 1 class: "
+                f"{self.classes_[0]!r}"
+            )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        x, loss = self._sequences(X), "sparse_categorical_crossentropy"
+        return self._train(x, numbers, len(self.classes_), loss, sample_weight)
+
+    def decision_function(self, X):
+        """Logits (N, classes); for two classes the second's less the first's, (N,)."""
+        logits = self._outputs(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X):
+        """Probability of each class, (N, classes)."""
+        logits = self._outputs(X).astype(np.float64)
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return p / p.sum(axis=1, keepdims=True)
+
+    def predict(self, X):
+        """The likeliest class of each sample, (N,)."""
+        best = self._outputs(X).argmax(axis=1)
+        return self.classes_[best]
+
+
+class _ScaledTargets:
+    """Targets with mean 0 and deviation 1 for the network, and back."""
+
+    def _scaled(self, y):
+        y = np.asarray(y, np.float64)
+        self._y_ndim = y.ndim
+        y = y[:, None] if y.ndim == 1 else y
+        self.y_mean_, spread = y.mean(axis=0), y.std(axis=0)
+        self.y_scale_ = np.where(spread > 0, spread, 1.0)
+        return (y - self.y_mean_) / self.y_scale_
+
+    def _unscaled(self, outputs):
+        y = outputs * self.y_scale_ + self.y_mean_
+        return y[:, 0] if self._y_ndim == 1 else y
+
+
+class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
+    __doc__ = f"""Recurrent network that gives a sequence one or several numbers.
+
+    A row of a two-dimensional X is a sequence of its features, one a step; a
+    three-dimensional X is (samples, steps, features). Targets are scaled inside.
+{_PARAMETERS}
+    Attributes
+    ----------
+    model_ : Sequential
+    history_ : dict of str to list of float
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(200, 10))
+    >>> y = 5 + X[:, -1]
+    >>> regressor = RNNRegressor(hidden_size=8, epochs=30, random_state=0).fit(X, y)
+    >>> regressor.score(X, y) > 0.9
+    True
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, T) or (N, T, F)
+        y : array_like, shape (N,) or (N, K)
+        sample_weight : array_like, shape (N,), optional
+
+        Returns
+        -------
+        RNNRegressor
+        """
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            allow_nd=True,
+            dtype=np.float32,
+            multi_output=True,
+            y_numeric=True,
+        )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        y = self._scaled(y)
+        return self._train(self._sequences(X), y, y.shape[1], "mse", sample_weight)
+
+    def predict(self, X):
+        """The numbers of each sample, (N,) or (N, K)."""
+        outputs = self._outputs(X)
+        return self._unscaled(outputs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
+    __doc__ = f"""Recurrent network over a time series, whose rows are steps.
+
+    At each row it looks at the last `window` rows, that one included, and gives that
+    row's target; without targets it gives the next row. The rows before the first
+    count as equal to it. Targets are scaled inside; X is not.
+
+    Parameters
+    ----------
+    window : int
+        Rows to look at.
+{_PARAMETERS.split("----------", 1)[1]}
+    Attributes
+    ----------
+    model_ : Sequential
+    history_ : dict of str to list of float
+
+    Examples
+    --------
+    >>> wave = np.sin(0.3 * np.arange(400))[:, None]
+    >>> model = RNNForecaster(window=20, hidden_size=16, epochs=20, random_state=0)
+    >>> ahead = model.fit(wave[:300]).forecast(wave[:300], steps=20)
+    >>> ahead.shape
+    (20, 1)
+    >>> bool(abs(ahead - wave[300:320]).max() < 0.2)
+    True
+    """
+
+    def __init__(
+        self,
+        window=24,
+        cell="lstm",
+        hidden_size=32,
+        num_layers=1,
+        bidirectional=False,
+        dropout=0.0,
+        epochs=100,
+        batch_size=32,
+        lr=1e-2,
+        clip_norm=1.0,
+        validation_fraction=0.0,
+        patience=None,
+        verbose=0,
+        random_state=None,
+    ):
+        super().__init__(
+            cell, hidden_size, num_layers, bidirectional, dropout, epochs, batch_size,
+            lr, clip_norm, validation_fraction, patience, verbose, random_state,
+        )  # fmt: skip
+        self.window = window
+
+    def _sequences(self, X):
+        window = _check.positive_int(type(self).__name__, "window", self.window)
+        padded = np.concatenate([np.repeat(X[:1], window - 1, axis=0), X])
+        view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
+        return np.moveaxis(view, -1, 1)
+
+    def fit(self, X, y=None):
+        """Train.
+
+        Parameters
+        ----------
+        X : array_like, shape (T, F)
+            The series, earliest row first.
+        y : array_like, shape (T,) or (T, K), optional
+            Each row's target. Default: the next row of X.
+
+        Returns
+        -------
+        RNNForecaster
+        """
+        if y is None:
+            X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
+            x, y = self._sequences(X)[:-1], X[1:]
+            self._of_itself = True
+        else:
+            X, y = validate_data(
+                self, X, y, dtype=np.float32, multi_output=True, y_numeric=True
+            )
+            x, self._of_itself = self._sequences(X), False
+        y = self._scaled(y)
+        return self._train(x, y, y.shape[1], "mse")
+
+    def predict(self, X):
+        """Each row's target, (T,) or (T, K); without targets the row after each."""
+        outputs = self._outputs(X)
+        return self._unscaled(outputs)
+
+    def score(self, X, y=None, sample_weight=None):
+        """R squared of `predict`; without targets on the rows after each."""
+        if y is None:
+            X, y = X[:-1], np.asarray(X)[1:]
+        return super().score(X, y, sample_weight)
+
+    def forecast(self, X, steps):
+        """The rows after the last one, each taken for true in predicting the next.
+
+        Parameters
+        ----------
+        X : array_like, shape (T, F)
+            The series so far.
+        steps : int
+            Rows to predict.
+
+        Returns
+        -------
+        ndarray, shape (steps, F)
+
+        Raises
+        ------
+        ValueError
+            If the forecaster was fitted with targets: what follows X is then not known.
+        """
+        who = f"{type(self).__name__}.forecast"
+        check_is_fitted(self)
+        steps = _check.positive_int(who, "steps", steps)
+        if not self._of_itself:
+            raise ValueError(
+                f"{who}: needs a forecaster fitted without y, on the series itself"
+            )
+        X = validate_data(self, X, reset=False, dtype=np.float32)
+        rows = list(X[-self.window :])
+        for _ in range(steps):
+            seen = self._sequences(np.array(rows[-self.window :], np.float32))
+            rows.append(self._unscaled(self.model_.predict(seen[-1:]))[0])
+        return np.array(rows[-steps:])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.required = False
+        return tags

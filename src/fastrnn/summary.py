@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Model.summary`: a table of layers."""
+
+import numpy as np
+
+from fastrnn import fit
+
+
+def _bytes(n):
+    """A number of bytes in a unit that keeps it short."""
+    if n < 1024:
+        return f"{n:,} B"
+    for unit in ("KiB", "MiB"):
+        n /= 1024
+        if n < 1024:
+            return f"{n:.1f} {unit}"
+    return f"{n / 1024:,.1f} GiB"
+
+
+def _outputs(model):
+    """Name, layer and output shape of each part, for samples as the model last saw."""
+    sample = None
+    if model._input_shape is not None:
+        shape, dtype = model._input_shape
+        sample = np.zeros((1, *shape), dtype)
+    with fit.batch_first(model), model._evaluating():
+        for name, layer, y in model._outputs(sample):
+            inner = "?" if y is None else ", ".join(str(n) for n in ("N", *y.shape[1:]))
+            yield name, layer, f"({inner})" if y is not None else inner
+
+
+def table(model):
+    """What each layer is, gives and holds.
+
+    Parameters
+    ----------
+    model : Model
+        With all input sizes known.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If an input size is not known yet.
+
+    Examples
+    --------
+    >>> lstm = fastrnn.LSTM(None, 8, return_sequences=False)
+    >>> model = fastrnn.Sequential(lstm, fastrnn.Linear(None, 1)).build((100, 3))
+    >>> print(table(model))
+    layer     output shape  parameters   memory
+    -------------------------------------------
+    0 LSTM          (N, 8)         416  1.6 KiB
+    1 Linear        (N, 1)           9     36 B
+    -------------------------------------------
+    425 parameters, float32: 1.7 KiB, and as much for gradients
+    """
+    total = model.flat_parameters  # raises where a size is not known
+    rows = [("layer", "output shape", "parameters", "memory")]
+    for name, layer, shape in _outputs(model):
+        own, head = layer.flat_parameters, f"{name} {type(layer).__name__}"
+        rows.append((head, shape, f"{own.size:,}", _bytes(own.nbytes)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    end = f"{total.size:,} parameters, {model.dtype}: {_bytes(total.nbytes)}, and as "
+    end += "much for gradients"
+    if model.optimizer is not None:
+        kept = sum(array.nbytes for array in model.optimizer._state.values())
+        name = type(model.optimizer).__name__
+        end += f"; {name} keeps {_bytes(kept)}"
+    return "\n".join([lines[0], rule, *lines[1:], rule, end])
