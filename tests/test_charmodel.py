@@ -9,7 +9,7 @@ import pytest
 
 from fastrnn.charmodel import CELLS, CharModel
 from fastrnn.losses import cross_entropy
-from fastrnn.text import CharVocabulary
+from fastrnn.vocabulary import CharVocabulary
 
 VOCABULARY = CharVocabulary.of("\nabcdefgh")
 
@@ -173,7 +173,7 @@ def test_a_diverged_model_says_so():
     model = small_model()
     model.flat_parameters[:] = np.nan
     with pytest.raises(
-        ValueError, match=r"^CharModel\.generate: the model's logits are not finite$"
+        ValueError, match=r"^CharModel\.generate: logits must be finite or -inf, "
     ):
         list(model.generate("a", 1))
 

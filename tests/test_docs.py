@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import _core
+from fastrnn import _core, _stack, _weights
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fastrnn.__file__).parent
@@ -22,7 +22,8 @@ MODULES = [
     *(
         f"fastrnn.{found.name}"
         for found in pkgutil.iter_modules([str(PACKAGE)])
-        if found.name != "__main__"  # importing it runs the command line
+        # Importing __main__ runs the command line; tests/drop_in has fastrnn.torch.
+        if found.name not in ("__main__", "torch")
     ),
 ]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +35,8 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # examples may write files
+    if name == "fastrnn.sklearn":
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     module = importlib.import_module(name)
     result = doctest.testmod(module, extraglobs=NAMES, optionflags=FLAGS)
     assert result.failed == 0
@@ -69,12 +72,16 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_readme_is_short():
-    assert len(README.splitlines()) < 200
+    assert len(README.splitlines()) < 300
 
 
-def stub():
-    """Names at the top of _core.pyi, and of the members of each of its classes."""
-    tree = ast.parse((PACKAGE / "_core.pyi").read_text(encoding="utf-8"))
+COMPILED = [_core, _stack, _weights]
+
+
+def stub(module):
+    """Names at the top of a module's stub, and those of each class's members."""
+    path = PACKAGE / f"{module.__name__.rpartition('.')[2]}.pyi"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
 
     def names(body):
         found = {}
@@ -99,21 +106,23 @@ def public(thing):
     }
 
 
-def test_the_stub_names_what_core_has():
-    top, classes = stub()
-    assert {name for name in top if not name.startswith("_")} == public(_core)
+@pytest.mark.parametrize("module", COMPILED, ids=lambda module: module.__name__)
+def test_a_stub_names_what_its_module_has(module):
+    top, classes = stub(module)
+    assert {name for name in top if not name.startswith("_")} == public(module)
     for name, members in classes.items():
-        cls = getattr(_core, name)
+        cls = getattr(module, name)
         assert {m for m in members if not m.startswith("_")} == public(cls), name
 
 
-def test_the_stub_has_the_arguments_that_core_has():
-    _, classes = stub()
+@pytest.mark.parametrize("module", COMPILED, ids=lambda module: module.__name__)
+def test_a_stub_has_the_arguments_that_its_module_has(module):
+    _, classes = stub(module)
     for class_name, members in classes.items():
         for name, node in members.items():
             if not isinstance(node, ast.FunctionDef) or name.startswith("_"):
                 continue
-            text = getattr(_core, class_name).__dict__[name].__doc__.splitlines()[0]
+            text = getattr(module, class_name).__dict__[name].__doc__.splitlines()[0]
             # embedsignature: "Kernels.activation(self, int which, x, y)"
             found = re.fullmatch(rf"{class_name}\.{name}\((.*?)\)(?: -> .*)?", text)
             assert found, text

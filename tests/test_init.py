@@ -8,8 +8,9 @@ import pytest
 
 import fastrnn
 from fastrnn import init
-from fastrnn.layers import Dropout, Embedding, Linear, Sequential
+from fastrnn.layers import Dropout, Embedding, Linear
 from fastrnn.module import Module
+from fastrnn.sequential import Sequential
 
 # How many standard errors a sample statistic may be off: seeds are fixed, so a test
 # either always passes or never does.

@@ -10,8 +10,9 @@ from tolerances import CENTRAL_RTOL, relative
 
 import fastrnn
 from fastrnn import _core
-from fastrnn.layers import Dropout, Embedding, Linear, Sequential
+from fastrnn.layers import Dropout, Embedding, Linear
 from fastrnn.module import Module
+from fastrnn.sequential import Sequential
 
 SIZES = [(1, 1), (3, 2), (16, 17), (33, 5), (7, 70)]
 LEADING = [(), (1,), (5,), (4, 3), (2, 0, 3)]
@@ -105,12 +106,54 @@ def test_linear_gives_a_row_the_same_bits_alone_and_in_a_batch(dtype, isa):
     np.testing.assert_array_equal(layer(x[3:20]), y[3:20])
 
 
+# Sums, columns and rows that are cut into several blocks, and none that is.
+LARGE = [(600, 150, 170), (30, 1100, 40), (40, 300, 700), (13, 20, 1500)]
+
+
+@pytest.mark.parametrize(("N", "I", "out"), LARGE)
+def test_large_linear_against_reference(N, I, out, dtype, isa, rng):
+    layer = Linear(I, out, dtype=dtype, seed=rng)
+    x = rng.normal(size=(N, I)).astype(dtype)
+    dy = rng.normal(size=(N, out)).astype(dtype)
+    layer.flat_grads[:] = 0.5  # what is there is added to
+    got = {"y": layer(x), "dx": layer.backward(dy), **layer.grads}
+    exact = x.astype(np.float64), dy.astype(np.float64), *layer.state_dict().values()
+    x, dy, weight, bias = exact
+    want = {
+        "y": reference(x, weight, bias),
+        "dx": dy @ weight,
+        "weight": dy.T @ x + 0.5,
+        "bias": dy.sum(0) + 0.5,
+    }
+    for name, value in want.items():
+        assert_close(name, got[name], value, relative(dtype, max(N, I, out)))
+
+
 def linear_bits(dtype):
-    """All that a step of a layer computes, as bytes; large enough to be shared."""
+    """All that steps of layers compute, as bytes; large enough to be shared."""
     rng = np.random.default_rng(0)
-    layer = Linear(150, 170, dtype=dtype, seed=rng)
-    x, dy = rng.normal(size=(400, 150)), rng.normal(size=(400, 170))
-    return [a.tobytes() for a in (layer(x), layer.backward(dy), layer.flat_grads)]
+    found = []
+    for N, I, out in LARGE:
+        layer = Linear(I, out, dtype=dtype, seed=rng)
+        x, dy = rng.normal(size=(N, I)), rng.normal(size=(N, out))
+        found += [layer(x), layer.backward(dy), layer.flat_grads]
+    return [array.tobytes() for array in found]
+
+
+def test_linear_sums_long_k_in_one_order(isa, rng):
+    """Blocks of k do not change a sum: it is that of k one after the other."""
+    if isa == "baseline":
+        pytest.skip("without FMA a product is rounded before it is added")
+    layer = Linear(1300, 20, seed=rng).eval()
+    # Few enough bits that float64 holds products and sums before they are rounded.
+    x = (rng.integers(-64, 64, 1300) / 64).astype("float32")
+    weight, bias = layer.parameters["weight"], layer.parameters["bias"]
+    weight[:] = rng.integers(-4096, 4096, weight.shape) / 4096 * 1.7
+    sums = np.zeros(20, "float32")
+    for k in range(1300):
+        product = weight[:, k].astype("float64") * x[k]
+        sums = (sums + product).astype("float32")
+    np.testing.assert_array_equal(layer(x), sums + bias)
 
 
 def test_linear_gives_the_same_bits_on_any_number_of_threads(dtype, isa):

@@ -12,8 +12,9 @@ import safetensors.numpy
 
 import fastrnn
 from fastrnn._pool import aligned
-from fastrnn.layers import Dropout, Embedding, Linear, Sequential
+from fastrnn.layers import Dropout, Embedding, Linear
 from fastrnn.module import Context, Module
+from fastrnn.sequential import Sequential
 
 
 class Leaf(Module):

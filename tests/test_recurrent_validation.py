@@ -35,6 +35,8 @@ def kind(request):
     [*((n, ValueError) for n in (0, -3)), *((n, TypeError) for n in NOT_INTEGERS)],
 )
 def test_sizes(kind, name, value, error):
+    if name == "input_size" and value is None:
+        return  # found at the first call: test_build.py
     options = {"input_size": 3, "hidden_size": 4} | {name: value}
     who = kind.__name__
     message = f"{who}: {name} must be a positive integer, got {value!r}"

@@ -156,6 +156,24 @@ def test_ragged_rows_on_several_threads(isa, dtype, cell, lengths, reverse, I, H
     check_ragged(case, dtype, lengths, reverse, 2, 3)
 
 
+@pytest.mark.parametrize(
+    "lengths", [None, [4, 4, 3, 3, 2, 2] * 4], ids=["dense", "ragged"]
+)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_groups_of_threads_that_share_units_keep_the_bits(isa, dtype, cell, lengths):
+    """R is larger than CACHED_WEIGHTS of sequence.h: four threads are two groups of two
+    and more are groups of two to four.
+    """
+    case = cells.Case(cell, 4, 24, 20, 310)
+    lengths = lengths and sorted(lengths, reverse=True)
+    assert reference.GATES[cell] * 310 * 310 * 4 > 1 << 20
+    want = flattened(*call(case, dtype, 1, False, lengths))
+    for n_threads in (4, 6, 8):
+        assert_work_for(n_threads, case, 4 * 24 / 2)
+        got = flattened(*call(case, dtype, n_threads, False, lengths))
+        cells.assert_same_bits(f"{n_threads} threads", got, want)
+
+
 def assert_work_for(n_threads, case, n_rows):
     """Or the test would run on fewer threads than it says."""
     columns = reference.GATES[case.cell] * case.H

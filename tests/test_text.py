@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fastrnn.text import (
-    CharVocabulary,
     StreamBatches,
     check_length,
     default_text,
     read_text,
     split_held_out,
 )
+from fastrnn.vocabulary import CharVocabulary
 
 
 def written(tmp_path, data):

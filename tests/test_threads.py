@@ -281,7 +281,8 @@ def test_locks_held_at_a_fork_are_open_in_the_child():
     layer = fastrnn.GRU(3, 5, seed=0).eval()
     x = np.ones((4, 2, 3), "f")
     layer(x)
-    with layer._packed._lock, layer._pool._lock, warnings.catch_warnings():
+    layer.flat_parameters[:] *= 2  # to be packed again, which takes the lock
+    with layer._packed._lock, warnings.catch_warnings():
         # Python 3.12 warns of any fork while there are threads; this child execs none.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
@@ -289,4 +290,29 @@ def test_locks_held_at_a_fork_are_open_in_the_child():
             signal.alarm(20)  # a deadlock ends the child
             layer(x)
             os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_backward_in_a_forked_child_of_a_forward_on_several_threads(threads):
+    """It goes on with one thread, which is all that the child may use."""
+    case = Case("lstm", 8, 16, 20, 64, num_layers=2)
+    d, layer = data(case), case.layer("float32")
+    threads(2)
+    run_forward(layer, d.x.astype("f"), d.state("f"))
+    want = run_backward(layer, d.dy.astype("f"), d.d_state("f"))
+    layer.zero_grad()
+    run_forward(layer, d.x.astype("f"), d.state("f"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(FORK_LIMIT)
+            got = run_backward(layer, d.dy.astype("f"), d.d_state("f"))
+            assert_same_bits("child:", got, want)
+            status = 0
+        finally:
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

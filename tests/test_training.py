@@ -8,8 +8,9 @@ import pytest
 
 from fastrnn.charmodel import CharModel
 from fastrnn.settings import Settings
-from fastrnn.text import CharVocabulary, StreamBatches, default_text
+from fastrnn.text import StreamBatches, default_text
 from fastrnn.training import Trainer, evaluate
+from fastrnn.vocabulary import CharVocabulary
 
 TEXT = default_text()[:3000]
 SETTINGS = Settings(batch_size=6, seq_length=11, epochs=2, lr=0.01, clip_norm=0.3)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What goes to PyTorch's implementation does, with its results; `explain` says so."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import twins  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
+
+import fastrnn.torch  # noqa: E402
+from fastrnn.torch import explain  # noqa: E402
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """How often the kernels ran a stack forward."""
+    calls = []
+    forward = fastrnn.torch._stack.forward
+
+    def counted(*args):
+        calls.append(args)
+        return forward(*args)
+
+    monkeypatch.setattr(fastrnn.torch._stack, "forward", counted)
+    return calls
+
+
+@pytest.mark.parametrize("kind", twins.KINDS)
+def test_the_kernels_run_what_they_should(spied, rng, kind):
+    _, ours = twins.pair(kind, num_layers=2)
+    x = twins.draw(rng, twins.T, twins.B, twins.I)
+    for form in (x, x[:, 0], twins.packed(x, "packed", False)):
+        assert explain(ours, form) == ("fastrnn", "float32 on the CPU")
+        ours(form)
+    assert len(spied) == 3
+    ours.double()
+    assert str(explain(ours, x.double())) == "fastrnn: float64 on the CPU"
+    ours(x.double())
+    assert len(spied) == 4
+    _, cell = twins.pair(kind, twins.CELLS)
+    assert explain(cell, x[0]) == ("fastrnn", "float32 on the CPU")
+    cell(x[0])
+    assert len(spied) == 5
+
+
+def test_reasons(spied):
+    lstm, x = fastrnn.torch.LSTM(3, 5), torch.zeros(4, 2, 3)
+    cases = [
+        (lstm, x.to("meta"), None, "the input is on meta"),
+        (lstm, x.half(), None, "the input is torch.float16"),
+        (lstm, x.double(), None, "a weight is torch.float32, not torch.float64"),
+        (lstm, x[0, 0], None, "PyTorch refuses an input of shape (3,)"),
+        (lstm, x[:0], None, "the input is empty"),
+        (lstm, x.to_sparse(), None, "the input has layout torch.sparse_coo"),
+        (lstm, x, x, "hx is not a pair"),
+        (lstm, x, (x, x), "hx has shape (4, 2, 3), not (1, 2, 5)"),
+        (
+            fastrnn.torch.LSTM(3, 5, proj_size=2),
+            x,
+            (torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)),
+            "hx has shape (1, 2, 2), not (1, 2, 5)",
+        ),
+        (torch.nn.LSTM(3, 5), x, None, "LSTM is not one of fastrnn.torch's modules"),
+        (fastrnn.torch.GRUCell(3, 5), x, None, "PyTorch refuses an input of shape"),
+    ]
+    for module, input, hx, reason in cases:
+        path = explain(module, input, hx)
+        assert path.name == "PyTorch"
+        assert path.reason.startswith(reason)
+    with pytest.raises(TypeError, match="explain: module must be a recurrent layer"):
+        explain(torch.nn.Linear(2, 3), x)
+    assert not spied
+
+
+@pytest.mark.filterwarnings("ignore:.*script.*deprecated:DeprecationWarning")
+def test_transforms(spied, rng):
+    theirs, ours = twins.pair("GRU")
+    x = twins.draw(rng, 5, 4, 3)
+    parameters = dict(ours.named_parameters())
+
+    def loss(module, parameters, x):
+        return torch.func.functional_call(module, parameters, (x,))[0].square().sum()
+
+    got, want = (torch.func.grad(loss, 1)(m, parameters, x) for m in (ours, theirs))
+    for name in parameters:
+        assert torch.equal(got[name], want[name])
+    batch = torch.stack([x, 2 * x])
+    with pytest.raises(RuntimeError) as theirs_says:
+        torch.vmap(lambda x: theirs(x)[0])(batch)
+    with pytest.raises(RuntimeError) as ours_says:
+        torch.vmap(lambda x: ours(x)[0])(batch)
+    assert str(ours_says.value) == str(theirs_says.value)
+    tangents = [
+        torch.func.jvp(lambda x, m=m: m(x)[0], (x,), (x,)) for m in (ours, theirs)
+    ]
+    assert torch.equal(tangents[0][1], tangents[1][1])
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, x)
+        assert explain(ours, dual).reason == "forward-mode differentiation is active"
+        tangent = forward_ad.unpack_dual(ours(dual)[0]).tangent
+        assert torch.equal(tangent, tangents[1][1])
+    assert not spied
+
+
+def test_functional_call_uses_the_weights_it_is_given(spied, rng):
+    theirs, ours = twins.pair("LSTM")
+    x = twins.draw(rng, 5, 4, 3)
+    other = {name: 2 * p.detach() for name, p in ours.named_parameters()}
+    found = [torch.func.functional_call(m, other, (x,))[0] for m in (ours, theirs)]
+    twins.assert_same("y", *found, "float32", 100)
+    assert len(spied) == 1
+
+
+def test_projections_inside_autocast(rng):
+    theirs, ours = twins.pair("projected")
+    x = twins.draw(rng, 5, 4, 3)
+    with torch.autocast("cpu"):
+        assert explain(ours, x) == ("PyTorch", "proj_size is not 0 inside autocast")
+        for got, want in zip(twins.flat(ours(x)), twins.flat(theirs(x)), strict=True):
+            assert torch.equal(got, want)
+
+
+def test_subclasses(spied, rng):
+    class Doubled(fastrnn.torch.LSTM):
+        def forward(self, input, hx=None):
+            return super().forward(2 * input, hx)
+
+    module, x = Doubled(3, 5), twins.draw(rng, 5, 4, 3)
+    assert explain(module, x) == ("PyTorch", "Doubled has a forward of its own")
+    module(x)
+    assert len(spied) == 1  # what it calls is still ours
+
+
+def test_tensor_subclasses_see_pytorchs_operators(spied):
+    class Marked(torch.Tensor):
+        pass
+
+    x = torch.zeros(5, 4, 3).as_subclass(Marked)
+    module = fastrnn.torch.LSTM(3, 6)
+    assert "Marked" in explain(module, x).reason
+    assert type(module(x)[0]) is Marked
+    assert not spied
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", twins.KINDS)
+@pytest.mark.filterwarnings("ignore:.*mkldnn.*:UserWarning")
+def test_autocast(spied, rng, kind, half):
+    """float32 inside; outside PyTorch's types, and its values to half precision."""
+    x, h = twins.draw(rng, twins.T, twins.B, 3), twins.draw(rng, 2, twins.B, 6)
+    options = {"num_layers": 2}
+    pairs = [twins.pair(kind, **options), twins.pair(kind, twins.CELLS)]
+    for dtype in (torch.float32, half):
+        hx = h.to(dtype)
+        calls = []
+        for given, cell_hx in ((None, None), (hx, hx[0])):
+            pair = (given, given) if kind == "LSTM" and given is not None else given
+            dense = x.to(dtype)
+            calls += [(0, dense, pair), (0, twins.packed(dense, "packed", False), pair)]
+            cell = (
+                (cell_hx, cell_hx) if kind == "LSTM" and given is not None else cell_hx
+            )
+            calls.append((1, dense[0], cell))
+        for which, input, state in calls:
+            theirs, ours = pairs[which]
+            before = len(spied)
+            with torch.autocast("cpu", dtype=half):
+                want, got = (
+                    twins.flat(theirs(input, state)),
+                    twins.flat(ours(input, state)),
+                )
+                assert explain(ours, input, state).name == "fastrnn"
+            assert len(spied) == before + 1
+            for a, b in zip(got, want, strict=True):
+                assert a.dtype == b.dtype
+                assert torch.allclose(a.float(), b.float(), atol=0.05)
+            ours.zero_grad()
+            got[0].float().sum().backward()
+            assert ours.get_parameter(next(iter(ours.state_dict()))).grad is not None

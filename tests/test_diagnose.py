@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""diagnose.py: what it finds, that it leaves no trace, what it refuses."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+
+def last_step(y):
+    dy = np.zeros_like(y)
+    dy[-1] = 1
+    return float(y[-1].sum()), dy
+
+
+def rnn(scale, nonlinearity="tanh", **more):
+    layer = fastrnn.RNN(2, 8, nonlinearity=nonlinearity, seed=0, **more)
+    fastrnn.init.identity_(layer.parameters["weight_hh_l0"], scale)
+    return layer
+
+
+X = 0.01 * np.ones((40, 3, 2), "f")
+
+
+def test_vanishing_and_its_remedies():
+    found = fastrnn.diagnose(rnn(0.5), X, last_step)
+    assert found.flows[0].ratio < 1e-9
+    assert found.flows[0].norms.shape == (40,)
+    assert "vanishes" in str(found)
+    assert "identity" in str(found)
+    assert "LSTM" in str(found)
+
+
+def test_exploding_and_its_remedies():
+    found = fastrnn.diagnose(rnn(1.5, "relu"), X, last_step)
+    assert found.flows[0].ratio > 1e5
+    assert "explodes" in str(found)
+    assert "clip_state_grad" in str(found)
+
+
+def test_a_gradient_that_flows_needs_nothing():
+    layer = rnn(1.0, "relu")
+    layer.parameters["bias_ih_l0"][...] = 0
+    layer.parameters["bias_hh_l0"][...] = 0
+    layer.parameters["weight_ih_l0"][...] = 0.1
+    found = fastrnn.diagnose(layer, X, last_step)
+    assert found.flows[0].ratio == pytest.approx(1)
+    assert found.flows[0].dead == 0
+    assert found.remedies == []
+
+
+def test_dead_units():
+    layer = rnn(1.0, "relu")
+    layer.parameters["bias_ih_l0"][...] = [-9, -9, -9, -9, 1, 1, 1, 1]
+    found = fastrnn.diagnose(layer, X, last_step)
+    assert found.flows[0].dead == 0.5
+    assert "50% of the units are dead" in str(found)
+
+
+def test_saturated_gates():
+    lstm = fastrnn.LSTM(2, 4, proj_size=2, seed=0)
+    lstm.parameters["bias_ih_l0"][4:8] = 9
+    shares = fastrnn.diagnose(lstm, X, last_step).flows[0].saturated
+    assert shares["f"] == 1
+    assert shares["i"] == shares["o"] == shares["g (tanh)"] == 0
+    gru = fastrnn.GRU(2, 4, 2, bidirectional=True, seed=0)
+    gru.parameters["bias_ih_l1_reverse"][8:] = -9
+    flows = fastrnn.diagnose(gru, X, last_step).flows
+    assert [flow.name for flow in flows] == [
+        "layer 0", "layer 0 reverse", "layer 1", "layer 1 reverse",
+    ]  # fmt: skip
+    assert flows[3].saturated["n (tanh)"] == 1
+    assert flows[2].saturated["n (tanh)"] == 0
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_model_is_left_as_it_was(batch_first):
+    model = fastrnn.Sequential(
+        fastrnn.GRU(2, 4, batch_first=batch_first, seed=0),
+        fastrnn.Linear(4, 1, seed=0),
+    ).eval()
+    model.flat_grads[...] = 3
+    found = fastrnn.diagnose(model, X, lambda y: fastrnn.mse_loss(y, np.ones_like(y)))
+    assert found.flows[0].name == "0.layer 0"
+    assert (model.flat_grads == 3).all()
+    assert not model.training
+    assert "backward" not in vars(model._children["0"])
+
+
+def test_refusals(monkeypatch):
+    with pytest.raises(TypeError, match="diagnose: model must be a Module, got int"):
+        fastrnn.diagnose(3, X, last_step)
+    with pytest.raises(TypeError, match="diagnose: loss must be callable, got int"):
+        fastrnn.diagnose(rnn(1), X, 3)
+    with pytest.raises(ValueError, match="must have a recurrent layer, got Linear"):
+        fastrnn.diagnose(fastrnn.Linear(2, 3), X, last_step)
+    with pytest.raises(TypeError, match=r"loss must return \(loss, gradient\)"):
+        fastrnn.diagnose(rnn(1), X, lambda y: 0.0)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="needs the package matplotlib"):
+        fastrnn.diagnose(rnn(1), X, last_step).plot()
+
+
+def test_plot_draws_one_line_of_each_flow():
+    class Axes:
+        lines, labels = [], []
+
+        def semilogy(self, norms, label):
+            self.lines.append(norms)
+            self.labels.append(label)
+
+        def set_xlabel(self, text):
+            self.labels.append(text)
+
+        set_ylabel = set_xlabel
+
+        def legend(self):
+            self.labels.append("legend")
+
+    axes = Axes()
+    found = fastrnn.diagnose(rnn(0.5), X, last_step)
+    assert found.plot(axes) is axes
+    assert axes.labels == ["layer 0", "time lag, steps", "norm of dL/dh", "legend"]
+    assert (axes.lines[0] > 0).all()
