@@ -3,9 +3,9 @@
 
 import os
 import platform
+import statistics
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from fastrnn import _core
@@ -13,22 +13,25 @@ from fastrnn import _core
 # About a millisecond a call: long against starting a team of threads, short enough
 # to fall between two interruptions.
 PEAK_ROUNDS = 300_000
+PEAK_REPEATS = 5
 
 
-def fma_peak(dtype, n_threads, repeats=10):
-    """Most GFLOP/s seen in `repeats` runs of the register-only FMA loop.
+def fma_peak(dtype, n_threads, repeats=PEAK_REPEATS):
+    """GFLOP/s of the register-only FMA loop now: the median of `repeats` runs.
 
     That loop (csrc/kernels/peak.c) runs on the active target, so with ``FASTRNN_ISA``
-    set a share of peak is the share of what that instruction set can do.
+    set a share of peak is the share of what that instruction set can do. The clock of a
+    processor falls under load, so this is called right after the work that it is
+    compared with.
     """
     kernels = _core.kernels(dtype)
-    kernels.fma_peak(n_threads, PEAK_ROUNDS)  # starts the threads
-    best = 0.0
+    kernels.fma_peak(n_threads, PEAK_ROUNDS)  # wakes the threads
+    rates = []
     for _ in range(repeats):
         start = time.perf_counter()
         operations = kernels.fma_peak(n_threads, PEAK_ROUNDS)
-        best = max(best, operations / (time.perf_counter() - start) / 1e9)
-    return best
+        rates.append(operations / (time.perf_counter() - start) / 1e9)
+    return statistics.median(rates)
 
 
 def _first_line(path, start=""):
@@ -42,41 +45,41 @@ def _first_line(path, start=""):
     return None
 
 
-def _openmp_libraries():
-    """The OpenMP runtimes in this process: more than one means two thread pools."""
-    maps = Path("/proc/self/maps")
-    if not maps.is_file():
-        return []
-    files = {line.split()[-1] for line in maps.read_text().splitlines()}
-    names = (Path(file).name for file in files)
-    return sorted(name for name in names if "omp" in name and ".so" in name)
-
-
 def cpu_name():
     """The processor as the system names it."""
     name = _first_line("/proc/cpuinfo", "model name")
     return name or platform.processor() or platform.machine()
 
 
-def describe(packages=("numpy", "torch")):
+def build():
+    """How the installed fastrnn was compiled, and the target that it runs."""
+    return {
+        "isa": _core.active_target(),
+        "compiler": _core.COMPILER,
+        "openmp": _core.OPENMP,
+    }
+
+
+def cpus_allowed():
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def describe():
     """Everything a reader needs in order to judge a result, as plain values."""
-    affinity = getattr(os, "sched_getaffinity", None)
     governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     return {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
         "system": platform.platform(),
         "cpus": os.cpu_count(),
-        "cpus_allowed": len(affinity(0)) if affinity else os.cpu_count(),
+        "cpus_allowed": cpus_allowed(),
         "governor": _first_line(governor),
         "load_average": os.getloadavg()[0],
         "python": sys.version.split()[0],
-        "fastrnn": version("fastrnn"),
-        **{name: version(name) for name in packages},
-        "isa": _core.active_target(),
-        "compiler": _core.COMPILER,
-        "openmp": _core.OPENMP,
-        "openmp_libraries": _openmp_libraries(),
+        **build(),
         "environment": {
             name: os.environ[name]
             for name in ("FASTRNN_ISA", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")

@@ -1,39 +1,91 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a result of ``python -m bench --json FILE`` to text.
+"""From a result of ``python -m bench --json FILE`` to text and pictures.
 
-``python -m bench.report FILE`` prints the README's tables;
-``python -m bench.report --compare OLD NEW`` prints what changed, for a commit message.
+``python -m bench.report FILE`` prints Markdown tables; ``--plots DIR`` writes pictures
+instead; ``--compare OLD NEW`` prints what changed, for a commit message.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-CELL_NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN (tanh)"}
-PASS_NAMES = {"train": "Training step", "forward": "Forward pass"}
+from bench.adapters import NAMES, PEERS
+
+FORMAT = 2
+CELL_NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN (ReLU)"}
+PASS_NAMES = {"train": "training step", "forward": "forward", "step": "single step"}
 
 
-def case_line(record, peak):
-    """One line for one case: times, GFLOP/s, share of the peak, ratio."""
-    if "ratio" not in record:
-        return f"{record['id']:34} results agree to {record['error']:.1e}"
-    ours, theirs, ratio = record["fastrnn_ms"], record["torch_ms"], record["ratio"]
-    gflops = record["fastrnn_gflops"]
-    return (
-        f"{record['id']:34} {ours['median']:9.3f} ms {gflops:6.1f} GFLOP/s "
-        f"{gflops / peak:4.0%} of peak   PyTorch {theirs['median']:9.3f} ms   "
-        f"ratio {ratio['median']:5.2f} [{ratio['q1']:.2f}, {ratio['q3']:.2f}]"
+class FormatError(ValueError):
+    """The file is no result, or one of another version of the benchmark."""
+
+
+def load(path):
+    """Read a result file; FormatError if it is not one of this format."""
+    try:
+        result = json.loads(Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise FormatError(f"bench.report: {path}: not JSON: {error}") from None
+    found = result.get("format") if isinstance(result, dict) else None
+    if found != FORMAT:
+        raise FormatError(
+            f"bench.report: {path}: format must be {FORMAT}, got {found!r}: measure "
+            "again with this version of the benchmark"
+        )
+    return result
+
+
+# -- lines ----------------------------------------------------------------------------
+
+
+def milliseconds(value):
+    """Three significant digits with a fitting unit."""
+    if value < 0.1:
+        return f"{1e3 * value:.3g} µs"
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+
+
+def case_line(record):
+    """One line for one case: our time, share of peak, ratio to each peer."""
+    libraries = record["libraries"]
+    if "share" not in record:
+        errors = (
+            f"{NAMES[name]} {entry['error']:.0e}"
+            for name, entry in libraries.items()
+            if "error" in entry
+        )
+        return f"{record['id']:36} results agree: {', '.join(errors)}"
+    ratios = "  ".join(
+        f"{NAMES[name]} {entry['ratio']['median']:.2f}"
+        for name, entry in libraries.items()
+        if "ratio" in entry
     )
+    ours = milliseconds(libraries["fastrnn"]["ms"]["median"])
+    return f"{record['id']:36} {ours:>9} {record['share']:4.0%} of peak  ratio {ratios}"
+
+
+def threads(result):
+    """``2 threads``."""
+    n = result["settings"]["threads"]
+    return f"{n} thread{'' if n == 1 else 's'}"
 
 
 def where(result):
-    """The machine and the settings in one sentence."""
+    """The machine, the settings and the versions in one sentence."""
     machine, settings = result["machine"], result["settings"]
+    versions = {
+        name: version
+        for about in result["libraries"].values()
+        for name, version in about["versions"].items()
+    }
+    peaks = sorted(record["peak_gflops"]["median"] for record in result["cases"])
+    peak = f"FMA peak {peaks[0]:.0f} to {peaks[-1]:.0f} GFLOP/s, " if peaks else ""
     return (
-        f"{machine['cpu']}, {settings['threads']} threads, {machine['isa']}, "
-        f"{settings['dtype']}, FMA peak {result['peak_gflops']:.0f} GFLOP/s measured "
-        f"in the same run; fastrnn {machine['fastrnn']}, PyTorch {machine['torch']}, "
-        f"Python {machine['python']}, {result['date'][:10]}"
+        f"{machine['cpu']}, {threads(result)}, {machine['isa']}, "
+        f"{settings['dtype']}, {peak}"
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f", Python {machine['python']}, {result['date'][:10]}"
     )
 
 
@@ -41,91 +93,124 @@ def summary(result):
     """What the lines of the cases have in common."""
     return (
         f"\n{where(result)}\n"
-        "GFLOP/s: forward 2 T B G H (I + H) operations, training step three times that "
-        "(G = 1 RNN, 3 GRU, 4 LSTM).\n"
-        "Ratio: PyTorch's time by fastrnn's, median [quartiles] of "
+        "Share of peak: of the FMA peak measured after each block of the same case.\n"
+        "Ratio: a peer's time by fastrnn's, median of "
         f"{result['settings']['rounds']} interleaved rounds."
     )
 
 
-def _shape_name(record):
-    return f"T{record['T']} B{record['B']} I{record['I']} H{record['H']}"
+# -- tables ---------------------------------------------------------------------------
 
 
-def _entry(record, peak):
-    share = record["fastrnn_gflops"] / peak
-    time = record["fastrnn_ms"]["median"]
-    return f"{time:.3g} ms, {share:.0%}, **{record['ratio']['median']:.2f}x**"
+def _markdown(rows):
+    head, *body = rows
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def table(result, direction):
-    """A Markdown table of one pass: a row per shape, a column per cell."""
-    records = [r for r in result["cases"] if r["pass"] == direction]
-    cells = [cell for cell in CELL_NAMES if any(r["cell"] == cell for r in records)]
-    shapes = list(dict.fromkeys(_shape_name(r) for r in records))
-    found = {(_shape_name(r), r["cell"]): r for r in records}
-    rows = [
-        [PASS_NAMES[direction], *(CELL_NAMES[cell] for cell in cells)],
-        ["---"] * (1 + len(cells)),
-    ]
-    for shape in shapes:
-        entries = (found.get((shape, cell)) for cell in cells)
-        peak = result["peak_gflops"]
-        rows.append([shape, *(_entry(r, peak) if r else "" for r in entries)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _row_name(record):
+    if "published_name" in record:
+        return record["published_name"]
+    if record["kind"] == "layer":
+        return f"T{record['T']} B{record['B']} I{record['I']} H{record['H']}"
+    sizes = [f"V{record['V']} E{record['E']}"] if record["V"] else []
+    layers = f" x{record['layers']}" if record["layers"] > 1 else ""
+    sizes += [f"H{record['H']}{layers}", f"T{record['T']} B{record['B']}"]
+    return f"{record['label']} {' '.join(sizes)}"
+
+
+def _ratio(entry):
+    return f"{entry['ratio']['median']:.2f}x" if entry else ""
+
+
+def _table(title, records):
+    """A row per case: time, share of peak, ratio to each peer and to the best."""
+    names = [p for p in PEERS if any(p in r["libraries"] for r in records)]
+    rows = [[title, "fastrnn", "of peak", *(PEERS[p] for p in names), "best peer"]]
+    for record in records:
+        libraries = record["libraries"]
+        rows.append(
+            [
+                _row_name(record),
+                milliseconds(libraries["fastrnn"]["ms"]["median"]),
+                f"{record['share']:.0%}",
+                *(_ratio(libraries.get(name)) for name in names),
+                f"**{_ratio(record['best'])}**",
+            ]
+        )
+    return _markdown(rows)
 
 
 def tables(result):
-    """The README's section: where, both tables, the character model."""
-    parts = [f"{where(result)}. Each entry: our time, share of peak, **ratio**."]
-    for direction in PASS_NAMES:
-        if any(r["pass"] == direction for r in result["cases"]):
-            parts.append(table(result, direction))
-    if "charmodel" in result:
-        model = result["charmodel"]
-        parts.append(
-            f"Character model E{model['E']} H{model['H']} T{model['T']} B{model['B']}, "
-            f"whole training step: {model['fastrnn']['median']:,.0f} characters/s "
-            f"against {model['torch']['median']:,.0f}, "
-            f"**{model['ratio']['median']:.2f}x**."
-        )
+    """Where it was measured, then a table for each cell and pass and the models."""
+    groups = {}
+    for record in result["cases"]:
+        if "share" in record:
+            title = "Whole training step"
+            if record["kind"] == "layer":
+                cell, direction = CELL_NAMES[record["cell"]], record["pass"]
+                title = f"{cell}, {PASS_NAMES[direction]}"
+            groups.setdefault(title, []).append(record)
+    parts = [
+        f"{where(result)}. Each row: our time, its share of the FMA peak measured in "
+        "the same run, and each library's time by ours."
+    ]
+    parts += [_table(title, records) for title, records in groups.items()]
+    for name, reason in result["absent"].items():
+        parts.append(f"{NAMES[name]} was absent: {reason}.")
     return "\n\n".join(parts)
 
 
+# -- comparison -----------------------------------------------------------------------
+
+
 def compare(old, new):
-    """Lines ``id: old -> new ms (change)`` for the cases that both results have."""
-    before = {r["id"]: r["fastrnn_ms"] for r in old["cases"]}
+    """A line ``id old -> new (change), shares, ratios`` for each case of both."""
+    before = {r["id"]: r for r in old["cases"] if "share" in r}
     lines = []
     for record in new["cases"]:
-        if record["id"] not in before:
+        if record["id"] not in before or "share" not in record:
             continue
-        was, now = before[record["id"]], record["fastrnn_ms"]
+        earlier = before[record["id"]]
+        was, now = (r["libraries"]["fastrnn"]["ms"] for r in (earlier, record))
         change = now["median"] / was["median"] - 1
         # Quartile ranges that overlap: the difference may be noise.
         is_apart = now["q1"] > was["q3"] or now["q3"] < was["q1"]
         lines.append(
-            f"{record['id']:34} {was['median']:9.3f} -> {now['median']:9.3f} ms "
-            f"({change:+.1%}{'' if is_apart else ', within the spread'})"
+            f"{record['id']:36} {milliseconds(was['median']):>9} -> "
+            f"{milliseconds(now['median']):>9} ({change:+.1%}"
+            f"{'' if is_apart else ', within the spread'}), "
+            f"{earlier['share']:.0%} -> {record['share']:.0%} of peak, "
+            f"{_ratio(earlier['best'])} -> {_ratio(record['best'])}"
         )
     return "\n".join(lines)
 
 
-def load(path):
-    """Read a result file."""
-    return json.loads(Path(path).read_text())
-
-
 def main(arguments=None):
-    """Run the command line."""
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser("python -m bench.report", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--compare", action="store_true", help="FILE is OLD NEW")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="write PNG files there"
+    )
     options = parser.parse_args(arguments)
     if len(options.files) != (2 if options.compare else 1):
         parser.error("one FILE, or --compare with two")
-    results = [load(path) for path in options.files]
-    print(compare(*results) if options.compare else tables(*results))
+    try:
+        results = [load(path) for path in options.files]
+    except FormatError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.plots:
+        from bench import plots  # matplotlib is only needed for these
+
+        for path in plots.write(results[0], options.plots):
+            print(path)
+    else:
+        print(compare(*results) if options.compare else tables(*results))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

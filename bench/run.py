@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``python -m bench``: check every case against PyTorch, then time it."""
+"""``python -m bench``: check every case against every peer, then time it."""
 
 import argparse
 import datetime
@@ -8,82 +8,155 @@ import statistics
 import sys
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 import fastrnn
-from bench import cases, charmodel, layers, machine, report, timing
+from bench import (
+    adapters,
+    cases,
+    data,
+    deepbench,
+    machine,
+    peers,
+    report,
+    timing,
+    verify,
+)
 
-ROUNDS = 11
-QUICK_ROUNDS = 3
-FORMAT = 1
+ROUNDS = {"standard": 11, "deepbench": 5, "quick": 3, "check": 0}
+SUITES = {
+    "standard": cases.standard,
+    "deepbench": deepbench.suite,
+    "quick": cases.quick,
+    "check": cases.check,
+}
 
 
-def measure(case, dtype, rounds):
-    """Check one case and time it; a dict of plain values for the JSON file.
+def prepare(case, workers, dtype):
+    """Make a case in every worker and compare the results.
 
-    The ratio is the median over rounds of PyTorch's time by ours in the same round.
+    Returns
+    -------
+    dict
+        The case in plain values, with ``libraries`` (those that may be timed; each
+        with its variant and its error) and ``unsupported`` (reasons).
+
+    Raises
+    ------
+    ArithmeticError
+        If a peer's results differ from fastrnn's.
     """
-    sides = layers.pair(case, dtype)
-    results = {name: side.results() for name, side in sides.items()}
-    error = layers.check(results["fastrnn"], results["torch"], dtype, case.id)
-    record = {
-        "id": case.id,
-        "cell": case.cell,
-        "pass": case.direction,
-        **case.shape._asdict(),
-        "flops": case.flops,
-        "error": error,
+    record = case.describe()
+    libraries, unsupported = {}, {}
+    for name, worker in workers.items():
+        answer = worker.ask("prepare", case.id)
+        if "unsupported" in answer:
+            unsupported[name] = answer["unsupported"]
+            continue
+        libraries[name] = {"variant": answer["variant"]}
+        if name == "fastrnn":
+            ours = answer["results"]
+        else:
+            libraries[name]["error"] = verify.compare(
+                answer["results"], name, ours, case, dtype
+            )
+    return {**record, "libraries": libraries, "unsupported": unsupported}
+
+
+def measure(record, workers, rounds, block):
+    """Time what `prepare` found equal; adds the figures to `record`.
+
+    Ratios are of the same round; each block of fastrnn is followed at once by one of
+    FMAs alone.
+    """
+    libraries = record["libraries"]
+    blocks = {name: [] for name in libraries}
+    for name in timing.turns(libraries, rounds):
+        blocks[name].append(workers[name].ask("time", block))
+    times = {name: [b["seconds"] for b in found] for name, found in blocks.items()}
+    ours = times["fastrnn"]
+    for name, seconds in times.items():
+        entry = libraries[name]
+        entry["ms"] = timing.quartiles([1e3 * s for s in seconds])
+        entry["gflops"] = record["flops"] / statistics.median(seconds) / 1e9
+        entry["cores"] = statistics.median(b["cores"] for b in blocks[name])
+        if name != "fastrnn":
+            pairs = zip(seconds, ours, strict=True)
+            entry["ratio"] = timing.quartiles([theirs / mine for theirs, mine in pairs])
+    best = min(
+        (name for name in times if name != "fastrnn"),
+        key=lambda name: libraries[name]["ms"]["median"],
+    )
+    record["best"] = {"name": best, "ratio": libraries[best]["ratio"]}
+    peak = timing.quartiles([b["peak"] for b in blocks["fastrnn"]])
+    record["peak_gflops"] = peak
+    record["share"] = libraries["fastrnn"]["gflops"] / peak["median"]
+
+
+def _start(options, workers, absent, todo):
+    """The result before any case."""
+    return {
+        "format": report.FORMAT,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "libraries": {name: worker.about for name, worker in workers.items()},
+        "absent": absent,
+        "settings": {
+            "suite": options.suite,
+            "dtype": options.dtype,
+            "threads": options.threads,
+            "rounds": options.rounds,
+            "block_s": options.block,
+            "seed": data.SEED,
+            "cases": len(todo),
+        },
+        "cases": [],
+        "not_reported": [],
     }
-    if rounds:
-        times = timing.interleave({k: side.run for k, side in sides.items()}, rounds)
-        for name, seconds in times.items():
-            record[f"{name}_ms"] = timing.quartiles([1e3 * s for s in seconds])
-            median = statistics.median(seconds)
-            record[f"{name}_gflops"] = case.flops / median / 1e9
-        pairs = zip(times["torch"], times["fastrnn"], strict=True)
-        record["ratio"] = timing.quartiles([theirs / ours for theirs, ours in pairs])
-    return record
 
 
-def run(todo, dtype, n_threads, rounds, with_charmodel, log):
-    """Measure a list of cases; returns the whole result as plain values.
+def run(todo, options, log):
+    """Measure a list of cases; the whole result as plain values.
 
-    The FMA peak is measured before, between and after the cases, and the highest figure
-    counts: a share of peak then never profits from a slow moment.
+    Written to ``options.json`` after every case, so that a long run that breaks has not
+    been for nothing.
     """
-    before = fastrnn.get_num_threads(), torch.get_num_threads()
-    fastrnn.set_num_threads(n_threads)
-    torch.set_num_threads(n_threads)
-    try:
-        peak = machine.fma_peak(dtype, n_threads)
-        records = []
+    with peers.team(
+        options.peers, options.threads, options.dtype, dict(options.python)
+    ) as (workers, absent):
+        for name, reason in absent.items():
+            log(f"{adapters.NAMES[name]} is absent: {reason}")
+        if len(workers) == 1:
+            raise peers.WorkerError(
+                "bench: no peer is there, so nothing can be verified: "
+                'pip install ".[bench]"'
+            )
+        result = _start(options, workers, absent, todo)
         for case in tqdm(todo, desc="bench", unit="case", disable=None, leave=False):
-            records.append(measure(case, dtype, rounds))
-            peak = max(peak, machine.fma_peak(dtype, n_threads))
-            log(report.case_line(records[-1], peak))
-        result = {
-            "format": FORMAT,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine.describe(),
-            "settings": {
-                "dtype": dtype,
-                "threads": n_threads,
-                "rounds": rounds,
-                "pause_s": timing.PAUSE,
-                "block_s": timing.BLOCK,
-                "seed": layers.SEED,
-            },
-            "peak_gflops": peak,
-            "cases": records,
-        }
-        if with_charmodel:
-            result["charmodel"] = charmodel.measure(rounds)
-            log(charmodel.line(result["charmodel"]))
-    finally:
-        fastrnn.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
+            record = prepare(case, workers, options.dtype)
+            if set(record["libraries"]) == {"fastrnn"}:
+                reasons = record["unsupported"]
+                result["not_reported"].append({"id": case.id, "reasons": reasons})
+                log(f"{case.id}: not verified by any peer, so not reported: {reasons}")
+                continue
+            if options.rounds:
+                measure(record, workers, options.rounds, options.block)
+            if case.id in options.names:
+                record["published_name"] = options.names[case.id]
+            result["cases"].append(record)
+            log(report.case_line(record))
+            if options.json:
+                _write(options.json, result)
     return result
+
+
+def _write(path, result):
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
+
+
+# -- command line ---------------------------------------------------------------------
 
 
 def _list_of(choices):
@@ -98,11 +171,14 @@ def _list_of(choices):
     return parse
 
 
-def _shapes(text):
-    try:
-        return [cases.Shape.parse(name) for name in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _each(make):
+    def parse(text):
+        try:
+            return [make(name) for name in text.split(",")]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
 
 
 def _positive(text):
@@ -111,46 +187,104 @@ def _positive(text):
     return int(text)
 
 
+def _python(text):
+    name, _, path = text.partition("=")
+    if name not in adapters.NAMES or not path:
+        raise argparse.ArgumentTypeError(
+            f"must look like keras=/path/to/python, got {text!r}"
+        )
+    return name, path
+
+
 def parser():
     """The command line."""
     p = argparse.ArgumentParser("python -m bench", description=__doc__)
-    p.add_argument("--quick", action="store_true", help="few shapes, few rounds")
-    p.add_argument("--check", action="store_true", help="compare results, time nothing")
-    p.add_argument("--cells", type=_list_of(cases.CELLS), help="such as lstm,gru")
-    p.add_argument("--passes", type=_list_of(cases.PASSES), help="forward,train")
-    p.add_argument("--shapes", type=_shapes, help="such as T100-B64-I512-H512,...")
-    p.add_argument("--threads", type=_positive, help="threads on both sides")
-    p.add_argument("--dtype", choices=tuple(layers.TOLERANCE), default="float32")
+    which = p.add_mutually_exclusive_group()
+    which.add_argument(
+        "--suite", choices=SUITES, default="standard", help="which cases (%(default)s)"
+    )
+    for name, text in (
+        ("quick", "a few small cases, three minutes at most"),
+        ("check", "compare the results of tiny cases, time nothing"),
+    ):
+        which.add_argument(
+            f"--{name}", dest="suite", action="store_const", const=name, help=text
+        )
+    which.add_argument(
+        "--cases", type=_each(cases.find), metavar="ID,...", help="these cases"
+    )
+    p.add_argument("--cells", type=_list_of(cases.GATES), help="a grid: lstm,gru")
+    p.add_argument("--passes", type=_list_of(cases.PASSES), help="a grid: train")
+    p.add_argument(
+        "--shapes", type=_each(cases.Shape.parse), help="a grid: T100-B64-I512-H512,..."
+    )
+    p.add_argument(
+        "--peers",
+        type=_list_of(adapters.PEERS),
+        default=list(adapters.PEERS),
+        help="against which libraries (all): torch,jax",
+    )
+    p.add_argument(
+        "--python",
+        type=_python,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="run a library with another interpreter: keras=/path/to/python",
+    )
+    p.add_argument("--threads", type=_positive, help="threads of every library")
+    p.add_argument("--rounds", type=_positive, help="timed blocks of each")
+    p.add_argument("--dtype", choices=tuple(verify.TOLERANCE), default="float32")
     p.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    p.add_argument("--table", action="store_true", help="print the README's tables")
+    p.add_argument("--table", action="store_true", help="print Markdown tables")
     return p
+
+
+def _todo(options):
+    """The list of cases that the options ask for."""
+    if options.cases:
+        return options.cases
+    if options.cells or options.passes or options.shapes:
+        return cases.grid(
+            options.cells or cases.CELLS,
+            options.passes or ("train", "forward"),
+            options.shapes or cases.SHAPES,
+        )
+    todo = SUITES[options.suite]()
+    if options.dtype != "float32":  # models are trained in float32
+        todo = [case for case in todo if isinstance(case, cases.LayerCase)]
+    return todo
 
 
 def main(arguments=None):
     """Run the command line; returns the exit status."""
-    options = parser().parse_args(arguments)
-    shapes = cases.QUICK_SHAPES if options.quick else cases.SHAPES
-    if options.check:
-        shapes = cases.CHECK_SHAPES
-    todo = cases.cases(
-        cells=options.cells or cases.CELLS,
-        directions=options.passes or cases.PASSES,
-        shapes=options.shapes or shapes,
-    )
-    is_whole_grid = not (options.cells or options.passes or options.shapes)
-    result = run(
-        todo,
-        options.dtype,
-        options.threads or fastrnn.get_num_threads(),
-        0 if options.check else QUICK_ROUNDS if options.quick else ROUNDS,
-        with_charmodel=is_whole_grid and options.dtype == "float32",
-        # With --table, standard output holds the table and nothing else.
-        log=lambda text: tqdm.write(
-            text, file=sys.stderr if options.table else sys.stdout
-        ),
-    )
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if not options.check:
+    p = parser()
+    options = p.parse_args(arguments)
+    todo = _todo(options)
+    if not todo:
+        p.error("no case: pass step needs a shape with T1")
+    options.threads = options.threads or fastrnn.get_num_threads()
+    if options.threads > machine.cpus_allowed():
+        p.error(
+            f"--threads must be at most the CPUs that may be used, "
+            f"{machine.cpus_allowed()}, got {options.threads}"
+        )
+    is_check = options.suite == "check"
+    options.rounds = 0 if is_check else options.rounds or ROUNDS[options.suite]
+    options.block = timing.BLOCK
+    options.names = {}
+    if options.suite == "deepbench":
+        options.names = {case.id: deepbench.published_name(case) for case in todo}
+
+    def log(text):
+        # With --table, standard output holds the tables and nothing else.
+        tqdm.write(text, file=sys.stderr if options.table else sys.stdout)
+
+    try:
+        result = run(todo, options, log)
+    except (peers.WorkerError, ArithmeticError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not is_check:
         print(report.tables(result) if options.table else report.summary(result))
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""pytest-benchmark of whole layers, checked against PyTorch first.
+"""pytest-benchmark of whole layers and a model, checked against PyTorch first.
 
 One process times one library here, and nothing is interleaved: for ratios, use
 ``python -m bench``.
@@ -7,25 +7,34 @@ One process times one library here, and nothing is interleaved: for ratios, use
 
 import pytest
 
-from bench import cases, charmodel, layers
+from bench import cases, models, verify
+from bench.adapters import fastrnn, torch
+
+
+def only_side(adapter, case, dtype):
+    (make,) = adapter.variants(case, dtype).values()
+    return make()
+
+
+def checked(case, dtype):
+    ours = only_side(fastrnn, case, dtype)
+    theirs = only_side(torch, case, dtype)
+    verify.compare(theirs.results(), "torch", ours.results(), case, dtype)
+    return ours
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "case", cases.cases(shapes=cases.QUICK_SHAPES), ids=lambda case: case.id
+    "case",
+    cases.grid(directions=("forward", "train"), shapes=cases.QUICK_SHAPES),
+    ids=lambda case: case.id,
 )
 def test_layer(benchmark, case, dtype):
-    sides = layers.pair(case, dtype)
-    results = {name: side.results() for name, side in sides.items()}
-    layers.check(results["fastrnn"], results["torch"], dtype, case.id)
-    benchmark(sides["fastrnn"].run)
+    benchmark(checked(case, dtype).run)
     benchmark.extra_info["flops"] = case.flops
 
 
-def test_charmodel(benchmark):
-    sizes = charmodel.Sizes()
-    ours = charmodel.FastModel(sizes)
-    theirs = charmodel.TorchModel(sizes, ours.state_dict())
-    charmodel.check({"fastrnn": ours, "torch": theirs}, sizes.id)
-    benchmark(ours.run)
-    benchmark.extra_info["characters"] = sizes.T * sizes.B
+def test_model(benchmark):
+    case = cases.ModelCase(models.by_name("char-H128"))
+    benchmark(checked(case, "float32").run)
+    benchmark.extra_info["tokens"] = case.model.items

@@ -1,55 +1,59 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Interleaved timing of two ways to do the same work in one process.
+"""Timed blocks of calls, and what is said of their times."""
 
-Two libraries may each bring an OpenMP runtime, and a pool of threads that has just
-worked keeps spinning for some milliseconds, on the cores that the other one wants.  So
-a block of calls of one library is preceded by a pause in which all threads fall asleep,
-and by one untimed call that wakes its own.
-"""
-
+import gc
 import math
 import statistics
 import time
 
-PAUSE = 0.05
-BLOCK = 0.02
+BLOCK = 0.05
+# A sample is at least this long, so that reading the clock costs nothing.
+SAMPLE = 100e-6
+# A call this long needs no other one to wake the threads for it.
+LONG = 0.25
 
 
-def block_time(call, pause=PAUSE, block=BLOCK):
-    """Median seconds of the calls that fit in `block` seconds, at least one."""
-    time.sleep(pause)
-    call()
-    times = []
-    end = time.perf_counter() + block
-    while True:
-        start = time.perf_counter()
+def _seconds(call, n=1):
+    start = time.perf_counter()
+    for _ in range(n):
         call()
-        stop = time.perf_counter()
-        times.append(stop - start)
-        if stop >= end:
-            return statistics.median(times)
+    return (time.perf_counter() - start) / n
 
 
-def interleave(calls, rounds):
-    """Seconds of each call in each round; the order turns round every time.
+def block_time(call, block=BLOCK):
+    """Time the calls that fit in `block` seconds, at least one.
 
-    Parameters
-    ----------
-    calls : dict of str to callable
-        What to time.
-    rounds : int
-        Number of blocks of each.
+    A first call, untimed, wakes the threads and says how many calls make a sample; a
+    long one counts instead.
 
     Returns
     -------
-    dict of str to list of float
-        Seconds per call, one figure a round.
+    seconds : float
+        Of a call: the median of the samples.
+    cores : float
+        CPU seconds of the whole process by seconds on the clock.
     """
-    times = {name: [] for name in calls}
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        cpu, begin = time.process_time(), time.perf_counter()
+        times = [_seconds(call)]
+        if times[0] < LONG:
+            n = math.ceil(SAMPLE / _seconds(call))
+            cpu, begin, times = time.process_time(), time.perf_counter(), []
+            while not times or time.perf_counter() - begin < block:
+                times.append(_seconds(call, n))
+        cores = (time.process_time() - cpu) / (time.perf_counter() - begin)
+        return statistics.median(times), cores
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def turns(names, rounds):
+    """In which order to time: each name once a round, the order turning round."""
     for number in range(rounds):
-        for name in list(calls)[:: -1 if number % 2 else 1]:
-            times[name].append(block_time(calls[name]))
-    return times
+        yield from list(names)[:: -1 if number % 2 else 1]
 
 
 def quartiles(values):

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""fastrnn, through its public layers."""
+
+import numpy as np
+
+import fastrnn
+from bench import data, machine, models
+from bench.adapters import N_STEPS
+from bench.adapters.model_side import ModelSide
+from bench.cases import ModelCase
+
+CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
+
+
+def start(n_threads, dtype):
+    fastrnn.set_num_threads(n_threads)
+    machine.fma_peak(dtype, n_threads)  # starts the threads
+    return {
+        "versions": {"fastrnn": fastrnn.__version__, "numpy": np.__version__},
+        "settings": machine.build(),
+    }
+
+
+def peak(n_threads, dtype):
+    """GFLOP/s of FMAs alone, now."""
+    return machine.fma_peak(dtype, n_threads)
+
+
+def variants(case, dtype):
+    if isinstance(case, ModelCase):
+        return {"fastrnn": lambda: Trainer(case.model, dtype)}
+    if case.direction == "step":
+        return {"stream": lambda: Step(case, dtype)}
+    return {"layer": lambda: Layer(case, dtype)}
+
+
+def _layer(case, weights, dtype):
+    extra = {"nonlinearity": "relu"} if case.cell == "rnn_relu" else {}
+    layer_class = getattr(fastrnn, CLASSES[case.cell])
+    layer = layer_class(case.shape.I, case.shape.H, dtype=dtype, **extra)
+    layer.load_state_dict(weights)
+    return layer.train(case.direction == "train")
+
+
+class Layer:
+    """A layer over a whole sequence, forward or training step."""
+
+    def __init__(self, case, dtype):
+        weights, self.x, self.dy = data.layer(case, dtype)
+        self.layer = _layer(case, weights, dtype)
+        self.run = self.train if case.direction == "train" else self.forward
+
+    def forward(self):
+        return self.layer(self.x)[0]
+
+    def train(self):
+        self.layer.zero_grad()
+        y, _ = self.layer(self.x)
+        dx, _ = self.layer.backward(self.dy)
+        return y, dx
+
+    def results(self):
+        if not self.layer.training:
+            return {"y": self.forward()}
+        y, dx = self.train()
+        grads = {f"d{name}": grad.copy() for name, grad in self.layer.grads.items()}
+        return {"y": y, "dx": dx, **grads}
+
+
+class Step:
+    """A stream: the state is inside, and a call allocates nothing."""
+
+    def __init__(self, case, dtype):
+        weights, x, _ = data.layer(case, dtype)
+        self.stream = _layer(case, weights, dtype).stream(case.shape.B)
+        self.x = x[0]
+
+    def run(self):
+        return self.stream.step(self.x)
+
+    def results(self):
+        self.stream.reset()
+        return {"y": np.array([self.run().copy() for _ in range(N_STEPS)])}
+
+
+class Net(fastrnn.Module):
+    """Embedding if there are tokens, stacked LSTM, linear layer."""
+
+    def __init__(self, spec, dtype):
+        if spec.V:
+            self.embedding = fastrnn.Embedding(spec.V, spec.E, dtype=dtype)
+        self.recurrent = fastrnn.LSTM(spec.E, spec.H, spec.layers, dtype=dtype)
+        self.head = fastrnn.Linear(spec.H, spec.classes, dtype=dtype)
+        self.has_tokens = bool(spec.V)
+
+    def forward(self, inputs, state=None):
+        if not self.has_tokens:
+            y, state = self.recurrent(inputs, state)
+            return self.head(y[-1]), state
+        y, state = self.recurrent(self.embedding(inputs), state)
+        return self.head(y), state
+
+    def backward(self, d_out):
+        d_head = self.head.backward(d_out)
+        if self.has_tokens:
+            self.embedding.backward(self.recurrent.backward(d_head)[0])
+            return
+        # Only the last state is used: the gradient comes in there.
+        d_h_n = np.zeros((self.recurrent.num_layers, *d_head.shape), d_head.dtype)
+        d_h_n[-1] = d_head
+        self.recurrent.backward(None, (d_h_n, None))
+
+
+class Trainer(ModelSide):
+    """Trains a `Net`."""
+
+    def __init__(self, spec, dtype):
+        weights, batches = data.model(spec, dtype)
+        super().__init__(spec, batches)
+        self.spec, self.net = spec, Net(spec, dtype)
+        self.net.load_state_dict(weights)
+        self.loss = fastrnn.cross_entropy if spec.V else fastrnn.mse_loss
+        self.optimizer = fastrnn.Adam(
+            self.net, models.LR, betas=models.BETAS, eps=models.EPS
+        )
+
+    def _backward(self, inputs, targets, state):
+        self.optimizer.zero_grad()
+        out, state = self.net(inputs, state)
+        loss, d_out = self.loss(out, targets)
+        self.net.backward(d_out)
+        return loss, state
+
+    def gradients(self, inputs, targets):
+        self._backward(inputs, targets, None)
+        return self.net.grads
+
+    def step(self, inputs, targets):
+        loss, state = self._backward(inputs, targets, self.state)
+        if self.spec.V:
+            self.state = state
+            fastrnn.clip_grad_norm_(self.net, models.CLIP_NORM)
+        self.optimizer.step()
+        return loss

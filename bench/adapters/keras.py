@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Keras 3 on TensorFlow: its layers in one ``tf.function``, with and without XLA."""
+
+import os
+from functools import partial
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bench import data, models
+from bench.adapters import N_STEPS
+from bench.adapters.model_side import ModelSide
+from bench.cases import ModelCase
+
+LAYERS = keras.layers
+# Layer; activation; order of the gates there, by their place in ours.
+CLASSES = {
+    "lstm": (LAYERS.LSTM, "tanh", (0, 1, 2, 3)),
+    "gru": (LAYERS.GRU, "tanh", (1, 0, 2)),
+    "rnn": (LAYERS.SimpleRNN, "tanh", (0,)),
+    "rnn_relu": (LAYERS.SimpleRNN, "relu", (0,)),
+}
+LONGEST_UNROLLED = 4  # a longer unrolled program takes minutes to compile
+
+
+def start(n_threads, dtype):
+    tf.config.threading.set_intra_op_parallelism_threads(n_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(n_threads)
+    keras.config.set_floatx(dtype)
+    return {
+        "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+        "settings": {
+            "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+            "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
+        },
+    }
+
+
+def variants(case, dtype):
+    if isinstance(case, ModelCase):
+        make, is_short = partial(Trainer, case.model, dtype), False
+    else:
+        side = Step if case.direction == "step" else Layer
+        make = partial(side, case, dtype)
+        is_short = case.shape.T <= LONGEST_UNROLLED
+    found = {"graph": partial(make, False), "XLA": partial(make, True)}
+    if is_short:
+        found["graph, unrolled"] = partial(make, False, unroll=True)
+        found["XLA, unrolled"] = partial(make, True, unroll=True)
+    return found
+
+
+def _to_keras(cell, weights):
+    """Our four arrays of one layer as Keras keeps them."""
+    gates = CLASSES[cell][2]
+
+    def reorder(name):
+        return np.concatenate([np.split(weights[name], len(gates))[k] for k in gates])
+
+    both = reorder("bias_ih"), reorder("bias_hh")
+    bias = np.stack(both) if cell == "gru" else both[0] + both[1]
+    return [reorder("weight_ih").T, reorder("weight_hh").T, bias]
+
+
+def _from_keras(cell, arrays):
+    """The other way, for gradients; both of our biases get that of their sum."""
+    gates = CLASSES[cell][2]
+    kernel, recurrent, bias = (np.asarray(array) for array in arrays)
+
+    def reorder(rows):
+        parts = np.split(rows, len(gates))
+        return np.concatenate([parts[gates.index(k)] for k in range(len(gates))])
+
+    biases = bias if cell == "gru" else (bias, bias)
+    return {
+        "weight_ih": reorder(kernel.T),
+        "weight_hh": reorder(recurrent.T),
+        "bias_ih": reorder(biases[0]),
+        "bias_hh": reorder(biases[1]),
+    }
+
+
+def _strip(weights, prefix, layer):
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return {name: weights[f"{prefix}{name}_l{layer}"] for name in names}
+
+
+def _layer(cell, I, H, weights, **options):
+    layer_class, activation, _ = CLASSES[cell]
+    layer = layer_class(H, activation=activation, **options)
+    layer.build((None, None, I))
+    layer.set_weights(_to_keras(cell, weights))
+    return layer
+
+
+class Layer:
+    """A layer over a whole sequence, forward or training step; batch first."""
+
+    def __init__(self, case, dtype, jit, unroll=False):
+        weights, x, dy = data.layer(case, dtype)
+        layer = _layer(
+            case.cell,
+            case.shape.I,
+            case.shape.H,
+            _strip(weights, "", 0),
+            return_sequences=True,
+            unroll=unroll,
+        )
+        self.cell, self.is_training = case.cell, case.direction == "train"
+        x, dy = (tf.constant(array.transpose(1, 0, 2)) for array in (x, dy))
+        self.inputs = (x, dy) if self.is_training else (x,)
+        variables = [variable.value for variable in layer.trainable_variables]
+
+        def forward(x):
+            return layer(x, training=False)
+
+        def train(x, dy):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=True)
+            return y, tape.gradient(y, [x, *variables], output_gradients=dy)
+
+        self.call = tf.function(train if self.is_training else forward, jit_compile=jit)
+
+    def run(self):
+        return self.call(*self.inputs)
+
+    def results(self):
+        if not self.is_training:
+            return {"y": self.run().numpy().transpose(1, 0, 2)}
+        y, (dx, *grads) = self.run()
+        named = _from_keras(self.cell, grads)
+        return {
+            "y": y.numpy().transpose(1, 0, 2),
+            "dx": dx.numpy().transpose(1, 0, 2),
+            **{f"d{name}_l0": grad for name, grad in named.items()},
+        }
+
+
+class Step:
+    """One time step a call, the state given back in."""
+
+    def __init__(self, case, dtype, jit, unroll=False):
+        weights, x, _ = data.layer(case, dtype)
+        _, B, I, H = case.shape
+        layer = _layer(
+            case.cell, I, H, _strip(weights, "", 0), return_state=True, unroll=unroll
+        )
+        n_states = 2 if case.cell == "lstm" else 1
+        self.x = tf.constant(x.transpose(1, 0, 2))
+        self.zero = [tf.zeros((B, H), dtype) for _ in range(n_states)]
+        self.state = self.zero
+        self.call = tf.function(
+            lambda x, state: layer(x, initial_state=state, training=False),
+            jit_compile=jit,
+        )
+
+    def run(self):
+        y, *self.state = self.call(self.x, self.state)
+        return y
+
+    def results(self):
+        self.state = self.zero
+        return {"y": np.stack([self.run().numpy() for _ in range(N_STEPS)])}
+
+
+class Trainer(ModelSide):
+    """Trains a model: one graph for forward, backward, clipping and Keras's Adam."""
+
+    def __init__(self, spec, dtype, jit):
+        weights, batches = data.model(spec, dtype)
+        if spec.V:
+            batches = [(x.T.astype("i4"), y.T.astype("i4")) for x, y in batches]
+        else:
+            batches = [(x.transpose(1, 0, 2), y) for x, y in batches]
+        super().__init__(spec, [tuple(map(tf.constant, b)) for b in batches])
+        self.spec, self.dtype = spec, dtype
+        embedding = LAYERS.Embedding(spec.V, spec.E) if spec.V else None
+        if spec.V:
+            embedding.build((None, None))
+            embedding.set_weights([weights["embedding.weight"]])
+        layers = [
+            _layer(
+                "lstm",
+                spec.H if k else spec.E,
+                spec.H,
+                _strip(weights, "recurrent.", k),
+                return_sequences=bool(spec.V) or k < spec.layers - 1,
+                return_state=True,
+            )
+            for k in range(spec.layers)
+        ]
+        head = LAYERS.Dense(spec.classes)
+        head.build((None, None, spec.H) if spec.V else (None, spec.H))
+        head.set_weights([weights["head.weight"].T, weights["head.bias"]])
+        parts = [*([embedding] if spec.V else []), *layers, head]
+        keras_variables = [v for part in parts for v in part.trainable_variables]
+        optimizer = keras.optimizers.Adam(
+            models.LR,
+            *models.BETAS,
+            epsilon=models.EPS,
+            global_clipnorm=models.CLIP_NORM if spec.V else None,
+        )
+        optimizer.build(keras_variables)
+        variables = [variable.value for variable in keras_variables]
+
+        def backward(inputs, targets, state):
+            ends = []
+            with tf.GradientTape() as tape:
+                h = embedding(inputs) if spec.V else inputs
+                for layer, start in zip(layers, state, strict=True):
+                    h, *end = layer(h, initial_state=start, training=True)
+                    ends.append(end)
+                out = head(h)
+                if spec.V:
+                    loss = tf.reduce_mean(
+                        tf.nn.sparse_softmax_cross_entropy_with_logits(targets, out)
+                    )
+                else:
+                    loss = tf.reduce_mean(tf.square(out - targets))
+            return loss, ends, tape.gradient(loss, variables)
+
+        def step(inputs, targets, state):
+            loss, ends, grads = backward(inputs, targets, state)
+            optimizer.apply(grads, keras_variables)
+            return loss, ends
+
+        self.backward = tf.function(backward, jit_compile=jit)
+        self.call = tf.function(step, jit_compile=jit)
+
+    def _start(self, inputs):
+        zero = tf.zeros((inputs.shape[0], self.spec.H), self.dtype)
+        return [[zero, zero] for _ in range(self.spec.layers)]
+
+    def gradients(self, inputs, targets):
+        _, _, grads = self.backward(inputs, targets, self._start(inputs))
+        grads = [tf.convert_to_tensor(grad).numpy() for grad in grads]
+        named = {"embedding.weight": grads.pop(0)} if self.spec.V else {}
+        for k in range(self.spec.layers):
+            layer = _from_keras("lstm", grads[3 * k : 3 * k + 3])
+            named |= {f"recurrent.{n}_l{k}": grad for n, grad in layer.items()}
+        return {**named, "head.weight": grads[-2].T, "head.bias": grads[-1]}
+
+    def step(self, inputs, targets):
+        loss, state = self.call(inputs, targets, self.state or self._start(inputs))
+        if self.spec.V:
+            self.state = state
+        return loss.numpy()

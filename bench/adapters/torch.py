@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""PyTorch: eager ``torch.nn`` modules, inference mode, gradients set to None."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from bench import data, models
+from bench.adapters import N_STEPS
+from bench.adapters.model_side import ModelSide
+from bench.cases import ModelCase
+
+CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
+
+
+def start(n_threads, dtype):
+    torch.set_num_threads(n_threads)
+    torch.set_num_interop_threads(1)
+    torch.set_flush_denormal(True)  # as fastrnn's kernels do
+    return {
+        "versions": {"torch": torch.__version__},
+        "settings": {
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "onednn": torch.backends.mkldnn.is_available(),
+        },
+    }
+
+
+def variants(case, dtype):
+    if isinstance(case, ModelCase):
+        return {"eager, fused Adam": lambda: Trainer(case.model, dtype)}
+    if case.direction == "step":
+        return {"eager": lambda: Step(case, dtype)}
+    return {"eager": lambda: Layer(case, dtype)}
+
+
+def _load(module, weights):
+    module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+    return module
+
+
+def _layer(case, weights, dtype):
+    extra = {"nonlinearity": "relu"} if case.cell == "rnn_relu" else {}
+    layer_class = getattr(torch.nn, CLASSES[case.cell])
+    layer = layer_class(
+        case.shape.I, case.shape.H, dtype=getattr(torch, dtype), **extra
+    )
+    return _load(layer, weights).train(case.direction == "train")
+
+
+class Layer:
+    """A layer over a whole sequence, forward or training step."""
+
+    def __init__(self, case, dtype):
+        weights, x, dy = data.layer(case, dtype)
+        self.layer = _layer(case, weights, dtype)
+        self.is_training = case.direction == "train"
+        self.x = torch.from_numpy(x).requires_grad_(self.is_training)
+        self.dy = torch.from_numpy(dy)
+        self.run = self.train if self.is_training else self.forward
+
+    def forward(self):
+        with torch.inference_mode():
+            return self.layer(self.x)[0]
+
+    def train(self):
+        self.layer.zero_grad(set_to_none=True)
+        self.x.grad = None
+        y, _ = self.layer(self.x)
+        y.backward(self.dy)
+        return y
+
+    def results(self):
+        y = self.run().detach().numpy()
+        if not self.is_training:
+            return {"y": y}
+        named = self.layer.named_parameters()
+        grads = {f"d{name}": value.grad.numpy() for name, value in named}
+        return {"y": y, "dx": self.x.grad.numpy(), **grads}
+
+
+class Step:
+    """One time step a call, the state given back in."""
+
+    def __init__(self, case, dtype):
+        weights, x, _ = data.layer(case, dtype)
+        self.layer, self.x = _layer(case, weights, dtype), torch.from_numpy(x)
+        self.state = None
+
+    def run(self):
+        with torch.inference_mode():
+            y, self.state = self.layer(self.x, self.state)
+        return y
+
+    def results(self):
+        self.state = None
+        return {"y": np.concatenate([self.run().numpy() for _ in range(N_STEPS)])}
+
+
+class Net(torch.nn.Module):
+    """Embedding if there are tokens, stacked LSTM, linear layer."""
+
+    def __init__(self, spec):
+        super().__init__()
+        if spec.V:
+            self.embedding = torch.nn.Embedding(spec.V, spec.E)
+        self.recurrent = torch.nn.LSTM(spec.E, spec.H, spec.layers)
+        self.head = torch.nn.Linear(spec.H, spec.classes)
+        self.has_tokens = bool(spec.V)
+
+    def forward(self, inputs, state=None):
+        if not self.has_tokens:
+            y, state = self.recurrent(inputs, state)
+            return self.head(y[-1]), state
+        y, state = self.recurrent(self.embedding(inputs), state)
+        return self.head(y).flatten(0, 1), state
+
+
+class Trainer(ModelSide):
+    """Trains a `Net` with the fused Adam."""
+
+    def __init__(self, spec, dtype):
+        weights, batches = data.model(spec, dtype)
+        if spec.V:
+            batches = [(tokens, targets.reshape(-1)) for tokens, targets in batches]
+        super().__init__(spec, [tuple(map(torch.from_numpy, b)) for b in batches])
+        self.spec = spec
+        self.net = _load(Net(spec).to(getattr(torch, dtype)), weights)
+        self.loss = functional.cross_entropy if spec.V else functional.mse_loss
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(),
+            lr=models.LR,
+            betas=models.BETAS,
+            eps=models.EPS,
+            fused=True,
+        )
+
+    def _backward(self, inputs, targets, state):
+        self.optimizer.zero_grad(set_to_none=True)
+        out, state = self.net(inputs, state)
+        loss = self.loss(out, targets)
+        loss.backward()
+        return loss, state
+
+    def gradients(self, inputs, targets):
+        self._backward(inputs, targets, None)
+        named = self.net.named_parameters()
+        return {name: value.grad.numpy() for name, value in named}
+
+    def step(self, inputs, targets):
+        loss, state = self._backward(inputs, targets, self.state)
+        if self.spec.V:
+            self.state = tuple(part.detach() for part in state)
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), models.CLIP_NORM)
+        self.optimizer.step()
+        return loss.item()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Baidu DeepBench's recurrent problems, with their published names.
+
+A name is cell, hidden units, batch and time steps as DeepBench lists them, such as
+``lstm 512 16 25``; the input is as wide as the hidden state. Of the list, `suite` has
+what a small machine can train and run in reasonable time.
+"""
+
+from itertools import product
+
+from bench.cases import GATES, LayerCase, Shape
+
+CELLS = {"vanilla": "rnn_relu", "lstm": "lstm", "gru": "gru"}
+_GRU_SIZES = tuple(product((2816, 2048, 1536, 2560), (1500, 750, 375, 187)))
+
+# (cell, hidden, batch, steps), in the order of the published list.
+TRAINING = (
+    *(("vanilla", H, B, 50) for H in (1760, 2048, 2560) for B in (16, 32, 64, 128)),
+    *(("lstm", H, B, 25) for H in (512, 1024, 2048, 4096) for B in (16, 32, 64, 128)),
+    *(("lstm", 1536, B, 50) for B in (8, 16, 32)),
+    *(("lstm", 256, B, 150) for B in (16, 32, 64)),
+    *(("gru", H, 32, T) for H, T in _GRU_SIZES[1:]),  # the longest is commented out
+    ("gru", 512, 32, 1),
+    ("gru", 1024, 32, 1500),
+    ("gru", 1024, 64, 1500),
+)
+_LSTM_SERVER = ((512, 25), (1024, 25), (2048, 25), (1536, 50), (256, 150))
+_GRU_SERVER = (*_GRU_SIZES, (512, 1), (1024, 1500))
+INFERENCE = (
+    *(("lstm", H, B, T) for H, T in _LSTM_SERVER for B in (1, 2, 4)),
+    *(("gru", H, B, T) for H, T in _GRU_SERVER for B in (1, 2, 4)),
+    ("vanilla", 32, 1, 672),
+    ("vanilla", 64, 1, 96),
+    ("lstm", 256, 1, 150),
+)
+
+# What fits, for two cores: a call of a second or two, and states and gates of one
+# layer, of which several libraries keep copies, within half a gigabyte.
+MOST_FLOPS = 1e12
+MOST_WEIGHT_READS = 40e9  # bytes of R, read once a time step
+MOST_STATE = 512 * 2**20
+
+
+def _case(problem, direction):
+    cell, H, B, T = problem
+    return LayerCase(CELLS[cell], direction, Shape(T, B, H, H))
+
+
+def fits(case):
+    """Can two cores run this case in a second or two?"""
+    T, B, _, H = case.shape
+    gates = GATES[case.cell]
+    return (
+        case.flops <= MOST_FLOPS
+        and 4 * T * gates * H * H <= MOST_WEIGHT_READS
+        and 4 * T * B * H * (gates + 2) <= MOST_STATE
+    )
+
+
+def every():
+    """All published problems as cases, training first, each once."""
+    found = [_case(problem, "train") for problem in TRAINING]
+    found += [_case(problem, "forward") for problem in INFERENCE]
+    return list(dict.fromkeys(found))
+
+
+def suite():
+    """Those that fit."""
+    return [case for case in every() if fits(case)]
+
+
+def published_name(case):
+    """``lstm 512 16 25``: cell, hidden units, batch, time steps."""
+    cell = {ours: theirs for theirs, ours in CELLS.items()}[case.cell]
+    return f"{cell} {case.shape.H} {case.shape.B} {case.shape.T}"

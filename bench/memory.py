@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Peak memory of a training step, ours and PyTorch's, each in a process of its own.
+
+    python -m bench.memory                     # the default shapes
+    python -m bench.memory T1000-B8-I128-H128  # one shape
+    python -m bench.memory --threads 1 --checkpoint-every 100 T1000-B8-I128-H128
+
+Counted is what a process has at its highest beyond what it had after a small layer's
+step: weights and their gradients, x, y, their gradients, and what lies between forward
+and backward.  Two steps are run, so that what is kept from one to the next counts too.
+Linux only: the figures are those of /proc/self/status.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.cases import CELLS, Shape
+
+CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+SHAPES = (
+    "T1000-B8-I128-H128",
+    "T100-B64-I256-H256",
+    "T100-B64-I512-H512",
+    "T35-B20-I1024-H1024",
+    "T100-B1-I1024-H1024",
+)
+WARM = Shape(20, 4, 32, 32)
+STEPS = 2
+
+
+def resident(name):
+    """A line of /proc/self/status, in bytes: VmRSS is now, VmHWM the highest."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024
+
+
+def train_ours(cell, shape, n_threads, every, layers):
+    """Training steps of a new fastrnn layer."""
+    import numpy as np
+
+    import fastrnn
+
+    fastrnn.set_num_threads(n_threads)
+    layer = getattr(fastrnn, CLASSES[cell])(
+        shape.I, shape.H, layers, checkpoint_every=every, seed=0
+    )
+    x = np.ones((shape.T, shape.B, shape.I), "f")
+    dy = np.ones((shape.T, shape.B, shape.H), "f")
+    for _ in range(STEPS):
+        layer.zero_grad()
+        y, _ = layer(x)
+        dx, _ = layer.backward(dy)
+    return y, dx
+
+
+def train_torch(cell, shape, n_threads, every, layers):
+    """Training steps of a new PyTorch layer."""
+    import torch
+
+    torch.set_num_threads(n_threads)
+    layer = getattr(torch.nn, CLASSES[cell])(shape.I, shape.H, layers)
+    x = torch.ones((shape.T, shape.B, shape.I), requires_grad=True)
+    dy = torch.ones((shape.T, shape.B, shape.H))
+    for _ in range(STEPS):
+        layer.zero_grad()
+        x.grad = None
+        y, _ = layer(x)
+        y.backward(dy)
+    return y, x.grad
+
+
+SIDES = {"fastrnn": train_ours, "PyTorch": train_torch}
+
+
+def measure(side, cell, shape, *settings):
+    """Peak in bytes, in this process, which must not have measured before."""
+    SIDES[side](cell, WARM, *settings)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew
+    before = resident("VmRSS")
+    results = SIDES[side](cell, shape, *settings)
+    del results
+    return resident("VmHWM") - before
+
+
+def in_new_process(*arguments):
+    """What `measure` gives in a fresh interpreter."""
+    command = [sys.executable, "-m", "bench.memory", "--measure", json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"bench.memory: {arguments} failed:\n{done.stderr}")
+    return int(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.memory", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("shapes", nargs="*", default=SHAPES, help="T100-B64-I512-H512")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--checkpoint-every", type=int, help="ours only")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        side, cell, shape, *settings = json.loads(options.measure)
+        print(measure(side, cell, Shape(*shape), *settings))
+        return
+    settings = options.threads, options.checkpoint_every, options.layers
+    for text in options.shapes:
+        shape = Shape.parse(text)
+        for cell in options.cells:
+            ours, theirs = (in_new_process(s, cell, shape, *settings) for s in SIDES)
+            print(
+                f"{cell:4}  {shape}  fastrnn {ours / 2**20:7.1f} MiB  "
+                f"PyTorch {theirs / 2**20:7.1f} MiB  {ours / theirs:.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One library in its own process: ``python -m bench.worker MODULE FD THREADS DTYPE``.
+
+`bench.peers` starts it and talks to it over the pipe FD. The first message is
+``{"versions", "settings", ...}`` or ``{"absent": reason}``; then each request has an
+answer: ``prepare`` makes a case and gives its results, ``time`` times a block. An
+answer ``{"error": text}`` ends the process. Only NumPy is needed besides the library.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from bench import adapters, cases, timing
+
+# Seconds of calls that decide between a library's variants.
+TRIAL = 0.3
+PR_SET_PDEATHSIG = 1
+
+
+def _confine(n_threads):
+    """Run on `n_threads` CPUs at most, and end with the parent even while stopped."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[:n_threads])
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _hello(module, n_threads, dtype):
+    """Import the adapter; the module and the first message."""
+    try:
+        adapter = importlib.import_module(module)
+    except ImportError as error:
+        return None, {"absent": f"{type(error).__name__}: {error}"}
+    about = adapter.start(n_threads, dtype)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return adapter, {**about, "cpus": cpus, "python": platform.python_version()}
+
+
+def _fastest(variants):
+    """Make every variant, time each for a moment and keep the fastest.
+
+    The results are those of the kept one, from before it was timed: a model's depend
+    on how long it has trained.
+    """
+    best = None
+    while variants:
+        name, make = variants.popitem()
+        side = make()
+        results = {k: np.array(v) for k, v in side.results().items()}
+        is_only = best is None and not variants
+        if is_only:
+            return name, side, results
+        side.run()
+        end = time.perf_counter() + TRIAL
+        seconds = timing.block_time(side.run, 0.0)[0]
+        while time.perf_counter() < end:
+            seconds = min(seconds, timing.block_time(side.run, 0.0)[0])
+        if best is None or seconds < best[0]:
+            best = seconds, name, side, results
+        del side, results
+    return best[1:]
+
+
+class _Session:
+    """Answers requests about one case at a time."""
+
+    def __init__(self, adapter, n_threads, dtype):
+        self.adapter, self.n_threads, self.dtype = adapter, n_threads, dtype
+        self.side = None
+
+    def prepare(self, case_id):
+        self.side = None  # frees the case before
+        try:
+            variants = self.adapter.variants(cases.find(case_id), self.dtype)
+        except adapters.UnsupportedError as error:
+            return {"unsupported": str(error)}
+        name, self.side, results = _fastest(variants)
+        return {"variant": name, "results": results}
+
+    def time(self, block):
+        seconds, cores = timing.block_time(self.side.run, block)
+        answer = {"seconds": seconds, "cores": cores}
+        if hasattr(self.adapter, "peak"):
+            # At once, while the clock is what this work has made it.
+            answer["peak"] = self.adapter.peak(self.n_threads, self.dtype)
+        return answer
+
+
+def serve(connection, module, n_threads, dtype):
+    """Answer requests until the other end closes the pipe."""
+    _confine(n_threads)
+    adapter, hello = _hello(module, n_threads, dtype)
+    connection.send(hello)
+    if adapter is None:
+        return
+    session = _Session(adapter, n_threads, dtype)
+    with contextlib.suppress(EOFError):
+        while True:
+            request, argument = connection.recv()
+            connection.send(getattr(session, request)(argument))
+
+
+def main(arguments):
+    """Run the command line; returns the exit status."""
+    module, descriptor, n_threads, dtype = arguments
+    connection = Connection(int(descriptor))
+    try:
+        serve(connection, module, int(n_threads), dtype)
+    except Exception:
+        # The parent shows it: a worker has no terminal of its own.
+        connection.send({"error": traceback.format_exc()})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
