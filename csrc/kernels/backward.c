@@ -2,10 +2,11 @@
 /* backward.c -- back-propagation through time (BPTT) for any cell.
  *
  * Blocks of steps, last first: (1) the cell's backward and dh = da R, step by step;
- * (2) dx = da W, db, and the block's x, h_{t-1} and da packed for (3) dW += da^T x and
- * dR += da^T h_{t-1}, whose sums run over steps descending, then rows ascending, from
- * one block into the next.  A barrier stands between (1), (2) and (3), none after (3):
- * the next block's (1) writes only da, which (3) does not read. Source: Werbos 1990.
+ * (2) dx = da W, and the block's x, h_{t-1} and da packed for (3) dW += da^T x,
+ * dR += da^T h_{t-1} and db += da^T 1, whose sums run over steps descending, then rows
+ * ascending, from one block into the next.  A barrier stands between (1), (2) and (3),
+ * none after (3): the next block's (1) writes only da, which (3) does not read.
+ * Source: Werbos 1990.
  */
 #include "sequence.h"
 
@@ -296,6 +297,12 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
     }
 }
 
+/* Whether anything is summed over rows of da, and da therefore packed. */
+INLINE int sums_da(const fr_backward_args *a)
+{
+    return a->dW || a->dR || a->db_ih || a->db_hh;
+}
+
 static void pack_block(const backward_run *f, const block_share *own)
 {
     const fr_backward_args *a = f->a;
@@ -311,7 +318,7 @@ static void pack_block(const backward_run *f, const block_share *own)
         if (low >= high)
             continue;
         pack_inputs(f, s, first, low, high);
-        for (ptrdiff_t slot = 0; (a->dW || a->dR) && slot < c->ops->da_slots; slot++)
+        for (ptrdiff_t slot = 0; sums_da(a) && slot < c->ops->da_slots; slot++)
             pack_a(w->a + slot * size, w->block, w->da + slot * H_padded, w->da_row, H,
                    H_padded + A_LANES, first + low, first + high);
         if (c->resets_before && a->dR)
@@ -392,7 +399,36 @@ INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
     return slot - c->ops->first_R_slot;
 }
 
-/* (3) This thread's share of the products that are summed over rows. */
+/* (3) db += da^T 1 for tiles [begin, end) of the packed da.  Eight sums at once hide how
+ * long an addition takes, and eight streams how far another thread's da is. */
+static void sum_da(const backward_run *f, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t K)
+{
+    enum { AT_ONCE = 8, VECTORS = A_LANES / V };
+    const backward_work *w = &f->w;
+    const ptrdiff_t tiles = n_row_tiles(f->cell.H, SUM_NV), last = end * VECTORS - 1;
+    const even_split rows = sum_split(f->cell.H);
+    for (ptrdiff_t u = begin * VECTORS; u <= last; u += AT_ONCE) {
+        const real *da[AT_ONCE];
+        real *db[AT_ONCE];
+        ptrdiff_t lanes[AT_ONCE];
+        vreal sum[AT_ONCE];
+        for (ptrdiff_t i = 0; i < AT_ONCE; i++) { /* past the last one, that one again */
+            const ptrdiff_t at = min_size(u + i, last), lane = at % VECTORS * V;
+            const ptrdiff_t item = at / VECTORS, slot = item / tiles, tile = item % tiles;
+            da[i] = w->a + item * w->block * A_LANES + lane;
+            db[i] = w->db + slot * f->cell.H_padded + share_start(rows, tile) + lane;
+            lanes[i] = max_size(0, rows.each + (tile < rows.longer) - lane);
+            sum[i] = v_load_n(db[i], lanes[i]);
+        }
+        for (ptrdiff_t k = 0; k < K; k++)
+            for (ptrdiff_t i = 0; i < AT_ONCE; i++)
+                sum[i] = sum[i] + v_load(da[i] + k * A_LANES);
+        for (ptrdiff_t i = 0; i < AT_ONCE && u + i <= last; i++)
+            v_store_n(db[i], sum[i], lanes[i]);
+    }
+}
+
+/* (3) This thread's share of what is summed over rows. */
 static void backward_weights(const backward_run *f, ptrdiff_t K)
 {
     const fr_backward_args *a = f->a;
@@ -403,7 +439,9 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     const even_split rows = sum_split(H), S_rows = sum_split(S);
     ptrdiff_t begin, end;
     team_share(f->self, ops->da_slots * tiles, &begin, &end);
-    for (ptrdiff_t item = begin; (a->dW || a->dR) && item < end; item++) {
+    if (a->db_ih || a->db_hh)
+        sum_da(f, begin, end, K);
+    for (ptrdiff_t item = begin; sums_da(a) && item < end; item++) {
         const ptrdiff_t slot = item / tiles, i = item % tiles;
         const ptrdiff_t row = share_start(rows, i), mr = rows.each + (i < rows.longer);
         const ptrdiff_t gate = R_gate(c, slot);
@@ -489,7 +527,8 @@ static void backward_thread(const team *self, const void *args)
     const ptrdiff_t j0 = f.units.begin, k0 = f.state.begin;
     const size_t c_bytes = (size_t)(f.units.end - j0) * sizeof(real);
     const size_t h_bytes = (size_t)(f.state.end - k0) * sizeof(real);
-    ptrdiff_t v0, v1;
+    const ptrdiff_t P_begin = ops->da_slots * H_padded / V;
+    ptrdiff_t v0, v1, p0, p1;
 
     /* Gradients of the last states; zero where none are given. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
@@ -500,6 +539,9 @@ static void backward_thread(const team *self, const void *args)
             set_state(w.carry + b * H_padded + j0, NULL, 0, c_bytes);
     }
     team_share(self, w.sum_slots * H_padded / V, &v0, &v1);
+    team_share(self, w.sum_slots * H_padded / V - P_begin, &p0, &p1);
+    p0 += P_begin;
+    p1 += P_begin;
     if (!a->db_started)
         memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
 
@@ -517,8 +559,8 @@ static void backward_thread(const team *self, const void *args)
         pack_block(&f, &own);
         if (a->dx)
             backward_x(&f, &own);
-        if (a->db_ih || a->db_hh || a->dP)
-            add_row_sums(w.db + v0 * V, w.da + v0 * V, w.da_row, (v1 - v0) * V, K);
+        if (a->dP)
+            add_row_sums(w.db + p0 * V, w.da + p0 * V, w.da_row, (p1 - p0) * V, K);
         team_barrier(self); /* all is packed, da may be overwritten */
         backward_weights(&f, K);
     }
@@ -532,8 +574,9 @@ static void backward_thread(const team *self, const void *args)
         if (ops->has_c)
             memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, c_bytes);
     }
+    team_barrier(self); /* all of db is there */
     if (!a->db_open)
-        add_sums(&f, v0, v1); /* the columns that this thread summed itself */
+        add_sums(&f, v0, v1);
 }
 
 static void backward(const fr_backward_args *a)
