@@ -11,6 +11,8 @@ Longer than other files because it has one method for each entry of the table.
 import contextlib
 import os
 
+import numpy as np
+
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE,
     PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
@@ -742,10 +744,12 @@ def _supported():
     cdef int i
     for i in range(fr_n_targets()):
         if fr_target_supported(i):
-            yield fr_target_name(i).decode(), {
+            by_name = {
                 "float32": Kernels.wrap(fr_target_kernels(i, 0)),
                 "float64": Kernels.wrap(fr_target_kernels(i, 1)),
             }
+            by_dtype = {np.dtype(name): one for name, one in by_name.items()}
+            yield fr_target_name(i).decode(), by_name | by_dtype
 
 
 BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
@@ -770,7 +774,10 @@ _active = _tables[_choose()]
 
 
 def kernels(dtype):
-    """The active target's kernels for ``"float32"`` or ``"float64"``."""
+    """The active target's kernels for float32 or float64: a name or a NumPy dtype.
+
+    Working out a dtype's name takes longer than clearing a small layer's gradients.
+    """
     return _active[dtype]
 
 

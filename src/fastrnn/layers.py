@@ -396,7 +396,7 @@ class Dropout(Module):
     @staticmethod
     def _drop(mask, x):
         y = np.empty_like(x)
-        _core.kernels(x.dtype.name).dropout(_threads.for_kernel(), *mask, x, y)
+        _core.kernels(x.dtype).dropout(_threads.for_kernel(), *mask, x, y)
         return y
 
     def backward(self, dy, *, context=None):

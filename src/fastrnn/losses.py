@@ -125,7 +125,7 @@ def cross_entropy(
     if unmasked is not None:
         targets = np.where(counted, targets, ignore_index)
     dlogits = np.empty_like(logits)
-    loss = _core.kernels(logits.dtype.name).cross_entropy(
+    loss = _core.kernels(logits.dtype).cross_entropy(
         _threads.for_kernel(),
         targets.size,
         classes,
@@ -191,7 +191,7 @@ def mse_loss(
     if counted is not None:
         return _masked_mse(pred, target, reduction, counted)
     dpred = np.empty_like(pred)
-    loss = _core.kernels(pred.dtype.name).mse(
+    loss = _core.kernels(pred.dtype).mse(
         _threads.for_kernel(),
         pred.size,
         pred,

@@ -137,6 +137,8 @@ class Module:
 
     def _walk(self):
         """(prefix of names, module) of this module and all below, each once."""
+        if not self._children:
+            return [("", self)]
         found, seen, waiting = [], set(), [("", self)]
         while waiting:
             prefix, module = waiting.pop()
@@ -302,7 +304,7 @@ class Module:
     def zero_grad(self):
         """Set all gradients to zero."""
         grads, spans = self._grads_in_use()
-        _core.kernels(grads.dtype.name).clear(_threads.for_kernel(), grads, spans)
+        _core.kernels(grads.dtype).clear(_threads.for_kernel(), grads, spans)
         for module in self.modules():
             if module._table is not None:
                 module._table.cleared()
