@@ -412,9 +412,11 @@ static void sum_da(const backward_run *f, ptrdiff_t begin, ptrdiff_t end, ptrdif
         real *db[AT_ONCE];
         ptrdiff_t lanes[AT_ONCE];
         vreal sum[AT_ONCE];
-        for (ptrdiff_t i = 0; i < AT_ONCE; i++) { /* past the last one, that one again */
+        for (ptrdiff_t i = 0; i < AT_ONCE;
+             i++) { /* past the last one, that one again */
             const ptrdiff_t at = min_size(u + i, last), lane = at % VECTORS * V;
-            const ptrdiff_t item = at / VECTORS, slot = item / tiles, tile = item % tiles;
+            const ptrdiff_t item = at / VECTORS, slot = item / tiles,
+                            tile = item % tiles;
             da[i] = w->a + item * w->block * A_LANES + lane;
             db[i] = w->db + slot * f->cell.H_padded + share_start(rows, tile) + lane;
             lanes[i] = max_size(0, rows.each + (tile < rows.longer) - lane);
