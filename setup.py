@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -99,8 +100,18 @@ def usable_targets(compiler):
         yield name, flags.split()
 
 
+def n_cpus():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class BuildKernels(build_ext):
     """Compile the kernels once per target and dtype, then the extension."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or n_cpus()
 
     def rebuild_if_changed(self, configuration):
         """Take nothing from an earlier build that was made with other flags."""
@@ -132,7 +143,9 @@ class BuildKernels(build_ext):
         command = self.compiler.compiler_so
         self.rebuild_if_changed([command, flags, openmp, targets, CHECKS])
         newest = max(os.path.getmtime(path) for path in [*SOURCES, "setup.py"])
-        for (name, target_flags), bits in itertools.product(targets, ("32", "64")):
+
+        def build(target, bits):
+            name, target_flags = target
             folder = os.path.join(self.build_temp, f"{name}-float{bits}")
             built = Path(folder, KERNELS).with_suffix(".o")
             current = built.exists() and built.stat().st_mtime > newest
@@ -144,7 +157,11 @@ class BuildKernels(build_ext):
                     include_dirs=["csrc"],
                     extra_postargs=flags + openmp + target_flags,
                 )
-            ext.extra_objects.append(str(built))
+            return str(built)
+
+        units = itertools.product(targets, ("32", "64"))
+        with ThreadPoolExecutor(self.parallel) as pool:
+            ext.extra_objects += pool.map(build, *zip(*units, strict=True))
         ext.define_macros += [(f"FR_HAVE_{name}", None) for name, _ in targets]
         ext.extra_compile_args += openmp
 
