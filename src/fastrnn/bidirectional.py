@@ -4,9 +4,9 @@
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, describe
 from fastrnn.module import Module
-from fastrnn.recurrent import _Recurrent
 
 MERGE_MODES = ("concat", "sum", "mul", "ave")
 

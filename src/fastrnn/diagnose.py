@@ -7,8 +7,8 @@ import numpy as np
 
 from fastrnn import _calls, _stack
 from fastrnn._functions import sigmoid
+from fastrnn._recurrent import _Recurrent
 from fastrnn.module import Module
-from fastrnn.recurrent import _Recurrent
 
 # A gradient that changes less than this over the whole sequence flows well enough.
 _VANISHED, _EXPLODED = 1e-3, 1e3

@@ -8,12 +8,12 @@ import numpy as np
 
 from fastrnn import _check, fit, objectives, optim, saving, summary
 from fastrnn import metrics as _metrics
+from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, is_built
 from fastrnn.callbacks import Callbacks
 from fastrnn.history import History
 from fastrnn.layers import Embedding, Linear
 from fastrnn.module import Module
-from fastrnn.recurrent import _Recurrent
 from fastrnn.samples import Samples
 
 _Optimizer = optim.Optimizer

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Sequential`: layers one after the other."""
 
+from fastrnn._recurrent import _Recurrent
 from fastrnn.build import is_built
 from fastrnn.model import Model
 from fastrnn.module import Module
-from fastrnn.recurrent import _Recurrent
 
 
 class Sequential(Model):
