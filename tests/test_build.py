@@ -280,3 +280,10 @@ def test_what_cannot_be_described_or_made():
         ValueError, match=r"^a layer must be described by class and arg"
     ):
         construct({"class": "Dropout"}, known_layers())
+
+
+def test_a_wrong_argument_of_a_layer_without_input_size_names_the_layer():
+    with pytest.raises(
+        TypeError, match=r"^LSTM: got an unexpected keyword argument 'units'"
+    ):
+        fastrnn.LSTM(None, 3, units=4)

@@ -261,6 +261,29 @@ def test_targets_for_every_step_of_many_lengths(rng):
         m.fit(x, [y[0], y[0], y[2], y[3]], verbose=0)
 
 
+def test_weights_of_steps_of_many_lengths(rng):
+    lengths = (5, 2, 5, 3)
+    x = [rng.normal(size=(n, 3)).astype("f") for n in lengths]
+    y = [rng.integers(2, size=n) for n in lengths]
+    by_class = [np.where(one == 1, 3.0, 1.0) for one in y]
+    m = model(return_sequences=True)
+    m.compile(SPARSE, "sgd", lr=0)
+    found = m.fit(x, y, class_weight={1: 3}, verbose=0).last["loss"]
+    assert found == pytest.approx(m.evaluate(x, y, sample_weight=by_class)["loss"])
+    rows = []
+    for one, classes, weight in zip(m.predict(x), y, by_class, strict=True):
+        p = np.exp(one - one.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        rows += list(-np.log(p[np.arange(len(p)), classes]) * weight)
+    assert found == pytest.approx(np.mean(rows), rel=1e-5)
+    both = m.fit(x, y, class_weight={1: 3}, sample_weight=[2.0] * 4, verbose=0)
+    assert both.last["loss"] == pytest.approx(2 * found, rel=1e-6)
+    with pytest.raises(
+        ValueError, match=r"sample_weight\[1\] must have a weight for each of the 2 s"
+    ):
+        m.evaluate(x, y, sample_weight=[by_class[0], [1.0], *by_class[2:]])
+
+
 def test_several_inputs(rng):
     class Sum(fastrnn.Model):
         def __init__(self):

@@ -40,7 +40,10 @@ class Unbuilt(Module):
     """
 
     def __init__(self, cls, args, kwargs):
-        bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+        try:
+            bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}: {error}") from None
         self.layer_class = cls
         self.layer_arguments = dict(list(bound.arguments.items())[1:])  # not self
         # Checked and not used yet: a generator must stay where it is.
@@ -154,14 +157,16 @@ def describe(layer, seen=None):
     for name, parameter in _parameters(cls).items():
         if name in _NOT_DESCRIBED:
             continue
-        if parameter.kind is parameter.VAR_KEYWORD or not hasattr(layer, name):
+        # A layer may have the name of the argument that it was made from.
+        kept = f"given_{name}" if hasattr(layer, f"given_{name}") else name
+        if parameter.kind is parameter.VAR_KEYWORD or not hasattr(layer, kept):
             raise TypeError(
                 f"{cls.__name__}: to be saved with its model, a layer must keep every "
                 f"argument of its constructor in an attribute of that name, and has no "
                 f"{name}; Module.save writes the parameters alone"
             )
-        value = getattr(layer, f"given_{name}", getattr(layer, name))
-        arguments[name] = _to_json(f"{cls.__name__}: {name}", value, seen)
+        what = f"{cls.__name__}: {name}"
+        arguments[name] = _to_json(what, getattr(layer, kept), seen)
     return {"class": cls.__name__, "arguments": arguments}
 
 

@@ -86,7 +86,7 @@ class Means:
             metric.reset()
 
     def update(self, loss, n, pred, target):
-        """Take in a batch of `n` samples."""
+        """Take in a batch of `n` rows that count."""
         self.loss += loss * n
         self.n += n
         for metric in self.metrics:
@@ -197,10 +197,10 @@ class Run:
             pred = self.model(*inputs)
             self._update(epoch, step, means, pred, target, weight)
         else:
-            state, x = None, inputs[0]
+            state, (x, *others) = None, inputs
             for start in range(0, x.shape[1], self.options.tbptt):
                 window = slice(start, start + self.options.tbptt)
-                pred, state = self.model.forward_from(x[:, window], state)
+                pred, state = self.model.forward_from(x[:, window], state, *others)
                 timed = weight is not None and weight.ndim > 1
                 w = weight[:, window] if timed else weight
                 self._update(epoch, step, means, pred, target[:, window], w)
@@ -211,8 +211,11 @@ class Run:
         """Loss, gradients and a step of the optimiser."""
         model, options = self.model, self.options
         pred = pred[0] if isinstance(pred, tuple) else pred
-        loss, dpred = model.loss(pred, target, weight)
+        n = model.loss.count(pred, target)
+        if n == 0:
+            return  # padding alone, as in the last windows of a batch
         model.zero_grad()
+        loss, dpred = model.loss(pred, target, weight)
         model.backward(dpred)
         self.callbacks.on_gradients(step)
         if options.clip_value is not None:
@@ -225,7 +228,7 @@ class Run:
                 f"({model.optimizer.lr:g}), give clip_norm, or look for NaN in the data"
             )
         model.optimizer.step()
-        means.update(loss, len(pred), pred, target)
+        means.update(loss, n, pred, target)
 
     def _show(self, epoch, step, means):
         if self._bar is None:
@@ -259,13 +262,14 @@ def evaluate(model, samples, batch_size, prefix=""):
             inputs, target, weight = samples.take(indices)
             pred = model(*inputs)
             pred = pred[0] if isinstance(pred, tuple) else pred
-            loss, _ = model.loss(pred, target, weight)
-            means.update(loss, len(indices), pred, target)
+            n = model.loss.count(pred, target)
+            if n:
+                means.update(model.loss(pred, target, weight)[0], n, pred, target)
     return means.result(prefix)
 
 
-def predict(model, samples, batch_size):
-    """Outputs for all samples, in order.
+def predict(model, samples, batch_size, decode=None):
+    """Outputs for all samples, in order, or what `decode` makes of a batch's.
 
     Returns
     -------
@@ -276,11 +280,14 @@ def predict(model, samples, batch_size):
     with batch_first(model), model._evaluating():
         for indices in batches:
             pred = model(*samples.take(indices)[0])
-            outputs.append(pred[0] if isinstance(pred, tuple) else pred)
-    if not samples.ragged:
+            pred = pred[0] if isinstance(pred, tuple) else pred
+            outputs.append(pred if decode is None else decode(pred))
+    if not samples.ragged and isinstance(outputs[0], np.ndarray):
         return np.concatenate(outputs)
     rows = [None] * samples.n
     for indices, pred in zip(batches, outputs, strict=True):
         for i, row in zip(indices, pred, strict=True):
             rows[i] = row
-    return rows if len({row.shape for row in rows}) > 1 else np.stack(rows)
+    if isinstance(outputs[0], list) or len({row.shape for row in rows}) > 1:
+        return rows
+    return np.stack(rows)

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
-from fastrnn import _check
-from fastrnn._ragged import as_state
+from fastrnn import _check, _ragged, pairs
 from fastrnn._search import Options, write
 from fastrnn.layers import Embedding, Linear
+from fastrnn.model import Model
 from fastrnn.module import Module
 from fastrnn.recurrent import GRU, LSTM, RNN
 
@@ -55,23 +55,16 @@ def teacher_forcing(sequences, start, end=None, ignore_index=-100):
     ([[1, 5, 6, 7], [1, 8, 1, 1]], [[5, 6, 7, 2], [8, 2, -100, -100]])
     """
     who = "teacher_forcing"
-    start = _check.integer(who, "start", start)
-    tail = [] if end is None else [_check.integer(who, "end", end)]
+    first = np.array([_check.integer(who, "start", start)])
+    end = None if end is None else _check.integer(who, "end", end)
     rows = []
     for i, sequence in enumerate(sequences):
         row = _check.integer_array(who, f"sequence {i}", sequence)
         _check.shape(who, f"sequence {i}", row, ("n",), (None,))
-        rows.append(np.concatenate((row, np.array(tail, np.int64))))
-    lengths = np.array([len(row) for row in rows], np.int64)
-    if not lengths.any():
+        rows.append(row)
+    if not rows or (end is None and not any(map(len, rows))):
         raise ValueError(f"{who}: sequences must have a step, got {len(rows)} empty")
-    T = lengths.max()
-    inside = np.arange(T) < lengths[:, None]
-    targets = np.full((len(rows), T), ignore_index, np.int64)
-    targets[inside] = np.concatenate(rows)
-    inputs = np.full((len(rows), T), start, np.int64)
-    follows = inside[:, 1:]
-    inputs[:, 1:][follows] = targets[:, :-1][follows]
+    inputs, targets = pairs.teach([first] * len(rows), rows, end, ignore_index)
     return np.ascontiguousarray(inputs.T), np.ascontiguousarray(targets.T)
 
 
@@ -145,11 +138,18 @@ class Stepper:
             array[...] = array[:, rows]
 
 
-class Generator(Module):
+class Generator(Model):
     """A model that writes sequences of tokens from a seed vector, a prompt or nothing.
 
     An embedding, a recurrent layer and a linear head over the tokens; if there is a
     vector (an image's features, a style), it makes the initial state.
+
+    ``fit(x, y)`` teaches it to write y, ``predict(x)`` writes: x has the seed vectors
+    (N, vector_size) of a model with a vector_size, else prompts, sequences of tokens
+    that y goes on from, or is None: all begin with `start`. A pair has vectors and
+    prompts. y has sequences of tokens without start and end. Prompts and y are lists of
+    arrays of any lengths, arrays (N, T), -100 where a sequence has ended, or a pair
+    of such an array and lengths. `compile` needs no loss.
 
     Parameters
     ----------
@@ -180,22 +180,19 @@ class Generator(Module):
 
     Examples
     --------
-    Learn to count from a start, up to 9:
+    Learn to count from a start, up to 9, and from wherever a prompt is:
 
     >>> model = Generator(12, fastrnn.GRU(8, 32, seed=0), start=10, end=11, seed=1)
-    >>> optimizer = fastrnn.Adam(model, lr=0.02)
-    >>> inputs, targets = teacher_forcing([np.arange(10)], start=10, end=11)
-    >>> for _ in range(100):
-    ...     logits, _ = model(inputs)
-    ...     loss, dlogits = fastrnn.cross_entropy(logits, targets)
-    ...     model.zero_grad()
-    ...     _ = model.backward(dlogits)
-    ...     optimizer.step()
-    >>> model.generate(temperature=0).tokens
+    >>> model.compile(optimizer="adam", lr=0.02)
+    >>> history = model.fit(None, [range(10)], epochs=100, seed=0, verbose=0)
+    >>> model.predict(None)
     [array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]
-    >>> model.generate(inputs[:9], beam_width=3).tokens
+    >>> model.predict([[10, 0, 1, 2, 3, 4, 5, 6, 7]], beam_width=3)
     [array([8, 9])]
     """
+
+    _default_loss = "sparse_categorical_crossentropy"
+    batch_first = False  # True within `fit`, here and in all parts
 
     def __init__(
         self,
@@ -242,7 +239,8 @@ class Generator(Module):
         Parameters
         ----------
         tokens : array_like of int, shape (T, B)
-            Inputs, in [0, num_tokens).
+            Inputs, in [0, num_tokens). Within `fit` they, and the logits, are samples
+            first.
         vector : array_like, shape (B, vector_size), optional
             Seed of each sequence; needed if the model has a vector_size, unless there
             is a `state`.
@@ -263,13 +261,15 @@ class Generator(Module):
         """
         who = type(self).__name__
         tokens = _check.index_array(who, "tokens", tokens, self.num_tokens)
-        _check.shape(who, "tokens", tokens, ("T", "B"), (None, None))
+        letters = ("B", "T") if self.batch_first else ("T", "B")
+        _check.shape(who, "tokens", tokens, letters, (None, None))
         if state is None:
-            vector = self._vector(who, vector, tokens.shape[1])
+            B = tokens.shape[0 if self.batch_first else 1]
+            vector = self._vector(who, vector, B)
         elif vector is not None:
             raise ValueError(f"{who}: vector must be None when a state is given")
         if vector is not None:
-            state = as_state(self.state(vector))
+            state = _ragged.as_state(self.state(vector))
         y, end = self.recurrent(self.embedding(tokens), state)
         logits = self.head(y)
         made = None if vector is None else self.state.context
@@ -321,6 +321,7 @@ class Generator(Module):
         self,
         prompt=None,
         vector=None,
+        prompt_lengths=None,
         *,
         max_length=100,
         temperature=None,
@@ -338,6 +339,8 @@ class Generator(Module):
             What to go on from. Default: the start token, once or for each vector.
         vector : array_like, shape (B, vector_size), optional
             Seed of each sequence.
+        prompt_lengths : array_like of int, shape (B,), optional
+            Tokens of each prompt, in [1, P]. Default: P.
         max_length : int
             Most tokens to write.
         temperature, top_k, top_p : optional
@@ -384,15 +387,19 @@ class Generator(Module):
         prompt = _check.index_array(who, "prompt", prompt, self.num_tokens)
         _check.shape(who, "prompt", prompt, ("P", "B"), (None, None))
         _check.not_empty(who, "prompt", prompt, ("P", "B"))
-        B = prompt.shape[1]
+        P, B = prompt.shape
+        lengths = _ragged.lengths_array(who, "prompt_lengths", prompt_lengths, B, P)
+        before = None if (lengths == P).all() else lengths - 1
         with self._evaluating():
             vector = self._vector(who, vector, B)
             shape = self.recurrent.num_layers, B, self.recurrent.hidden_size
             state = [np.zeros(shape, self.dtype)] * self.recurrent._states
             if vector is not None:
                 state = self.state(vector)
-            if len(prompt) > 1:
-                _, state = self.recurrent(self.embedding(prompt[:-1]), as_state(state))
+            if P > 1:
+                _, state = self.recurrent(
+                    self.embedding(prompt[:-1]), _ragged.as_state(state), lengths=before
+                )
                 state = list(state) if isinstance(state, tuple) else [state]
             stepper = Stepper(
                 self.embedding,
@@ -401,7 +408,102 @@ class Generator(Module):
                 options.beam_width or 1,
                 lambda y: (self.head(y), None),
             )
-            return write(stepper, prompt[-1], self.end, options)
+            return write(stepper, prompt[lengths - 1, np.arange(B)], self.end, options)
+
+    # -- fit and predict ---------------------------------------------------------------
+
+    def forward_from(self, tokens, state=None, vector=None):
+        """As `forward`, for windows of a sequence: `vector` is for the first."""
+        return self(tokens, vector if state is None else None, state)
+
+    def _samples(self, who, x, y=None, weight=None):
+        prompts, vectors = x, None
+        if self.vector_size is not None:
+            vectors, prompts = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
+            if vectors is None:
+                raise TypeError(
+                    f"{who}: x must have a vector for each sample, or be a pair "
+                    "(vectors, prompts), got None"
+                )
+            vectors = _check.float_array(who, "x", vectors, self.dtype)
+            _check.shape(who, "x", vectors, ("N", "vector_size"),
+                         (None, self.vector_size))  # fmt: skip
+        if prompts is not None:
+            prompts = pairs.token_rows(who, "x", prompts, self.num_tokens)
+        elif self.start is None:
+            raise ValueError(
+                f"{who}: x must have prompts for a model with no start token"
+            )
+        if y is not None:
+            least = 1 if self.end is None else 0
+            y = pairs.token_rows(who, "y", y, self.num_tokens, least)
+            pairs.without_end(who, y, self.end)
+        inputs = tuple(one for one in (prompts, vectors) if one is not None)
+        n = len((*inputs, y or [None])[0])
+        return pairs.Pairs(who, inputs, y, weight, self._assemble, n)
+
+    def _prompts_and_vectors(self, B, inputs):
+        """Of a batch: what each sequence begins with, and seeds or None."""
+        vectors = inputs[-1] if self.vector_size is not None else None
+        prompts = inputs[0] if inputs and isinstance(inputs[0], list) else None
+        return prompts or [np.array([self.start])] * B, vectors
+
+    def _assemble(self, *inputs_and_y):
+        *inputs, y = inputs_and_y
+        prompts, vectors = self._prompts_and_vectors(len(y), inputs)
+        tokens, target = pairs.teach(prompts, y, self.end)
+        return (tokens,) if vectors is None else (tokens, vectors), target
+
+    def predict(
+        self,
+        x,
+        *,
+        batch_size=32,
+        max_length=100,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        beam_width=None,
+        length_penalty=1.0,
+        seed=None,
+    ):
+        """Write a sequence for each sample.
+
+        Parameters
+        ----------
+        x
+            As for `fit`; None for one sequence from the start token.
+        batch_size : int
+        max_length, temperature, top_k, top_p, beam_width, length_penalty, seed
+            As for `generate`, but the default temperature is 0, greedy.
+
+        Returns
+        -------
+        list of ndarray of int64
+            The tokens of each, without those of its prompt.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as described.
+        """
+        who = "predict"
+        batch_size = _check.positive_int(who, "batch_size", batch_size)
+        rng = _check.generator(who, seed)
+        if temperature is None and beam_width is None:
+            temperature = 0.0
+
+        def write(*inputs):
+            B = len(inputs[0]) if inputs else 1
+            prompts, vectors = self._prompts_and_vectors(B, inputs)
+            prompts, lengths = pairs.padded(prompts)
+            return self.generate(
+                prompts.T, vectors, lengths, max_length=max_length,
+                temperature=temperature, top_k=top_k, top_p=top_p,
+                beam_width=beam_width, length_penalty=length_penalty, seed=rng,
+            )  # fmt: skip
+
+        return pairs.written(self._samples(who, x), batch_size, write)
 
     def extra_repr(self):
         """The arguments that `repr` shows."""

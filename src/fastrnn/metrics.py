@@ -88,7 +88,8 @@ def _class_indices(loss, pred, target):
 class Accuracy(Metric):
     """Share of rows whose largest output is that of the right class.
 
-    With binary cross-entropy the share of outputs on the right side of zero, a logit.
+    With binary cross-entropy the share of outputs on the right side of zero, a logit;
+    with a CRF that of the steps with the right tag.
     """
 
     name = "accuracy"
@@ -98,6 +99,9 @@ class Accuracy(Metric):
         if isinstance(self.loss, objectives.BinaryCrossentropy):
             pred, target = self.loss.prepare(pred, target)
             return (pred > 0) == (target > 0.5)
+        if isinstance(self.loss, objectives.ConditionalRandomField):
+            inside = target != objectives.IGNORED
+            return self.loss.decode(pred)[inside] == target[inside]
         pred, target = _class_indices(self.loss, pred, target)
         return pred.argmax(axis=-1) == target
 
@@ -146,6 +150,39 @@ class Perplexity(Metric):
         return math.exp(mean) if mean < 700 else math.inf if mean >= 700 else math.nan
 
 
+class LabelErrorRate(Metric):
+    """Insertions, deletions and substitutions per right label, with the loss "ctc".
+
+    Of the labels of the best alignment; the character error rate where labels are
+    characters.
+    """
+
+    name = "label_error_rate"
+
+    def update(self, pred, target):
+        for found, row in zip(self.loss.decode(pred), target, strict=True):
+            right = row[row != objectives.IGNORED]
+            self.total += edit_distance(found, right)
+            self.count += len(right)
+
+
+def edit_distance(a, b):
+    """Fewest insertions, deletions and substitutions that turn `a` into `b`.
+
+    Examples
+    --------
+    >>> edit_distance([1, 2, 3], [1, 3, 3, 4])
+    2
+    """
+    b, steps = np.asarray(b), np.arange(len(b) + 1)
+    row = steps
+    for i, label in enumerate(a):
+        new = np.minimum(row[1:] + 1, row[:-1] + (label != b))
+        # An insertion costs one more than the place to its left.
+        row = np.minimum.accumulate(np.concatenate(([i + 1], new)) - steps) + steps
+    return int(row[-1])
+
+
 class Custom(Metric):
     """A function ``(pred, target) -> number`` as a metric, a mean over samples.
 
@@ -169,6 +206,12 @@ METRICS = {
     "mae": MeanAbsoluteError,
     "mse": MeanSquaredError,
     "perplexity": Perplexity,
+    "label_error_rate": LabelErrorRate,
+}
+# The metric that goes with each loss of whole sequences.
+_OF_SEQUENCES = {
+    objectives.ConditionalRandomField.name: Accuracy.name,
+    objectives.ConnectionistTemporalClassification.name: LabelErrorRate.name,
 }
 
 
@@ -185,6 +228,7 @@ def by_name(who, metric, loss):
         If it is none of these.
     """
     if isinstance(metric, Metric):
+        _check_loss(who, metric.name, loss)
         metric.loss = loss
         return metric
     if callable(metric) and not isinstance(metric, type):
@@ -196,6 +240,21 @@ def by_name(who, metric, loss):
         )
     k = metric.removeprefix("top_").removesuffix("_accuracy")
     if k.isdigit() and metric == f"top_{k}_accuracy":
+        _check_loss(who, metric, loss)
         return TopK(int(k), loss)
     options = (*METRICS, "top_5_accuracy")
-    return METRICS[_check.choice(who, "metrics", metric, options)](loss)
+    _check.choice(who, "metrics", metric, options)
+    _check_loss(who, metric, loss)
+    return METRICS[metric](loss)
+
+
+def _check_loss(who, name, loss):
+    """Refuse a metric that the loss's outputs and targets do not have."""
+    of_sequences = _OF_SEQUENCES.get(loss.name)
+    fits = name != LabelErrorRate.name if of_sequences is None else name == of_sequences
+    if not fits:
+        known = "those of steps" if of_sequences is None else repr(of_sequences)
+        raise ValueError(
+            f"{who}: metrics with the loss {loss.name!r} must be {known} or functions, "
+            f"got {name!r}"
+        )

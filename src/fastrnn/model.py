@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Model`: compile, fit, evaluate, predict, save."""
 
+import functools
 import inspect
 import os
 
@@ -11,6 +12,7 @@ from fastrnn import metrics as _metrics
 from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, is_built
 from fastrnn.callbacks import Callbacks
+from fastrnn.crf import CRF
 from fastrnn.history import History
 from fastrnn.layers import Embedding, Linear
 from fastrnn.module import Module
@@ -64,14 +66,15 @@ class Model(Module):
     """
 
     loss = None
+    _default_loss = None
     metrics = ()
     optimizer = None
     history = None
     stop_training = False
     _make_optimizer = None
-    _input_shape = None
+    _seen = None  # the first sample, for `summary`
 
-    def compile(self, loss, optimizer="adam", metrics=(), **optimizer_options):
+    def compile(self, loss=None, optimizer="adam", metrics=(), **optimizer_options):
         """Say what to train for and how.
 
         Parameters
@@ -79,15 +82,19 @@ class Model(Module):
         loss : str, Loss or callable
             A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"binary_crossentropy"``,
             ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``,
-            the last three from logits; an object of `fastrnn.objectives`; or a function
-            ``(pred, target) -> (loss, dpred)``.
+            the last three from logits; ``"crf"`` for a model that ends in a `CRF` and
+            ``"ctc"`` for logits of labels, both of whole sequences; an object of
+            `fastrnn.objectives`; or a function ``(pred, target) -> (loss, dpred)``.
+            `EncoderDecoder` and `Generator` need none: theirs is
+            ``"sparse_categorical_crossentropy"``.
         optimizer : str, class or Optimizer
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"``, or its
             class, or one made for this model.
         metrics : sequence of str, Metric or callable
             ``"accuracy"``, ``"mae"``, ``"mse"``, ``"perplexity"``,
-            ``"top_5_accuracy"`` (any number), objects of `fastrnn.metrics`, or
-            functions ``(pred, target) -> number``.
+            ``"top_5_accuracy"`` (any number), ``"label_error_rate"`` with the loss
+            ``"ctc"``, objects of `fastrnn.metrics`, or functions
+            ``(pred, target) -> number``.
         **optimizer_options
             Arguments of the optimiser, such as ``lr``.
 
@@ -97,7 +104,7 @@ class Model(Module):
             If a name is unknown or an argument is not as described.
         """
         who = f"{type(self).__name__}.compile"
-        loss = objectives.by_name(who, loss)
+        loss = objectives.by_name(who, self._default_loss if loss is None else loss)
         if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
             metrics = [metrics]
         metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
@@ -129,6 +136,7 @@ class Model(Module):
             made, make = None, (optimizer, optimizer_options)
             if is_built(self):
                 made = optimizer(self, **optimizer_options)
+        loss.attach(self)
         self.loss, self.metrics = loss, metrics
         self.optimizer, self._make_optimizer = made, make
 
@@ -170,7 +178,7 @@ class Model(Module):
         if self.optimizer is None and self._make_optimizer is not None:
             cls, options = self._make_optimizer
             self.optimizer = cls(self, **options)
-        self._input_shape = inputs[0].shape[1:], inputs[0].dtype
+        self._seen = tuple(np.array(one[:1]) for one in inputs)
         return self
 
     def _check_axes(self, x):
@@ -235,7 +243,8 @@ class Model(Module):
         class_weight : mapping of int to float, or "balanced", optional
             Weight of each class's samples (or steps).
         sample_weight : array_like, shape (N,) or (N, T), optional
-            Weight of each sample (or step). Multiplied with the class's. The weighted
+            Weight of each sample (or step, then a list for sequences of many lengths).
+            Multiplied with the class's. The weighted
             sum of losses is divided by their number, not by the sum of the weights.
         verbose : {0, 1, 2}
             1: a bar on a terminal, else a line now and then, on standard error; 2: a
@@ -283,13 +292,18 @@ class Model(Module):
             raise ValueError(f"{who}: verbose must be 0, 1 or 2, got {verbose!r}")
         share = _check.real_in(who, "validation_split", validation_split, "[0, 1)")
         callbacks = Callbacks(callbacks)
-        train = Samples(who, x, y, sample_weight)
+        train = self._samples(who, x, y, sample_weight)
         validation = self._validation(who, validation_data, share)
         if class_weight is not None:
             train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
         if share:
             train, validation = train.split(share)
         if tbptt is not None:
+            if not self.loss.steps:
+                raise ValueError(
+                    f"{who}: tbptt must be None with the loss {self.loss.name!r}, "
+                    "which is of whole sequences"
+                )
             train.check_steps()
         self._see(train.take(np.arange(1))[0])
         history, given = History(), seed
@@ -324,7 +338,13 @@ class Model(Module):
                 f"{who}: validation_data must be (x, y) or (x, y, sample_weight), got "
                 f"{type(data).__name__}"
             )
-        return Samples(f"{who}: validation_data", *data)
+        return self._samples(f"{who}: validation_data", *data)
+
+    def _samples(self, who, x, y=(), weight=None):
+        """The samples in what the user gave; without `y`, for `predict`."""
+        if self.loss is not None and not (isinstance(y, tuple) and not y):
+            y = self.loss.targets(who, y)
+        return Samples(who, x, y, weight)
 
     def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
         """Loss and metrics on samples, the model unchanged.
@@ -348,11 +368,11 @@ class Model(Module):
         who = "evaluate"
         self._compiled(who)
         batch_size = _check.positive_int(who, "batch_size", batch_size)
-        samples = Samples(who, x, y, sample_weight)
+        samples = self._samples(who, x, y, sample_weight)
         self._see(samples.take(np.arange(1))[0])
         return fit.evaluate(self, samples, batch_size)
 
-    def predict(self, x, *, batch_size=32):
+    def predict(self, x, *, batch_size=32, decode=True, **options):
         """Outputs for samples.
 
         Parameters
@@ -361,12 +381,18 @@ class Model(Module):
             As for `fit`.
         batch_size : int
             Does not change a bit of the result.
+        decode : bool
+            With the losses ``"crf"`` and ``"ctc"``: the best tags, and the labels of
+            each sequence; if not, emissions and logits.
+        **options
+            With ``"ctc"``: ``beam_width``, of a beam search instead of the best
+            alignment.
 
         Returns
         -------
         ndarray, shape (N, ...)
             Or a list of arrays (T_i, K) where sequences of many lengths have an output
-            for every step.
+            for every step, and of labels always.
 
         Raises
         ------
@@ -374,13 +400,27 @@ class Model(Module):
             If `x` is not as described.
         """
         batch_size = _check.positive_int("predict", "batch_size", batch_size)
-        samples = Samples("predict", x)
+        decoder = self._decoder(_check.flag("predict", "decode", decode), options)
+        samples = self._samples("predict", x)
         one = samples.take(np.arange(1))[0]
         if is_built(self):
             self._check_axes(one[0])
         else:
             self._see(one)
-        return fit.predict(self, samples, batch_size)
+        return fit.predict(self, samples, batch_size, decoder)
+
+    def _decoder(self, decode, options):
+        """What makes an answer of a batch's outputs, or None."""
+        loss = self.loss
+        if loss is None and any(isinstance(module, CRF) for module in self.modules()):
+            loss = objectives.ConditionalRandomField()
+            loss.attach(self)
+        of_loss = getattr(loss, "decode", None) if decode else None
+        known = inspect.signature(of_loss).parameters if of_loss else ()
+        for name in options:
+            if name == "pred" or name not in known:
+                raise TypeError(f"predict: got an unknown argument {name!r}")
+        return functools.partial(of_loss, **options) if of_loss else None
 
     # -- text and files ---------------------------------------------------------------
 
@@ -394,9 +434,28 @@ class Model(Module):
         """
         print(summary.table(self))
 
-    def _outputs(self, x):
-        """Name, layer and output of each part for samples `x`; outputs may be None."""
-        return [(name, layer, None) for name, layer in self._children.items()]
+    def _outputs(self, inputs):
+        """Name, layer and output of each part; None for those that are not called."""
+        found = {}
+
+        def noting(name, layer):
+            def forward(*args, **kwargs):
+                y = type(layer).forward(layer, *args, **kwargs)
+                found[name] = y[0] if isinstance(y, tuple) else y
+                return y
+
+            return forward
+
+        children = dict(self._children)
+        try:
+            for name, layer in children.items():
+                vars(layer)["forward"] = noting(name, layer)
+            if inputs is not None:
+                self(*inputs)
+        finally:
+            for layer in children.values():
+                vars(layer).pop("forward", None)
+        return [(name, layer, found.get(name)) for name, layer in children.items()]
 
     def save(self, path):
         """Write the whole model to one safetensors file, all of it or nothing.

@@ -7,11 +7,16 @@ weights are, as in Keras.  Plain mean squared error and cross-entropy are one ca
 kernel; everything else is NumPy on the model's output.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from fastrnn import _check, losses
+from fastrnn.crf import CRF
+from fastrnn.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
+from fastrnn.pairs import IGNORED, token_rows
+from fastrnn.sequences import pad_sequences
 
 
 def _row_weights(who, weight, rows):
@@ -35,10 +40,28 @@ class Loss:
         What `by_name` knows it as.
     classes : bool
         Whether targets are classes, so that weights by class make sense.
+    steps : bool
+        Whether each step has a loss of its own, so that sequences may be cut (tbptt).
     """
 
     name = ""
     classes = False
+    steps = True
+
+    def attach(self, model):
+        """Find what the loss needs of a model, when it is compiled."""
+
+    def options(self):
+        """Arguments that make such a loss anew."""
+        return vars(self)
+
+    def targets(self, who, y):
+        """`y` as arrays that `fit` can cut into batches."""
+        return y
+
+    def count(self, pred, target):
+        """Rows that the mean is over: by these an epoch's batches are weighted."""
+        return math.prod(np.shape(pred)[:-1])
 
     def prepare(self, pred, target):
         """Both as arrays of the shapes that `rows` takes.
@@ -189,7 +212,10 @@ class SparseCategoricalCrossentropy(Loss):
 
     name = "sparse_categorical_crossentropy"
     classes = True
-    ignore_index = -100
+    ignore_index = IGNORED
+
+    def count(self, pred, target):
+        return int(np.count_nonzero(np.asarray(target) != self.ignore_index))
 
     def prepare(self, pred, target):
         target = _check.integer_array(self.name, "y", target)
@@ -229,6 +255,127 @@ class SparseCategoricalCrossentropy(Loss):
         return (loss / share, d / d.dtype.type(share)) if share else (float("nan"), d)
 
 
+class _OfSequences(Loss):
+    """Base of the losses of whole sequences, whose best answer has to be looked for."""
+
+    steps = False
+
+    def count(self, pred, target):
+        return len(pred)
+
+    def decode(self, pred):
+        """The best answer to each of a batch's outputs."""
+        raise NotImplementedError
+
+
+class ConditionalRandomField(_OfSequences):
+    """Negative log-likelihood of tags under the model's `CRF`, a mean over sequences.
+
+    `CRF` is the last layer of a `Sequential`, or any part of another model whose output
+    is the emissions. Targets are tags (N, T), -100 past a sequence's end.
+    """
+
+    name = "crf"
+    crf = None
+
+    def options(self):
+        return {}
+
+    def attach(self, model):
+        found = [module for module in model.modules() if isinstance(module, CRF)]
+        if len(found) != 1:
+            raise ValueError(
+                f"{self.name}: the model must have one CRF layer, as its last, got "
+                f"{len(found)}"
+            )
+        self.crf = found[0]
+
+    def _lengths(self, target):
+        inside = target != IGNORED
+        lengths = np.count_nonzero(inside, axis=1)
+        if not inside[np.arange(target.shape[1]) < lengths[:, None]].all():
+            raise ValueError(
+                f"{self.name}: y must have {IGNORED} at the end of sequences alone"
+            )
+        return lengths
+
+    def targets(self, who, y):
+        return y if isinstance(y, list) else _without_last_axis(y)
+
+    def __call__(self, pred, target, weight=None):
+        if weight is not None:
+            raise ValueError(f"{self.name}: weights are not for this loss")
+        target = _check.integer_array(self.name, "y", _without_last_axis(target))
+        letters, sizes = ("N", "T"), np.shape(pred)[:2]
+        _check.shape(self.name, "y", target, letters, sizes)
+        loss = self.crf(pred, target, self._lengths(target))
+        return loss, self.crf.backward() if self.crf.training else None
+
+    def decode(self, pred):
+        """The most probable tags (N, T)."""
+        return self.crf.decode(pred)[0]
+
+
+def _without_last_axis(y):
+    """Tags (N, T) from (N, T, 1)."""
+    y = np.asarray(y)
+    return y[..., 0] if y.ndim == 3 and y.shape[2] == 1 else y
+
+
+class ConnectionistTemporalClassification(_OfSequences):
+    """`ctc_loss` of logits (N, T, classes), each divided by its number of labels.
+
+    Targets are sequences of labels, a list of arrays of any lengths or an array (N, S),
+    -100 where one has ended.
+
+    Parameters
+    ----------
+    blank : int
+        The class that stands for no label.
+    zero_infinity : bool
+        Whether sequences too short for their labels count as a loss of zero.
+    """
+
+    name = "ctc"
+
+    def __init__(self, blank=0, zero_infinity=False):
+        self.blank = _check.integer("ctc", "blank", blank)
+        self.zero_infinity = _check.flag("ctc", "zero_infinity", zero_infinity)
+
+    def targets(self, who, y):
+        rows = token_rows(who, "y", y, np.iinfo(np.int64).max, least=0)
+        return pad_sequences(rows, batch_first=True, value=IGNORED)[0]
+
+    def __call__(self, pred, target, weight=None):
+        pred, target = np.asarray(pred), np.asarray(target)
+        lengths = np.count_nonzero(target != IGNORED, axis=1)
+        row_losses, d = ctc_loss(
+            pred.swapaxes(0, 1), target, None, lengths, self.blank, "none",
+            self.zero_infinity,
+        )  # fmt: skip
+        if not np.isfinite(row_losses).all():
+            raise ValueError(
+                f"{self.name}: y must have labels that fit into the steps of x, two of "
+                "a kind with a blank between, got "
+                f"{lengths[np.argmax(~np.isfinite(row_losses))]} labels for "
+                f"{pred.shape[1]} steps; objectives.ConnectionistTemporalClassification"
+                "(zero_infinity=True) leaves such sequences out"
+            )
+        scale = 1 / (len(pred) * np.maximum(lengths, 1))
+        if weight is not None:
+            scale *= _row_weights(self.name, weight, row_losses.shape)
+        d *= scale.astype(d.dtype)[:, None]
+        loss = float(np.sum(row_losses * scale))
+        return loss, np.ascontiguousarray(d.swapaxes(0, 1))
+
+    def decode(self, pred, beam_width=None):
+        """Labels of each sequence: of the best alignment, or by beam search."""
+        pred = pred.swapaxes(0, 1)
+        if beam_width is None:
+            return ctc_greedy_decode(pred, blank=self.blank)
+        return ctc_beam_search(pred, blank=self.blank, beam_width=beam_width)[0]
+
+
 class Custom(Loss):
     """A function ``(pred, target) -> (loss, dpred)`` as a loss; no weights.
 
@@ -240,6 +387,9 @@ class Custom(Loss):
     def __init__(self, function):
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
+
+    def count(self, pred, target):
+        return len(pred)
 
     def __call__(self, pred, target, weight=None):
         if weight is not None:
@@ -259,6 +409,8 @@ LOSSES = {
         BinaryCrossentropy,
         CategoricalCrossentropy,
         SparseCategoricalCrossentropy,
+        ConditionalRandomField,
+        ConnectionistTemporalClassification,
     )
 }
 _FUNCTIONS = {
@@ -300,13 +452,13 @@ def class_weights(who, class_weight, loss, y):
         Classes not named weigh 1. "balanced" gives each class the same share of the
         sum: rows / (classes * rows of the class).
     loss : Loss
-    y : ndarray
+    y : ndarray or list of ndarray
         All targets: class indices, or distributions over classes (the likeliest
         counts).
 
     Returns
     -------
-    ndarray of float64
+    ndarray of float64, or list of these
         A weight for each row.
 
     Raises
@@ -318,6 +470,10 @@ def class_weights(who, class_weight, loss, y):
         raise ValueError(
             f"{who}: class_weight needs a loss with classes, got {loss.name!r}"
         )
+    if isinstance(y, list):  # of many lengths
+        ends = np.cumsum([len(one) for one in y])[:-1]
+        flat = class_weights(who, class_weight, loss, np.concatenate(y))
+        return np.split(flat, ends)
     if isinstance(loss, CategoricalCrossentropy):
         y = y.argmax(axis=-1)
     elif isinstance(loss, BinaryCrossentropy):

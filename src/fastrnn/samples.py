@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Samples`: what `fit`, `evaluate` and `predict` are given, cut into batches."""
 
+import copy
+
 import numpy as np
 
 from fastrnn import _check
@@ -43,7 +45,7 @@ class Samples:
     y : array_like of shape (N, ...) or list of arrays, optional
         Targets; an empty tuple for none. A list goes with a list `x`, a target for
         every step.
-    weight : array_like, shape (N,) or (N, T), optional
+    weight : array_like, shape (N,) or (N, T), or list of array_like (T_i,), optional
 
     Raises
     ------
@@ -79,12 +81,31 @@ class Samples:
         if self.n == 0:
             raise ValueError(f"{who}: x must have samples, got none")
         self.y = self._targets(y)
-        self.weight = None
-        if weight is not None:
-            self.weight = _check.float_array(who, "sample_weight", weight, np.float64)
-            self._check_count("sample_weight", self.weight)
-            if not (np.isfinite(self.weight).all() and (self.weight >= 0).all()):
-                raise ValueError(f"{who}: sample_weight must be finite and >= 0")
+        self.weight = self._weights(weight)
+
+    def _weights(self, weight):
+        if weight is None:
+            return None
+        if self.ragged and _is_ragged(weight):
+            parts = [self._weight(f"[{i}]", one) for i, one in enumerate(weight)]
+            self._check_count("sample_weight", parts)
+            for i, (length, one) in enumerate(zip(self.lengths, parts, strict=True)):
+                if one.shape != (length,):
+                    raise ValueError(
+                        f"{self.who}: sample_weight[{i}] must have a weight for each "
+                        f"of the {length} steps of x[{i}], got shape {one.shape}"
+                    )
+            return parts
+        weight = self._weight("", weight)
+        self._check_count("sample_weight", weight)
+        return weight
+
+    def _weight(self, which, weight):
+        name = f"sample_weight{which}"
+        weight = _check.float_array(self.who, name, weight, np.float64)
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            raise ValueError(f"{self.who}: {name} must be finite and >= 0")
+        return weight
 
     def _check_sequences(self):
         sequences = self.inputs[0]
@@ -126,10 +147,12 @@ class Samples:
             )
 
     def scale(self, weight):
-        """Multiply the weights by others, of shape (N,) or (N, T)."""
+        """Multiply the weights by others: (N,), (N, T), or a list of (T_i,)."""
         own = self.weight
         if own is None:
             self.weight = weight
+        elif isinstance(weight, list) or isinstance(own, list):
+            self.weight = [a * b for a, b in zip(own, weight, strict=True)]
         elif own.ndim < weight.ndim:
             self.weight = own.reshape(-1, *[1] * (weight.ndim - own.ndim)) * weight
         else:
@@ -161,13 +184,12 @@ class Samples:
         return self._part(slice(border)), self._part(slice(border, None))
 
     def _part(self, span):
-        part = object.__new__(Samples)
-        part.who, part.several, part.ragged = self.who, self.several, self.ragged
+        part = copy.copy(self)
         part.inputs = tuple(one[span] for one in self.inputs)
         part.lengths = None if self.lengths is None else self.lengths[span]
         part.y = None if self.y is None else self.y[span]
         part.weight = None if self.weight is None else self.weight[span]
-        part.n = len(part.inputs[0])
+        part.n = len(range(self.n)[span])
         return part
 
     def batches(self, batch_size, order, rng=None):
@@ -218,7 +240,7 @@ class Samples:
             span = indices
         inputs = tuple(_pick(one, indices, span) for one in self.inputs)
         y = None if self.y is None else _pick(self.y, indices, span)
-        weight = None if self.weight is None else self.weight[span]
+        weight = None if self.weight is None else _pick(self.weight, indices, span)
         return inputs, y, weight
 
 

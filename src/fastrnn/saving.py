@@ -54,7 +54,7 @@ def _compiled(model):
     options = {name: getattr(optimizer, name) for name in optimizer._hyperparameters}
     return {
         "loss": model.loss.name,
-        "loss_options": vars(model.loss),
+        "loss_options": model.loss.options(),
         "optimizer": type(optimizer).__name__.lower(),
         "options": {"lr": optimizer.lr, **options},
         "metrics": names,

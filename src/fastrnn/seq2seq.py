@@ -3,17 +3,17 @@
 
 import numpy as np
 
-from fastrnn import _check, _ragged
+from fastrnn import _check, _ragged, pairs
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
 from fastrnn.generate import StartState, Stepper, check_decoder, check_token
 from fastrnn.layers import Dropout, Embedding, Linear
-from fastrnn.module import Module
+from fastrnn.model import Model
 from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.wrappers import Concatenate
 
 
-class EncoderDecoder(Module):
+class EncoderDecoder(Model):
     """Two recurrent layers: one reads the source, the other writes the target.
 
     The decoder starts from the encoder's last state: as it is where the two layers
@@ -21,6 +21,12 @@ class EncoderDecoder(Module):
     directions). With attention, each decoder output h looks at all encoder outputs,
     and ``tanh(W [context, h])`` goes to the head (Luong's global attention without
     input feeding: a training step runs the decoder over the whole target in one call).
+
+    ``fit(x, y)`` teaches it to write the targets y, given the right tokens so far;
+    ``predict(x)`` writes. Sources x and targets y are lists of sequences of any
+    lengths, arrays (N, S) and (N, T), -100 where a sequence of tokens has ended, or a
+    pair of such an array and lengths; y is without start and end tokens. `compile`
+    needs no loss.
 
     Parameters
     ----------
@@ -64,23 +70,22 @@ class EncoderDecoder(Module):
 
     Examples
     --------
-    Learn to write three digits backwards:
+    Learn to write digits backwards:
 
     >>> model = EncoderDecoder(
     ...     fastrnn.GRU(16, 32, seed=0), fastrnn.GRU(16, 32, seed=1), 10, 12,
     ...     start=10, end=11, seed=2)
-    >>> optimizer = fastrnn.Adam(model, lr=0.01)
-    >>> source = np.random.default_rng(0).integers(0, 10, (3, 64))
-    >>> inputs, targets = fastrnn.teacher_forcing(source[::-1].T, start=10, end=11)
-    >>> for _ in range(150):
-    ...     logits, weights = model(source, inputs)
-    ...     loss, dlogits = fastrnn.cross_entropy(logits, targets)
-    ...     model.zero_grad()
-    ...     model.backward(dlogits)
-    ...     optimizer.step()
-    >>> source[:, 1], model.translate(source[:, 1:2], beam_width=2).tokens
-    (array([6, 1, 2]), [array([2, 1, 6])])
+    >>> model.compile(optimizer="adam", metrics=["accuracy"], lr=0.01)
+    >>> rng = np.random.default_rng(0)
+    >>> sources = [rng.integers(0, 10, rng.integers(1, 4)) for _ in range(500)]
+    >>> targets = [source[::-1] for source in sources]
+    >>> history = model.fit(sources, targets, epochs=20, seed=0, verbose=0)
+    >>> model.predict([[6, 1, 2], [3]], beam_width=2)
+    [array([2, 1, 6]), array([3])]
     """
+
+    _default_loss = "sparse_categorical_crossentropy"
+    batch_first = False  # True within `fit`, here and in all parts
 
     def __init__(
         self,
@@ -111,6 +116,9 @@ class EncoderDecoder(Module):
                 raise TypeError(f"{who}: {name} must be an integer, got None")
         self.start = check_token(who, "start", start, V)
         self.end = check_token(who, "end", end, V)
+        # As they were given, for `describe`: the layers have their names.
+        self.given_attention, self.units = attention, units
+        self.given_dropout = dropout
         if attention is not None:
             _check.choice(who, "attention", attention, KINDS)
         elif units is not None:
@@ -147,7 +155,7 @@ class EncoderDecoder(Module):
 
     def _encode(self, who, source, lengths):
         """Encoder outputs, decoder's first state, lengths, and what backward needs."""
-        letters = ("S", "B")
+        letters = ("B", "S") if self.batch_first else ("S", "B")
         if self.source_size is None:
             x = _check.float_array(who, "source", source, self.dtype)
             letters, width = (*letters, "input_size"), self.encoder.input_size
@@ -156,7 +164,7 @@ class EncoderDecoder(Module):
             x = _check.index_array(who, "source", source, self.source_size)
             _check.shape(who, "source", x, letters, (None, None))
         _check.not_empty(who, "source", x, letters)
-        S, B = x.shape[:2]
+        S, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
         lengths = _ragged.lengths_array(who, "source_lengths", lengths, B, S)
         embedded = None
         if self.source_size is not None:
@@ -179,7 +187,8 @@ class EncoderDecoder(Module):
         Parameters
         ----------
         source : array_like of int, shape (S, B)
-            In [0, source_size); features (S, B, input_size) with no source_size.
+            In [0, source_size); features (S, B, input_size) with no source_size. Within
+            `fit` it, `target` and what is returned are samples first.
         target : array_like of int, shape (T, B)
             Inputs from `teacher_forcing`: `start`, then the target.
         source_lengths : array_like of int, shape (B,), optional
@@ -198,9 +207,13 @@ class EncoderDecoder(Module):
         """
         who = type(self).__name__
         target = _check.index_array(who, "target", target, self.target_size)
-        B = np.shape(source)[1] if np.ndim(source) > 1 else None
-        _check.shape(who, "target", target, ("T", "B"), (None, B))
-        _check.not_empty(who, "target", target, ("T", "B"))
+        at = 0 if self.batch_first else 1
+        B = np.shape(source)[at] if np.ndim(source) > 1 else None
+        letters, sizes = ("T", "B"), (None, B)
+        if self.batch_first:
+            letters, sizes = letters[::-1], sizes[::-1]
+        _check.shape(who, "target", target, letters, sizes)
+        _check.not_empty(who, "target", target, letters)
         keys, state, lengths, encoded = self._encode(who, source, source_lengths)
         y, _ = self.decoder(self.target(target), _ragged.as_state(state))
         decoded = self.target.context, self.decoder.context
@@ -208,7 +221,7 @@ class EncoderDecoder(Module):
         if self._attends:
             seen, weights = self.attention(y, keys, lengths)
         logits, read = self._read(y, seen)
-        self._keep((encoded, decoded, read, y.shape[1]))
+        self._keep((encoded, decoded, read, len(lengths)))
         return logits, weights
 
     def _read(self, y, seen):
@@ -361,6 +374,80 @@ class EncoderDecoder(Module):
             for i, n in enumerate(lengths):
                 result.weights[i] = result.weights[i][:, :n].copy()
         return result
+
+    # -- fit and predict ---------------------------------------------------------------
+
+    def forward_from(self, x, state=None, *_):
+        """Refuse: there are no windows of a source and a target (`fit`'s tbptt)."""
+        raise ValueError(
+            f"{type(self).__name__}: tbptt is for models that go on from a state, not "
+            "for an encoder and a decoder"
+        )
+
+    def _samples(self, who, x, y=None, weight=None):
+        if self.source_size is None:
+            width = self.encoder.input_size
+            sources = pairs.feature_rows(who, "x", x, width, self.dtype)
+        else:
+            sources = pairs.token_rows(who, "x", x, self.source_size)
+        if y is not None:
+            y = pairs.token_rows(who, "y", y, self.target_size, least=0)
+            pairs.without_end(who, y, self.end)
+        n = len(sources)
+        return pairs.Pairs(who, (sources,), y, weight, self._assemble, n)
+
+    def _assemble(self, sources, y):
+        source, lengths = pairs.padded(sources)
+        start = np.array([self.start])
+        inputs, target = pairs.teach([start] * len(y), y, self.end)
+        return (source, inputs, lengths), target
+
+    def predict(
+        self,
+        x,
+        *,
+        batch_size=32,
+        max_length=100,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        beam_width=None,
+        length_penalty=1.0,
+        seed=None,
+    ):
+        """Write a target for each source.
+
+        Parameters
+        ----------
+        x
+            As for `fit`.
+        batch_size : int
+        max_length, temperature, top_k, top_p, beam_width, length_penalty, seed
+            As for `translate`: greedy by default.
+
+        Returns
+        -------
+        list of ndarray of int64
+            The tokens of each; `translate` gives attention weights, too.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as described.
+        """
+        who = "predict"
+        batch_size = _check.positive_int(who, "batch_size", batch_size)
+        rng = _check.generator(who, seed)
+
+        def write(sources):
+            source, lengths = pairs.padded(sources)
+            return self.translate(
+                source.swapaxes(0, 1), lengths, max_length=max_length,
+                temperature=temperature, top_k=top_k, top_p=top_p,
+                beam_width=beam_width, length_penalty=length_penalty, seed=rng,
+            )  # fmt: skip
+
+        return pairs.written(self._samples(who, x), batch_size, write)
 
     def extra_repr(self):
         """The arguments that `repr` shows."""

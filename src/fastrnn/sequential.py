@@ -3,6 +3,7 @@
 
 from fastrnn._recurrent import _Recurrent
 from fastrnn.build import is_built
+from fastrnn.crf import CRF
 from fastrnn.model import Model
 from fastrnn.module import Module
 
@@ -12,7 +13,9 @@ class Sequential(Model):
 
     A recurrent layer starts from a zero state and hands on its output ``y`` without its
     final state. Called itself, the model takes what its first layer takes; `fit`,
-    `evaluate` and `predict` (see `Model`) take samples first.
+    `evaluate` and `predict` (see `Model`) take samples first. A `CRF` may be the last
+    layer: the model's output is the emissions that it is for, ``compile("crf")`` trains
+    it, and `predict` gives its tags.
 
     Parameters
     ----------
@@ -56,6 +59,11 @@ class Sequential(Model):
                 raise TypeError(
                     f"{who}: layer {i} must be a Module, got {type(layer).__name__}"
                     f"{hint}"
+                )
+            if isinstance(layer, CRF) and i < len(layers) - 1:
+                raise ValueError(
+                    f"{who}: a CRF must be the last layer, got it as {i} of "
+                    f"{len(layers)}"
                 )
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
@@ -125,6 +133,8 @@ class Sequential(Model):
         """All layers; with `states`, from these, and the new ones."""
         calls, ends = [], []
         for i, layer in enumerate(self):
+            if isinstance(layer, CRF):
+                continue  # the loss's part: see objectives.ConditionalRandomField
             if states is None:
                 y, end = layer(x), None
             elif isinstance(layer, Sequential):
@@ -182,13 +192,12 @@ class Sequential(Model):
         context.release()
         return dy
 
-    def _outputs(self, x):
-        """Name, layer and output of each layer for samples `x`."""
-        if x is None:
-            return super()._outputs(x)
-        found = []
+    def _outputs(self, inputs):
+        if inputs is None:
+            return super()._outputs(inputs)
+        (x,), found = inputs, []
         for name, layer in self._children.items():
-            y = layer(x)
+            y = x if isinstance(layer, CRF) else layer(x)
             x = y[0] if isinstance(y, tuple) else y
             found.append((name, layer, x))
         return found

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Model.summary`: a table of layers."""
 
-import numpy as np
-
 from fastrnn import fit
 
 
@@ -19,14 +17,22 @@ def _bytes(n):
 
 def _outputs(model):
     """Name, layer and output shape of each part, for samples as the model last saw."""
-    sample = None
-    if model._input_shape is not None:
-        shape, dtype = model._input_shape
-        sample = np.zeros((1, *shape), dtype)
     with fit.batch_first(model), model._evaluating():
-        for name, layer, y in model._outputs(sample):
-            inner = "?" if y is None else ", ".join(str(n) for n in ("N", *y.shape[1:]))
-            yield name, layer, f"({inner})" if y is not None else inner
+        for name, layer, y in model._outputs(model._seen):
+            if y is None:
+                shape = "?"
+            elif isinstance(y, list):  # a recurrent layer's states
+                shape = ", ".join(_shape(part, 1) for part in y)
+            else:
+                shape = _shape(y, 0)
+            yield name, layer, shape
+
+
+def _shape(y, axis):
+    """A shape with N in place of the axis of samples."""
+    sizes = [*map(str, y.shape)]
+    sizes[axis] = "N"
+    return f"({', '.join(sizes)})"
 
 
 def table(model):
