@@ -115,10 +115,13 @@ def test_an_encoder_decoder_learns_writes_and_is_saved(tmp_path, rng, capsys):
     drawn = [model.predict(fresh, temperature=3.0, seed=s) for s in (1, 1, 2)]
     a, b, c = (np.concatenate(rows).tolist() for rows in drawn)
     assert a == b != c
-    model.summary()
-    shown = capsys.readouterr().out
-    assert "encoder GRU" in shown
-    assert "(N, " in shown
+    model.save(tmp_path / "shown.safetensors")
+    for one in (model, fastrnn.load_model(tmp_path / "shown.safetensors")):
+        one.summary()
+        shown = " ".join(capsys.readouterr().out.split())
+        S = len(fresh[0])
+        assert f"encoder GRU (N, {S}, 24)" in shown
+        assert f"head Linear (N, {S + 1}, 12)" in shown
     x = rng.integers(0, 10, (9, 3))
     assert the_same_elsewhere(model, x, tmp_path) == (
         "EncoderDecoder Adam sparse_categorical_crossentropy ['accuracy', 'perplexity']"
@@ -140,6 +143,8 @@ def test_sources_and_targets_come_in_many_forms(rng):
         (padded(sources), padded(targets)),
         ((padded(sources, 0), lengths), (padded(targets, 0), lengths)),
         ([s.tolist() for s in sources], [t.tolist() for t in targets]),
+        (sources, [[START, *target, END] for target in targets]),
+        (sources, [[*target, END] for target in targets]),
     ]
     for x, y in forms:
         assert model.evaluate(x, y) == want
@@ -479,8 +484,8 @@ def ctc_model():
 
 X, TAGS = np.zeros((2, 4, 2)), np.zeros((2, 4), int)
 REFUSED = [
-    (lambda: reverser().fit([[1, 2]], [[3, END]]), ValueError,
-     r"fit: y\[0\] must not have the end token 11"),
+    (lambda: reverser().fit([[1, 2]], [[3, END, 3, END]]), ValueError,
+     r"fit: y\[0\] must have the end token 11 at its end alone, got it at step 1"),
     (lambda: reverser().fit([[1, 2], []], [[3], [3]]), ValueError,
      r"fit: x\[1\] must have at least 1 step, got 0"),
     (lambda: reverser().fit([[1, 12]], [[3]]), ValueError,

@@ -14,7 +14,7 @@ from fastrnn.text import (
     read_text,
     split_held_out,
 )
-from fastrnn.vocabulary import CharVocabulary
+from fastrnn.vocabulary import CharVocabulary, Vocabulary
 
 
 def written(tmp_path, data):
@@ -174,3 +174,16 @@ def test_a_window_that_is_not_there(window):
         IndexError, match=rf"^window must be in \[0, 2\), got {window}$"
     ):
         batches[window]
+
+
+def test_a_vocabulary_is_saved_and_loaded(tmp_path):
+    vocabulary = Vocabulary.of([["ein", "Wort", "ein"]], specials=("<unk>",))
+    vocabulary.save(tmp_path / "words.json")
+    again = Vocabulary.load(tmp_path / "words.json")
+    assert again.to_json() == vocabulary.to_json()
+    assert again.encode(["Wort", "kein"]).tolist() == [2, 0]
+    (tmp_path / "words.json").write_text('{"tokenizer": "char"}')
+    with pytest.raises(
+        ValueError, match=r"^Vocabulary.load: .*words.json must be a vocabulary's file"
+    ):
+        Vocabulary.load(tmp_path / "words.json")

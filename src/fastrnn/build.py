@@ -6,6 +6,7 @@ attributes of the same names; any class that does so can be part of a saved mode
 """
 
 import inspect
+import re
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class Unbuilt(Module):
 
     def _trial(self):
         """A layer with one input, to be thrown away."""
-        return self._layer(**{self.layer_class._input_size_name: 1, "seed": 0})
+        seed = {"seed": 0} if "seed" in _parameters(self.layer_class) else {}
+        return self._layer(**{self.layer_class._input_size_name: 1}, **seed)
 
     def __getstate__(self):
         return self.__dict__.copy()
@@ -108,7 +110,7 @@ class Unbuilt(Module):
 
     def __repr__(self):
         # The first argument shown is the size, which is not 1 but unknown.
-        return repr(self._trial()).replace("(1, ", "(None, ", 1)
+        return re.sub(r"\(1(?=[,)])", "(None", repr(self._trial()), count=1)
 
 
 def is_built(model):

@@ -55,6 +55,26 @@ def _training(model):
             module.training = mode
 
 
+def reset_states(model):
+    """Let stateful layers begin anew."""
+    for module in model.modules():
+        if getattr(module, "stateful", False):
+            module.state = None
+
+
+@contextlib.contextmanager
+def _states_of_its_own(model):
+    """Stateful layers begin anew within the body; then they have their states back."""
+    stateful = [m for m in model.modules() if getattr(m, "stateful", False)]
+    before = [(module, module.state) for module in stateful]
+    reset_states(model)
+    try:
+        yield
+    finally:
+        for module, state in before:
+            module.state = state
+
+
 @dataclass(frozen=True)
 class Options:
     """What the numbers of a run depend on, besides model, data and seed."""
@@ -163,11 +183,12 @@ class Run:
                     model.flat_parameters[...] = self._best[1]
             finally:
                 if self._bar is not None:
-                    self._bar.close()
+                    self._bar.close(self._where(len(self.history.epoch)))
             self.callbacks.on_train_end(self.history.last)
 
     def _epoch(self, epoch):
         start = time.monotonic()
+        reset_states(self.model)
         self.callbacks.on_epoch_begin(epoch)
         rng = np.random.default_rng([self.seed, epoch])
         n, shuffle = self.train.n, self.options.shuffle
@@ -230,13 +251,17 @@ class Run:
         model.optimizer.step()
         means.update(loss, n, pred, target)
 
+    def _where(self, epoch, logs=None):
+        logs = self.history.last if logs is None else logs
+        return f"epoch {epoch}/{self.epochs}  {format_logs(logs)}"
+
     def _show(self, epoch, step, means):
         if self._bar is None:
             return
         self._bar_waiting += 1
         now = time.monotonic()
         if now - self._bar_time >= _BAR_SECONDS or step == self.steps - 1:
-            text = f"epoch {epoch + 1}/{self.epochs}  {format_logs(means.result())}"
+            text = self._where(epoch + 1, means.result())
             self._bar.update(self._bar_waiting, text)
             self._bar_time, self._bar_waiting = now, 0
 
@@ -257,7 +282,7 @@ def evaluate(model, samples, batch_size, prefix=""):
     dict of str to float
     """
     means = Means(model.metrics)
-    with batch_first(model), model._evaluating():
+    with batch_first(model), model._evaluating(), _states_of_its_own(model):
         for indices in samples.batches(batch_size, np.arange(samples.n)):
             inputs, target, weight = samples.take(indices)
             pred = model(*inputs)
@@ -277,7 +302,7 @@ def predict(model, samples, batch_size, decode=None):
     """
     outputs = []
     batches = samples.batches(batch_size, np.arange(samples.n))
-    with batch_first(model), model._evaluating():
+    with batch_first(model), model._evaluating(), _states_of_its_own(model):
         for indices in batches:
             pred = model(*samples.take(indices)[0])
             pred = pred[0] if isinstance(pred, tuple) else pred

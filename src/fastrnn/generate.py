@@ -147,9 +147,9 @@ class Generator(Model):
     ``fit(x, y)`` teaches it to write y, ``predict(x)`` writes: x has the seed vectors
     (N, vector_size) of a model with a vector_size, else prompts, sequences of tokens
     that y goes on from, or is None: all begin with `start`. A pair has vectors and
-    prompts. y has sequences of tokens without start and end. Prompts and y are lists of
-    arrays of any lengths, arrays (N, T), -100 where a sequence has ended, or a pair
-    of such an array and lengths. `compile` needs no loss.
+    prompts. Prompts and y are lists of arrays of any lengths, arrays (N, T), -100
+    where a sequence has ended, or a pair of such an array and lengths; start and end
+    tokens round y may be there or not. `compile` needs no loss.
 
     Parameters
     ----------
@@ -437,7 +437,7 @@ class Generator(Model):
         if y is not None:
             least = 1 if self.end is None else 0
             y = pairs.token_rows(who, "y", y, self.num_tokens, least)
-            pairs.without_end(who, y, self.end)
+            y = pairs.without_ends(who, y, self.start, self.end)
         inputs = tuple(one for one in (prompts, vectors) if one is not None)
         n = len((*inputs, y or [None])[0])
         return pairs.Pairs(who, inputs, y, weight, self._assemble, n)

@@ -72,7 +72,7 @@ class History:
 
         Parameters
         ----------
-        names : list of str, optional
+        names : str or list of str, optional
             Which. Default: ``loss`` and ``val_loss``.
         ax : matplotlib.axes.Axes, optional
             Where. Default: a new figure.
@@ -90,6 +90,7 @@ class History:
         """
         if names is None:
             names = [name for name in ("loss", "val_loss") if name in self.history]
+        names = [names] if isinstance(names, str) else names
         for name in names:
             if name not in self.history:
                 known = ", ".join(self.history) or "none"

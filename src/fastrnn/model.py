@@ -117,6 +117,7 @@ class Model(Module):
             made, make = optimizer, None
         else:
             if isinstance(optimizer, str):
+                optimizer = optimizer.lower()
                 _check.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
                 optimizer = OPTIMIZERS[optimizer]
             if not (isinstance(optimizer, type) and issubclass(optimizer, _Optimizer)):
@@ -174,12 +175,17 @@ class Model(Module):
         if not is_built(self):
             with fit.batch_first(self), self._evaluating():
                 self(*(one[:1] for one in inputs))
+            fit.reset_states(self)
             self._leaves()  # raises when dtypes differ
         if self.optimizer is None and self._make_optimizer is not None:
             cls, options = self._make_optimizer
             self.optimizer = cls(self, **options)
         self._seen = tuple(np.array(one[:1]) for one in inputs)
         return self
+
+    def _example(self, zeros):
+        """Inputs that `forward` takes, from zeros in their shapes."""
+        return zeros
 
     def _check_axes(self, x):
         """Refuse (N, T) where the first layer reads it as one sequence."""
@@ -281,6 +287,10 @@ class Model(Module):
 
         Notes
         -----
+        A layer that is `stateful` goes on from batch to batch, with ``shuffle=False``
+        and batches of one size, and begins anew with every epoch; in `evaluate` and
+        `predict` it has a state of its own.
+
         Ctrl-C ends the run: the model has the parameters of the best epoch (by
         ``val_loss``, else ``loss``), and ``history.interrupted`` is True.
         """

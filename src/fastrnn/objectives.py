@@ -31,6 +31,19 @@ def _row_weights(who, weight, rows):
     )
 
 
+def _check_fits(name, target, whose, shape, pred):
+    """Refuse a target of another shape, and say what the likeliest reason is."""
+    try:
+        _check.same_shape(name, "y", target, whose, shape)
+    except ValueError as error:
+        if pred.ndim != 3 or target.ndim >= len(shape):
+            raise
+        raise ValueError(
+            f"{error}; where a sequence has one target, its last recurrent layer has "
+            "return_sequences=False"
+        ) from None
+
+
 class Loss:
     """Base of the losses: `rows` gives each row's loss and its gradient.
 
@@ -75,9 +88,9 @@ class Loss:
         """
         pred = _check.float_array(self.name, "the model's output", pred, pred.dtype)
         target = _check.float_array(self.name, "y", target, pred.dtype)
-        if target.ndim == pred.ndim - 1 and pred.shape[-1] == 1:
+        if target.shape == pred.shape[:-1] and pred.shape[-1] == 1:
             target = target[..., None]
-        _check.same_shape(self.name, "y", target, "the model's output", pred.shape)
+        _check_fits(self.name, target, "the model's output", pred.shape, pred)
         return pred, target
 
     def rows(self, pred, target):
@@ -221,10 +234,8 @@ class SparseCategoricalCrossentropy(Loss):
         target = _check.integer_array(self.name, "y", target)
         if target.ndim == pred.ndim and target.shape[-1] == 1:
             target = target[..., 0]
-        _check.same_shape(
-            self.name, "y", target, "the model's output without its last axis",
-            pred.shape[:-1],
-        )  # fmt: skip
+        whose = "the model's output without its last axis"
+        _check_fits(self.name, target, whose, pred.shape[:-1], pred)
         return pred, target
 
     def counted(self, pred, target):
@@ -413,6 +424,11 @@ LOSSES = {
         ConnectionistTemporalClassification,
     )
 }
+# Names that Keras has in addition.
+_LONG = {
+    "mean_squared_error": MeanSquaredError.name,
+    "mean_absolute_error": MeanAbsoluteError.name,
+}
 _FUNCTIONS = {
     losses.mse_loss: MeanSquaredError.name,
     losses.cross_entropy: SparseCategoricalCrossentropy.name,
@@ -440,6 +456,7 @@ def by_name(who, loss):
             f"{who}: loss must be a name, an object of fastrnn.objectives or a "
             f"function, got {loss!r}"
         )
+    loss = _LONG.get(loss, loss)
     return LOSSES[_check.choice(who, "loss", loss, tuple(LOSSES))]()
 
 

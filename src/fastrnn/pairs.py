@@ -123,14 +123,28 @@ def token_rows(who, name, value, size, least=1):
     return _not_shorter(who, name, rows, least)
 
 
-def without_end(who, rows, end):
-    """Refuse targets that have the end token, which they are given here."""
+def without_ends(who, rows, start, end):
+    """Targets without the end token, and the start token where both are round one.
+
+    Examples
+    --------
+    >>> rows = [np.array([0, 5, 1]), np.array([5, 1]), np.array([5])]
+    >>> [row.tolist() for row in without_ends("fit", rows, start=0, end=1)]
+    [[5], [5], [5]]
+    """
+    if end is None:
+        return rows
+    found = []
     for i, row in enumerate(rows):
-        if end is not None and (row == end).any():
+        if row[-1:] == end:
+            row = row[1:-1] if len(row) > 1 and row[0] == start else row[:-1]
+        if (row == end).any():
             raise ValueError(
-                f"{who}: y[{i}] must not have the end token {end}: each sequence gets "
-                "it, and start, when it is trained on"
+                f"{who}: y[{i}] must have the end token {end} at its end alone, got it "
+                f"at step {(row == end).argmax()}"
             )
+        found.append(row)
+    return found
 
 
 def feature_rows(who, name, value, width, dtype):

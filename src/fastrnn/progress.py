@@ -69,8 +69,10 @@ class Progress:
                 flush=True,
             )
 
-    def close(self):
-        """Leave the bar as it is and go on below it."""
+    def close(self, where=None):
+        """Leave the bar and go on below it; without a bar, say how it ended."""
+        if where is not None and self._bar.disable:
+            print(f"{where}  {self.elapsed}", file=sys.stderr, flush=True)
         self._bar.close()
 
 

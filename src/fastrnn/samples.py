@@ -16,6 +16,14 @@ def _is_ragged(value):
     return len(shapes) > 1
 
 
+def _listed(value):
+    """A list in place of a pandas column, or an array of objects, of sequences."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind == "O" and np.ndim(value) == 1 and any(map(np.ndim, value)):
+        return list(value)
+    return value
+
+
 def _numbers(who, name, value):
     """`value` as an array of real numbers, with an axis of samples."""
     array = _check._as_array(who, name, value)
@@ -63,6 +71,7 @@ class Samples:
         if y is None:
             raise TypeError(f"{who}: y must be targets, got None")
         self.who = who
+        x, y, weight = _listed(x), _listed(y), _listed(weight)
         self.several = isinstance(x, tuple)
         self.ragged = _is_ragged(x)
         self.lengths = None

@@ -40,7 +40,13 @@ def save_model(model, path):
 
 
 def _meta(model):
-    return {"model": describe(model), "compiled": _compiled(model), "run": None}
+    seen = [[list(one.shape), one.dtype.name] for one in model._seen or ()]
+    return {
+        "model": describe(model),
+        "seen": seen,
+        "compiled": _compiled(model),
+        "run": None,
+    }
 
 
 def _compiled(model):
@@ -210,6 +216,10 @@ def load_model(path, custom_layers=None):
     arrays, meta = container.read(path, _KIND)
     try:
         model = construct(meta["model"], known_layers() | dict(custom_layers or {}))
+        inputs = tuple(np.zeros(shape, dtype) for shape, dtype in meta.get("seen", ()))
+        if inputs:
+            # Parts of a class of the user's may have input sizes that it does not know.
+            model._see(model._example(inputs))
         model._load("load_model", _parameters(arrays))
         compiled = meta["compiled"]
         if compiled is not None:

@@ -25,8 +25,8 @@ class EncoderDecoder(Model):
     ``fit(x, y)`` teaches it to write the targets y, given the right tokens so far;
     ``predict(x)`` writes. Sources x and targets y are lists of sequences of any
     lengths, arrays (N, S) and (N, T), -100 where a sequence of tokens has ended, or a
-    pair of such an array and lengths; y is without start and end tokens. `compile`
-    needs no loss.
+    pair of such an array and lengths; start and end tokens round y may be there or not.
+    `compile` needs no loss.
 
     Parameters
     ----------
@@ -392,9 +392,13 @@ class EncoderDecoder(Model):
             sources = pairs.token_rows(who, "x", x, self.source_size)
         if y is not None:
             y = pairs.token_rows(who, "y", y, self.target_size, least=0)
-            pairs.without_end(who, y, self.end)
+            y = pairs.without_ends(who, y, self.start, self.end)
         n = len(sources)
         return pairs.Pairs(who, (sources,), y, weight, self._assemble, n)
+
+    def _example(self, zeros):
+        source, target, lengths = zeros
+        return source, target, lengths + source.shape[1]
 
     def _assemble(self, sources, y):
         source, lengths = pairs.padded(sources)

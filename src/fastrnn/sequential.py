@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Sequential`: layers one after the other."""
 
+import numpy as np
+
 from fastrnn._recurrent import _Recurrent
+from fastrnn.bidirectional import Bidirectional
 from fastrnn.build import is_built
 from fastrnn.crf import CRF
 from fastrnn.model import Model
@@ -52,6 +55,13 @@ class Sequential(Model):
     """
 
     def __init__(self, *layers):
+        self._check_layers(layers)
+        for i, layer in enumerate(layers):
+            setattr(self, str(i), layer)
+        if is_built(self):
+            self._leaves()  # raises when dtypes differ
+
+    def _check_layers(self, layers):
         who = type(self).__name__
         for i, layer in enumerate(layers):
             if not isinstance(layer, Module):
@@ -65,10 +75,27 @@ class Sequential(Model):
                     f"{who}: a CRF must be the last layer, got it as {i} of "
                     f"{len(layers)}"
                 )
-        for i, layer in enumerate(layers):
-            setattr(self, str(i), layer)
-        if is_built(self):
-            self._leaves()  # raises when dtypes differ
+
+    def add(self, layer):
+        """Put a layer after the others, before `compile`.
+
+        Parameters
+        ----------
+        layer : Module
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for the constructor.
+        RuntimeError
+            If the model was compiled: its optimiser is for the layers that it had.
+        """
+        self._check_layers((*self, layer))
+        if self.loss is not None:
+            raise RuntimeError(
+                f"{type(self).__name__}.add: layers must be added before compile"
+            )
+        setattr(self, str(len(self)), layer)
 
     def __len__(self):
         return len(self._children)
@@ -132,9 +159,19 @@ class Sequential(Model):
     def _run(self, x, states):
         """All layers; with `states`, from these, and the new ones."""
         calls, ends = [], []
+        ended = None  # which layer gave the last output of sequences alone
         for i, layer in enumerate(self):
             if isinstance(layer, CRF):
                 continue  # the loss's part: see objectives.ConditionalRandomField
+            inner = layer.layer if isinstance(layer, Bidirectional) else layer
+            if isinstance(inner, _Recurrent):
+                if ended is not None and np.ndim(x) == 2:
+                    raise ValueError(
+                        f"Sequential: layer {i} must be given sequences, and layer "
+                        f"{ended} gives their last output alone: it has "
+                        "return_sequences=False"
+                    )
+                ended = ended if inner.return_sequences else i
             if states is None:
                 y, end = layer(x), None
             elif isinstance(layer, Sequential):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Tokens and their numbers: `Vocabulary`, and the characters of a text."""
 
+import json
+import os
 from collections import Counter
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _files
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -170,6 +172,45 @@ class Vocabulary:
         return [
             self._all[i] for i in _check.index_array(who, "indices", indices, len(self))
         ]
+
+    def save(self, path):
+        """Write everything as JSON, all of it or nothing.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        text = json.dumps({"vocabulary": self.to_json()}, ensure_ascii=True, indent=1)
+        _files.write_atomically(path, text.encode())
+
+    @staticmethod
+    def load(path):
+        """The vocabulary that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        Vocabulary
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not such a file.
+        """
+        with open(path, "rb") as file:
+            text = file.read()
+        try:
+            return Vocabulary(**json.loads(text)["vocabulary"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"Vocabulary.load: {os.fspath(path)} must be a vocabulary's file, got "
+                f"one that is damaged or of another kind ({error})"
+            ) from error
 
     def to_json(self):
         """Everything, as an object for JSON."""

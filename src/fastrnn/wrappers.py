@@ -203,7 +203,8 @@ class LayerNorm(Module):
     Parameters
     ----------
     normalized_shape : int or tuple of int
-        Sizes of the last axes, over which mean and variance are taken.
+        Sizes of the last axes, over which mean and variance are taken. None is the
+        last axis, found at the first call.
     eps : float > 0
         Added to the variance.
     elementwise_affine : bool
@@ -239,6 +240,8 @@ class LayerNorm(Module):
     >>> layer([[1.0, 2.0, 3.0]]).round(3)
     array([[-1.225,  0.   ,  1.225]], dtype=float32)
     """
+
+    _input_size_name = "normalized_shape"
 
     def __init__(
         self,
