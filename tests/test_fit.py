@@ -437,6 +437,12 @@ def test_a_bar_on_a_terminal(rng, capsys, monkeypatch):
     err = capsys.readouterr().err
     assert "100%|" in err
     assert "epoch 2/2  loss " in err
+    assert " left" in err
+    m.compile("mse", metrics=["mae"])
+    last = m.fit(x, y, epochs=2, validation_split=0.5, seed=0).last
+    shown = capsys.readouterr().err.split("\r")[-1]
+    for name in ("loss", "mae", "val_loss"):
+        assert f"  {name} {last[name]:.4g}  " in shown.replace(" 100%", "  100%")
 
 
 def test_summary(capsys, rng):

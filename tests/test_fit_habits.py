@@ -200,3 +200,4 @@ def test_a_history_draws_one_figure_by_name(rng):
     history.add(0, {"loss": 2.0, "mae": 1.0}, 0.1)
     lines = history.plot("mae").get_lines()
     assert [line.get_label() for line in lines] == ["mae"]
+    assert not History().plot().get_lines()  # of a run that ended at once

@@ -514,6 +514,8 @@ REFUSED = [
      r"Sequential: a CRF must be the last layer, got it as 0 of 2"),
     (lambda: fastrnn.Sequential(fastrnn.Linear(2, 2)).compile("crf"), ValueError,
      r"crf: the model must have one CRF layer, as its last, got 0"),
+    (lambda: crf_model().compile("mse"), ValueError,
+     r"mse: the loss of a model with a CRF must be 'crf' or a function, got 'mse'"),
     (lambda: fastrnn.Sequential(fastrnn.Linear(2, 2)).compile(), TypeError,
      r"Sequential.compile: loss must be a name"),
     (lambda: crf_model().fit(X, TAGS, sample_weight=[1.0, 1.0]), ValueError,

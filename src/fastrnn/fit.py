@@ -183,7 +183,8 @@ class Run:
                     model.flat_parameters[...] = self._best[1]
             finally:
                 if self._bar is not None:
-                    self._bar.close(self._where(len(self.history.epoch)))
+                    n = len(self.history.epoch)
+                    self._bar.close(self._where(n) if n else None)
             self.callbacks.on_train_end(self.history.last)
 
     def _epoch(self, epoch):
@@ -199,12 +200,14 @@ class Run:
         )
         for step, indices in enumerate(batches):
             self._batch(epoch, step, means, *self.train.take(indices))
-        logs = means.result()
+        logs = figures = means.result()
         if self.validation is not None:
             size = self.options.batch_size
-            logs |= evaluate(self.model, self.validation, size, "val_")
-        logs["lr"] = self.model.optimizer.lr
+            logs = logs | evaluate(self.model, self.validation, size, "val_")
+        logs = logs | {"lr": self.model.optimizer.lr}
         self.history.add(epoch, logs, time.monotonic() - start)
+        if self._bar is not None and self.validation is not None:
+            self._bar.update(0, self._where(epoch + 1, self._short(figures)))
         value = logs[self.monitored]
         if self._best is None or value < self._best[0]:
             self._best = value, self.model.flat_parameters.copy()
@@ -255,13 +258,18 @@ class Run:
         logs = self.history.last if logs is None else logs
         return f"epoch {epoch}/{self.epochs}  {format_logs(logs)}"
 
+    def _short(self, figures):
+        """Those of training, with the last loss of validation: for a short line."""
+        value = self.history.last.get("val_loss")
+        return figures | ({} if value is None else {"val_loss": value})
+
     def _show(self, epoch, step, means):
         if self._bar is None:
             return
         self._bar_waiting += 1
         now = time.monotonic()
         if now - self._bar_time >= _BAR_SECONDS or step == self.steps - 1:
-            text = self._where(epoch + 1, means.result())
+            text = self._where(epoch + 1, self._short(means.result()))
             self._bar.update(self._bar_waiting, text)
             self._bar_time, self._bar_waiting = now, 0
 

@@ -104,7 +104,8 @@ class History:
             ax.plot([epoch + 1 for epoch in self.epoch], self.history[name], label=name)
         ax.set_xlabel("epoch")
         ax.grid(alpha=0.3)
-        ax.legend()
+        if names:
+            ax.legend()
         return ax
 
     def to_json(self):

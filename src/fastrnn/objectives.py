@@ -63,6 +63,11 @@ class Loss:
 
     def attach(self, model):
         """Find what the loss needs of a model, when it is compiled."""
+        if any(isinstance(module, CRF) for module in model.modules()):
+            raise ValueError(
+                f"{self.name}: the loss of a model with a CRF must be 'crf' or a "
+                f"function, got {self.name!r}"
+            )
 
     def options(self):
         """Arguments that make such a loss anew."""
@@ -398,6 +403,9 @@ class Custom(Loss):
     def __init__(self, function):
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
+
+    def attach(self, model):
+        """Nothing: the function has what it needs."""
 
     def count(self, pred, target):
         return len(pred)

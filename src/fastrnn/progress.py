@@ -38,7 +38,7 @@ class Progress:
             ncols=columns,
             nrows=rows,
             disable=None,
-            bar_format="{desc}{percentage:3.0f}%|{bar}| {rate_fmt} {remaining} left",
+            bar_format="{desc}{percentage:3.0f}%|{bar}| {remaining} left {rate_fmt}",
         )
 
     @property
