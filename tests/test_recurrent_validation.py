@@ -328,3 +328,13 @@ def test_sizes_that_no_machine_holds_are_refused():
 def test_a_nonlinearity_that_is_no_string_is_refused():
     with pytest.raises(ValueError, match="RNN: nonlinearity must be one of 'tanh'"):
         fastrnn.RNN(3, 4, nonlinearity=np.array(["tanh", "relu"]))
+
+
+def test_pythons_own_errors_name_no_private_class():
+    lstm = fastrnn.LSTM(3, 4)
+    with pytest.raises(TypeError, match=r"^forward\(\) got an unexpected keyword"):
+        lstm(np.zeros((2, 1, 3)), lenghts=[2])
+    with pytest.raises(TypeError, match=r"^backward\(\) missing 1 required"):
+        lstm.backward()
+    with pytest.raises(TypeError, match=r"^LSTM.__init__\(\) got an unexpected"):
+        fastrnn.LSTM(3, 4, units=5)

@@ -532,3 +532,9 @@ class _Recurrent(Module):
                 dx, d_start, self._buffers[1], self._start, flow=flow,
             )  # fmt: skip
         return dx, _states.narrow(self, d_start)
+
+
+# Python's own errors name a method by the class that it was written in; users know
+# RNN, LSTM and GRU.
+for _method in (_Recurrent.forward, _Recurrent.backward, _Recurrent.stream):
+    _method.__qualname__ = _method.__name__
