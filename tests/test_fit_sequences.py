@@ -115,7 +115,7 @@ def test_an_encoder_decoder_learns_writes_and_is_saved(tmp_path, rng, capsys):
     drawn = [model.predict(fresh, temperature=3.0, seed=s) for s in (1, 1, 2)]
     a, b, c = (np.concatenate(rows).tolist() for rows in drawn)
     assert a == b != c
-    model.save(tmp_path / "shown.safetensors")
+    model.build((4,)).save(tmp_path / "shown.safetensors")
     for one in (model, fastrnn.load_model(tmp_path / "shown.safetensors")):
         one.summary()
         shown = " ".join(capsys.readouterr().out.split())
@@ -145,6 +145,7 @@ def test_sources_and_targets_come_in_many_forms(rng):
         ([s.tolist() for s in sources], [t.tolist() for t in targets]),
         (sources, [[START, *target, END] for target in targets]),
         (sources, [[*target, END] for target in targets]),
+        (sources, padded(targets)[..., None]),
     ]
     for x, y in forms:
         assert model.evaluate(x, y) == want

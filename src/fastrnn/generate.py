@@ -412,6 +412,21 @@ class Generator(Model):
 
     # -- fit and predict ---------------------------------------------------------------
 
+    def build(self, input_shape):
+        """Nothing: all sizes are known.
+
+        Parameters
+        ----------
+        input_shape
+            Not looked at.
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        return self
+
     def forward_from(self, tokens, state=None, vector=None):
         """As `forward`, for windows of a sequence: `vector` is for the first."""
         return self(tokens, vector if state is None else None, state)

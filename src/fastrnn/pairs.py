@@ -98,7 +98,7 @@ def token_rows(who, name, value, size, least=1):
 
     Parameters
     ----------
-    value : list of array_like of int, array_like of shape (N, T), or pair
+    value : list of array_like of int, array_like of shape (N, T) or (N, T, 1), or pair
         A pair has the steps of each in addition. Where an array is -100, at a
         sequence's end, there is no step.
     size : int
@@ -109,7 +109,10 @@ def token_rows(who, name, value, size, least=1):
     rows = []
     for i, part in enumerate(_parts(who, name, value)):
         row = _check.integer_array(who, f"{name}[{i}]", part)
-        row = row[None] if row.ndim == 0 else row
+        if row.ndim == 0:
+            row = row[None]
+        elif row.ndim == 2 and row.shape[1] == 1:
+            row = row[:, 0]  # as `windows` gives a series
         _check.shape(who, f"{name}[{i}]", row, ("T",), (None,))
         inside = row != IGNORED
         n = int(np.count_nonzero(inside))

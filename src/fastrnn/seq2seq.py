@@ -377,6 +377,21 @@ class EncoderDecoder(Model):
 
     # -- fit and predict ---------------------------------------------------------------
 
+    def build(self, input_shape):
+        """Nothing: all sizes are known.
+
+        Parameters
+        ----------
+        input_shape
+            Not looked at.
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        return self
+
     def forward_from(self, x, state=None, *_):
         """Refuse: there are no windows of a source and a target (`fit`'s tbptt)."""
         raise ValueError(
