@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Recurrent ONNX nodes on our layers against ONNX Runtime; what is refused, and how."""
+"""Recurrent ONNX nodes on our layers against ONNX Runtime and the operators' equations
+in float64; what is refused, and how."""
 
 import copy
 import io
@@ -14,67 +15,128 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime, the judge, is not installed")
 
 import onnx_files  # noqa: E402
+import onnx_reference  # noqa: E402
 from onnx_files import B, H, I, T  # noqa: E402
 
 import fastrnn.onnx  # noqa: E402
+from fastrnn.onnx import _recurrent  # noqa: E402
 
+GRU = {"linear_before_reset": 1}
 CELLS = {
     "RNN": {},
     "RNN relu": {"activations": ["Relu"]},
+    "RNN clip": {"clip": 0.7},
     "LSTM": {},
-    "GRU": {"linear_before_reset": 1},
+    "LSTM clip": {"clip": 0.7},
+    "LSTM coupled": {"input_forget": 1},
+    "LSTM peepholes": {},
+    "LSTM peepholes and all else": {
+        "activations": ["HardSigmoid", "ScaledTanh", "Elu"],
+        "activation_alpha": [0.3, 0.9, 0.7],
+        "activation_beta": [0.4, 0.8],
+        "clip": 1.5,
+        "input_forget": 1,
+    },
+    "GRU": GRU,
+    "GRU clip": {**GRU, "clip": 0.7},
+    "GRU before": {},
+    "GRU before and all else": {
+        "activations": ["hardsigmoid", "softsign"],
+        "clip": 0.9,
+    },
 }
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 GIVEN = ((), ("B",), ("B", "lengths"), ("B", "h0", "c0"), ("lengths", "h0", "c0"))
+LISTS = ("activations", "activation_alpha", "activation_beta")
 
 
 def cell_case(cell, direction, given):
     """Operator, attributes and optional inputs of a combination of options."""
     op, attributes = cell.split()[0], dict(CELLS[cell], direction=direction)
-    if "activations" in attributes and direction == "bidirectional":
-        attributes["activations"] = attributes["activations"] * 2
-    return op, attributes, [g for g in given if g != "c0" or op == "LSTM"]
+    if direction == "bidirectional":
+        attributes |= {key: 2 * attributes[key] for key in LISTS if key in attributes}
+    given = [g for g in given if g != "c0" or op == "LSTM"]
+    return op, attributes, given + ["P"] * ("peepholes" in cell)
 
 
 def close(ours, theirs, gates):
     n_terms = tolerances.chain_terms(T, B, I, H, gates)
     limit = 2 * tolerances.relative(ours.dtype.name, n_terms)  # both sides round
+    assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= limit * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("given", GIVEN, ids=lambda g: "-".join(g) or "plain")
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("cell", CELLS)
-def test_nodes_give_what_onnx_runtime_gives(tmp_path, rng, cell, direction, given):
-    op, attributes, given = cell_case(cell, direction, given)
-    model, inputs = onnx_files.node_model(rng, op, given=given, **attributes)
+def judged(tmp_path, op, model, inputs, runtime=True):
+    """The layers of a node's Graph, once it gives what the judges give."""
     path = tmp_path / "node.onnx"
     onnx.save(model, path)
-    expected = onnx_files.run(path, inputs)
-    found = fastrnn.onnx.load(path)(**inputs)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.shape == theirs.shape
-        assert ours.dtype == theirs.dtype
+    graph = fastrnn.onnx.load(path)
+    found = graph(**inputs)
+    for ours, theirs in zip(found, onnx_reference.run(model, inputs), strict=True):
+        assert ours.dtype == inputs["X"].dtype
         close(ours, theirs, onnx_files.GATES[op])
+    if runtime:
+        for ours, theirs in zip(found, onnx_files.run(path, inputs), strict=True):
+            assert ours.dtype == theirs.dtype
+            close(ours, theirs, onnx_files.GATES[op])
+    return graph.cell
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda g: "-".join(g) or "plain")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_layout_1_is_layout_0_with_axes_swapped(tmp_path, cell, direction, given):
-    """ONNX Runtime does not have layout 1; it has layout 0, tested above."""
+def test_nodes(tmp_path, rng, cell, direction, given):
     op, attributes, given = cell_case(cell, direction, given)
-    results = []
-    for layout in (0, 1):
-        model, inputs = onnx_files.node_model(
-            np.random.default_rng(5), op, given=given, layout=layout, **attributes
-        )
-        onnx.save(model, tmp_path / "node.onnx")
-        results.append(fastrnn.onnx.load(tmp_path / "node.onnx")(**inputs))
-    (y, *states), (y_1, *states_1) = results
-    assert np.array_equal(y.transpose(2, 0, 1, 3), y_1)
-    for state, state_1 in zip(states, states_1, strict=True):
-        assert np.array_equal(state.swapaxes(0, 1), state_1)
+    model, inputs = onnx_files.node_model(rng, op, given=given, **attributes)
+    judged(tmp_path, op, model, inputs)
+
+
+@pytest.mark.parametrize("given", GIVEN[::4], ids=lambda g: "-".join(g) or "plain")
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_nodes_with_layout_1_in_float64(tmp_path, rng, cell, direction, given):
+    """Neither is in ONNX Runtime: the equations are the judge."""
+    op, attributes, given = cell_case(cell, direction, given)
+    model, inputs = onnx_files.node_model(
+        rng, op, given=given, layout=1, dtype="float64", **attributes
+    )
+    judged(tmp_path, op, model, inputs, runtime=False)
+
+
+# Whose parameters have no value of ONNX's, or another than ONNX, in ONNX Runtime.
+OWN_DEFAULTS = ("Affine", "ScaledTanh", "ThresholdedRelu")
+
+
+@pytest.mark.parametrize("parameters", [False, True])
+@pytest.mark.parametrize("name", _recurrent.FUNCTIONS.values())
+@pytest.mark.parametrize("op", _recurrent.CLASSES)
+def test_every_function_in_every_place(tmp_path, rng, op, name, parameters):
+    n = len(_recurrent.PLAIN[op])
+    attributes = {"activations": [name] * n}
+    if parameters:
+        attributes["activation_alpha"] = [0.3, 0.4, 0.45][:n]
+        attributes["activation_beta"] = [0.5, 0.6, 0.55][:n]
+    G = onnx_files.GATES[op]  # some functions know no bounds
+    small = {
+        name: rng.uniform(-0.3, 0.3, (1, G * H, width)).astype("f")
+        for name, width in (("W", I), ("R", H))
+    }
+    model, inputs = onnx_files.node_model(rng, op, constants=small, **attributes)
+    judged(tmp_path, op, model, inputs, parameters or name not in OWN_DEFAULTS)
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("given", GIVEN, ids=lambda g: "-".join(g) or "plain")
+@pytest.mark.parametrize("op", _recurrent.CLASSES)
+def test_other_functions_in_each_direction(tmp_path, rng, op, given, layout):
+    given = [g for g in given if g != "c0" or op == "LSTM"]
+    n = len(_recurrent.PLAIN[op])
+    names = ["Sigmoid", "Tanh", "Softsign", "HardSigmoid", "Elu", "Relu"]
+    options = {"activations": names[:n] + names[3 : 3 + n], "layout": layout}
+    options |= {"direction": "bidirectional", "activation_alpha": [0.3]}
+    model, inputs = onnx_files.node_model(rng, op, given=given, **options)
+    both = judged(tmp_path, op, model, inputs, runtime=not layout)
+    assert both.back.go_backwards
 
 
 def test_float64_against_our_layer(tmp_path, rng):
@@ -110,41 +172,34 @@ def test_a_row_has_the_same_bits_alone_and_among_other_lengths(tmp_path, rng):
         assert np.array_equal(together[2][:, b], c_n[:, 0])
 
 
-GRU = CELLS["GRU"]
-
-
 @pytest.mark.parametrize(
     ("op", "options", "message"),
     [
-        ("GRU", {}, "linear_before_reset must be 1, got 0"),
-        ("LSTM", {"clip": 2.0}, r"clip must be absent, got 2\.0"),
-        ("LSTM", {"input_forget": 1}, "input_forget must be 0, got 1"),
-        ("LSTM", {"given": ["P"]}, "P must be absent or zero, got 'peephole weights'"),
         (
             "RNN",
-            {"activations": ["Softsign"]},
-            r"activations must be tanh or relu in each direction, got \['softsign'\]",
+            {"activations": ["Gelu"]},
+            r"activations must be 1 of Affine, .*ThresholdedRelu, got \['Gelu'\]",
         ),
         (
-            "RNN",
-            {"activations": ["Tanh", "Relu"], "direction": "bidirectional"},
-            "in each direction",
+            "GRU",
+            {"activations": ["Sigmoid", "Tanh"], "direction": "bidirectional"},
+            "activations must be 4 of",
         ),
-        (
-            "LSTM",
-            {"activations": ["HardSigmoid", "Tanh", "Tanh"]},
-            "activations must be sigmoid/tanh/tanh",
-        ),
-        ("GRU", {**GRU, "activations": ["Sigmoid"]}, "sigmoid/tanh in each direction"),
+        ("GRU", {"linear_before_reset": 2}, "before_reset must be 0 or 1, got 2"),
+        ("LSTM", {"input_forget": -1}, "input_forget must be 0 or 1, got -1"),
+        ("LSTM", {"clip": -2.0}, r"cell_clip must be .* got -2\.0"),
         ("RNN", {"layout": 2}, "layout must be 0 or 1, got 2"),
         ("RNN", {"direction": "both"}, "direction must be 'forward' or"),
+        (
+            "LSTM",
+            {"given": ["P"], "constants": {"P": np.ones((1, 7), "f")}},
+            r"P must have shape \(1, 18\), got \(1, 7\)",
+        ),
         ("RNN", {"hidden_size": 5}, r"W must have shape \(1, 5, 3\), got \(1, 6, 3\)"),
         ("RNN", {"dtype": "float16"}, "W must be float32 or float64 with 3 axes"),
     ],
 )
-def test_what_the_kernels_do_not_compute_is_refused(
-    tmp_path, rng, op, options, message
-):
+def test_nodes_that_are_none_of_onnx(tmp_path, rng, op, options, message):
     model, _ = onnx_files.node_model(rng, op, **options)
     path = tmp_path / "node.onnx"
     onnx.save(model, path)
@@ -158,16 +213,14 @@ def test_what_the_kernels_do_not_compute_is_refused(
 def test_peepholes_of_zero_are_none(tmp_path, rng):
     zero = {"P": np.zeros((1, 3 * H), "f")}
     model, inputs = onnx_files.node_model(rng, "LSTM", given=["P"], constants=zero)
-    onnx.save(model, tmp_path / "node.onnx")
-    expected = onnx_files.run(tmp_path / "node.onnx", inputs)
-    close(fastrnn.onnx.load(tmp_path / "node.onnx")(**inputs)[0], expected[0], 4)
+    assert not judged(tmp_path, "LSTM", model, inputs).peephole
 
 
 def test_default_activations_may_be_named(tmp_path, rng):
     names = ["sigmoid", "TANH", "Tanh"]
     model, inputs = onnx_files.node_model(rng, "LSTM", activations=names)
-    onnx.save(model, tmp_path / "node.onnx")
-    assert fastrnn.onnx.load(tmp_path / "node.onnx")(**inputs)[0].shape == (T, 1, B, H)
+    layer = judged(tmp_path, "LSTM", model, inputs)
+    assert repr(layer) == f"LSTM({I}, {H}, bias=False)"
 
 
 def test_bad_data_at_a_call(tmp_path, rng):
@@ -176,9 +229,9 @@ def test_bad_data_at_a_call(tmp_path, rng):
     model.graph.input[2].type.tensor_type.ClearField("shape")  # any h0 passes at first
     onnx.save(model, tmp_path / "node.onnx")
     graph = fastrnn.onnx.load(tmp_path / "node.onnx")
-    with pytest.raises(ValueError, match=r"sequence_lens must be \(B,\) = \(4,\)"):
+    with pytest.raises(ValueError, match=r"node 'cell' \(RNN\): RNN: lengths must be"):
         graph(inputs["X"], [1, 2, 3, 6], inputs["h0"])
-    with pytest.raises(ValueError, match=r"state must have shape \(D, B, H\)"):
+    with pytest.raises(ValueError, match=r"hx must have shape .* got \(1, 1, 6\)"):
         graph(inputs["X"], [1, 2, 3, 5], inputs["h0"][:, :1])
     shape = model.graph.input[0].type.tensor_type.shape
     shape.dim[2].Clear()

@@ -88,6 +88,25 @@ def _functions(who, name, value, n):
     return [_function(who, name, one) for one in value]
 
 
+def functions(who, kind, plain, activation=None, recurrent_activation=None):
+    """(name, alpha, beta) of every gate of a cell; for an LSTM of c_t too, at the end.
+
+    Parameters
+    ----------
+    kind : {"RNN", "LSTM", "GRU"}
+    plain : sequence of str
+        The plain cell's functions in that order.
+    """
+    result = [(name, 0.0, 0.0) for name in plain]
+    given = {"activation": activation, "recurrent_activation": recurrent_activation}
+    for name, gates in _GATES[kind].items():
+        if given[name] is not None:
+            found = _functions(who, name, given[name], len(gates))
+            for gate, function in zip(gates, found, strict=True):
+                result[gate] = function
+    return result
+
+
 def cell(
     who,
     kind,
@@ -104,19 +123,9 @@ def cell(
 ):
     """The `_core.Options` of a layer's cells; None where they are the plain ones.
 
-    Parameters
-    ----------
-    kind : {"RNN", "LSTM", "GRU"}
-    plain : sequence of str
-        The plain cell's functions in gate order, an LSTM's with that of c_t.
+    Arguments are those of `functions`, and the layer's of the same names.
     """
-    functions = [(name, 0.0, 0.0) for name in plain]
-    given = {"activation": activation, "recurrent_activation": recurrent_activation}
-    for name, gates in _GATES[kind].items():
-        if given[name] is not None:
-            found = _functions(who, name, given[name], len(gates))
-            for gate, function in zip(gates, found, strict=True):
-                functions[gate] = function
+    of_gates = functions(who, kind, plain, activation, recurrent_activation)
     if cell_clip is not None:
         cell_clip = _check.real_in(who, "cell_clip", cell_clip, "(0, inf)")
     if isinstance(proj_size, bool | np.bool_) or not isinstance(
@@ -134,9 +143,9 @@ def cell(
         "input_forget": _check.flag(who, "input_forget", input_forget),
         "reset_before": not _check.flag(who, "reset_after", reset_after),
     }
-    general = any(more.values()) or [f[0] for f in functions] != list(plain)
+    general = any(more.values()) or [f[0] for f in of_gates] != list(plain)
     if general:
-        return _core.Options(functions, **more, proj_size=int(proj_size))
+        return _core.Options(of_gates, **more, proj_size=int(proj_size))
     return _core.Options(None, proj_size=int(proj_size)) if proj_size else None
 
 

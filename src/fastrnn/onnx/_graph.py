@@ -109,7 +109,7 @@ class Graph(Module):
             return apply(who, node, given)
         module = getattr(self, layer)
         if node.op in _recurrent.CLASSES:
-            return _recurrent.run(f"{who}: {node}", module, node, given)
+            return _recurrent.run(f"{who}: {node}", module, given)
         if node.op == "Gather":
             indices = given[1]
             return [module(indices + (indices < 0) * module.num_embeddings)]

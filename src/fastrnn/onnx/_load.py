@@ -35,17 +35,17 @@ def load(path):
     OSError
         If the file cannot be read.
     ValueError
-        If it is damaged, or a node does what fastrnn does not compute; the message
-        names node, attribute and value.
+        If it is damaged, or a node is not one that can be run; the message names node,
+        attribute and value.
     ImportError
         If the package onnx is not installed.
 
     Notes
     -----
-    Of a recurrent node all directions, both layouts, ``sequence_lens``, initial states
-    and weights without bias are taken. ``clip``, ``input_forget``, peepholes that are
-    not zero, a GRU with ``linear_before_reset=0`` and other activations than the usual
-    ones are refused.
+    Recurrent nodes may have every attribute and input that their operators have; what
+    ``fastrnn.onnx.load`` refuses of them are weights that the graph computes from its
+    inputs, and types other than float32 and float64. Functions that are given no
+    parameters have ONNX's, where it says what they are, else those of `RNN`.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RNN, LSTM and GRU nodes as fastrnn layers, and the orders of their gates.
+"""RNN, LSTM and GRU nodes as fastrnn layers: orders of gates, names of functions.
 
 The operators' inputs, by position::
 
@@ -12,31 +12,33 @@ With layout 1, X is (B, T, I) and states are (B, D, H).
 import numpy as np
 
 from fastrnn import GRU, LSTM, RNN, _check
+from fastrnn._options import PARAMETERS
+from fastrnn.module import Module
 
 CLASSES = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
 # Where our gates are among ONNX's: LSTM i f g o of i o f c, GRU r z n of z r h.
 GATES = {"RNN": (0,), "LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}
 
-# -- what the kernels compute: the one table of it -------------------------------------
-
-# The activations of one direction; the first are what a node without them means.
-ACTIVATIONS = {
-    "RNN": (("tanh",), ("relu",)),
-    "LSTM": (("sigmoid", "tanh", "tanh"),),
-    "GRU": (("sigmoid", "tanh"),),
+# ONNX's functions by our names, and what a node without activations has: f, then g and
+# h. f is that of the gates (an RNN's only one), g of what enters h or c, h of c.
+FUNCTIONS = {
+    "affine": "Affine",
+    "elu": "Elu",
+    "hard_sigmoid": "HardSigmoid",
+    "leaky_relu": "LeakyRelu",
+    "relu": "Relu",
+    "scaled_tanh": "ScaledTanh",
+    "sigmoid": "Sigmoid",
+    "softplus": "Softplus",
+    "softsign": "Softsign",
+    "tanh": "Tanh",
+    "thresholded_relu": "ThresholdedRelu",
 }
-
-# Attribute: (what a node without it means, values that can be expressed).
-_COMMON = {
-    "clip": (None, (None,)),
-    "direction": ("forward", ("forward", "reverse", "bidirectional")),
-    "layout": (0, (0, 1)),
-}
-ATTRIBUTES = {
-    "RNN": _COMMON,
-    "LSTM": {**_COMMON, "input_forget": (0, (0,))},
-    "GRU": {**_COMMON, "linear_before_reset": (0, (1,))},
+PLAIN = {
+    "RNN": ("tanh",),
+    "LSTM": ("sigmoid", "tanh", "tanh"),
+    "GRU": ("sigmoid", "tanh"),
 }
 
 
@@ -47,25 +49,60 @@ def reorder(op, array, to_onnx=False):
     return np.concatenate([gates[k] for k in order])
 
 
-def _refuse(who, option, rule, value):
-    raise ValueError(
-        f"{who}: {option} must be {rule}, got {value!r}, "
-        "which fastrnn's layers do not compute"
-    )
+class Directions(Module):
+    """Both directions of a node that gives them different functions: a layer each."""
+
+    def __init__(self, ahead, back):
+        self.ahead, self.back = ahead, back
 
 
-def _activations(who, node, D):
-    """The activations of every direction, refused where the kernels have none."""
-    known = ACTIVATIONS[node.op]
-    given = [name.lower() for name in node.get("activations", ())]
-    if not given:
-        return known[0]
-    n = len(known[0])
-    parts = {tuple(given[k : k + n]) for k in range(0, len(given), n)}
-    if len(given) != D * n or len(parts) != 1 or not parts <= set(known):
-        rule = " or ".join("/".join(one) for one in known)
-        _refuse(who, "activations", f"{rule} in each direction", given)
-    return parts.pop()
+# -- at load time ----------------------------------------------------------------------
+
+
+def _choice(who, node, attribute, *accepted):
+    """An attribute's value; the first is that of a node without it."""
+    value = node.get(attribute, accepted[0])
+    if value not in accepted:
+        listed = " or ".join(map(repr, accepted))
+        raise ValueError(f"{who}: {attribute} must be {listed}, got {value!r}")
+    return value
+
+
+def _functions(who, node, D):
+    """Functions of each direction as our layers take them, in ONNX's order.
+
+    Parameters are taken from their lists by the functions that have some, one after
+    the other, and are the defaults where a list has ended.
+    """
+    known = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items()}
+    plain = PLAIN[node.op]
+    names = [one.lower() for one in node.get("activations", ())] or [*plain] * D
+    if len(names) != D * len(plain) or not known.keys() >= set(names):
+        raise ValueError(
+            f"{who}: activations must be {D * len(plain)} of "
+            f"{', '.join(FUNCTIONS.values())}, got {node.get('activations')}"
+        )
+    lists = [iter(node.get(f"activation_{key}", ())) for key in ("alpha", "beta")]
+    found = []
+    for name in (known[one] for one in names):
+        defaults = PARAMETERS.get(name, ())
+        given = [next(one, x) for one, x in zip(lists, defaults, strict=False)]
+        found.append((name, *given) if given else name)
+    n = len(plain)
+    return [tuple(found[k : k + n]) for k in range(0, D * n, n)]
+
+
+def _arguments(op, functions):
+    """A layer's arguments for f, g and h; none for what it has anyway."""
+    f, *others = functions
+    if op == "RNN":
+        return {"nonlinearity": f} if f in ("tanh", "relu") else {"activation": f}
+    arguments = {}
+    if f != "sigmoid":
+        arguments["recurrent_activation"] = f
+    if others != ["tanh"] * len(others):
+        arguments["activation"] = others[0] if len(others) == 1 else others
+    return arguments
 
 
 def _weight(who, name, constants, source, ndim):
@@ -98,140 +135,138 @@ def make_layer(who, node, constants):
 
     Returns
     -------
-    RNN, LSTM or GRU
+    RNN, LSTM, GRU or Directions
 
     Raises
     ------
     ValueError
-        If weights are not constant or do not fit, or the node does what the kernels do
-        not.
+        If weights are not constant or do not fit, or an attribute's value is not one of
+        the operator's.
     """
     op, G = node.op, len(GATES[node.op])
-    for attribute, (default, accepted) in ATTRIBUTES[op].items():
-        value = node.get(attribute, default)
-        if value not in accepted:
-            listed = " or ".join(
-                "absent" if one is None else repr(one) for one in accepted
-            )
-            _refuse(who, attribute, listed, value)
+    direction = _choice(who, node, "direction", "forward", "reverse", "bidirectional")
+    D = 2 if direction == "bidirectional" else 1
     inputs = [*node.inputs, *[""] * 8]
     W, R, bias, peephole = (
         _weight(who, name, constants, inputs[k], ndim)
         for k, name, ndim in ((1, "W", 3), (2, "R", 3), (3, "B", 2), (7, "P", 2))
     )
-    if peephole is not None and peephole.any():
-        _refuse(who, "P", "absent or zero", "peephole weights")
-    D = 2 if node.get("direction", "forward") == "bidirectional" else 1
-    H = node.get("hidden_size", R.shape[-1])
-    I = W.shape[-1]
+    H, I = node.get("hidden_size", R.shape[-1]), W.shape[-1]
     for name, array, shape in (
         ("W", W, (D, G * H, I)),
         ("R", R, (D, G * H, H)),
         ("B", bias, (D, 2 * G * H)),
+        ("P", peephole, (D, 3 * H)),
     ):
         if array is not None and array.shape != shape:
             raise ValueError(
                 f"{who}: {name} must have shape {shape}, got {array.shape}"
             )
-    options = {}
-    activations = _activations(who, node, D)
-    if op == "RNN":
-        options["nonlinearity"] = activations[0]
-    layer = CLASSES[op](
-        I,
-        H,
-        bias=bias is not None,
-        batch_first=bool(node.get("layout", 0)),
-        bidirectional=D == 2,
-        dtype=W.dtype.name,
-        **options,
-    )
-    state = {}
-    for d, suffix in zip(range(D), ("_l0", "_l0_reverse"), strict=False):
-        state[f"weight_ih{suffix}"] = reorder(op, W[d])
-        state[f"weight_hh{suffix}"] = reorder(op, R[d])
-        if bias is not None:
-            state[f"bias_ih{suffix}"] = reorder(op, bias[d, : G * H])
-            state[f"bias_hh{suffix}"] = reorder(op, bias[d, G * H :])
-    layer.load_state_dict(state)
-    return layer
+    if peephole is not None and not peephole.any():
+        peephole = None  # some exporters write it for every LSTM
+    options = {
+        "bias": bias is not None,
+        "batch_first": bool(_choice(who, node, "layout", 0, 1)),
+        "cell_clip": node.get("clip"),
+        "dtype": W.dtype.name,
+    }
+    if op == "LSTM":
+        options["peephole"] = peephole is not None
+        options["input_forget"] = bool(_choice(who, node, "input_forget", 0, 1))
+    if op == "GRU":
+        options["reset_after"] = bool(_choice(who, node, "linear_before_reset", 0, 1))
+
+    def make(directions, functions, **more):
+        try:
+            layer = CLASSES[op](I, H, **options, **_arguments(op, functions), **more)
+        except ValueError as error:
+            raise ValueError(f"{who}: {error}") from error
+        state = {}
+        for d, suffix in zip(directions, ("_l0", "_l0_reverse"), strict=False):
+            state[f"weight_ih{suffix}"] = reorder(op, W[d])
+            state[f"weight_hh{suffix}"] = reorder(op, R[d])
+            if bias is not None:
+                state[f"bias_ih{suffix}"] = reorder(op, bias[d, : G * H])
+                state[f"bias_hh{suffix}"] = reorder(op, bias[d, G * H :])
+            if peephole is not None:
+                state[f"weight_ph{suffix}"] = peephole[d].reshape(3, H)
+        layer.load_state_dict(state)
+        return layer
+
+    functions = _functions(who, node, D)
+    if D == 1:
+        return make([0], functions[0], go_backwards=direction == "reverse")
+    if functions[0] == functions[1]:
+        return make([0, 1], functions[0], bidirectional=True)
+    ahead, back = functions
+    return Directions(make([0], ahead), make([1], back, go_backwards=True))
 
 
-def run(who, layer, node, inputs):
+# -- at a call -------------------------------------------------------------------------
+
+
+def run(who, layer, inputs):
     """Run a layer as its node asks.
 
     Parameters
     ----------
+    layer : RNN, LSTM, GRU or Directions
     inputs : list of ndarray or None
         By the operator's positions; weights are the layer's and not looked at.
 
     Returns
     -------
     list of ndarray
-        Y, Y_h and, for an LSTM, Y_c.
+        Y, Y_h and, for an LSTM, Y_c. Y is zero past a sequence's end; a sequence of no
+        steps keeps its initial state (ONNX does not say; ONNX Runtime gives zero).
     """
     x, *_, lengths, h0, c0, _ = [*inputs, *[None] * 8][:8]
-    batch_first = layer.batch_first
+    layers = [layer.ahead, layer.back] if isinstance(layer, Directions) else [layer]
+    batch_first, width = layers[0].batch_first, layers[0].input_size
     axes = ("B", "T") if batch_first else ("T", "B")
-    _check.shape(who, "X", x, (*axes, "I"), (None, None, layer.input_size))
-    x = np.swapaxes(x, 0, 1) if batch_first else x
-    states = [h0, c0] if isinstance(layer, LSTM) else [h0]
-    D, H = 1 + layer.bidirectional, layer.hidden_size
-    T, B = x.shape[:2]
-    start = [np.zeros((D, B, H), layer.dtype) for _ in states]
-    for into, given in zip(start, states, strict=True):
-        if given is not None:
-            given = np.swapaxes(given, 0, 1) if batch_first else given
-            if given.shape != into.shape:
-                raise ValueError(
-                    f"{who}: an initial state must have shape (D, B, H) = "
-                    f"{into.shape}, got {given.shape}"
-                )
-            into[...] = given
-    reverse = node.get("direction", "forward") == "reverse"
-    if lengths is None:
-        y, end = _run_group(layer, reverse, x, start)
+    _check.shape(who, "X", x, (*axes, "I"), (None, None, width))
+    start = [
+        state if state is None or not batch_first else np.swapaxes(state, 0, 1)
+        for state in ((h0, c0) if layers[0]._states == 2 else (h0,))
+    ]
+    if len(layers) == 1:
+        made = _run(who, layer, x, start, lengths)
     else:
-        y, end = _run_ragged(who, layer, reverse, x, start, lengths)
-    y = y.reshape(T, B, D, H)
+        halves = (
+            [None if state is None else state[d : d + 1] for state in start]
+            for d in (0, 1)
+        )
+        both = [
+            _run(who, *one, lengths) for one in zip(layers, (x, x), halves, strict=True)
+        ]
+        axes = (2, *[0] * len(start))
+        made = [
+            np.concatenate(parts, axis=axis)
+            for parts, axis in zip(zip(*both, strict=True), axes, strict=True)
+        ]
+    y, *end = made
     if batch_first:
-        return [np.swapaxes(y, 0, 1), *(np.swapaxes(s, 0, 1) for s in end)]
+        return [y, *(np.swapaxes(state, 0, 1) for state in end)]
     return [y.transpose(0, 2, 1, 3), *end]
 
 
-def _run_ragged(who, layer, reverse, x, start, lengths):
-    """Like `_run_group`, of sequences that end early: zero after their ends.
-
-    Those of one length run together, so that none is padded. A row's bits do not depend
-    on its batch, so that neither do they on the grouping. A sequence of no steps keeps
-    its initial state (ONNX does not say; ONNX Runtime gives zero).
-    """
-    T, B = x.shape[:2]
-    lengths = np.asarray(lengths)
-    in_range = lengths.size == 0 or 0 <= lengths.min() <= lengths.max() <= T
-    if lengths.shape != (B,) or not in_range:
-        raise ValueError(
-            f"{who}: sequence_lens must be (B,) = ({B},) numbers in [0, {T}], "
-            f"got {lengths.tolist()}"
-        )
-    width = (1 + layer.bidirectional) * layer.hidden_size
-    y = np.zeros((T, B, width), layer.dtype)
-    end = [part.copy() for part in start]
-    for length in np.unique(lengths[lengths > 0]):
-        rows = np.flatnonzero(lengths == length)
-        part, state = _run_group(
-            layer, reverse, x[:length, rows], [s[:, rows] for s in start]
-        )
-        y[:length, rows] = part
-        for into, value in zip(end, state, strict=True):
-            into[:, rows] = value
-    return y, end
+def _run(who, layer, x, start, lengths):
+    """Y with D before its last axis, and the last states (D, B, H), of one layer."""
+    try:
+        y, end = layer(x, tuple(start) if len(start) > 1 else start[0], lengths=lengths)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{who}: {error}") from error
+    if layer.go_backwards:
+        y = _by_time(y, lengths, layer.batch_first)
+    y = y.reshape(*y.shape[:2], -1, layer.hidden_size)
+    return [y, *end] if len(start) > 1 else [y, end]
 
 
-def _run_group(layer, reverse, x, start):
-    """y (T, B, D H) and the last states (D, B, H) of sequences of one length."""
-    x = x[::-1] if reverse else x
-    hx = start[0] if len(start) == 1 else tuple(start)
-    y, state = layer(np.swapaxes(x, 0, 1) if layer.batch_first else x, hx)
-    y = np.swapaxes(y, 0, 1) if layer.batch_first else y
-    return y[::-1] if reverse else y, state if isinstance(state, tuple) else (state,)
+def _by_time(y, lengths, batch_first):
+    """Outputs in the order of computation, last step first, in that of time."""
+    axis = 1 if batch_first else 0
+    if lengths is None:
+        return np.flip(y, axis)
+    t, ends = np.arange(y.shape[axis]), np.asarray(lengths)[:, None]
+    at = np.where(t < ends, ends - 1 - t, t)  # (B, T)
+    return np.take_along_axis(y, (at if batch_first else at.T)[..., None], axis)
