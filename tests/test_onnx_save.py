@@ -15,6 +15,7 @@ import onnx_files  # noqa: E402
 import fastrnn  # noqa: E402
 import fastrnn.onnx  # noqa: E402
 from fastrnn.keras import Activation  # noqa: E402
+from fastrnn.onnx import _recurrent  # noqa: E402
 
 T, B, I, H = 5, 4, 3, 6
 CELLS = {"tanh": ("RNN", 1), "relu": ("RNN", 1), "lstm": ("LSTM", 4), "gru": ("GRU", 3)}
@@ -76,6 +77,166 @@ def test_recurrent_layers(
         for one, other, again in zip(ours, theirs, graph(x, *states), strict=True):
             close(one, other, n_terms)
             assert np.array_equal(one, again)
+
+
+FUNCTIONS = sorted(_recurrent.FUNCTIONS)
+STACK = {"num_layers": 2, "bidirectional": True}
+OPTIONS = [
+    *(("RNN", {"activation": name}) for name in FUNCTIONS),
+    ("RNN", {"activation": ("affine", 0.5, 0.25), "bidirectional": True}),
+    ("RNN", {"nonlinearity": "relu", "cell_clip": 0.5}),
+    ("RNN", {"activation": "identity"}),
+    ("LSTM", {"peephole": True, **STACK}),
+    ("LSTM", {"peephole": True, "bias": False}),
+    ("LSTM", {"input_forget": True, **STACK}),
+    ("LSTM", {"input_forget": True, "recurrent_activation": ["tanh", "elu", "tanh"]}),
+    ("LSTM", {"cell_clip": 0.3, "forget_bias": 1.0}),
+    ("LSTM", {"activation": [("scaled_tanh", 0.9, 0.8), "softsign"], **STACK}),
+    ("LSTM", {"recurrent_activation": ("hard_sigmoid", 1 / 6)}),
+    (
+        "LSTM",
+        {
+            "peephole": True,
+            "input_forget": True,
+            "cell_clip": 1.0,
+            "activation": ["softplus", ("leaky_relu", 0.3)],
+            "recurrent_activation": "hard_sigmoid",
+            "go_backwards": True,
+        },
+    ),
+    ("GRU", {"reset_after": False, **STACK}),
+    ("GRU", {"reset_after": False, "cell_clip": 0.3, "activation": ("elu", 0.5)}),
+    ("GRU", {"recurrent_activation": "softsign", "activation": "affine"}),
+    ("GRU", {"go_backwards": True}),
+    ("LSTM", {"go_backwards": True, "num_layers": 2}),
+    ("RNN", {"return_sequences": False}),
+    ("LSTM", {"return_sequences": False, **STACK}),
+    ("GRU", {"return_sequences": False, "go_backwards": True, "num_layers": 2}),
+    *(("GRU", {"merge_mode": mode, **STACK}) for mode in ("sum", "mean", "ave", "mul")),
+    ("LSTM", {"merge_mode": "mul", "bidirectional": True}),
+    ("RNN", {"connection": "residual", "num_layers": 3}),
+    ("GRU", {"connection": "residual", "merge_mode": "ave", **STACK}),
+    ("LSTM", {"clip_state_grad": 1.0, "checkpoint_every": 2}),
+]
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=str)
+def test_options(tmp_path, rng, kind, options, states, batch_first):
+    layer = getattr(fastrnn, kind)(I, H, batch_first=batch_first, seed=3, **options)
+    for array in layer.parameters.values():
+        array[...] = rng.uniform(-0.6, 0.6, array.shape)
+    x = rng.standard_normal((T, B, I)).astype("f")
+    compare(tmp_path / "layer.onnx", rng, layer, x, states)
+
+
+def compare(path, rng, layer, x, states, exact=True, n_terms=500):
+    """A layer, its file in ONNX Runtime and its file read by us."""
+    layer.eval()
+    fastrnn.onnx.save(layer, path, states=states)
+    check(path)
+    x = x.swapaxes(0, 1) if layer.batch_first else x
+    hx, given = None, {"x": x}
+    if states:
+        n = layer.num_layers * layer._directions
+        widths = {"h0": layer._h_size, "c0": layer.hidden_size}
+        for name in list(widths)[: layer._states]:
+            given[name] = rng.standard_normal((n, B, widths[name])).astype("f")
+        hx = (given["h0"], given["c0"]) if "c0" in given else given["h0"]
+    y, end = layer(x, hx)
+    end = end if isinstance(end, tuple) else (end,)
+    graph = fastrnn.onnx.load(path)
+    again = graph(**given)
+    theirs = onnx_files.run(path, given)
+    again = again if states else [again]
+    for one, other, mine in zip((y, *end)[: len(again)], theirs, again, strict=True):
+        close(one, other, n_terms)
+        close(one, mine, n_terms)
+        assert not exact or np.array_equal(one, mine)
+
+
+@pytest.mark.parametrize("options", [{}, STACK, {"go_backwards": True}], ids=str)
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("states", [False, True])
+def test_projections(tmp_path, rng, options, states, sequences):
+    """Folded into R: not the same bits, and a state is found back by least squares."""
+    layer = fastrnn.LSTM(
+        I, H, proj_size=3, return_sequences=sequences, seed=4, **options
+    )
+    x = rng.standard_normal((T, B, I)).astype("f")
+    path = tmp_path / "layer.onnx"
+    compare(path, rng, layer, x, states, exact=False, n_terms=5000)
+    if states:
+        layer.parameters["weight_hr_l0"][1] = layer.parameters["weight_hr_l0"][0]
+        with pytest.raises(ValueError, match="whose rows are linearly independent"):
+            fastrnn.onnx.save(layer, path, states=True)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum"])
+def test_highways(tmp_path, rng, merge_mode):
+    """The gate's sigmoid is the kernels' in our layer, NumPy's in a graph."""
+    width = H if merge_mode == "sum" else 2 * H
+    layer = fastrnn.GRU(
+        width, H, 3, bidirectional=True, merge_mode=merge_mode, connection="highway"
+    )
+    x = rng.standard_normal((T, B, width)).astype("f")
+    compare(tmp_path / "layer.onnx", rng, layer, x, states=False, exact=False)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_learned_states(tmp_path, rng, kind, batch_first):
+    for options in ({}, {"proj_size": 3} if kind == "LSTM" else STACK):
+        layer = getattr(fastrnn, kind)(
+            I, H, learn_initial_state=True, batch_first=batch_first, seed=5, **options
+        )
+        for name in ("h_0", "c_0"):
+            if name in layer.parameters:
+                array = layer.parameters[name]
+                array[...] = rng.standard_normal(array.shape)
+        x = rng.standard_normal((T, B, I)).astype("f")
+        compare(
+            tmp_path / "layer.onnx", rng, layer, x, False,
+            exact="proj_size" not in options, n_terms=5000,
+        )  # fmt: skip
+
+
+def test_a_stateful_layer_is_one_whose_state_the_caller_keeps(tmp_path, rng):
+    layer = fastrnn.GRU(I, H, stateful=True, seed=6).eval()
+    path = tmp_path / "layer.onnx"
+    fastrnn.onnx.save(layer, path, states=True)
+    h = np.zeros((1, B, H), "f")
+    for _ in range(3):
+        x = rng.standard_normal((T, B, I)).astype("f")
+        y, h = onnx_files.run(path, {"x": x, "h0": h})
+        close(layer(x)[0], y, 500)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_wrapped_layers(tmp_path, rng, merge_mode, sequences, batch_first):
+    inner = fastrnn.LSTM(
+        I, H, batch_first=batch_first, return_sequences=sequences, seed=7
+    )
+    body = fastrnn.Bidirectional(inner, merge_mode)
+    width = 2 * H if merge_mode == "concat" else H
+    head = fastrnn.Linear(width, 2, seed=8)
+    if sequences:
+        head = fastrnn.TimeDistributed(head)
+    model = fastrnn.Sequential(body, head).eval()
+    path = tmp_path / "model.onnx"
+    fastrnn.onnx.save(model, path)
+    check(path)
+    shape = onnx.load(path).graph.output[0].type.tensor_type.shape
+    axes = ["B", "T"] if batch_first else ["T", "B"]
+    axes = axes if sequences else ["B"]
+    assert [one.dim_param for one in shape.dim][:-1] == axes
+    x = rng.standard_normal((T, B, I)).astype("f")
+    y = model(x)
+    close(y, onnx_files.run(path, {"x": x})[0], 500)
+    assert np.array_equal(fastrnn.onnx.load(path)(x), y)
 
 
 @pytest.mark.parametrize("opset", [14, 17, None])
@@ -187,6 +348,38 @@ def test_activations_and_free_axes(tmp_path, rng, function):
         assert np.array_equal(fastrnn.onnx.load(path)(x), y)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "states", "message"),
+    [
+        ("RNN", {"activation": "gelu"}, False, "must be among affine, .*got 'gelu'"),
+        ("GRU", {"activation": "hard_tanh"}, False, "got 'hard_tanh'"),
+        (
+            "LSTM",
+            {"recurrent_activation": ["sigmoid", "tanh", "sigmoid"]},
+            False,
+            "recurrent_activation must be one function for all gates",
+        ),
+        (
+            "GRU",
+            {"recurrent_activation": [("elu", 0.5), "elu"]},
+            False,
+            "recurrent_activation must be one function for all gates",
+        ),
+        ("LSTM", {"stateful": True}, False, "stateful must be False with states=False"),
+        (
+            "GRU",
+            {"learn_initial_state": True},
+            True,
+            "learn_initial_state must be False with states=True, got True",
+        ),
+    ],
+)
+def test_options_that_are_none_of_onnx(tmp_path, kind, options, states, message):
+    layer = fastrnn.Sequential(getattr(fastrnn, kind)(2, 3, **options))
+    with pytest.raises(ValueError, match=f"fastrnn.onnx.save: layer '0': .*{message}"):
+        fastrnn.onnx.save(layer, tmp_path / "model.onnx", states=states)
+
+
 class Own(fastrnn.LSTM):
     """A subclass may compute anything."""
 
@@ -213,6 +406,14 @@ class Own(fastrnn.LSTM):
             {},
             ValueError,
             "layer '1': an Embedding must come first",
+        ),
+        (
+            fastrnn.Sequential(
+                fastrnn.GRU(2, 3, return_sequences=False), fastrnn.GRU(3, 3)
+            ),
+            {},
+            ValueError,
+            "layer '1': a recurrent layer must come before one with return_sequences",
         ),
         (fastrnn.GRU(2, 3), {"opset": 13}, ValueError, r"opset must be in \[14, "),
         (fastrnn.GRU(2, 3), {"opset": 999}, ValueError, "got 999"),

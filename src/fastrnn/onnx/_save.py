@@ -1,33 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`save`: our layers as standard ONNX operators."""
 
-import inspect
-
 import numpy as np
 
 from fastrnn import (
     GRU,
     LSTM,
     RNN,
+    Bidirectional,
     Dropout,
     Embedding,
     Linear,
     Sequential,
+    TimeDistributed,
     _check,
     _extras,
     _files,
 )
 from fastrnn.keras._activation import Activation
-from fastrnn.onnx import _recurrent
+from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
 
 OLDEST_OPSET = 14
 DEFAULT_OPSET = 17
 
-# Arguments of recurrent layers that are written here, or mean nothing in inference.
-_WRITTEN = {
-    *("input_size", "hidden_size", "num_layers", "nonlinearity", "bias"),
-    *("batch_first", "dropout", "bidirectional", "dtype", "seed"),
-}
 _LARGEST = 2**31 - 1  # bytes of a protobuf message
 
 
@@ -36,8 +31,10 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
 
     Parameters
     ----------
-    model : RNN, LSTM, GRU, Embedding, Linear, Dropout, Activation or Sequential of them
-        Dropout is left out: it does nothing in inference.
+    model : Module
+        RNN, LSTM, GRU, Bidirectional, Embedding, Linear, Dropout (left out: it does
+        nothing in inference), Activation, TimeDistributed of the last three, or a
+        Sequential of these.
     path : path-like
         File to write; one that exists is replaced at the end, in one step.
     states : bool
@@ -55,8 +52,10 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     Raises
     ------
     ValueError
-        If the model has a layer or an option that is not written, or does not fit in a
-        protobuf message (2 GB).
+        If the model has a layer or an option that ONNX has no operators for (functions
+        other than its own, or different ones for the gates; ``stateful`` without
+        `states`, ``learn_initial_state`` with them), or does not fit in a protobuf
+        message (2 GB).
     TypeError
         If an argument is of the wrong kind.
     ImportError
@@ -66,6 +65,10 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     -----
     The input is ``x``, the output ``y``, as the model has them: all axes before the
     features are free. Sequences of different lengths run in one file.
+
+    Numbers in a node's attributes, ``cell_clip`` and parameters of functions, are
+    float32 there. A projection is folded into the recurrent weights, which have
+    hidden_size columns then, and follows the node as a product.
 
     Examples
     --------
@@ -92,13 +95,23 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     _files.write_atomically(path, proto.SerializeToString())
 
 
+_RECURRENT = (RNN, LSTM, GRU)
+_EVERYWHERE = (Linear, Dropout, Activation)  # on the last axis, whatever is before it
+
+
 def _flattened(module, prefix=""):
     """(prefix, layer) of a model's layers in the order in which they run."""
     if type(module) is Sequential:
         for k, child in enumerate(module):
             yield from _flattened(child, f"{prefix}{k}.")
+    elif type(module) is TimeDistributed and type(module.layer) in _EVERYWHERE:
+        yield prefix, module.layer
     else:
         yield prefix, module
+
+
+def _inside(layer):
+    return layer.layer if isinstance(layer, Bidirectional) else layer
 
 
 class _Writer:
@@ -108,9 +121,8 @@ class _Writer:
         self.who, self.onnx, self.states = who, onnx, states
         self.layers = list(_flattened(model))
         self.kinds = {
-            RNN: self._recurrent,
-            LSTM: self._recurrent,
-            GRU: self._recurrent,
+            **dict.fromkeys(_RECURRENT, self._recurrent),
+            Bidirectional: self._bidirectional,
             Embedding: self._embedding,
             Linear: self._linear,
             Dropout: lambda prefix, layer, x: x,
@@ -125,14 +137,16 @@ class _Writer:
                 )
         self.nodes, self.inputs, self.outputs, self.weights = [], [], [], {}
         self.dtype = model.dtype
-        self.axes = self._axes(axes)
+        self.axes = self.out_axes = self._axes(axes)
+        self.sequences = True  # whether there is an axis of time yet
 
     # -- the whole --------------------------------------------------------------------
 
     def _axes(self, axes):
         if axes is None:
             for _, layer in self.layers:
-                if isinstance(layer, (RNN, LSTM, GRU)):
+                layer = _inside(layer)
+                if isinstance(layer, _RECURRENT):
                     return ("B", "T") if layer.batch_first else ("T", "B")
             return ("N",)
         if not isinstance(axes, tuple) or not all(isinstance(a, str) for a in axes):
@@ -142,9 +156,10 @@ class _Writer:
     def _input_width(self):
         """Features of the input, () where it is indices; and its dtype."""
         for _, layer in self.layers:
+            layer = _inside(layer)
             if isinstance(layer, Embedding):
                 return (), "int64"
-            if isinstance(layer, (RNN, LSTM, GRU)):
+            if isinstance(layer, _RECURRENT):
                 return (layer.input_size,), self.dtype
             if isinstance(layer, Linear):
                 return (layer.in_features,), self.dtype
@@ -153,14 +168,14 @@ class _Writer:
     def model(self, opset):
         """The ModelProto."""
         width, dtype = self._input_width()
-        self._declare(self.inputs, "x", dtype, (*self.axes, *width))
+        self.declare(self.inputs, "x", dtype, (*self.axes, *width))
         self.width = width
         name = "x"
         for prefix, layer in self.layers:
             name = self.kinds[type(layer)](prefix, layer, name)
-        self._add("Identity", [name], ["y"])
+        self.add("Identity", [name], "y")
         outputs = []
-        self._declare(outputs, "y", self.dtype, (*self.axes, *self.width))
+        self.declare(outputs, "y", self.dtype, (*self.out_axes, *self.width))
         helper = self.onnx.helper
         graph = helper.make_graph(
             self.nodes,
@@ -180,25 +195,30 @@ class _Writer:
             producer_name="fastrnn",
         )
 
-    def _declare(self, values, name, dtype, shape):
+    def declare(self, values, name, dtype, shape):
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         values.append(self.onnx.helper.make_tensor_value_info(name, kind, shape))
 
-    def _add(self, op, inputs, outputs, **attributes):
-        """A node, named after its first output; the name of that output."""
-        name = outputs[0].removesuffix(".y") if op in _recurrent.CLASSES else outputs[0]
+    def node(self, op, inputs, outputs, name, **attributes):
+        """A node."""
         self.nodes.append(
             self.onnx.helper.make_node(op, inputs, outputs, name=name, **attributes)
         )
-        return outputs[0]
 
-    def _weight(self, name, array):
-        self.weights[name] = np.ascontiguousarray(array)
+    def add(self, op, inputs, output, **attributes):
+        """A node of one output, named after it; that name."""
+        self.node(op, inputs, [output], output, **attributes)
+        return output
+
+    def weight(self, name, array):
+        """An initializer; its name."""
+        self.weights[name] = np.ascontiguousarray(array).reshape(np.shape(array))
         return name
 
-    def _integers(self, *values):
+    def integers(self, *values):
+        """An initializer of integers; its name."""
         name = "integers_" + "_".join(str(value).replace("-", "m") for value in values)
-        return self._weight(name, np.array(values, np.int64))
+        return self.weight(name, np.array(values, np.int64))
 
     # -- layers -----------------------------------------------------------------------
 
@@ -208,120 +228,42 @@ class _Writer:
                 f"{self.who}: layer {prefix[:-1]!r}: an Embedding must come first"
             )
         self.width = (layer.embedding_dim,)
-        table = self._weight(f"{prefix}weight", layer.parameters["weight"])
-        return self._add("Gather", [table, x], [f"{prefix}embedding"])
+        table = self.weight(f"{prefix}weight", layer.parameters["weight"])
+        return self.add("Gather", [table, x], f"{prefix}embedding")
 
     def _linear(self, prefix, layer, x):
         self.width = (layer.out_features,)
         weights = layer.parameters
-        kernel = self._weight(f"{prefix}weight", weights["weight"].T)
-        y = self._add("MatMul", [x, kernel], [f"{prefix}linear"])
+        kernel = self.weight(f"{prefix}weight", weights["weight"].T)
+        y = self.add("MatMul", [x, kernel], f"{prefix}linear")
         if layer.bias:
-            bias = self._weight(f"{prefix}bias", weights["bias"])
-            y = self._add("Add", [y, bias], [f"{prefix}biased"])
+            bias = self.weight(f"{prefix}bias", weights["bias"])
+            y = self.add("Add", [y, bias], f"{prefix}biased")
         return y
 
     def _activation(self, prefix, layer, x):
         op = layer.function.capitalize()
         attributes = {"axis": -1} if op == "Softmax" else {}
-        return self._add(op, [x], [f"{prefix}{layer.function}"], **attributes)
+        return self.add(op, [x], f"{prefix}{layer.function}", **attributes)
 
     def _recurrent(self, prefix, layer, x):
-        self._check_options(prefix, layer)
-        op, D, H = type(layer).__name__, 1 + layer.bidirectional, layer.hidden_size
-        starts, ends = self._states(prefix, layer, D)
-        if layer.batch_first:
-            x = self._add("Transpose", [x], [f"{prefix}time_first"], perm=[1, 0, 2])
-        lasts = [[] for _ in ends]
-        for k in range(layer.num_layers):
-            name = f"{prefix}l{k}"
-            made = [f"{name}.y", *(f"{name}.{end}" for end in ends)]
-            if not self.states:
-                made = made[:1]
-            self._add(
-                op,
-                [x, *self._cell(prefix, layer, k), *(start[k] for start in starts)],
-                made,
-                **self._attributes(layer),
+        if not self.sequences:
+            raise ValueError(
+                f"{self.who}: layer {prefix[:-1]!r}: a recurrent layer must come "
+                "before one with return_sequences=False"
             )
-            for last, one in zip(lasts, made[1:], strict=False):
-                last.append(one)
-            # (T, D, B, H) into (T, B, D * H)
-            y = self._add("Transpose", [made[0]], [f"{name}.rows"], perm=[0, 2, 1, 3])
-            shape = self._integers(0, 0, D * H)
-            x = self._add("Reshape", [y, shape], [f"{name}.merged"])
-        for end, last in zip(ends, lasts, strict=True):
-            if last:
-                self._add("Concat", last, [f"{prefix}{end}"], axis=0)
-        if layer.batch_first:
-            x = self._add("Transpose", [x], [f"{prefix}batch_first"], perm=[1, 0, 2])
-        self.width = (D * H,)
-        return x
+        y = RecurrentWriter(self, prefix, layer, self.states).write(x)
+        if not layer.return_sequences:
+            self.sequences, at = False, 1 if layer.batch_first else 0  # of time
+            self.out_axes = self.axes[:at] + self.axes[at + 1 :]
+        return y
 
-    def _check_options(self, prefix, layer):
-        """Refuse an option that came after this module was written."""
-        for name, parameter in inspect.signature(type(layer)).parameters.items():
-            value = getattr(layer, name, parameter.default)
-            if name not in _WRITTEN and value != parameter.default:
-                raise ValueError(
-                    f"{self.who}: layer {prefix[:-1] or 'model'!r}: {name} must be "
-                    f"{parameter.default!r}, got {value!r}"
-                )
-
-    def _attributes(self, layer):
-        attributes = {"hidden_size": layer.hidden_size}
-        if layer.bidirectional:
-            attributes["direction"] = "bidirectional"
-        if isinstance(layer, GRU):
-            attributes["linear_before_reset"] = 1
-        if isinstance(layer, RNN):
-            D = 1 + layer.bidirectional
-            attributes["activations"] = [layer.nonlinearity.capitalize()] * D
-        return attributes
-
-    def _cell(self, prefix, layer, k):
-        """Names of W, R and B of layer `k`; no name where the next input follows."""
-        op, weights = type(layer).__name__, layer.parameters
-        suffixes = [f"_l{k}", f"_l{k}_reverse"][: 1 + layer.bidirectional]
-
-        def stacked(*names):
-            return np.stack(
-                [
-                    np.concatenate(
-                        [
-                            _recurrent.reorder(op, weights[name + suffix], to_onnx=True)
-                            for name in names
-                        ]
-                    )
-                    for suffix in suffixes
-                ]
-            )
-
-        cell = [
-            self._weight(f"{prefix}l{k}.W", stacked("weight_ih")),
-            self._weight(f"{prefix}l{k}.R", stacked("weight_hh")),
-        ]
-        if layer.bias:
-            bias = stacked("bias_ih", "bias_hh")
-            cell.append(self._weight(f"{prefix}l{k}.B", bias))
-        elif self.states:
-            cell.append("")
-        return [*cell, ""] if self.states else cell
-
-    def _states(self, prefix, layer, D):
-        """Names of each state's part for every layer, and of the last states."""
-        starts = ["h0", "c0"] if isinstance(layer, LSTM) else ["h0"]
-        ends = ["h_n", "c_n"][: len(starts)]
-        if not self.states:
-            return [], ends
-        shape = (layer.num_layers * D, "B", layer.hidden_size)
-        parts = []
-        for start, end in zip(starts, ends, strict=True):
-            name = f"{prefix}{start}"
-            self._declare(self.inputs, name, self.dtype, shape)
-            self._declare(self.outputs, f"{prefix}{end}", self.dtype, shape)
-            of_layers = [f"{name}.l{k}" for k in range(layer.num_layers)]
-            sizes = self._integers(*[D] * layer.num_layers)
-            self._add("Split", [name, sizes], of_layers, axis=0)
-            parts.append(of_layers)
-        return parts, ends
+    def _bidirectional(self, prefix, layer, x):
+        y = self._recurrent(prefix, layer.layer, x)
+        if layer.merge_mode == "concat":
+            return y
+        (width,) = self.width
+        self.width, sizes = (width // 2,), self.integers(width // 2, width // 2)
+        halves = [f"{prefix}direction0", f"{prefix}direction1"]
+        self.node("Split", [y, sizes], halves, f"{prefix}directions", axis=-1)
+        return merge(self, layer.merge_mode, halves, f"{prefix}merged")

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Our recurrent layers as ONNX's nodes: what `save` writes of each option."""
+
+import inspect
+
+import numpy as np
+
+from fastrnn import GRU, LSTM, _options
+from fastrnn.onnx import _recurrent
+
+# Arguments of layers that are written here, or mean nothing in inference.
+_WRITTEN = {
+    *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
+    *("bidirectional", "return_sequences", "go_backwards", "stateful", "dtype", "seed"),
+    *("nonlinearity", "activation", "recurrent_activation", "cell_clip", "peephole"),
+    *("input_forget", "reset_after", "proj_size", "learn_initial_state"),
+    *("forget_bias", "clip_state_grad", "checkpoint_every"),
+    *("merge_mode", "connection"),
+}
+_MERGING = {"sum": "Add", "mul": "Mul", "mean": "Add", "ave": "Add"}
+
+
+class RecurrentWriter:
+    """Writes one layer.
+
+    Parameters
+    ----------
+    writer : _Writer
+        Where nodes and weights go.
+    prefix : str
+        Of all names.
+    layer : RNN, LSTM or GRU
+    states : bool
+        As `save` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the layer has an option that ONNX has no operators for.
+    """
+
+    def __init__(self, writer, prefix, layer, states):
+        self.w, self.prefix, self.layer, self.states = writer, prefix, layer, states
+        self.who = f"{writer.who}: layer {prefix[:-1] or 'model'!r}"
+        self.op = type(layer).__name__
+        self.D, self.H = layer._directions, layer.hidden_size
+        self._check_options()
+        self.attributes = self._attributes()
+
+    # -- options ----------------------------------------------------------------------
+
+    def _check_options(self):
+        for name, parameter in inspect.signature(type(self.layer)).parameters.items():
+            value = getattr(self.layer, name, parameter.default)
+            # An option that came after this module was written, or:
+            known = name in _WRITTEN
+            if name == "stateful":
+                known = self.states  # then the state is the caller's
+            elif name == "learn_initial_state":
+                known = not self.states
+            if not known and value != parameter.default:
+                when = f" with states={self.states}" if name in _WRITTEN else ""
+                raise ValueError(
+                    f"{self.who}: {name} must be {parameter.default!r}{when}, "
+                    f"got {value!r}"
+                )
+
+    def _attributes(self):
+        layer = self.layer
+        attributes = {"hidden_size": self.H}
+        if layer.bidirectional:
+            attributes["direction"] = "bidirectional"
+        elif layer.go_backwards:
+            attributes["direction"] = "reverse"
+        if layer.cell_clip is not None:
+            attributes["clip"] = float(layer.cell_clip)
+        if isinstance(layer, GRU):
+            attributes["linear_before_reset"] = int(layer.reset_after)
+        if isinstance(layer, LSTM) and layer.input_forget:
+            attributes["input_forget"] = 1
+        functions = self._functions()
+        if [name for name, *_ in functions] == list(_recurrent.PLAIN[self.op]):
+            return attributes
+        names, alphas, betas = [], [], []
+        for name, *numbers in functions * self.D:
+            names.append(_recurrent.FUNCTIONS[name])
+            n = len(_options.PARAMETERS.get(name, ()))
+            alphas += numbers[:1] if n > 0 else []
+            betas += numbers[1:] if n > 1 else []
+        attributes["activations"] = names
+        for key, numbers in (("alpha", alphas), ("beta", betas)):
+            if numbers:
+                attributes[f"activation_{key}"] = numbers
+        return attributes
+
+    def _functions(self):
+        """ONNX's f, g and h as (name, alpha, beta)."""
+        layer = self.layer
+        found = _options.functions(
+            self.op,
+            self.op,
+            layer._functions,
+            layer.activation,
+            getattr(layer, "recurrent_activation", None),
+        )
+        gates, others = [], found
+        if self.op == "GRU":  # r, z, n
+            gates, others = found[:2], found[2:]
+        elif self.op == "LSTM":  # i, f, g, o, c_t; f is 1 - i of coupled gates
+            gates = [found[0], found[3]] + found[1:2] * (not layer.input_forget)
+            others = [found[2], found[4]]
+        if len({*gates}) > 1:
+            raise ValueError(
+                f"{self.who}: recurrent_activation must be one function for all gates "
+                f"in an ONNX file, got {layer.recurrent_activation!r}"
+            )
+        functions = gates[:1] + others
+        for name, *_ in functions:
+            if name not in _recurrent.FUNCTIONS:
+                raise ValueError(
+                    f"{self.who}: functions in an ONNX file must be among "
+                    f"{', '.join(_recurrent.FUNCTIONS)}, got {name!r}"
+                )
+        return functions
+
+    # -- nodes ------------------------------------------------------------------------
+
+    def write(self, x):
+        """The layer's nodes; the name of its output."""
+        layer, D = self.layer, self.D
+        if layer.batch_first:
+            x = self._add("Transpose", [x], "time_first", perm=[1, 0, 2])
+        starts = self._starts(x)
+        ends = ["h_n", "c_n"][: layer._states]
+        lasts = [[] for _ in ends]
+        for k in range(layer.num_layers):
+            name, sequences = f"l{k}", layer.return_sequences
+            sequences |= k < layer.num_layers - 1
+            made = [f"{self.prefix}{name}.{end}" for end in ends]
+            made = made if self.states else made[: not sequences]
+            made = [f"{self.prefix}{name}.y" * sequences, *made]
+            inputs = [x, *self._cell(k), "", *(start[k] for start in starts)]
+            if isinstance(layer, LSTM) and layer.peephole:
+                inputs += [""] * (7 - len(inputs))
+                inputs.append(self._peepholes(k))
+            while not inputs[-1]:
+                inputs.pop()
+            self.w.node(
+                self.op, inputs, made, f"{self.prefix}{name}", **self.attributes
+            )
+            for i, h in enumerate(made):
+                if h and i < 2 and layer._h_size != self.H:  # Y and Y_h
+                    made[i] = self._project(k, h)
+            for last, one in zip(lasts, made[1:] * self.states, strict=False):
+                last.append(one)
+            if sequences:
+                x = self._between(k, x, made[0])
+        for end, last in zip(ends, lasts, strict=True):
+            if last:
+                self._add("Concat", last, end, axis=0)
+        if layer.return_sequences:
+            if layer.go_backwards:  # from the order of time into that of computation
+                bounds = [self.w.integers(n) for n in (-1, -(2**31), 0, -1)]
+                x = self._add("Slice", [x, *bounds], "backwards")
+            if layer.batch_first:
+                x = self._add("Transpose", [x], "batch_first", perm=[1, 0, 2])
+            self.w.width = (layer._y_size,)
+            return x
+        self.w.width = (layer._h_size * D,)
+        y = self._add("Transpose", [made[1]], "last_rows", perm=[1, 0, 2])
+        return self._add("Reshape", [y, self.w.integers(0, *self.w.width)], "last")
+
+    def _add(self, op, inputs, output, **attributes):
+        return self.w.add(op, inputs, f"{self.prefix}{output}", **attributes)
+
+    def _weight(self, name, array):
+        return self.w.weight(f"{self.prefix}{name}", array)
+
+    def _stacked(self, k, *names):
+        """Weights of a layer's directions, one below the other, in ONNX's order."""
+        weights = self.layer.parameters
+        return np.stack(
+            [
+                np.concatenate(
+                    [
+                        _recurrent.reorder(self.op, weights[name + s], to_onnx=True)
+                        for name in names
+                    ]
+                )
+                for s in self._suffixes(k)
+            ]
+        )
+
+    def _suffixes(self, k):
+        return self.layer._suffixes[k * self.D : (k + 1) * self.D]
+
+    def _cell(self, k):
+        """Names of W, R and B of layer `k`; an empty one for no B."""
+        R = self._stacked(k, "weight_hh")
+        if self.layer._h_size != self.H:
+            # What R sees of h = W_hr m, it sees of m as R W_hr: ONNX's h is our m.
+            R = (R.astype(float) @ self._projection(k)).astype(R.dtype)
+        names = [
+            self._weight(f"l{k}.W", self._stacked(k, "weight_ih")),
+            self._weight(f"l{k}.R", R),
+        ]
+        if not self.layer.bias:
+            return [*names, ""]
+        return [
+            *names,
+            self._weight(f"l{k}.B", self._stacked(k, "bias_ih", "bias_hh")),
+        ]
+
+    def _peepholes(self, k):
+        weights = self.layer.parameters
+        rows = [weights[f"weight_ph{s}"].reshape(-1) for s in self._suffixes(k)]
+        return self._weight(f"l{k}.P", np.stack(rows))
+
+    # -- projections ------------------------------------------------------------------
+
+    def _projection(self, k):
+        """W_hr of each direction, (D, S, H)."""
+        weights = self.layer.parameters
+        return np.stack(
+            [weights[f"weight_hr{s}"].astype(float) for s in self._suffixes(k)]
+        )
+
+    def _project(self, k, m):
+        """h of m, (..., D, B, S)."""
+        W = self._projection(k).swapaxes(1, 2).astype(self.layer.dtype)
+        name = self._weight(f"l{k}.W_hr", W)
+        return self.w.add("MatMul", [m, name], f"{m}.projected")
+
+    def _unproject(self, k, h):
+        """An m whose h this is."""
+        W = self._projection(k)
+        if min(map(np.linalg.matrix_rank, W)) < W.shape[1]:
+            raise ValueError(
+                f"{self.who}: an initial state needs a weight_hr_l{k} whose rows are "
+                "linearly independent"
+            )
+        inverse = np.linalg.pinv(W).swapaxes(1, 2).astype(self.layer.dtype)
+        name = self._weight(f"l{k}.inverse", inverse)
+        return self.w.add("MatMul", [h, name], f"{h}.unprojected")
+
+    # -- states -----------------------------------------------------------------------
+
+    def _starts(self, x):
+        """Names of each initial state's part for every layer; none for zero."""
+        layer = self.layer
+        if not (self.states or layer.learn_initial_state):
+            empty = [""] * layer.num_layers
+            return [empty] * layer._states
+        widths = [layer._h_size, self.H][: layer._states]
+        parts = []
+        for which, width in zip("hc", widths, strict=False):
+            names = (
+                self._given(which, width) if self.states else self._learned(which, x)
+            )
+            if width != self.H:
+                names = [self._unproject(k, name) for k, name in enumerate(names)]
+            parts.append(names)
+        return parts
+
+    def _given(self, which, width):
+        layer, name = self.layer, f"{self.prefix}{which}0"
+        shape = (layer.num_layers * self.D, "B", width)
+        self.w.declare(self.w.inputs, name, layer.dtype, shape)
+        end = f"{self.prefix}{which}_n"
+        self.w.declare(self.w.outputs, end, layer.dtype, shape)
+        parts = [f"{name}.l{k}" for k in range(layer.num_layers)]
+        sizes = self.w.integers(*[self.D] * layer.num_layers)
+        self.w.node("Split", [name, sizes], parts, f"{name}.split", axis=0)
+        return parts
+
+    def _learned(self, which, x):
+        """A learned state, once for each sequence of `x`, (T, B, features)."""
+        sizes = self._add("Shape", [x], f"{which}0.sizes")
+        B = self._add("Gather", [sizes, self.w.integers(1)], f"{which}0.B", axis=0)
+        one = self.w.integers(1)
+        shape = self._add("Concat", [one, B, one], f"{which}0.shape", axis=0)
+        rows = self.layer.parameters[f"{which}_0"][:, None]
+        names = []
+        for k in range(self.layer.num_layers):
+            part = rows[k * self.D : (k + 1) * self.D]
+            row = self._weight(f"{which}_0.l{k}", part)
+            names.append(self._add("Expand", [row, shape], f"{which}0.l{k}"))
+        return names
+
+    # -- between layers ---------------------------------------------------------------
+
+    def _between(self, k, x, y):
+        """What layer `k` makes of its input and its directions, (T, D, B, H)."""
+        layer, name = self.layer, f"l{k}"
+        if layer.merge_mode == "concat":
+            y = self._add("Transpose", [y], f"{name}.rows", perm=[0, 2, 1, 3])
+            shape = self.w.integers(0, 0, layer._y_size)
+            y = self._add("Reshape", [y, shape], f"{name}.merged")
+        else:
+            halves = [
+                self._add(
+                    "Gather",
+                    [y, self.w.weight(f"index_{d}", np.int64(d))],
+                    f"{name}.direction{d}",
+                    axis=1,
+                )
+                for d in (0, 1)
+            ]
+            y = merge(self.w, layer.merge_mode, halves, f"{self.prefix}{name}.merged")
+        if k == 0 or layer.connection is None:
+            return y
+        if layer.connection == "residual":
+            return self._add("Add", [y, x], f"{name}.residual")
+        weights = layer.parameters
+        kernel = self._weight(f"{name}.gate", weights[f"weight_gate_l{k}"].T)
+        bias = self._weight(f"{name}.gate_bias", weights[f"bias_gate_l{k}"])
+        gate = self._add("MatMul", [x, kernel], f"{name}.gate_product")
+        gate = self._add("Add", [gate, bias], f"{name}.gate_biased")
+        gate = self._add("Sigmoid", [gate], f"{name}.gate_open")
+        y = self._add("Sub", [y, x], f"{name}.change")
+        y = self._add("Mul", [gate, y], f"{name}.gated")
+        return self._add("Add", [x, y], f"{name}.highway")
+
+
+def merge(writer, mode, halves, name):
+    """The outputs of two directions as one, as `_composed.merge` does it."""
+    y = writer.add(_MERGING[mode], halves, name)
+    if mode not in ("mean", "ave"):
+        return y
+    half = writer.weight("half", np.array(0.5, writer.dtype))
+    return writer.add("Mul", [y, half], f"{name}_mean")
