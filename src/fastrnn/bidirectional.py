@@ -61,7 +61,7 @@ class Bidirectional(Module):
             layer = _with_both_directions(layer)
         self.layer = layer
 
-    def forward(self, x, hx=None):
+    def forward(self, x, hx=None, **steps):
         """Run both directions from a zero state, or from `hx`.
 
         Parameters
@@ -70,13 +70,15 @@ class Bidirectional(Module):
             As the layer takes it.
         hx : optional
             As the layer takes it.
+        **steps
+            ``lengths``, ``mask`` and ``zero_output_for_mask``, as the layer takes them.
 
         Returns
         -------
         ndarray
             The layer's y; its last axis is half as long unless merged by concat.
         """
-        y, _ = self.layer(x, hx)
+        y, _ = self.layer(x, hx, **steps)
         halves = None
         if self.merge_mode != "concat":
             halves = np.split(y, 2, axis=-1)

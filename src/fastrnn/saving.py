@@ -235,11 +235,15 @@ def load_model(path, custom_layers=None):
 def known_layers():
     """Layers and models of this package, by name."""
     import fastrnn
-    from fastrnn.keras import Activation  # models that `fastrnn.keras.load` made
+    import fastrnn.keras  # for models that its `load` made
 
-    public = (getattr(fastrnn, name) for name in fastrnn.__all__)
+    public = (
+        getattr(package, name)
+        for package in (fastrnn, fastrnn.keras)
+        for name in package.__all__
+    )
     return {
         thing.__name__: thing
-        for thing in (*public, Activation)
+        for thing in public
         if isinstance(thing, type) and issubclass(thing, Module)
     }

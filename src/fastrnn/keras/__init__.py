@@ -8,6 +8,7 @@ neither Keras nor TensorFlow is needed, and nothing in a file is executed.
 
 from fastrnn.keras._activation import Activation
 from fastrnn.keras._build import load
+from fastrnn.keras._masking import MaskedSequential, Masking
 from fastrnn.keras._weights import layer_weights
 
-__all__ = ["Activation", "layer_weights", "load"]
+__all__ = ["Activation", "MaskedSequential", "Masking", "layer_weights", "load"]

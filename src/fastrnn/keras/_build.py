@@ -9,6 +9,7 @@ from fastrnn import (
     GRU,
     LSTM,
     RNN,
+    Bidirectional,
     Dropout,
     Embedding,
     Linear,
@@ -17,7 +18,17 @@ from fastrnn import (
     _extras,
 )
 from fastrnn.keras._activation import FUNCTIONS, Activation
-from fastrnn.keras._options import EQUATIONS, OTHERS, SEQUENCE, TRAINING, refuse
+from fastrnn.keras._masking import MaskedSequential, Masking
+from fastrnn.keras._options import (
+    ONE_DIRECTION,
+    OTHERS,
+    SEQUENCE,
+    TRAINING,
+    TWO_DIRECTIONS,
+    cell_arguments,
+    refuse,
+    sequence_arguments,
+)
 from fastrnn.keras._read import Layer, read
 from fastrnn.keras._weights import dense_state, recurrent_state
 
@@ -31,9 +42,9 @@ def load(path, *, inference=False):
     ----------
     path : path-like
         A ``.keras`` or ``.h5`` file of a Sequential model, or of a functional one whose
-        layers follow one another. Layers may be Embedding, SimpleRNN, LSTM, GRU,
-        Bidirectional, Dense, TimeDistributed of a Dense, Dropout, Activation, ReLU and
-        Softmax.
+        layers follow one another. Layers may be Embedding, Masking, SimpleRNN, LSTM,
+        GRU, Bidirectional, Dense, TimeDistributed of a Dense, Dropout, Activation, ReLU
+        and Softmax.
     inference : bool
         True returns the model in eval mode, and passes over what acts in training
         alone: ``dropout`` and ``recurrent_dropout`` of recurrent layers, noise.
@@ -43,7 +54,8 @@ def load(path, *, inference=False):
     Sequential
         Recurrent layers are ``batch_first``, as Keras's are. Activations other than
         linear are layers of their own, after the Dense that had them. float64 where
-        the file's weights are, else float32.
+        the file's weights are, else float32. A model with a Masking or an Embedding
+        with ``mask_zero`` is a `MaskedSequential`.
 
     Raises
     ------
@@ -58,6 +70,10 @@ def load(path, *, inference=False):
     Notes
     -----
     Optimiser, loss, metrics, initialisers, regularisers and constraints are not read.
+    "hard_sigmoid" is what it was in the Keras that wrote the file.
+
+    Where Keras has one bias, fastrnn has two, the second zero at first. Both learn:
+    their sum takes steps of twice the size.
 
     Examples
     --------
@@ -71,24 +87,28 @@ def load(path, *, inference=False):
     with open(path, "rb") as file:
         data = file.read()
     with _extras.reading(who, "a .keras or .h5 file"):
-        layers = read(who, h5py, data)
+        version, layers = read(who, h5py, data)
         doubles = any(a.dtype == np.float64 for layer in layers for a in layer.arrays)
-        build = _Builder(who, "float64" if doubles else "float32", inference)
-        model = Sequential(*(part for layer in layers for part in build(layer)))
+        build = _Builder(who, version, "float64" if doubles else "float32", inference)
+        parts = [part for layer in layers for part in build(layer)]
+        masks = any(isinstance(part, Masking) for part in parts)
+        model = (MaskedSequential if masks else Sequential)(*parts)
     return model.eval() if inference else model
 
 
 class _Builder:
     """Makes the layers that stand for one of Keras's; `kind` says which method."""
 
-    def __init__(self, who, dtype, inference):
-        self.who, self.dtype, self.inference = who, dtype, inference
+    def __init__(self, who, version, dtype, inference):
+        self.who, self.version = who, version
+        self.dtype, self.inference = dtype, inference
         self.kinds = {
             "Activation": self._activation,
             "Bidirectional": self._bidirectional,
             "Dense": self._dense,
             "Dropout": self._dropout,
             "Embedding": self._embedding,
+            "Masking": lambda layer: [Masking(float(layer.config["mask_value"]))],
             "ReLU": self._activation,
             "Softmax": self._activation,
             "TimeDistributed": self._time_distributed,
@@ -130,20 +150,23 @@ class _Builder:
     # -- recurrent layers -------------------------------------------------------------
 
     def _recurrent(self, layer):
-        self._check_recurrent(layer, layer.kind, layer.config)
-        return [self._cell(layer, layer.kind, layer.config, 1)]
+        self._check(layer, layer.config, ONE_DIRECTION)
+        arguments = self._arguments(layer, layer.kind, layer.config)
+        return [self._cell(layer, layer.kind, layer.config, 1, arguments)]
 
-    def _check_recurrent(self, layer, kind, config):
-        if kind == "GRU" and "reset_after" not in config:
-            # Files older than the option have one bias, and mean False.
-            config = {**config, "reset_after": False}
-        self._check(layer, config, EQUATIONS[kind])
+    def _arguments(self, layer, kind, config):
+        """Our arguments for a layer's options."""
         self._check(layer, config, SEQUENCE)
         if not self.inference:
             self._check(layer, config, TRAINING)
+        return {
+            "bias": config.get("use_bias", True),
+            **sequence_arguments(config),
+            **cell_arguments(self.who, layer, kind, config, self.version),
+        }
 
-    def _cell(self, layer, kind, config, directions):
-        has_bias = config.get("use_bias", True)
+    def _cell(self, layer, kind, config, directions, arguments):
+        has_bias = arguments["bias"]
         arrays = self._arrays(layer, directions * (2 + has_bias))
         if any(array.ndim != 2 for array in arrays[:2]):
             raise ValueError(f"{self.who}: {layer}: kernels must be matrices")
@@ -153,15 +176,20 @@ class _Builder:
                 f"{self.who}: {layer}: weights must be those of {config['units']} "
                 f"units, got a recurrent kernel of shape {arrays[1].shape}"
             )
-        options = {"bias": has_bias, "bidirectional": directions == 2}
-        if kind == "SimpleRNN":
-            options["nonlinearity"] = config.get("activation", "tanh")
+        if kind == "GRU" and has_bias:
+            after = arguments.get("reset_after", True)
+            if (arrays[2].ndim == 2) != after:
+                raise ValueError(
+                    f"{self.who}: {layer}: the bias must have {1 + after} axes with "
+                    f"reset_after={after}, got shape {arrays[2].shape}"
+                )
         module = _CLASSES[kind](
             arrays[0].shape[0],
             config["units"],
             batch_first=True,
+            bidirectional=directions == 2,
             dtype=self.dtype,
-            **options,
+            **arguments,
         )
         return self._filled(layer, module, state)
 
@@ -174,31 +202,38 @@ class _Builder:
                 f"{self.who}: {layer}: its layer must be one of "
                 f"{', '.join(_CLASSES)}, got {kind}"
             )
-        self._check_recurrent(layer, kind, config)
+        self._check(layer, config, TWO_DIRECTIONS)
         other = layer.config.get("backward_layer", inner)
         if other["class_name"] != kind:
             raise ValueError(
                 f"{self.who}: {layer}: both directions must be of one class, "
                 f"got {kind} and {other['class_name']}"
             )
-        for option in (*EQUATIONS[kind], *SEQUENCE, "units", "use_bias"):
-            if option == "go_backwards":  # the second direction's is the opposite
-                continue
-            if other["config"].get(option) != config.get(option):
+        arguments, others = (
+            {
+                "units": one["units"],
+                **self._arguments(layer, kind, {**one, "go_backwards": False}),
+            }
+            for one in (config, other["config"])
+        )
+        for name in {**arguments, **others}:
+            if arguments.get(name) != others.get(name):
                 raise ValueError(
-                    f"{self.who}: {layer}: both directions must have the same "
-                    f"{option}, got {config.get(option)!r} and "
-                    f"{other['config'].get(option)!r}"
+                    f"{self.who}: {layer}: both directions must have the same {name}, "
+                    f"got {config.get(name)!r} and {other['config'].get(name)!r}"
                 )
-        return [self._cell(layer, kind, config, 2)]
+        del arguments["units"]
+        module = self._cell(layer, kind, config, 2, arguments)
+        mode = layer.config.get("merge_mode", "concat")
+        return [module if mode == "concat" else Bidirectional(module, mode)]
 
     # -- other layers -----------------------------------------------------------------
 
     def _embedding(self, layer):
-        self._check(layer, layer.config, OTHERS["Embedding"])
         (table,) = self._arrays(layer, 1)
         module = Embedding(*table.shape, dtype=self.dtype)
-        return [self._filled(layer, module, {"weight": table})]
+        mask = [Masking(0.0, indices=True)] if layer.config.get("mask_zero") else []
+        return [*mask, self._filled(layer, module, {"weight": table})]
 
     def _dense(self, layer):
         state = dense_state(self._arrays(layer, 1 + layer.config.get("use_bias", True)))

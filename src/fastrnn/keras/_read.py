@@ -30,7 +30,7 @@ class Layer(NamedTuple):
 
 
 def read(who, h5py, data):
-    """The layers of a file, in the order in which they run, without input layers.
+    """Version and layers of a file.
 
     Parameters
     ----------
@@ -42,7 +42,10 @@ def read(who, h5py, data):
 
     Returns
     -------
-    list of Layer
+    version : int
+        Of the Keras that wrote it, 3 or, before, 2: some names changed their meaning.
+    layers : list of Layer
+        In the order in which they run, without input layers.
 
     Raises
     ------
@@ -58,9 +61,14 @@ def read(who, h5py, data):
                 f"{who}: must hold a whole model, got weights without configuration"
             )
         layers = _chain(who, _json(who, text))
-        return [
+        return _version(file.attrs.get("keras_version", "2")), [
             layer._replace(arrays=_legacy_arrays(who, file, layer)) for layer in layers
         ]
+
+
+def _version(text):
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    return 3 if int(text.split(".")[0]) >= 3 else 2
 
 
 def _read_zip(who, h5py, data):
@@ -68,6 +76,7 @@ def _read_zip(who, h5py, data):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             config = archive.read("config.json")
             weights = archive.read("model.weights.h5")
+            metadata = archive.read("metadata.json")
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{who}: must be a whole .keras file, got: {error}") from error
     layers, seen = [], {}
@@ -79,7 +88,7 @@ def _read_zip(who, h5py, data):
             group = file.get(f"layers/{stem}_{count}" if count else f"layers/{stem}")
             arrays = [] if group is None else _group_arrays(group)
             layers.append(layer._replace(arrays=arrays))
-    return layers
+    return _version(_json(who, metadata)["keras_version"]), layers
 
 
 def _h5(who, h5py, data):
@@ -93,14 +102,11 @@ def _h5(who, h5py, data):
 
 def _json(who, text):
     try:
-        config = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise ValueError(f"{who}: the configuration must be JSON, got: {error}") from (
             error
         )
-    if not isinstance(config, dict) or "class_name" not in config:
-        raise ValueError(f"{who}: the configuration must be that of a Keras model")
-    return config
 
 
 def _snake_case(name):
@@ -136,6 +142,8 @@ def _legacy_arrays(who, file, layer):
 
 def _chain(who, model):
     """Layers in running order; each takes the output of the one before."""
+    if not isinstance(model, dict) or "class_name" not in model:
+        raise ValueError(f"{who}: the configuration must be that of a Keras model")
     config = model["config"]
     if model["class_name"] == "Sequential":
         entries = config["layers"] if isinstance(config, dict) else config

@@ -3,12 +3,13 @@
 
 Keras multiplies from the right, ``x @ kernel``: kernels are transposed. Its gates stand
 side by side in the kernels' columns, in the orders below, and a recurrent layer has one
-bias where fastrnn has two, except a GRU with ``reset_after``, which has both.
+bias where fastrnn has two (the second is zero then), except a GRU with ``reset_after``,
+which has both.
 """
 
 import numpy as np
 
-from fastrnn.keras._options import EQUATIONS, refuse
+from fastrnn.keras._options import cell_arguments
 
 # Where our gates are among Keras's: LSTM i f g o of i f c o, GRU r z n of z r h.
 GATES = {"SimpleRNN": (0,), "LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2)}
@@ -38,17 +39,15 @@ def _direction(who, cell, arrays, suffix):
     if not bias:
         return state
     bias = bias[0]
-    if cell == "GRU":
-        if bias.shape == (width,):
-            refuse(who, "GRU", "reset_after", False, EQUATIONS["GRU"]["reset_after"])
-        rule, fits = f"(2, {width})", bias.shape == (2, width)
+    if cell == "GRU" and bias.shape == (2, width):
+        both = bias
+    elif bias.shape == (width,):
+        both = bias, np.zeros_like(bias)
     else:
-        rule, fits = f"({width},)", bias.shape == (width,)
-    if not fits:
+        rule = f"({width},) or (2, {width})" if cell == "GRU" else f"({width},)"
         raise ValueError(
             f"{who}: the bias of a {cell} must have shape {rule}, got {bias.shape}"
         )
-    both = bias if cell == "GRU" else (bias, np.zeros_like(bias))
     state[f"bias_ih{suffix}"] = _rows(both[0], order)
     state[f"bias_hh{suffix}"] = _rows(both[1], order)
     return state
@@ -113,7 +112,8 @@ def layer_weights(layer):
     -------
     dict of str to ndarray
         For ``load_state_dict`` of an `RNN`, `LSTM`, `GRU`, `Linear` or `Embedding` of
-        the same sizes.
+        the same sizes and options: weights do not say which functions a layer has, or
+        whether a GRU has ``reset_after`` (with a bias of shape (2, 3 H) it has).
 
     Raises
     ------
@@ -149,8 +149,7 @@ def _of_layer(who, layer):
     if kind in ("Bidirectional", "TimeDistributed"):
         kind, config = config["layer"]["class_name"], config["layer"]["config"]
     if kind in GATES:
-        for option, accepted in EQUATIONS[kind].items():
-            refuse(who, kind, option, config.get(option, accepted[0]), accepted)
+        cell_arguments(who, kind, kind, config, 3)  # raises where there are none
         return recurrent_state(who, arrays)[1]
     if kind == "Dense":
         return dense_state(arrays)
