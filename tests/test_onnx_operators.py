@@ -34,6 +34,7 @@ CASES = [
     ("ArgMax", 17, {"axis": -1, "keepdims": 0, "select_last_index": 1}, [X.round()]),
     ("Cast", 17, {"to": 7}, [X * 9]),
     ("Cast", 17, {"to": 11}, [X]),
+    ("Ceil", 17, {}, [X]),
     ("Clip", 17, {}, [X, np.float32(-0.5), np.float32(0.25)]),
     ("Clip", 17, {}, [X, None, np.float32(0.25)]),
     ("Clip", 9, {"min": -0.5, "max": 0.25}, [X]),
@@ -51,21 +52,29 @@ CASES = [
     ("Dropout", 11, {"ratio": 0.25}, [X]),
     ("Elu", 17, {"alpha": 0.5}, [X]),
     ("Equal", 17, {}, [X.round(), Y.round()]),
+    ("Erf", 17, {}, [X]),
     ("Exp", 17, {}, [X]),
     ("Expand", 17, {}, [X[:, :1], ints(2, 3, 1)]),
     ("Flatten", 17, {}, [X]),
     ("Flatten", 17, {"axis": -1}, [X]),
     ("Flatten", 17, {"axis": 0}, [X]),
+    ("Floor", 17, {}, [X]),
     ("Gather", 17, {"axis": 1}, [X, ints(2, -3, 0)]),
     ("Gather", 17, {"axis": -1}, [X, np.array(1)]),
+    ("Gelu", 20, {}, [X * 3]),
+    ("Gelu", 20, {"approximate": "tanh"}, [X * 3]),
     ("Gemm", 17, {"alpha": 0.5, "beta": 2.0}, [X[0], M, M[0]]),
     ("Gemm", 17, {"transA": 1, "transB": 1}, [X[0].T.copy(), M.T.copy()]),
     ("Greater", 17, {}, [X, Y]),
+    ("GreaterOrEqual", 17, {}, [X.round(), Y.round()]),
     ("HardSigmoid", 17, {}, [X * 4]),
     ("HardSigmoid", 17, {"alpha": 0.3, "beta": 0.4}, [X * 4]),
     ("Identity", 17, {}, [X]),
+    ("LayerNormalization", 17, {}, [X, M[:, 0]]),
+    ("LayerNormalization", 17, {"axis": 1, "epsilon": 0.1}, [X, X[0], Y[0]]),
     ("LeakyRelu", 17, {"alpha": 0.2}, [X]),
     ("Less", 17, {}, [X, Y]),
+    ("LessOrEqual", 17, {}, [X.round(), Y.round()]),
     ("Log", 17, {}, [POSITIVE]),
     ("LogSoftmax", 17, {"axis": 1}, [X]),
     ("LogSoftmax", 11, {}, [X]),
@@ -79,6 +88,7 @@ CASES = [
     ("Pow", 17, {}, [POSITIVE, np.float32(1.5)]),
     ("Pow", 17, {}, [X, np.int64(2)]),
     ("Range", 17, {}, [np.int64(2), np.int64(9), np.int64(3)]),
+    ("Reciprocal", 17, {}, [POSITIVE]),
     ("ReduceMax", 17, {"axes": [1]}, [X]),
     ("ReduceMean", 17, {"axes": [0, -1], "keepdims": 0}, [X]),
     ("ReduceMean", 18, {}, [X, ints(1)]),
@@ -89,9 +99,14 @@ CASES = [
     ("Relu", 17, {}, [X]),
     ("Reshape", 17, {}, [X, ints(0, -1)]),
     ("Reshape", 17, {"allowzero": 1}, [X[:0], ints(0, 3)]),
+    ("ReverseSequence", 17, {}, [X, ints(2, 1, 0)]),
+    ("ReverseSequence", 17, {"batch_axis": 0, "time_axis": 1}, [X, ints(3, 2)]),
+    ("Selu", 17, {}, [X]),
+    ("Selu", 17, {"alpha": 0.5, "gamma": 2.0}, [X]),
     ("Shape", 17, {}, [X]),
     ("Shape", 17, {"start": 1, "end": -1}, [X]),
     ("Sigmoid", 17, {}, [X * 100]),
+    ("Sign", 17, {}, [X.round()]),
     ("Size", 17, {}, [X]),
     ("Slice", 17, {}, [X, ints(1, 0), ints(99, -1), ints(1, 2)]),
     ("Slice", 17, {}, [X, ints(-1), ints(-(2**62)), ints(2), ints(-2)]),
@@ -111,6 +126,8 @@ CASES = [
     ("Sub", 17, {}, [X, Y]),
     ("Sum", 17, {}, [X, Y, X]),
     ("Tanh", 17, {}, [X]),
+    ("ThresholdedRelu", 17, {}, [X]),
+    ("ThresholdedRelu", 17, {"alpha": 0.25}, [X]),
     ("Tile", 17, {}, [X, ints(1, 2, 3)]),
     ("Transpose", 17, {}, [X]),
     ("Transpose", 17, {"perm": [1, 2, 0]}, [X]),
@@ -118,13 +135,13 @@ CASES = [
     ("Unsqueeze", 11, {"axes": [1]}, [X]),
     ("Where", 17, {}, [YES, X, Y]),
 ]
-TWO_OUTPUTS = {"Dropout": 2, "Split": 2}
+OUTPUTS = {"Dropout": 2, "LayerNormalization": 3, "Split": 2}
 
 
 def write(path, op, opset, attributes, arrays):
     helper = onnx.helper
     names = ["" if array is None else f"in{k}" for k, array in enumerate(arrays)]
-    outputs = [f"out{k}" for k in range(TWO_OUTPUTS.get(op, 1))]
+    outputs = [f"out{k}" for k in range(OUTPUTS.get(op, 1))]
     inputs = {
         name: np.asarray(a) for name, a in zip(names, arrays, strict=True) if name
     }

@@ -6,6 +6,7 @@ returns an array or a list of them. Names and meanings are those of the ONNX ope
 from opset 7 on; where an attribute became an input later, both forms are read.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -255,6 +256,42 @@ def _softplus(node, x):
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def _selu(node, x):
+    alpha = node.get("alpha", 1.6732632423543772)
+    gamma = node.get("gamma", 1.0507009873554805)
+    return np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _thresholded_relu(node, x):
+    return np.where(x > node.get("alpha", 1.0), x, 0).astype(x.dtype)
+
+
+def _erf(x):
+    return np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x
+
+
+def _gelu(node, x):
+    if node.get("approximate", "none") == "tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _layer_normalization(node, x, scale, bias=None):
+    axes = tuple(range(node.get("axis", -1) % x.ndim, x.ndim))
+    mean = x.mean(axes, keepdims=True)
+    spread = 1 / np.sqrt(x.var(axes, keepdims=True) + node.get("epsilon", 1e-5))
+    y = (x - mean) * spread.astype(x.dtype) * scale
+    return [y if bias is None else y + bias, mean, spread.astype(x.dtype)]
+
+
+def _reverse_sequence(node, x, lengths):
+    time, batch = node.get("time_axis", 0), node.get("batch_axis", 1)
+    x = np.moveaxis(x, (batch, time), (0, 1))
+    t, ends = np.arange(x.shape[1]), lengths[:, None]
+    y = x[np.arange(len(x))[:, None], np.where(t < ends, ends - 1 - t, t)]
+    return np.moveaxis(y, (0, 1), (batch, time))
+
+
 def _dropout(node, x, *_):
     # The mask says that everything was kept; before opset 12 nothing was promised, and
     # ONNX Runtime gives False.
@@ -287,6 +324,7 @@ OPERATORS = {
     "And": _plain(np.logical_and),
     "ArgMax": _arg_max,
     "Cast": _cast,
+    "Ceil": _plain(np.ceil),
     "Clip": _clip,
     "Concat": _concat,
     "Constant": _constant,
@@ -295,16 +333,22 @@ OPERATORS = {
     "Dropout": _dropout,
     "Elu": _elu,
     "Equal": _plain(np.equal),
+    "Erf": _plain(_erf),
     "Exp": _plain(np.exp),
     "Expand": _expand,
     "Flatten": _flatten,
+    "Floor": _plain(np.floor),
     "Gather": _gather,
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "Greater": _plain(np.greater),
+    "GreaterOrEqual": _plain(np.greater_equal),
     "HardSigmoid": _hard_sigmoid,
     "Identity": _plain(lambda x: x),
+    "LayerNormalization": _layer_normalization,
     "LeakyRelu": _leaky_relu,
     "Less": _plain(np.less),
+    "LessOrEqual": _plain(np.less_equal),
     "Log": _plain(np.log),
     "LogSoftmax": _softmax_of(log_softmax),
     "MatMul": _plain(np.matmul),
@@ -316,14 +360,18 @@ OPERATORS = {
     "Or": _plain(np.logical_or),
     "Pow": _pow,
     "Range": _range,
+    "Reciprocal": _plain(np.reciprocal),
     "ReduceMax": _reduction_of(np.max),
     "ReduceMean": _reduction_of(np.mean),
     "ReduceMin": _reduction_of(np.min),
     "ReduceSum": _reduction_of(np.sum),
     "Relu": _plain(relu),
     "Reshape": _reshape,
+    "ReverseSequence": _reverse_sequence,
+    "Selu": _selu,
     "Shape": _shape,
     "Sigmoid": _plain(sigmoid),
+    "Sign": _plain(np.sign),
     "Size": _size,
     "Slice": _slice,
     "Softmax": _softmax_of(softmax),
@@ -335,6 +383,7 @@ OPERATORS = {
     "Sub": _plain(np.subtract),
     "Sum": _folded(np.add),
     "Tanh": _plain(np.tanh),
+    "ThresholdedRelu": _thresholded_relu,
     "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
