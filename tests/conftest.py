@@ -3,6 +3,8 @@
 
 import importlib.metadata
 import json
+import os
+import warnings
 import zlib
 from pathlib import Path
 
@@ -53,4 +55,20 @@ def n_threads(request):
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def keras():
+    """Keras, to make files and to judge, on PyTorch."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    pytest.importorskip(os.environ["KERAS_BACKEND"], reason="Keras has no backend")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its dependencies
+        return pytest.importorskip("keras", reason="keras is not installed")
+
+
+@pytest.fixture(params=["keras", "h5"])
+def suffix(request):
+    """Both kinds of Keras's files."""
     return request.param

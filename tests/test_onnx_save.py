@@ -380,6 +380,26 @@ def test_options_that_are_none_of_onnx(tmp_path, kind, options, states, message)
         fastrnn.onnx.save(layer, tmp_path / "model.onnx", states=states)
 
 
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"eps": 0.1}], ids=str)
+def test_normalised_layers(tmp_path, rng, options):
+    norm = fastrnn.LayerNorm(H, **options)
+    for array in norm.parameters.values():
+        array[...] = rng.standard_normal(H)
+    plain = fastrnn.LayerNorm(H, elementwise_affine=False)
+    model = fastrnn.Sequential(
+        fastrnn.TimeDistributed(plain), fastrnn.GRU(H, H, seed=1), norm
+    ).eval()
+    path = tmp_path / "model.onnx"
+    fastrnn.onnx.save(model, path)
+    check(path)
+    x = rng.standard_normal((T, B, H)).astype("f")
+    y = model(x)
+    close(y, onnx_files.run(path, {"x": x})[0], 500)
+    close(y, fastrnn.onnx.load(path)(x), 500)
+    with pytest.raises(ValueError, match="layer '0': a LayerNorm needs opset 17, got"):
+        fastrnn.onnx.save(model, path, opset=16)
+
+
 class Own(fastrnn.LSTM):
     """A subclass may compute anything."""
 

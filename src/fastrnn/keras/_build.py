@@ -12,6 +12,7 @@ from fastrnn import (
     Bidirectional,
     Dropout,
     Embedding,
+    LayerNorm,
     Linear,
     Sequential,
     _check,
@@ -33,6 +34,8 @@ from fastrnn.keras._read import Layer, read
 from fastrnn.keras._weights import dense_state, recurrent_state
 
 _CLASSES = {"SimpleRNN": RNN, "LSTM": LSTM, "GRU": GRU}
+# What needs no TimeDistributed around it.
+_LAST_AXIS = ("Activation", "Dense", "Dropout", "LayerNormalization", "ReLU", "Softmax")
 
 
 def load(path, *, inference=False):
@@ -43,8 +46,8 @@ def load(path, *, inference=False):
     path : path-like
         A ``.keras`` or ``.h5`` file of a Sequential model, or of a functional one whose
         layers follow one another. Layers may be Embedding, Masking, SimpleRNN, LSTM,
-        GRU, Bidirectional, Dense, TimeDistributed of a Dense, Dropout, Activation, ReLU
-        and Softmax.
+        GRU, Bidirectional, Dense, LayerNormalization, TimeDistributed of these two,
+        Dropout, Activation, ReLU and Softmax.
     inference : bool
         True returns the model in eval mode, and passes over what acts in training
         alone: ``dropout`` and ``recurrent_dropout`` of recurrent layers, noise.
@@ -108,6 +111,7 @@ class _Builder:
             "Dense": self._dense,
             "Dropout": self._dropout,
             "Embedding": self._embedding,
+            "LayerNormalization": self._layer_norm,
             "Masking": lambda layer: [Masking(float(layer.config["mask_value"]))],
             "ReLU": self._activation,
             "Softmax": self._activation,
@@ -241,6 +245,24 @@ class _Builder:
         module = Linear(I, O, bias="bias" in state, dtype=self.dtype)
         return [self._filled(layer, module, state), *self._activation(layer)]
 
+    def _layer_norm(self, layer):
+        self._check(layer, layer.config, OTHERS["LayerNormalization"])
+        names = [
+            ours
+            for ours, theirs in (("weight", "scale"), ("bias", "center"))
+            if layer.config.get(theirs, True)
+        ]
+        state = dict(zip(names, self._arrays(layer, len(names)), strict=True))
+        if not names:
+            raise ValueError(
+                f"{self.who}: {layer} must have scale or center to say how wide it is"
+            )
+        width = len(state[names[0]])
+        state.setdefault("weight", np.ones(width))
+        epsilon = layer.config.get("epsilon", 1e-3)
+        module = LayerNorm(width, epsilon, bias="bias" in state, dtype=self.dtype)
+        return [self._filled(layer, module, state)]
+
     def _activation(self, layer):
         function = layer.config.get("activation", "linear")
         if layer.kind == "ReLU":
@@ -262,9 +284,9 @@ class _Builder:
     def _time_distributed(self, layer):
         inner = layer.config["layer"]
         kind, config = inner["class_name"], inner["config"]
-        if kind not in ("Activation", "Dense", "Dropout", "ReLU", "Softmax"):
+        if kind not in _LAST_AXIS:
             raise ValueError(
-                f"{self.who}: {layer}: its layer must act on the last axis alone, as a "
-                f"Dense does, got {kind}"
+                f"{self.who}: {layer}: its layer must be one of "
+                f"{', '.join(_LAST_AXIS)}, got {kind}"
             )
         return self(Layer(f"{layer.name}/{kind}", kind, config, layer.arrays))

@@ -32,6 +32,7 @@ TRAINING = {"dropout": (0.0,), "recurrent_dropout": (0.0,)}
 OTHERS = {
     "Bidirectional": {"merge_mode": ("concat", "sum", "mul", "ave")},
     "Dropout": {"noise_shape": (None,)},
+    "LayerNormalization": {"axis": ([-1], -1), "rms_scaling": (False,)},
 }
 
 

@@ -10,6 +10,7 @@ from fastrnn import (
     Bidirectional,
     Dropout,
     Embedding,
+    LayerNorm,
     Linear,
     Sequential,
     TimeDistributed,
@@ -32,9 +33,9 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     Parameters
     ----------
     model : Module
-        RNN, LSTM, GRU, Bidirectional, Embedding, Linear, Dropout (left out: it does
-        nothing in inference), Activation, TimeDistributed of the last three, or a
-        Sequential of these.
+        RNN, LSTM, GRU, Bidirectional, Embedding, Linear, LayerNorm (from opset 17 on),
+        Dropout (left out: it does nothing in inference), Activation, TimeDistributed of
+        the last four, or a Sequential of these.
     path : path-like
         File to write; one that exists is replaced at the end, in one step.
     states : bool
@@ -96,7 +97,12 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
 
 
 _RECURRENT = (RNN, LSTM, GRU)
-_EVERYWHERE = (Linear, Dropout, Activation)  # on the last axis, whatever is before it
+_EVERYWHERE = (
+    Linear,
+    LayerNorm,
+    Dropout,
+    Activation,
+)  # on the last axis, whatever is before it
 
 
 def _flattened(module, prefix=""):
@@ -125,6 +131,7 @@ class _Writer:
             Bidirectional: self._bidirectional,
             Embedding: self._embedding,
             Linear: self._linear,
+            LayerNorm: self._layer_norm,
             Dropout: lambda prefix, layer, x: x,
             Activation: self._activation,
         }
@@ -163,10 +170,13 @@ class _Writer:
                 return (layer.input_size,), self.dtype
             if isinstance(layer, Linear):
                 return (layer.in_features,), self.dtype
+            if isinstance(layer, LayerNorm):
+                return layer.normalized_shape, self.dtype
         raise ValueError(f"{self.who}: model must have a layer with weights")
 
     def model(self, opset):
         """The ModelProto."""
+        self.opset = opset
         width, dtype = self._input_width()
         self.declare(self.inputs, "x", dtype, (*self.axes, *width))
         self.width = width
@@ -240,6 +250,23 @@ class _Writer:
             bias = self.weight(f"{prefix}bias", weights["bias"])
             y = self.add("Add", [y, bias], f"{prefix}biased")
         return y
+
+    def _layer_norm(self, prefix, layer, x):
+        if self.opset < 17:
+            raise ValueError(
+                f"{self.who}: layer {prefix[:-1] or 'model'!r}: a LayerNorm needs "
+                f"opset 17, got {self.opset}"
+            )
+        ones = np.ones(layer.normalized_shape, self.dtype)
+        weights = {"weight": ones, **layer.parameters}
+        names = [self.weight(prefix + name, a) for name, a in weights.items()]
+        return self.add(
+            "LayerNormalization",
+            [x, *names],
+            f"{prefix}normalized",
+            axis=-ones.ndim,
+            epsilon=layer.eps,
+        )
 
     def _activation(self, prefix, layer, x):
         op = layer.function.capitalize()
