@@ -11,7 +11,7 @@ from keras_models import GATES, B, H, I, T, close, made, run, saved  # noqa: E40
 
 import fastrnn  # noqa: E402
 import fastrnn.keras  # noqa: E402
-from fastrnn.keras import _options  # noqa: E402
+from fastrnn.keras import _activation, _options  # noqa: E402
 
 # Of Keras's own get_weights() on PyTorch.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
@@ -194,7 +194,7 @@ def test_masking(rng):
 # -- Activation ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", ["relu", "sigmoid", "softmax", "tanh"])
+@pytest.mark.parametrize("function", _activation.FUNCTIONS)
 def test_activation(rng, function):
     layer = fastrnn.keras.Activation(function)
     x, dy = rng.standard_normal((2, 3, 5)), rng.standard_normal((2, 3, 5))
@@ -212,8 +212,15 @@ def test_activation(rng, function):
     assert y.dtype == np.float64
 
 
+@pytest.mark.parametrize("function", _activation.FUNCTIONS)
+def test_activations_are_those_of_keras(tmp_path, rng, keras, function):
+    theirs = made(keras, [keras.layers.Dense(H, activation=function)])
+    ours = fastrnn.keras.load(saved(theirs, tmp_path / "model.keras"))
+    trained(keras, theirs, ours, rng.standard_normal((B, T, I)).astype("f"))
+
+
 def test_activation_refuses():
-    with pytest.raises(ValueError, match="Activation: function must be one of 'relu'"):
+    with pytest.raises(ValueError, match="Activation: function must be one of 'elu'"):
         fastrnn.keras.Activation("gelu")
     layer = fastrnn.keras.Activation("tanh")
     with pytest.raises(RuntimeError, match="backward needs a forward"):

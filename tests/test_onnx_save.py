@@ -15,6 +15,7 @@ import onnx_files  # noqa: E402
 import fastrnn  # noqa: E402
 import fastrnn.onnx  # noqa: E402
 from fastrnn.keras import Activation  # noqa: E402
+from fastrnn.keras._activation import FUNCTIONS as LAYERS  # noqa: E402
 from fastrnn.onnx import _recurrent  # noqa: E402
 
 T, B, I, H = 5, 4, 3, 6
@@ -335,7 +336,7 @@ def test_one_layer_in_two_places(tmp_path, rng):
     close(model(x), found, 500)
 
 
-@pytest.mark.parametrize("function", ["relu", "sigmoid", "softmax", "tanh"])
+@pytest.mark.parametrize("function", LAYERS)
 def test_activations_and_free_axes(tmp_path, rng, function):
     model = fastrnn.Sequential(fastrnn.Linear(3, 4, seed=1), Activation(function))
     path = tmp_path / "network.onnx"

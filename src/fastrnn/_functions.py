@@ -18,6 +18,21 @@ def relu(x):
     return np.maximum(x, 0)
 
 
+def elu(x, alpha=1):
+    """Every element, where it is negative ``alpha * (exp(x) - 1)``."""
+    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+
+
+def softplus(x):
+    """``log(1 + exp(x))`` of every element."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def softsign(x):
+    """``x / (1 + |x|)`` of every element."""
+    return x / (1 + np.abs(x))
+
+
 def softmax(x, axis=-1):
     """Exponentials of `x` over their sum along an axis."""
     e = np.exp(x - x.max(axis=axis, keepdims=True))

@@ -4,17 +4,20 @@
 import numpy as np
 
 from fastrnn import _check
-from fastrnn._functions import relu, sigmoid, softmax
+from fastrnn._functions import elu, relu, sigmoid, softmax, softplus, softsign
 from fastrnn.module import Module
 
 # Function, and gradient of the input from that of the output and the output.
 FUNCTIONS = {
+    "elu": (elu, lambda dy, y: dy * np.where(y > 0, 1, y + 1)),
     "relu": (relu, lambda dy, y: dy * (y > 0)),
     "sigmoid": (sigmoid, lambda dy, y: dy * y * (1 - y)),
     "softmax": (
         softmax,
         lambda dy, y: y * (dy - (dy * y).sum(axis=-1, keepdims=True)),
     ),
+    "softplus": (softplus, lambda dy, y: dy * -np.expm1(-y)),
+    "softsign": (softsign, lambda dy, y: dy * (1 - np.abs(y)) ** 2),
     "tanh": (np.tanh, lambda dy, y: dy * (1 - y * y)),
 }
 
@@ -24,7 +27,7 @@ class Activation(Module):
 
     Parameters
     ----------
-    function : {"relu", "sigmoid", "softmax", "tanh"}
+    function : {"elu", "relu", "sigmoid", "softmax", "softplus", "softsign", "tanh"}
 
     Raises
     ------

@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn._functions import log_softmax, relu, sigmoid, softmax
+from fastrnn._functions import (
+    elu,
+    log_softmax,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+    softsign,
+)
 
 
 class Node(NamedTuple):
@@ -249,17 +257,13 @@ def _leaky_relu(node, x):
 
 
 def _elu(node, x):
-    return np.where(x < 0, node.get("alpha", 1.0) * np.expm1(np.minimum(x, 0)), x)
-
-
-def _softplus(node, x):
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return elu(x, node.get("alpha", 1.0))
 
 
 def _selu(node, x):
     alpha = node.get("alpha", 1.6732632423543772)
     gamma = node.get("gamma", 1.0507009873554805)
-    return np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0)))
+    return gamma * elu(x, alpha)
 
 
 def _thresholded_relu(node, x):
@@ -375,8 +379,8 @@ OPERATORS = {
     "Size": _size,
     "Slice": _slice,
     "Softmax": _softmax_of(softmax),
-    "Softplus": _softplus,
-    "Softsign": _plain(lambda x: x / (1 + np.abs(x))),
+    "Softplus": _plain(softplus),
+    "Softsign": _plain(softsign),
     "Split": _split,
     "Sqrt": _plain(np.sqrt),
     "Squeeze": _squeeze,
