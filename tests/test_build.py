@@ -199,6 +199,16 @@ def test_bidirectional_keeps_a_layers_weights(rng):
     assert fastrnn.Bidirectional(two_ways).layer is two_ways
 
 
+def test_both_directions_of_some_steps():
+    layer = fastrnn.GRU(3, 4, bidirectional=True, seed=0)
+    x = np.random.default_rng(1).normal(size=(6, 2, 3)).astype("f")
+    expected, _ = layer(x, lengths=[6, 2])
+    both = fastrnn.Bidirectional(layer, "sum")
+    y = both(x, lengths=[6, 2])
+    assert np.array_equal(y, expected[..., :4] + expected[..., 4:])
+    assert not both.backward(np.ones_like(y))[2:, 1].any()
+
+
 def test_bidirectional_refuses():
     with pytest.raises(
         TypeError, match=r"^Bidirectional: layer must be a recurrent lay"

@@ -65,7 +65,11 @@ def test_options(tmp_path, rng, keras, kind, options):
     options = {"return_sequences": True, **options}
     theirs = made(keras, [getattr(keras.layers, kind)(H, **options)])
     ours = fastrnn.keras.load(saved(theirs, tmp_path / "model.keras"))
-    trained(keras, theirs, ours, rng.standard_normal((B, T, I)).astype("f"))
+    x = rng.standard_normal((B, T, I)).astype("f")
+    trained(keras, theirs, ours, x)
+    ours.save(tmp_path / "ours.safetensors")  # and the options with it
+    again = fastrnn.load_model(tmp_path / "ours.safetensors")
+    assert np.array_equal(again.eval()(x), ours.eval()(x))
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])

@@ -68,7 +68,7 @@ def read(who, h5py, data):
 
 def _version(text):
     text = text.decode() if isinstance(text, bytes) else str(text)
-    return 3 if int(text.split(".")[0]) >= 3 else 2
+    return 2 if text.split(".")[0] in ("0", "1", "2") else 3
 
 
 def _read_zip(who, h5py, data):

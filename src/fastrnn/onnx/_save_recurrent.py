@@ -127,48 +127,47 @@ class RecurrentWriter:
 
     def write(self, x):
         """The layer's nodes; the name of its output."""
-        layer, D = self.layer, self.D
+        layer, ends = self.layer, []
         if layer.batch_first:
             x = self._add("Transpose", [x], "time_first", perm=[1, 0, 2])
         starts = self._starts(x)
-        ends = ["h_n", "c_n"][: layer._states]
-        lasts = [[] for _ in ends]
         for k in range(layer.num_layers):
-            name, sequences = f"l{k}", layer.return_sequences
-            sequences |= k < layer.num_layers - 1
-            made = [f"{self.prefix}{name}.{end}" for end in ends]
-            made = made if self.states else made[: not sequences]
-            made = [f"{self.prefix}{name}.y" * sequences, *made]
-            inputs = [x, *self._cell(k), "", *(start[k] for start in starts)]
-            if isinstance(layer, LSTM) and layer.peephole:
-                inputs += [""] * (7 - len(inputs))
-                inputs.append(self._peepholes(k))
-            while not inputs[-1]:
-                inputs.pop()
-            self.w.node(
-                self.op, inputs, made, f"{self.prefix}{name}", **self.attributes
-            )
-            for i, h in enumerate(made):
-                if h and i < 2 and layer._h_size != self.H:  # Y and Y_h
-                    made[i] = self._project(k, h)
-            for last, one in zip(lasts, made[1:] * self.states, strict=False):
-                last.append(one)
-            if sequences:
-                x = self._between(k, x, made[0])
-        for end, last in zip(ends, lasts, strict=True):
-            if last:
-                self._add("Concat", last, end, axis=0)
-        if layer.return_sequences:
-            if layer.go_backwards:  # from the order of time into that of computation
-                bounds = [self.w.integers(n) for n in (-1, -(2**31), 0, -1)]
-                x = self._add("Slice", [x, *bounds], "backwards")
-            if layer.batch_first:
-                x = self._add("Transpose", [x], "batch_first", perm=[1, 0, 2])
-            self.w.width = (layer._y_size,)
-            return x
-        self.w.width = (layer._h_size * D,)
-        y = self._add("Transpose", [made[1]], "last_rows", perm=[1, 0, 2])
-        return self._add("Reshape", [y, self.w.integers(0, *self.w.width)], "last")
+            y, *end = self._node(k, x, [start[k] for start in starts])
+            x = self._between(k, x, y) if y else x
+            ends.append(end)
+        if self.states:
+            for which, parts in zip("hc", zip(*ends, strict=True), strict=False):
+                self._add("Concat", parts, f"{which}_n", axis=0)
+        if not layer.return_sequences:
+            self.w.width = (layer._h_size * self.D,)
+            y = self._add("Transpose", [ends[-1][0]], "last_rows", perm=[1, 0, 2])
+            return self._add("Reshape", [y, self.w.integers(0, *self.w.width)], "last")
+        if layer.go_backwards:  # from the order of time into that of computation
+            bounds = [self.w.integers(n) for n in (-1, -(2**31), 0, -1)]
+            x = self._add("Slice", [x, *bounds], "backwards")
+        if layer.batch_first:
+            x = self._add("Transpose", [x], "batch_first", perm=[1, 0, 2])
+        self.w.width = (layer._y_size,)
+        return x
+
+    def _node(self, k, x, start):
+        """Layer `k`; names of Y, Y_h and, of an LSTM, Y_c, empty where not needed."""
+        layer, name = self.layer, f"{self.prefix}l{k}"
+        inputs = [x, *self._cell(k), "", *start]
+        if isinstance(layer, LSTM) and layer.peephole:
+            inputs.append(self._peepholes(k))
+        sequences = layer.return_sequences or k < layer.num_layers - 1
+        needed = (sequences, self.states or not sequences, self.states)
+        outputs = [
+            f"{name}.{end}" if one else ""
+            for end, one in zip(("y", "h_n", "c_n"), needed, strict=True)
+        ][: 1 + layer._states]
+        self.w.node(
+            self.op, _trimmed(inputs), _trimmed(outputs), name, **self.attributes
+        )
+        if layer._h_size != self.H:
+            outputs[:2] = [m and self._project(k, m) for m in outputs[:2]]
+        return outputs
 
     def _add(self, op, inputs, output, **attributes):
         return self.w.add(op, inputs, f"{self.prefix}{output}", **attributes)
@@ -320,6 +319,12 @@ class RecurrentWriter:
         y = self._add("Sub", [y, x], f"{name}.change")
         y = self._add("Mul", [gate, y], f"{name}.gated")
         return self._add("Add", [x, y], f"{name}.highway")
+
+
+def _trimmed(names):
+    """Names without the empty ones at the end, which a node leaves out."""
+    n = max(i for i, name in enumerate(names) if name) + 1
+    return names[:n]
 
 
 def merge(writer, mode, halves, name):
