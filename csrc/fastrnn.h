@@ -217,7 +217,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t n, rows, width;
     int n_threads;
-    const int64_t *indices; /* (n,) in [0, rows) */
+    const int64_t *indices; /* (n,) in [0, rows), or -1 for zero, forward */
     int64_t padding;        /* backward leaves this index out; -1 for none */
     const void *weight;     /* (rows, width), forward */
     void *y;                /* (n, width), forward */

@@ -188,6 +188,27 @@ def test_bidirectional_merges(merge_mode, return_sequences, rng):
     )
 
 
+@pytest.mark.parametrize("given", ["lengths", "mask", "zero"])
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
+def test_bidirectional_takes_lengths_and_masks(merge_mode, given, rng):
+    options = {"dtype": "float64", "bidirectional": True, "seed": 0}
+    layer = fastrnn.Bidirectional(fastrnn.GRU(3, 4, **options), merge_mode)
+    merged = fastrnn.GRU(3, 4, **options, merge_mode=merge_mode)
+    x, mask = rng.normal(size=(5, 2, 3)), np.array([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]])
+    arguments = {
+        "lengths": {"lengths": [3, 5]},
+        "mask": {"mask": mask > 0},
+        "zero": {"mask": mask > 0, "zero_output_for_mask": True},
+    }[given]
+    y = layer(x, **arguments)
+    np.testing.assert_array_equal(y, merged(x, **arguments)[0])
+    assert not np.array_equal(y, layer(x))
+    y = layer(x, **arguments)
+    dy = rng.normal(size=y.shape)
+    np.testing.assert_array_equal(layer.backward(dy), merged.backward(dy)[0])
+    np.testing.assert_array_equal(layer.flat_grads, merged.flat_grads)
+
+
 def test_bidirectional_keeps_a_layers_weights(rng):
     layer = fastrnn.GRU(3, 4, seed=0)
     both = fastrnn.Bidirectional(layer)

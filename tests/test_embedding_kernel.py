@@ -31,6 +31,18 @@ def test_forward(n, width, dtype, isa, rng):
         np.testing.assert_array_equal(y, weight[indices])
 
 
+def test_forward_gives_zero_for_no_row(dtype, isa, rng):
+    weight = rng.standard_normal((11, 17)).astype(dtype)
+    indices = rng.integers(-1, 11, size=500)
+    want = np.where(indices[:, None] < 0, 0, weight[indices])
+    y = np.full((500, 17), np.nan, dtype)
+    kernels = _core.kernels(dtype)
+    kernels.embedding_forward(2, 500, 11, 17, indices, weight, y, with_none=True)
+    np.testing.assert_array_equal(y, want)
+    with pytest.raises(ValueError, match=r"indices must be in \[0, 11\), got -2"):
+        kernels.embedding_forward(1, 500, 11, 17, indices - 1, weight, y, True)
+
+
 @pytest.mark.parametrize("padding", [-1, 0, 4])
 @pytest.mark.parametrize("n", [0, 1, 50, 3000])
 @pytest.mark.parametrize("width", WIDTHS)

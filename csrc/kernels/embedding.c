@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* embedding.c -- rows of a table looked up, and their gradients added back.
  *
- *   forward   y[i] = W[indices[i]]
+ *   forward   y[i] = W[indices[i]], zero where indices[i] = -1
  *   backward  dW[indices[i]] += dy[i], i ascending, but where indices[i] = padding
  *
  * W (rows, width), indices (n,), y (n, width).  Only the rows of dW that occur are
@@ -20,10 +20,14 @@ static void embedding_forward_body(const team *self, const void *argument)
     const ptrdiff_t width = args->width;
     ptrdiff_t begin, end;
     team_share(self, args->n, &begin, &end);
-    for (ptrdiff_t i = begin; i < end; i++)
-        memcpy((real *)args->y + i * width,
-               (const real *)args->weight + args->indices[i] * width,
-               (size_t)width * sizeof(real));
+    const size_t bytes = (size_t)width * sizeof(real);
+    for (ptrdiff_t i = begin; i < end; i++) {
+        real *y = (real *)args->y + i * width;
+        if (args->indices[i] < 0)
+            memset(y, 0, bytes);
+        else
+            memcpy(y, (const real *)args->weight + args->indices[i] * width, bytes);
+    }
 }
 
 static void embedding_backward_body(const team *self, const void *argument)

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from fastrnn import _check, _core, _rows, _states, _threads
+from fastrnn._composed import Places, merge, merge_backward
 from fastrnn._stack import Stack
 from fastrnn.module import Context
 
@@ -29,6 +30,7 @@ class Call:
     unbatched: bool
     sequences: bool  # y was all outputs, not the last ones
     learned: list  # initial states that are parameters
+    last: object  # outputs of the last steps, not merged, (B, D * S), where these are y
 
 
 def forward(layer, x, hx, lengths, mask, resets, zero_output):
@@ -49,18 +51,14 @@ def forward(layer, x, hx, lengths, mask, resets, zero_output):
     if layer.learn_initial_state:
         *start, learned = _states.start(layer, *_pair(start), B)
         start = start[: layer._states]
-    if layer._composed and not (rows is None and layer.return_sequences):
-        raise ValueError(
-            f"{who}: lengths, mask and resets are not for a layer with merge_mode or "
-            f"connection, got {layer!r}"
-        )
 
-    y, end, plan, saved = None, None, None, None
+    y, end, plan, saved, places, last = None, None, None, None, None, None
+    from_end = not (layer.return_sequences or layer.connection)
     if rows is None:
         plan = layer._plan_for(kernels, n_threads, T, B)
     elif rows.n_packed:
         from_rows = [_states_in(part, rows) for part in start]
-        x = _gather(kernels, n_threads, x, rows.order)
+        x = _rows.gather(kernels, n_threads, x, rows.order)
         plan = Stack(
             kernels, n_threads, layer._layout, len(rows.offsets) - 1, rows.n_rows,
             offsets=rows.offsets,
@@ -71,18 +69,29 @@ def forward(layer, x, hx, lengths, mask, resets, zero_output):
         for into, part in zip(end, start, strict=True):
             if part is not None:
                 into[...] = _states_in(part, rows)
-    elif layer.training or layer.return_sequences:
-        y, end, saved = layer._run(plan, x, *_pair(start))
+    elif layer.training or not from_end:
+        if layer._composed and not from_end:
+            places = Places.of(layer, rows, T, B)
+        y, end, saved = layer._run(plan, x, *_pair(start), places)
     else:
         end = _last_state(layer, plan, x, *_pair(start))
 
-    if layer.return_sequences:
-        result = y if rows is None else _show(kernels, n_threads, layer, rows, y, T, B)
+    if from_end:
+        last = _last_outputs(layer, rows, end)
+        result = merge(layer.merge_mode, last)
+    elif y is None:
+        shape = _outer(layer, T, B) if layer.return_sequences else (B,)
+        result = np.zeros((*shape, layer._y_size), layer.dtype)
+    elif rows is None or not layer.return_sequences:
+        result = y
     else:
-        result = _last_outputs(layer, rows, end)
-    layer._keep(
-        Call(plan, rows, saved, (T, B), unbatched, layer.return_sequences, learned)
+        if places is None:
+            y = _rows.show(kernels, n_threads, y, rows.shown)
+        result = y.reshape(*_outer(layer, T, B), layer._y_size)
+    call = Call(
+        plan, rows, saved, (T, B), unbatched, layer.return_sequences, learned, last
     )
+    layer._keep(call)
     if rows is not None:
         end = [part[:, rows.final] for part in end]
     if layer.stateful:
@@ -120,8 +129,9 @@ def backward(layer, context: Context, dy, d_state, record_flow):
 
     if rows is not None:
         d_end = [_states_out(part, rows) for part in d_end]
-    if dy is not None and not call.sequences:
-        d_end[0] = _onto_last(layer, rows, dy.reshape(B, width), d_end[0])
+    if dy is not None and call.last is not None:
+        d_last = merge_backward(layer.merge_mode, call.last, dy.reshape(B, width))
+        d_end[0] = _onto_last(layer, rows, d_last, d_end[0])
         dy = None
     n_cells = len(layer._suffixes)
     flow = None
@@ -133,13 +143,13 @@ def backward(layer, context: Context, dy, d_state, record_flow):
             if part is not None:
                 into[...] = part
     else:
-        if dy is not None and rows is not None:
-            dy = _gather_shown(kernels, n_threads, layer, rows, dy)
+        if dy is not None and rows is not None and call.sequences:
+            dy = _d_shown(kernels, n_threads, layer, rows, dy)
         if record_flow:
             flow = np.zeros((n_cells, plan.T, plan.B))
         dx, d_start = layer._run_back(context, call.saved, dy, *_pair(d_end), flow)
         if rows is not None:
-            dx = _spread(kernels, n_threads, dx, rows.placed)
+            dx = _rows.gather(kernels, n_threads, dx, rows.placed)
             dx = dx.reshape(*_outer(layer, T, B), layer.input_size)
     if rows is not None:
         d_start = [_where(rows.given, part) for part in d_start]
@@ -202,62 +212,17 @@ def _outer(layer, T, B):
     return (B, T) if layer.batch_first else (T, B)
 
 
-# -- rows of sequences ----------------------------------------------------------------
-
-
-def _gather(kernels, n_threads, array, indices):
-    """Rows of an array of any number of axes, taken as (rows, width)."""
-    width = array.shape[-1]
-    result = np.empty((len(indices), width), array.dtype)
-    kernels.embedding_forward(
-        n_threads, len(indices), array.size // width, width, indices, array, result
-    )
-    return result
-
-
-def _spread(kernels, n_threads, packed, indices):
-    """Rows of `packed` by index, zero where that is one past the last."""
-    room = np.empty((len(packed) + 1, packed.shape[1]), packed.dtype)
-    room[:-1], room[-1] = packed, 0
-    return _gather(kernels, n_threads, room, indices)
-
-
-def _by_direction(shown):
-    """Indices of rows that hold one direction, side by side in a row of y."""
-    D = len(shown)
-    return (shown.T * D + np.arange(D)).ravel()
-
-
-def _show(kernels, n_threads, layer, rows, packed, T, B):
-    """y from its packed rows."""
-    width = layer._y_size
-    shape = (*_outer(layer, T, B), width)
-    if packed is None:
-        return np.zeros(shape, layer.dtype)
-    D = len(rows.shown)
-    room = np.zeros((rows.n_packed + 1, width), layer.dtype)
-    room[:-1] = packed
-    indices = _by_direction(rows.shown) if D > 1 else rows.shown[0]
-    y = _gather(kernels, n_threads, room.reshape(-1, width // D), indices)
-    return y.reshape(shape)
-
-
-def _gather_shown(kernels, n_threads, layer, rows, dy):
-    """Packed gradient of y: of a row that is shown several times, the sum."""
-    if not rows.repeats:
-        # Where y is in the order of x, and where it is in that of computation.
-        source = np.empty(rows.n_packed, np.int64)
-        at = np.flatnonzero(rows.shown[0] < rows.n_packed)
-        source[rows.shown[0][at]] = at
-        return _gather(kernels, n_threads, dy, source)
-    D, width = len(rows.shown), dy.shape[-1]
-    packed = np.zeros((rows.n_packed + 1, width), dy.dtype)
-    indices = _by_direction(rows.shown) if D > 1 else rows.shown[0]
-    kernels.embedding_backward(
-        n_threads, len(indices), (rows.n_packed + 1) * D, width // D, indices, -1,
-        dy, packed,
-    )  # fmt: skip
-    return packed[:-1]
+def _d_shown(kernels, n_threads, layer, rows, dy):
+    """Gradient of the outputs that were computed, from that of those that y shows."""
+    if layer._composed and len(rows.shown) > 1:  # `Places` are those of y
+        return dy.reshape(-1, dy.shape[-1])
+    if rows.repeats:
+        return _rows.add_shown(kernels, n_threads, dy, rows.shown, rows.n_packed)
+    # Where y is in the order of x, and where it is in that of computation.
+    source = np.empty(rows.n_packed, np.int64)
+    at = np.flatnonzero(rows.shown[0] >= 0)
+    source[rows.shown[0][at]] = at
+    return _rows.gather(kernels, n_threads, dy, source)
 
 
 # -- states ---------------------------------------------------------------------------
@@ -283,7 +248,7 @@ def _states_out(part, rows):
 
 
 def _last_outputs(layer, rows, end):
-    """(B, D * H): the last output of each direction, zero where nothing was computed.
+    """(B, D * S): the last output of each direction, zero where nothing was computed.
 
     It is the h that a direction of the last layer ends with.
     """
@@ -326,6 +291,8 @@ def _last_state(layer, plan, x, h0, c0):
     if D == 1:
         _run_blocks(layer, plan, use, None, x, h0, c0, None, end)
         return _states.narrow(layer, end)
+    if layer._composed and plan.batch_first:  # what lies between layers is not
+        x = np.ascontiguousarray(x.swapaxes(0, 1))
     for k in range(L):
         y = None
         if k < L - 1:
@@ -336,7 +303,7 @@ def _last_state(layer, plan, x, h0, c0):
             last = np.empty((end.shape[0], 1, *end.shape[2:]), end.dtype)
             _run_blocks(layer, plan, use, cell, x, *start, y, last)
             end[:, one] = last
-        x = y
+        x = None if y is None else merge(layer.merge_mode, y)
     return _states.narrow(layer, end)
 
 
@@ -346,7 +313,7 @@ def _packed_shape(plan):
 
 def _run_blocks(layer, plan, use, cell, x, h0, c0, y, end):
     """All layers, or a single cell, over all steps; `y` may be None."""
-    width = layer._y_size
+    width = layer._directions * layer._h_size
     every = plan.T
     if y is None:
         row_bytes = plan.B * width * np.dtype(layer.dtype).itemsize

@@ -260,6 +260,7 @@ class Kernels:
         indices: Array,
         weight: Array,
         y: Array,
+        with_none: bool = False,
     ) -> None: ...
     def embedding_backward(
         self,

@@ -660,13 +660,13 @@ cdef class Kernels:
 
     def embedding_forward(self, int n_threads, ptrdiff_t n, ptrdiff_t rows,
                           ptrdiff_t width, indices not None, weight not None,
-                          y not None):
-        """``y[i] = weight[indices[i]]``."""
+                          y not None, bint with_none=False):
+        """``y[i] = weight[indices[i]]``; `with_none`, zero where the index is -1."""
         cdef fr_embedding_args a
         a = embedding(n_threads, n, rows, width, indices, -1)
         a.weight = address(weight, "weight", self.kind, rows * width, False)
         a.y = address(y, "y", self.kind, n * width, True)
-        check_indices("indices", a.indices, n, rows, 0)
+        check_indices("indices", a.indices, n, rows, -1 if with_none else 0)
         with nogil:
             self.table.embedding_forward(&a)
 

@@ -219,8 +219,3 @@ def between_layers(who, layer):
             f"{who}: connection goes around the layers after the first and needs "
             f"num_layers >= 2, got {layer.connection!r} with 1"
         )
-    if layer._composed and not layer.return_sequences:
-        raise ValueError(
-            f"{who}: merge_mode and connection need return_sequences=True, got "
-            f"merge_mode={layer.merge_mode!r}, connection={layer.connection!r}"
-        )

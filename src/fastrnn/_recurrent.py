@@ -305,7 +305,8 @@ class _Recurrent(Module):
         mask : array_like of bool, shape (B, T), optional
             False leaves a step out, as in Keras, and whatever `batch_first` is: the
             state stays, and y repeats the output before it, zero as long as there is
-            none. The second direction's "before" is later in time.
+            none. The second direction's "before" is later in time; merge_mode and
+            connection take what is repeated.
         resets : array_like of bool, shape (T, B), optional
             True sets the state of all layers to zero before the step, be it masked or
             not; (B, T) with ``batch_first``. Not for bidirectional layers.
@@ -365,8 +366,11 @@ class _Recurrent(Module):
             y, end = y.reshape(-1, y.shape[2]), [part[:, 0] for part in end]
         return y, end[0] if self._states == 1 else (end[0], end[1])
 
-    def _run(self, plan, x, h0, c0):
-        """y, last states, and what `_run_back` needs, of checked arguments."""
+    def _run(self, plan, x, h0, c0, places=None):
+        """y, last states, and what `_run_back` needs, of checked arguments.
+
+        `places` is what `_composed.Layers` takes.
+        """
         if h0 is not None and self._h_size != self.hidden_size:
             h0 = _states.widen(h0, self.hidden_size)
         training = self.training
@@ -374,12 +378,13 @@ class _Recurrent(Module):
             plan.kernels, plan.n_threads, self._buffers[0], self._start, training
         )
         dropout = self._draw() if training and self.dropout > 0 else (None, 0.0)
-        y = np.empty(plan.y_shape, self._dtype)
+        y = None if self._composed else np.empty(plan.y_shape, self._dtype)
         end = np.empty(plan.state_shape, self._dtype)
         every = self._checkpoint_every or plan.T
         if self._composed:
             every = min(every, plan.T) if training else plan.T
-            kept = Layers(self, plan, use, every, *dropout, training)
+            kept = Layers(self, plan, use, every, *dropout, training, places)
+            y = np.empty(kept.y_shape, self._dtype)
             kept.forward(plan, x, h0, c0, y, end)
         elif training and every < plan.T and plan.keeps:
             kept = Blocks(self, plan, use, every, *dropout)

@@ -21,16 +21,16 @@ class Rows:
     Attributes
     ----------
     offsets : ndarray of intp, shape (longest + 1,)
-        Where each step begins in packed arrays of N rows; None when N is 0.
+        Where each step begins in packed arrays of N rows.
     n_rows, n_packed : int
         Rows (segments), and N.
     order : ndarray of int64, shape (N,)
         Position in x of each packed row.
     placed : ndarray of int64, shape (T * B,)
-        Packed row of each position in x; N where there is none.
+        Packed row of each position in x; -1 where there is none.
     shown : ndarray of int64, shape (D, T * B)
-        Packed row that each position of y shows, by direction; N for zero. D is 1 where
-        the directions agree.
+        Packed row that each position of y shows, by direction; -1 for zero. D is 1
+        where the directions agree.
     repeats : bool
         Whether several positions may show the same row.
     given : ndarray of int64, shape (B,)
@@ -48,9 +48,64 @@ class Rows:
     def place(self, order, size):
         """Set `order`, and from it what is where."""
         self.order = order
-        self.placed = np.full(size, self.n_packed, np.int64)
+        self.placed = np.full(size, -1, np.int64)
         self.placed[order] = np.arange(self.n_packed)
         self.shown = self.placed[None]
+
+    def last_steps(self, directions):
+        """Packed rows (directions, B) of each sequence's last outputs, -1 for none.
+
+        The second direction's last is the first in time.
+        """
+        sizes = np.diff(self.offsets)  # rows that are alive, descending
+        steps = np.searchsorted(-sizes, -self.last)  # of the rows, where one is
+        at = np.stack([self.offsets[steps - 1] + self.last, self.last])
+        return np.where(self.last >= 0, at, -1)[:directions]
+
+
+# -- packed arrays --------------------------------------------------------------------
+
+
+def gather(kernels, n_threads, array, indices):
+    """Rows of an array of any number of axes, taken as (rows, width); zero for -1."""
+    width = array.shape[-1]
+    result = np.empty((len(indices), width), array.dtype)
+    kernels.embedding_forward(
+        n_threads, len(indices), array.size // width, width, indices, array, result,
+        True,
+    )  # fmt: skip
+    return result
+
+
+def _by_direction(shown):
+    """Indices of rows that hold one direction, side by side in a row."""
+    D = len(shown)
+    if D == 1:
+        return shown[0]
+    both = shown.T * D + np.arange(D)
+    both[shown.T < 0] = -1
+    return both.ravel()
+
+
+def show(kernels, n_threads, packed, shown):
+    """The rows that `shown` (D, n) names, each direction's part from its own."""
+    width = packed.shape[-1]
+    parts = packed.reshape(-1, width // len(shown))
+    return gather(kernels, n_threads, parts, _by_direction(shown)).reshape(-1, width)
+
+
+def add_shown(kernels, n_threads, d, shown, n_packed):
+    """Gradient of packed rows: of one that `shown` names several times, the sum."""
+    width, D = d.shape[-1], len(shown)
+    packed = np.zeros((n_packed, width), d.dtype)
+    indices = _by_direction(shown)
+    kernels.embedding_backward(
+        n_threads, len(indices), n_packed * D, width // D, indices, -1, d, packed
+    )
+    return packed
+
+
+# -- which rows -----------------------------------------------------------------------
 
 
 def _start(lengths):
@@ -130,7 +185,7 @@ def of_steps(
     order = np.empty(len(b), np.int64)
     order[packed] = position(b, source[b, t])
     rows.place(order, T * B)
-    shown = np.full((B, T), rows.n_packed, np.int64)
+    shown = np.full((B, T), -1, np.int64)
     shown[b, t] = packed
     rows.repeats = not (zero_output or valid[alive].all())
     views = [shown]
@@ -139,7 +194,7 @@ def of_steps(
         if bidirectional:  # what the second direction put out before is later in time
             views.append(_hold(shown[:, ::-1], valid[:, ::-1])[:, ::-1])
         for view in views:
-            view[~alive] = rows.n_packed
+            view[~alive] = -1
     rows.shown = np.stack([(v if batch_first else v.T).ravel() for v in views])
     rows.given, rows.final = row[begin[:-1]], row[begin[1:] - 1]
     rows.last = np.full(B, -1, np.int64)

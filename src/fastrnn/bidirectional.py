@@ -61,24 +61,32 @@ class Bidirectional(Module):
             layer = _with_both_directions(layer)
         self.layer = layer
 
-    def forward(self, x, hx=None, **steps):
+    def forward(
+        self, x, hx=None, *, lengths=None, mask=None, zero_output_for_mask=False
+    ):
         """Run both directions from a zero state, or from `hx`.
 
         Parameters
         ----------
         x : array_like
-            As the layer takes it.
         hx : optional
-            As the layer takes it.
-        **steps
-            ``lengths``, ``mask`` and ``zero_output_for_mask``, as the layer takes them.
+        lengths, mask : array_like, optional
+        zero_output_for_mask : bool
+            All as the layer takes them. At a masked step each direction repeats its own
+            output, and then they are merged.
 
         Returns
         -------
         ndarray
             The layer's y; its last axis is half as long unless merged by concat.
         """
-        y, _ = self.layer(x, hx, **steps)
+        y, _ = self.layer(
+            x,
+            hx,
+            lengths=lengths,
+            mask=mask,
+            zero_output_for_mask=zero_output_for_mask,
+        )
         halves = None
         if self.merge_mode != "concat":
             halves = np.split(y, 2, axis=-1)

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn import _check, _core, _threads
+from fastrnn import _check, _composed, _core, _threads
 from fastrnn._pool import aligned
 
 
@@ -30,8 +30,7 @@ class Stream:
     Raises
     ------
     ValueError
-        If the layer is bidirectional: the second direction needs the signal's end. If
-        it has a connection between its layers.
+        If the layer is bidirectional: the second direction needs the signal's end.
 
     Notes
     -----
@@ -56,11 +55,6 @@ class Stream:
         if layer.bidirectional:
             raise ValueError(
                 f"{who}: the layer must not be bidirectional, got {layer!r}"
-            )
-        if layer.connection:
-            raise ValueError(
-                f"{who}: the layer must have no connection between its layers, "
-                f"got {layer!r}"
             )
         if layer.go_backwards:
             raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
@@ -98,7 +92,11 @@ class Stream:
                 np.empty((B, S), layer.dtype),
                 work,
             )
-            steps.append(stepper.step)
+            step = stepper.step
+            if k > 0 and layer.connection:
+                around = _composed.connection(layer, kernels, n_threads, k, B)
+                step = _connected(step, around)
+            steps.append(step)
             I = S
         self._step, *self._rest = steps
         self.reset()
@@ -152,3 +150,14 @@ class Stream:
         states = [self.h] if self.c is None else [self.h, self.c]
         for state, start in zip(states, self._start or (0, 0), strict=False):
             state[:, mask] = start
+
+
+def _connected(step, around):
+    """A layer's step with what goes around it."""
+
+    def connected_step(x):
+        y = step(x)
+        around(y, x)
+        return y
+
+    return connected_step
