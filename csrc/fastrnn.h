@@ -54,13 +54,16 @@ typedef struct {
 /* What a recurrent call works on.  Element (t, b) of a time-batch array starts at
  * t * step + b * row when `offsets` is NULL (all rows live for all T steps), and at
  * (offsets[t] + b) * row when it is not: then offsets[t + 1] - offsets[t] rows, sorted
- * by length, are active at step t (PyTorch's PackedSequence). */
+ * by length, are active at step t (PyTorch's PackedSequence).  When `padded`, these
+ * rows lie where they would without `offsets`: what follows them is not read in x and
+ * dy, and set to zero in y and in a dx that is not accumulated. */
 typedef struct {
     int cell;
     int reverse; /* 1: run from the last step to the first */
     ptrdiff_t T, B, I, H;
     ptrdiff_t S;                    /* width of h: H, or an LSTM's projection */
     const ptrdiff_t *offsets;       /* (T + 1,) or NULL */
+    int padded;                     /* with offsets: arrays are (T, B, ...) */
     const fr_cell_options *options; /* NULL for the plain cell */
 } fr_shape;
 

@@ -20,6 +20,7 @@ LENGTHS = {
     "mixed": [3, 6, 0, 1, 6, 2, 4],
     "shorter than T": [2, 5, 5, 1, 2, 3, 1],
     "sorted": [6, 5, 4, 3, 2, 1, 0],
+    "sorted, shorter than T": [5, 5, 3, 3, 1, 0, 0],
     "none": [0] * 7,
 }
 STACKS = {
@@ -171,6 +172,49 @@ def test_batch_first_changes_no_bit(dtype, cell):
             for first in (True, False)
         )
         assert_same_bits("batch first", got, want)
+
+
+@pytest.mark.parametrize("return_sequences", [True, False])
+@pytest.mark.parametrize("every", [None, 2])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sorted_batch_has_the_bits_of_a_shuffled_one(
+    n_threads, cell, stack, first, every, return_sequences
+):
+    """The kernels run it in the caller's arrays, another after it was gathered."""
+    options = {"checkpoint_every": every, "return_sequences": return_sequences}
+    case = Case(cell, 9, 7, 5, 40, **stack)
+    lengths, order = np.array([8, 7, 5, 4, 2, 1, 0]), [3, 0, 6, 2, 5, 1, 4]
+    found = []
+    for rows in (list(range(7)), order):
+        p = Problem(case, "float32", batch_first=first, **options)
+        layer, x, dy = p.layer, p.x[:, rows], p.dy[:, rows]
+        dy = dy[0] if not return_sequences else dy.swapaxes(0, 1) if first else dy
+        x = x.swapaxes(0, 1) if first else x
+        state, d_state = (
+            as_given([part[:, rows] for part in parts])
+            for parts in (p.state, p.d_state)
+        )
+        for training in (False, True):
+            y, end = layer.train(training)(x, state, lengths=lengths[rows])
+            y = y.swapaxes(0, 1) if first and return_sequences else y
+            found.append({"y": y} | {f"end {i}": a for i, a in enumerate(as_list(end))})
+        dx, start, flow = layer.backward(
+            np.ascontiguousarray(dy), d_state, record_flow=True
+        )
+        found[-1] |= {f"start {i}": a for i, a in enumerate(as_list(start))}
+        dx = dx.swapaxes(0, 1) if first else dx
+        for result in found[-2:]:
+            for name, array in result.items():
+                axis = 0 if array.ndim == 2 else 1
+                result[name] = np.take(array, np.argsort(rows), axis)
+        found[-1] |= {"dx": np.take(dx, np.argsort(rows), 1), "flow": flow}
+        found[-1] |= {f"d{name}": g.copy() for name, g in layer.grads.items()}
+    np.testing.assert_allclose(found[1]["flow"], found[3].pop("flow"), rtol=1e-12)
+    del found[1]["flow"]
+    for got, want in zip(found[:2], found[2:], strict=True):
+        assert_same_bits("", got, want)
 
 
 # -- masks and resets -----------------------------------------------------------------
@@ -492,6 +536,18 @@ def test_inference_without_outputs_of_all_steps_needs_no_memory_for_them():
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak > y_bytes
+
+
+def test_a_sorted_batch_is_not_copied():
+    x = np.ones((500, 8, 64), "f")
+    layer, lengths = fastrnn.GRU(64, 8, seed=0).eval(), np.arange(480, 400, -10)
+    for order, copies in ((lengths, False), (lengths[::-1], True)):
+        layer(x, lengths=order)
+        tracemalloc.start()
+        layer(x, lengths=order)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (peak > x.nbytes / 2) == copies
 
 
 def test_a_stream_needs_a_layer_that_goes_forward():

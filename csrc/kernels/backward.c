@@ -166,8 +166,7 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
     const ptrdiff_t H_padded = c->H_padded;
     const ptrdiff_t tape_row = c->ops->tape_slots * H_padded;
     const real *y_s = (const real *)a->y + step_offset(shape, s, a->y_step, a->y_row);
-    const real *tape_s =
-        (const real *)a->tape + step_offset(shape, s, shape->B * tape_row, tape_row);
+    const real *tape_s = (const real *)a->tape + tape_offset(shape, s, tape_row);
     const real *dy_s =
         a->dy && !gathered
             ? (const real *)a->dy + step_offset(shape, s, a->dy_step, a->dy_row)
@@ -326,8 +325,8 @@ static void pack_block(const backward_run *f, const block_share *own)
                 pack_row(w->second_b, w->block, k, w->da + k * w->da_row + 3 * H_padded,
                          H, SUM_NV);
         if (c->has_projection && a->dW_hr) {
-            const real *m = (const real *)a->tape + m_start +
-                            step_offset(shape, s, shape->B * H_padded, H_padded);
+            const real *m =
+                (const real *)a->tape + m_start + tape_offset(shape, s, H_padded);
             for (ptrdiff_t b = low; b < high; b++)
                 pack_row(w->second_b, w->block, first + b, m + b * H_padded, H, SUM_NV);
             pack_a(w->second_a, w->block, w->da + w->projection, w->da_row, c->S,
@@ -540,6 +539,8 @@ static void backward_thread(const team *self, const void *args)
         if (ops->has_carry)
             set_state(w.carry + b * H_padded + j0, NULL, 0, c_bytes);
     }
+    if (a->dx && !a->dx_accumulate)
+        clear_padding(self, shape, a->dx, a->dx_step, a->dx_row, shape->I);
     team_share(self, w.sum_slots * H_padded / V, &v0, &v1);
     team_share(self, w.sum_slots * H_padded / V - P_begin, &p0, &p1);
     p0 += P_begin;

@@ -131,14 +131,13 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, int which)
         .tape_row = tape_row,
     };
     if (a->tape)
-        step.tape =
-            (real *)a->tape + step_offset(shape, s, shape->B * tape_row, tape_row);
+        step.tape = (real *)a->tape + tape_offset(shape, s, tape_row);
     if (c->has_projection) {
         step.h = f->w.between;
         step.h_row = H_padded;
         if (a->tape)
             step.h = (real *)a->tape + total_rows(shape) * tape_row +
-                     step_offset(shape, s, shape->B * H_padded, H_padded);
+                     tape_offset(shape, s, H_padded);
     }
     return step;
 }
@@ -312,6 +311,8 @@ static void forward_thread(const team *self, const void *args)
         if (c.ops->has_c)
             memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, c_bytes);
     }
+
+    clear_padding(self, shape, a->y, a->y_step, a->y_row, S);
 
     const ptrdiff_t rows_owned = g.b1 - g.b0;
     const ptrdiff_t weights =

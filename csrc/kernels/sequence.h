@@ -68,17 +68,38 @@ INLINE ptrdiff_t step_rows(const fr_shape *shape, ptrdiff_t s)
     return shape->offsets ? shape->offsets[t + 1] - shape->offsets[t] : shape->B;
 }
 
-/* Where row 0 of step s begins in an array with these strides. */
+/* Where row 0 of step s begins in an array of the caller's with these strides. */
 INLINE ptrdiff_t step_offset(const fr_shape *shape, ptrdiff_t s, ptrdiff_t step,
                              ptrdiff_t row)
 {
     const ptrdiff_t t = step_time(shape, s);
-    return shape->offsets ? shape->offsets[t] * row : t * step;
+    return shape->offsets && !shape->padded ? shape->offsets[t] * row : t * step;
+}
+
+/* The same in the tape, which has active rows only. */
+INLINE ptrdiff_t tape_offset(const fr_shape *shape, ptrdiff_t s, ptrdiff_t row)
+{
+    const ptrdiff_t t = step_time(shape, s);
+    return (shape->offsets ? shape->offsets[t] : t * shape->B) * row;
 }
 
 INLINE ptrdiff_t total_rows(const fr_shape *shape)
 {
     return shape->offsets ? shape->offsets[shape->T] : shape->T * shape->B;
+}
+
+/* Zero to the rows of a padded array that follow the active ones. */
+static void clear_padding(const team *self, const fr_shape *shape, real *to,
+                          ptrdiff_t step, ptrdiff_t row, ptrdiff_t width)
+{
+    ptrdiff_t s0, s1;
+    if (!shape->padded)
+        return;
+    team_share(self, shape->T, &s0, &s1);
+    for (ptrdiff_t s = s0; s < s1; s++)
+        for (ptrdiff_t b = step_rows(shape, s); b < shape->B; b++)
+            memset(to + step_offset(shape, s, step, row) + b * row, 0,
+                   (size_t)width * sizeof(real));
 }
 
 typedef struct {

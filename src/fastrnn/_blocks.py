@@ -55,6 +55,8 @@ class Blocks:
         block = self._parts.get(key)
         if block is None:
             block = self._parts[key] = plan.part(begin, end, *which)
+        if plan.padded:
+            return begin, begin * block.x_step, begin * block.y_step, block
         row = plan.offsets[begin]
         return begin, row * block.x_row, row * block.y_row, block
 
@@ -78,8 +80,7 @@ class Blocks:
         for k in range(L):
             out = y
             if k < L - 1:
-                rows = y.shape[:1] if plan.offsets is not None else (self._T, self._B)
-                out = np.empty((*rows, y.shape[-1]), y.dtype)
+                out = np.empty((*plan.inner_shape, y.shape[-1]), y.dtype)
             for cell in range(k * D, (k + 1) * D):
                 one = slice(cell, cell + 1)
                 start = [None if part is None else part[one] for part in (h0, c0)]
@@ -149,6 +150,6 @@ class Blocks:
                 layer._memory, self._use, kept, x, x_at, None, 0.0, None, y_at,
                 dy, dh, dc, dx, results[j % 2], layer._buffers[1], layer._start,
                 sums, j < n_blocks - 1, j > 0,
-                flow, ((cell or 0) * self._T + begin) * self._B,
+                flow, ((cell or 0) * plan.length + begin) * self._B,
             )  # fmt: skip
             dh, dc = results[j % 2][0], self._c(results[j % 2])

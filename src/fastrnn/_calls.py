@@ -58,10 +58,13 @@ def forward(layer, x, hx, lengths, mask, resets, zero_output):
         plan = layer._plan_for(kernels, n_threads, T, B)
     elif rows.n_packed:
         from_rows = [_states_in(part, rows) for part in start]
-        x = _rows.gather(kernels, n_threads, x, rows.order)
+        if rows.padded:
+            where = {"padded": True, "length": T, "batch_first": layer.batch_first}
+        else:
+            x, where = _rows.gather(kernels, n_threads, x, rows.order), {}
         plan = Stack(
             kernels, n_threads, layer._layout, len(rows.offsets) - 1, rows.n_rows,
-            offsets=rows.offsets,
+            offsets=rows.offsets, **where,
         )  # fmt: skip
         start = from_rows
     if plan is None:
@@ -85,7 +88,7 @@ def forward(layer, x, hx, lengths, mask, resets, zero_output):
     elif rows is None or not layer.return_sequences:
         result = y
     else:
-        if places is None:
+        if not (places or rows.padded):
             y = _rows.show(kernels, n_threads, y, rows.shown)
         result = y.reshape(*_outer(layer, T, B), layer._y_size)
     call = Call(
@@ -146,9 +149,9 @@ def backward(layer, context: Context, dy, d_state, record_flow):
         if dy is not None and rows is not None and call.sequences:
             dy = _d_shown(kernels, n_threads, layer, rows, dy)
         if record_flow:
-            flow = np.zeros((n_cells, plan.T, plan.B))
+            flow = np.zeros((n_cells, plan.length, plan.B))
         dx, d_start = layer._run_back(context, call.saved, dy, *_pair(d_end), flow)
-        if rows is not None:
+        if rows is not None and not rows.padded:
             dx = _rows.gather(kernels, n_threads, dx, rows.placed)
             dx = dx.reshape(*_outer(layer, T, B), layer.input_size)
     if rows is not None:
@@ -166,7 +169,7 @@ def _flow_of_steps(layer, call, flow):
     """Norms of the gradients of states, (n_cells, T), steps as they are in x."""
     T, B = call.sizes
     total = np.zeros((len(layer._suffixes), T))
-    if flow is not None and call.rows is None:
+    if flow is not None and (call.rows is None or call.rows.padded):
         total += flow.sum(axis=2)
     elif flow is not None:
         rows = call.rows
@@ -214,6 +217,8 @@ def _outer(layer, T, B):
 
 def _d_shown(kernels, n_threads, layer, rows, dy):
     """Gradient of the outputs that were computed, from that of those that y shows."""
+    if rows.padded:
+        return dy
     if layer._composed and len(rows.shown) > 1:  # `Places` are those of y
         return dy.reshape(-1, dy.shape[-1])
     if rows.repeats:
@@ -296,7 +301,7 @@ def _last_state(layer, plan, x, h0, c0):
     for k in range(L):
         y = None
         if k < L - 1:
-            y = np.empty((*_packed_shape(plan), D * layer._h_size), layer.dtype)
+            y = np.empty((*plan.inner_shape, D * layer._h_size), layer.dtype)
         for cell in range(k * D, (k + 1) * D):
             one = slice(cell, cell + 1)
             start = [None if part is None else part[one] for part in (h0, c0)]
@@ -305,10 +310,6 @@ def _last_state(layer, plan, x, h0, c0):
             end[:, one] = last
         x = None if y is None else merge(layer.merge_mode, y)
     return _states.narrow(layer, end)
-
-
-def _packed_shape(plan):
-    return (plan.T, plan.B) if plan.offsets is None else plan.y_shape[:1]
 
 
 def _run_blocks(layer, plan, use, cell, x, h0, c0, y, end):
@@ -330,8 +331,10 @@ def _run_blocks(layer, plan, use, cell, x, h0, c0, y, end):
             )
             x_at = begin * block.x_step
         else:
-            block = plan.part(begin, stop, *which)
+            block = plan.part(begin, stop, *which, y_inside=True)
             x_at = plan.offsets[begin] * block.x_row
+            if plan.padded:
+                x_at = begin * block.x_step
         block.forward(
             layer._memory, use, x, x_at, h0, c0, None, 0.0, buffer, 0, end, False
         )

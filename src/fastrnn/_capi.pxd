@@ -44,6 +44,7 @@ cdef extern from "fastrnn.h" nogil:
         int reverse
         ptrdiff_t T, B, I, H, S
         const ptrdiff_t *offsets
+        int padded
         const fr_cell_options *options
 
     ctypedef struct fr_forward_args:

@@ -378,7 +378,8 @@ class _Recurrent(Module):
             plan.kernels, plan.n_threads, self._buffers[0], self._start, training
         )
         dropout = self._draw() if training and self.dropout > 0 else (None, 0.0)
-        y = None if self._composed else np.empty(plan.y_shape, self._dtype)
+        room = np.empty if plan.length == plan.T else np.zeros
+        y = None if self._composed else room(plan.y_shape, self._dtype)
         end = np.empty(plan.state_shape, self._dtype)
         every = self._checkpoint_every or plan.T
         if self._composed:
@@ -525,7 +526,8 @@ class _Recurrent(Module):
                 plan = self._plan_for(plan.kernels, n_threads, plan.T, plan.B)
             else:
                 plan = plan.part(0, plan.T, n_threads=n_threads)
-        dx = np.empty(plan.x_shape, self._dtype)
+        room = np.empty if plan.length == plan.T else np.zeros
+        dx = room(plan.x_shape, self._dtype)
         d_start = np.empty(plan.state_shape, self._dtype)
         # From here on gradients are added: what fails now must not be added twice.
         context.release()

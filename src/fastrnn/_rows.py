@@ -31,6 +31,9 @@ class Rows:
     shown : ndarray of int64, shape (D, T * B)
         Packed row that each position of y shows, by direction; -1 for zero. D is 1
         where the directions agree.
+    padded : bool
+        Whether the kernels work on the caller's arrays, whose rows are sorted by
+        length: `order`, `placed` and `shown` are not set then.
     repeats : bool
         Whether several positions may show the same row.
     given : ndarray of int64, shape (B,)
@@ -43,7 +46,7 @@ class Rows:
 
     def __init__(self, n_packed, offsets, n_rows):
         self.n_packed, self.offsets, self.n_rows = n_packed, offsets, n_rows
-        self.repeats = False
+        self.repeats = self.padded = False
 
     def place(self, order, size):
         """Set `order`, and from it what is where."""
@@ -108,32 +111,46 @@ def add_shown(kernels, n_threads, d, shown, n_packed):
 # -- which rows -----------------------------------------------------------------------
 
 
-def _start(lengths):
-    """Offsets of rows with these lengths, descending; and N."""
-    alive = np.arange(lengths[0])[:, None] < lengths
-    offsets = np.zeros(len(alive) + 1, np.intp)
-    np.cumsum(alive.sum(axis=1), out=offsets[1:])
-    return alive, offsets
+def _offsets(lengths):
+    """Where each step of rows with these lengths, descending, begins."""
+    steps = np.arange(lengths[0])
+    offsets = np.zeros(len(steps) + 1, np.intp)
+    alive = len(lengths) - np.searchsorted(lengths[::-1], steps, side="right")
+    np.cumsum(alive, out=offsets[1:])
+    return offsets
 
 
-def of_lengths(lengths, T, *, batch_first, backwards):
-    """The `Rows` of B sequences that differ in length only."""
+def of_lengths(lengths, T, *, batch_first, backwards, may_pad):
+    """The `Rows` of B sequences that differ in length only.
+
+    With `may_pad` those of a batch that is sorted by length are where they are in x.
+    """
     B = len(lengths)
-    by_length = np.argsort(-lengths, kind="stable")
-    alive, offsets = _start(lengths[by_length])
-    t, k = np.nonzero(alive)
-    b = by_length[k]
-    rows = Rows(len(t), offsets, B)
-    rows.place(b * T + t if batch_first else t * B + b, T * B)
+    by_length = row = np.arange(B)
+    is_sorted = (lengths[1:] <= lengths[:-1]).all()
+    if not is_sorted:
+        by_length, row = np.argsort(-lengths, kind="stable"), np.empty(B, np.int64)
+        row[by_length] = np.arange(B)
+    descending = lengths[by_length]
+    offsets = _offsets(descending)
+    rows = Rows(int(offsets[-1]), offsets, B)
+    rows.given = rows.final = row
+    rows.last = np.where(lengths > 0, row, -1)
+    rows.padded = bool(may_pad and is_sorted and rows.n_packed > 0)
+    if rows.padded:
+        return rows
+    t = np.arange(descending[0])[:, None]
+    alive = t < descending
+
+    def place(t):
+        by_step = by_length * T + t if batch_first else t * B + by_length
+        rows.place(by_step[alive], T * B)
+
+    place(t)
     if backwards:  # y is in the order of computation, x is not
-        t = lengths[b] - 1 - t
         shown = rows.shown
-        rows.place(b * T + t if batch_first else t * B + b, T * B)
+        place(descending - 1 - t)
         rows.shown = shown
-    rows.final = np.empty(B, np.int64)
-    rows.final[by_length] = np.arange(B)
-    rows.given = rows.final
-    rows.last = np.where(lengths > 0, rows.final, -1)
     return rows
 
 
@@ -175,7 +192,7 @@ def of_steps(
     by_length = by_length[np.argsort(-sizes[by_length], kind="stable")]
     row = np.full(begin[-1], -1, np.int64)
     row[by_length] = np.arange(len(by_length))
-    _, offsets = _start(sizes[by_length])
+    offsets = _offsets(sizes[by_length])
 
     def position(b, t):
         return b * T + t if batch_first else t * B + b
@@ -243,7 +260,8 @@ def arrange(who, layer, T, B, unbatched, lengths, mask, resets, zero_output):
     if not (holes or cuts or layer.go_backwards) and (some == T).all():
         return None
     if not (holes or cuts):
-        return of_lengths(some, T, **options)
+        may_pad = not (layer._composed or layer.go_backwards)
+        return of_lengths(some, T, **options, may_pad=may_pad)
     return of_steps(
         some,
         np.ones((B, T), bool) if mask is None else mask,

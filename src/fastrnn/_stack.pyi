@@ -14,6 +14,9 @@ class Stack:
     B: int
     offsets: Array | None
     batch_first: bool
+    padded: bool
+    length: int
+    inner_shape: tuple[int, ...]
     x_step: int
     y_step: int
     x_row: int
@@ -36,6 +39,7 @@ class Stack:
         n_cells: int = 0,
         offsets: Array | None = None,
         y_inside: bool = False,
+        padded: bool = False,
     ) -> None: ...
     def fits(
         self, kernels: Kernels, n_threads: int, batch_first: bool, x: Any
@@ -47,6 +51,7 @@ class Stack:
         first: int = 0,
         n_cells: int = 0,
         n_threads: int = 0,
+        y_inside: bool = False,
     ) -> Stack: ...
     def takes_dy(self, dy: Any) -> bool: ...
     def forward(

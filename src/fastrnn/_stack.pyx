@@ -72,7 +72,9 @@ cdef class Stack:
     of inner layers.
 
     With `offsets` (T + 1 of them), the kernels' ragged batches, sequences are
-    (N, width) arrays of the rows that are active, step by step.
+    (N, width) arrays of the rows that are active, step by step; or, `padded`, arrays of
+    all rows whose first ones are active. What a plan of the whole sequence writes
+    beyond T steps, up to `length`, is then the caller's.
 
     Outputs of inner layers, and those of the last where the caller gives no `y`, are
     (T, B, width) in memory that forward returns (`kept`), after the initial states and
@@ -81,9 +83,9 @@ cdef class Stack:
 
     cdef readonly Kernels kernels
     cdef readonly int n_threads
-    cdef readonly ptrdiff_t T, B
+    cdef readonly ptrdiff_t T, B, length
     cdef readonly object offsets
-    cdef readonly bint batch_first
+    cdef readonly bint batch_first, padded
     cdef readonly tuple x_shape, y_shape, state_shape
     cdef Layout layout
     cdef char kind
@@ -93,12 +95,12 @@ cdef class Stack:
     cdef ptrdiff_t width  # of an output: directions side by side
     cdef readonly ptrdiff_t x_step, y_step, x_row, y_row
     cdef ptrdiff_t state, series, tape  # elements; bytes rounded up to lines; likewise
-    cdef ptrdiff_t length, itemsize, forward_work, backward_work
+    cdef ptrdiff_t itemsize, forward_work, backward_work
 
     def __init__(self, Kernels kernels not None, int n_threads, Layout layout not None,
                  ptrdiff_t T, ptrdiff_t B, *, bint batch_first=False,
                  ptrdiff_t length=0, int first=0, int n_cells=0, offsets=None,
-                 bint y_inside=False):
+                 bint y_inside=False, bint padded=False):
         cdef bint own_x, own_y
         cdef const ptrdiff_t[::1] starts
         cdef int layer
@@ -112,7 +114,7 @@ cdef class Stack:
         length = max(length, T)
         self.kernels, self.n_threads, self.layout = kernels, n_threads, layout
         self.kind, self.itemsize = kernels.kind, 8 if kernels.kind == b"d" else 4
-        self.batch_first, self.first = batch_first, first
+        self.batch_first, self.first, self.padded = batch_first, first, padded
         self.n_states = layout.n_states
         self.n_layers = layout.n_layers if n_cells == 0 else 1
         self.n_directions = layout.n_directions if n_cells == 0 else 1
@@ -126,25 +128,28 @@ cdef class Stack:
         if offsets is not None:
             starts = self.offsets = np.array(offsets, np.intp)  # nobody can change it
             check_offsets(T, B, starts)
-            self.shape.offsets, self.rows = &starts[0], starts[T]
+            self.shape.offsets, self.shape.padded = &starts[0], padded
+            if not padded:
+                self.rows = starts[T]
         self.state_shape = (self.n_states, self.n_cells, B, layout.H)
         # The layer's own x and y may be batch first; all in between is not.
         layer = first // layout.n_directions
         own_x = layer == 0
         own_y = layer + self.n_layers == layout.n_layers and not y_inside
-        self.x_shape = (T, B, self.shape.I)
+        size = length if padded else T  # of the arrays
+        self.x_shape = (size, B, self.shape.I)
         self.x_step, self.x_row = B * self.shape.I, self.shape.I
         if batch_first and own_x:
-            self.x_shape = (B, T, self.shape.I)
+            self.x_shape = (B, size, self.shape.I)
             self.x_step, self.x_row = self.shape.I, length * self.shape.I
         if layout.merged and n_cells == 0:  # not run: it has the shapes only
             self.width = S
-        self.y_shape = (T, B, self.width)
+        self.y_shape = (size, B, self.width)
         self.y_step, self.y_row = B * self.width, self.width
         if batch_first and own_y:
-            self.y_shape = (B, T, self.width)
+            self.y_shape = (B, size, self.width)
             self.y_step, self.y_row = self.width, length * self.width
-        if offsets is not None:
+        if offsets is not None and not padded:
             self.x_shape = (self.rows, self.shape.I)
             self.y_shape = (self.rows, self.width)
         self.state, self.length = B * layout.H, length
@@ -172,13 +177,21 @@ cdef class Stack:
         """
         return self.tape > 0 or self.n_layers > 1
 
+    @property
+    def inner_shape(self):
+        """Of outputs of inner layers, without their width."""
+        if self.offsets is None or self.padded:
+            return self.T, self.B
+        return self.rows,
+
     def part(self, ptrdiff_t begin, ptrdiff_t end, int first=0, int n_cells=0,
-             int n_threads=0):
+             int n_threads=0, bint y_inside=False):
         """The plan of some of the steps of a ragged batch."""
         cdef object offsets = self.offsets[begin:end + 1] - self.offsets[begin]
         return Stack(self.kernels, n_threads or self.n_threads, self.layout,
-                     end - begin, self.B, length=self.length, first=first,
-                     n_cells=n_cells, offsets=offsets)
+                     end - begin, self.B, batch_first=self.batch_first,
+                     length=self.length, first=first, n_cells=n_cells, offsets=offsets,
+                     y_inside=y_inside, padded=self.padded)
 
     def takes_dy(self, dy):
         """Whether dy is as `backward` needs it."""
@@ -196,7 +209,7 @@ cdef class Stack:
                   ptrdiff_t width, bint writable) except? NULL:
         """Address of element `first`, from where T steps of B rows are inside."""
         cdef ptrdiff_t last = (self.shape.T - 1) * step + (self.shape.B - 1) * row
-        if self.shape.offsets != NULL:
+        if self.shape.offsets != NULL and not self.padded:
             last = (self.rows - 1) * row
         if array is None:
             return NULL
