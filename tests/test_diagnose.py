@@ -103,6 +103,46 @@ def test_refusals(monkeypatch):
         fastrnn.diagnose(rnn(1), X, last_step).plot()
 
 
+def test_plot_with_matplotlib_has_the_norms_by_lag(tmp_path):
+    reason = "draws with Matplotlib"
+    pytest.importorskip("matplotlib", reason=reason).use("Agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason=reason)
+    gru = fastrnn.GRU(2, 4, 2, bidirectional=True, seed=0)
+
+    def last_and_first(y):
+        dy = np.zeros_like(y)
+        dy[[0, -1]] = 1
+        return float(y[[0, -1]].sum()), dy
+
+    found = fastrnn.diagnose(gru, X, last_and_first)
+    axes = found.plot()
+    assert axes.get_yscale() == "log"
+    assert axes.get_xlabel() == "time lag, steps"
+    assert axes.get_ylabel() == "norm of dL/dh"
+    assert len(axes.lines) == len(found.flows) == 4
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == [flow.name for flow in found.flows]
+    y, _ = gru(X)
+    *_, norms = gru.backward(last_and_first(y)[1], record_flow=True)
+    for cell, (line, flow) in enumerate(zip(axes.lines, found.flows, strict=True)):
+        lag, drawn = line.get_data()
+        np.testing.assert_array_equal(lag, np.arange(40))
+        np.testing.assert_array_equal(drawn, flow.norms)
+        # Lag 0 is the step that a direction computes last.
+        by_lag = norms[cell] if cell % 2 else norms[cell][::-1]
+        np.testing.assert_array_equal(flow.norms, by_lag)
+        assert len(set(drawn)) > 20
+    one_end = fastrnn.diagnose(gru, X, last_step)
+    drawn = one_end.plot().lines[3].get_ydata()  # zero has no place on such an axis
+    assert (one_end.flows[3].norms[:-1] == 0).all()
+    np.testing.assert_array_equal(np.isnan(drawn), one_end.flows[3].norms == 0)
+    axes.figure.savefig(tmp_path / "flow.png")
+    assert pyplot.imread(tmp_path / "flow.png").shape[2] == 4
+    mine = pyplot.subplots()[1]
+    assert found.plot(mine) is mine
+    pyplot.close("all")
+
+
 def test_plot_draws_one_line_of_each_flow():
     class Axes:
         lines, labels = [], []

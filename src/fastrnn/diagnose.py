@@ -85,7 +85,7 @@ class Diagnosis:
     __repr__ = __str__
 
     def plot(self, axes=None):
-        """Draw norms against time lag, on a logarithmic scale.
+        """Draw norms against time lag, on a logarithmic scale; none where it is zero.
 
         Parameters
         ----------
@@ -104,7 +104,8 @@ class Diagnosis:
         if axes is None:
             axes = _pyplot().subplots()[1]
         for flow in self.flows:
-            axes.semilogy(np.maximum(flow.norms, np.finfo("f").tiny), label=flow.name)
+            seen = np.where(flow.norms > 0, flow.norms, np.nan)
+            axes.semilogy(seen, label=flow.name)
         axes.set_xlabel("time lag, steps")
         axes.set_ylabel("norm of dL/dh")
         axes.legend()
