@@ -184,7 +184,7 @@ setup(
                     include_dirs=["csrc"],
                     depends=["csrc/fastrnn.h"],
                 )
-                for name in ("_weights", "_stack")
+                for name in ("_weights", "_stack", "_tensors")
             ),
         ],
         compiler_directives={

@@ -31,12 +31,6 @@ class Options:
         proj_size: int = 0,
     ) -> None: ...
 
-class Memory:
-    def __init__(
-        self, owner: object, address: int, size: int, is_double: bool
-    ) -> None: ...
-    def __len__(self) -> int: ...
-
 class Shape:
     rows: int
     def __init__(

@@ -57,35 +57,6 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
 N_RATES = FR_N_RATES
 
 
-cdef class Memory:
-    """Elements that another library owns, as an array for the methods below.
-
-    `owner` is kept alive; that `size` elements lie at `address` as long as it lives is
-    the caller's word.
-    """
-
-    cdef void *where
-    cdef Py_ssize_t size, itemsize
-    cdef bint is_double
-    cdef object owner
-
-    def __init__(self, owner, size_t address, Py_ssize_t size, bint is_double):
-        if size < 0 or (size > 0 and address == 0):
-            raise ValueError(f"Memory: no {size} elements can be at {address:#x}")
-        self.owner, self.where, self.size = owner, <void *>address, size
-        self.is_double, self.itemsize = is_double, 8 if is_double else 4
-
-    def __len__(self):
-        return self.size
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        view.buf, view.obj, view.internal = self.where, self, NULL
-        view.len, view.itemsize = self.size * self.itemsize, self.itemsize
-        view.readonly, view.ndim = False, 1
-        view.format = b"d" if self.is_double else b"f"
-        view.shape, view.strides, view.suboffsets = &self.size, &self.itemsize, NULL
-
-
 CELLS = {
     "rnn_tanh": FR_CELL_RNN_TANH,
     "rnn_relu": FR_CELL_RNN_RELU,

@@ -143,11 +143,17 @@ def test_tensor_subclasses_see_pytorchs_operators(spied):
     assert not spied
 
 
+def onednn_has_float16():
+    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", twins.KINDS)
 @pytest.mark.filterwarnings("ignore:.*mkldnn.*:UserWarning")
 def test_autocast(spied, rng, kind, half):
     """float32 inside; outside PyTorch's types, and its values to half precision."""
+    if kind == "LSTM" and half is torch.float16 and not onednn_has_float16():
+        pytest.skip("oneDNN has no float16 LSTM for this processor, nor has PyTorch")
     x, h = twins.draw(rng, twins.T, twins.B, 3), twins.draw(rng, 2, twins.B, 6)
     options = {"num_layers": 2}
     pairs = [twins.pair(kind, **options), twins.pair(kind, twins.CELLS)]

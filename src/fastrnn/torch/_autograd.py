@@ -22,15 +22,14 @@ class _Recurrence(torch.autograd.Function):
         return tuple([t for t in (y, h_n, c_n) if t is not None])
 
     @staticmethod
-    def backward(ctx, *gradients):
+    def backward(ctx, dy, *dstates):
         call, wanted = ctx.call, ctx.needs_input_grad[1:]
-        if all(g is None for g in gradients):
-            return (None,) * (len(wanted) + 1)
-        gradients = call.as_outputs(gradients)
-        stop = 3 + len(call.spec.shapes)
-        saved = ctx.saved_tensors
-        x, h0, c0, *weights = saved[:stop]
-        y, *kept = saved[stop:]
+        if dy is None and all(d is None for d in dstates):
+            return (None,) * (1 + len(wanted))
+        gradients = call.as_outputs(dy, *dstates)
+        x, h0, c0, *weights_and_kept = ctx.saved_tensors
+        stop = len(call.spec.shapes)
+        weights, (y, *kept) = weights_and_kept[:stop], weights_and_kept[stop:]
         if torch.is_grad_enabled():
             noises = _stack.unpack_kept(call, x, y, kept)[2]
             found = _again.backward(call, x, h0, c0, weights, noises, gradients, wanted)
@@ -39,7 +38,11 @@ class _Recurrence(torch.autograd.Function):
         return None, *found
 
 
-def run(call, x, h0, c0, weights):
+# As `_Recurrence.apply`, but for what that does for torch.func: no transform is active.
+_apply = super(torch.autograd.Function, _Recurrence).apply
+
+
+def run(call, x, h0, c0, weights, requires_grad=None):
     """y, h_n and c_n as of `_stack.forward`, recorded for autograd where that is asked.
 
     Parameters
@@ -49,9 +52,12 @@ def run(call, x, h0, c0, weights):
     h0, c0 : Tensor or None
     weights : sequence of Tensor
         In PyTorch's flat order, contiguous.
+    requires_grad : bool, optional
+        Whether any of the tensors does; looked up if not given.
     """
-    if torch.is_grad_enabled():
-        for tensor in (x, h0, c0, *weights):
-            if tensor is not None and tensor.requires_grad:
-                return call.as_outputs(_Recurrence.apply(call, x, h0, c0, *weights))
+    if requires_grad is None:
+        tensors = (x, h0, c0, *weights)
+        requires_grad = any(t is not None and t.requires_grad for t in tensors)
+    if requires_grad and torch.is_grad_enabled():
+        return call.as_outputs(*_apply(call, x, h0, c0, *weights))
     return _stack.forward(call, x, h0, c0, weights, False)[:3]

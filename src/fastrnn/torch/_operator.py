@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastrnn import _core
-from fastrnn.torch import _stack
+from fastrnn import _tensors
+from fastrnn.torch import _stack, _weights
 from fastrnn.torch._memory import kernels
 from fastrnn.torch._spec import spec
-from fastrnn.torch._weights import packed
 
 
 def _call(x, weights, mode, num_layers, bidirectional, batch_first, single, dropout):
@@ -26,7 +25,9 @@ def _call(x, weights, mode, num_layers, bidirectional, batch_first, single, drop
     which = spec(
         mode, I, H, num_layers, per_cell > 3, bidirectional, S if projected else 0
     )
-    return _stack.Call(which, x, batch_first, dropout, single=single)
+    return _stack.Call(
+        _weights.home(weights[0], which), x, batch_first, dropout, single=single
+    )
 
 
 @torch.library.custom_op(
@@ -49,10 +50,10 @@ def recurrence(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """y, h_n, c_n and what backward needs; what a cell does not have is empty."""
+    weights = [w.contiguous() for w in weights]
     call = _call(
         x, weights, mode, num_layers, bidirectional, batch_first, single, dropout
     )
-    weights = [w.contiguous() for w in weights]
     y, h_n, c_n, kept = _stack.forward(call, x, h0, c0, weights, keep)
     nothing = [x.new_empty(0) if part is None else part for part in (h_n, c_n)]
     return y, *nothing, kept
@@ -83,9 +84,9 @@ def _(
     if keep:
         for y in outputs[:-1]:
             kept += [y, y.clone(), y.clone()] if dropout else [y]
-        one_row = _core.Shape(which.cell, 0, 1, 1, 1, which.H, None, which.options)
-        size = call.T * call.B * kernels(x.dtype).tape_size(one_row)
-        kept += [x.new_empty(size) for _ in range(which.n_cells)]
+        row = _tensors.Plan(kernels(x.dtype), which.layout, 1, 1).tape_size
+        if row:
+            kept.append(x.new_empty(call.T * call.B * row))
     return outputs[-1], h_n, c_n, kept
 
 
@@ -110,24 +111,11 @@ def recurrence_backward(
     dropout: float,
 ) -> list[Tensor]:
     """The gradients that `wanted` asks for: of x, h0, c0 and the weights."""
+    weights = [w.contiguous() for w in weights]
     call = _call(
         x, weights, mode, num_layers, bidirectional, batch_first, single, dropout
     )
-    weights = [w.contiguous() for w in weights]
-    which, per_cell = call.spec, call.spec.weights_per_cell
-    call.packs = [
-        packed(
-            kernels(x.dtype),
-            which,
-            own[0].shape[1],
-            own,
-            forward=False,
-            backward=True,
-        )
-        for own in (
-            weights[at : at + per_cell] for at in range(0, len(weights), per_cell)
-        )
-    ]
+    call.prepare(x, weights, _stack.n_threads(), False, True)
     found = _stack.backward(call, x, h0, y, kept, weights, (dy, dh_n, dc_n), wanted)
     return [d for d in found if d is not None]
 

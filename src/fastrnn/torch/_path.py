@@ -17,6 +17,13 @@ _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _CELL_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
 _functorch = torch._C._functorch
+_Guard = torch._C._dynamo.guards.TensorGuards
+_MOST_SEEN = 4  # training and inference, with and without gradients of the input
+
+
+def parameters_of(module, names):
+    """The module's parameters by name; None where there is none."""
+    return [*map(module._parameters.get, names)]
 
 
 def weights_of(module, names):
@@ -34,9 +41,19 @@ def layers_weights(module):
     return weights_of(module, module._flat_weights_names)
 
 
+def cell_names(module):
+    """The names of a cell's weights."""
+    return _CELL_NAMES if module.bias else _CELL_NAMES[:2]
+
+
 def cell_weights(module):
     """The weights of a cell."""
-    return weights_of(module, _CELL_NAMES if module.bias else _CELL_NAMES[:2])
+    return weights_of(module, cell_names(module))
+
+
+def contiguous(weights):
+    """Weights as the kernels read them: autograd knows of the copies."""
+    return [w if w.is_contiguous() else w.contiguous() for w in weights]
 
 
 def layers_spec(module):
@@ -181,3 +198,99 @@ def cell_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None):
     return weights_problem(
         weights, which.shapes, weights_dtype or dtype
     ) or states_problem(which, hx, shape[:-1], dtype)
+
+
+class Seen:
+    """A call that fits the kernels, to know others like it by one look in C.
+
+    Like it is a call whose tensors have the same classes, types, devices, layouts,
+    `requires_grad` and sizes, but for time and batch, the weights also the same
+    strides, while the same modes of PyTorch are active: transforms, tracing, autocast,
+    inference, dispatch.
+
+    Parameters
+    ----------
+    data, weights : list of Tensor
+        Input and states; weights, contiguous.
+    batched : bool
+        Whether the last but one of a state's sizes is the batch's.
+
+    Attributes
+    ----------
+    requires_grad : bool
+        Whether any of the tensors does.
+    """
+
+    __slots__ = ("_guard", "requires_grad")
+
+    def __init__(self, data, weights, batched):
+        sizes = [list(t.shape) for t in (*data, *weights)]
+        strides = [list(t.stride()) for t in (*data, *weights)]
+        sizes[0][:-1] = [None] * (len(sizes[0]) - 1)
+        for at in range(len(data)):
+            if at and batched:
+                sizes[at][-2] = None
+            strides[at] = [None] * len(strides[at])
+        self._guard = _Guard(
+            *data, *weights, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
+        )
+        self.requires_grad = any(t.requires_grad for t in (*data, *weights))
+
+    def is_like(self, tensors):
+        """Whether a call with these, data and weights, is like the one seen."""
+        return self._guard.check(*tensors)
+
+
+def _data(which, input, hx):
+    """Input and states as a list; None where hx is not what it should be."""
+    if hx is None:
+        return [input]
+    if not which.has_c:
+        return [input, hx]
+    return [input, *hx] if type(hx) in (tuple, list) and len(hx) == 2 else None
+
+
+def recognise(home, input, hx, weights, ndim, batch_dim):
+    """The `Seen` that says that a call fits the kernels, or None.
+
+    Parameters
+    ----------
+    home : Home or None
+        Of the weights.
+    input, hx
+        Anything.
+    ndim, batch_dim : int
+        Of a batched input.
+    """
+    if home is None or forward_ad._current_level >= 0:
+        return None
+    data = _data(home.spec, input, hx)
+    if data is None:
+        return None
+    tensors = data + weights
+    for seen in home.seen.get(len(tensors), ()):
+        if seen.is_like(tensors):
+            break
+    else:
+        return None
+    shape = input.shape
+    if not input.numel():
+        return None
+    if hx is not None and len(shape) == ndim:
+        for state in data[1:]:
+            if state.shape[-2] != shape[batch_dim]:
+                return None
+    return seen
+
+
+def remember(home, input, hx, weights, ndim):
+    """Let `recognise` know a call that fits."""
+    data = _data(home.spec, input, hx)
+    tensors = data + weights
+    if len(set(map(id, tensors))) < len(tensors):
+        return  # the guard takes no tensor twice
+    known = home.seen.get(len(tensors), ())
+    home.seen[len(tensors)] = (
+        Seen(data, weights, input.dim() == ndim),
+        *known[: _MOST_SEEN - 1],
+    )

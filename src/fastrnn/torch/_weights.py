@@ -1,83 +1,59 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Weights in the kernels' private form, packed again only when they have changed."""
+"""What is known of a stack's weights from the calls before: packed, and fit to run."""
 
 import weakref
 
-from fastrnn.torch._memory import empty, memory
+from fastrnn import _tensors
 
-_cells = {}  # id of a cell's weight_ih: its Packed
+_homes = {}  # id of a stack's first weight: its Home
 
 
-class Packed:
-    """The weights of one cell as the kernels read them; never changed once made.
+class Home:
+    """What belongs to the weights of a stack as long as its first weight lives.
 
     Attributes
     ----------
-    forward, backward : Memory or None
-        What the kernels read; None until a call needed it.
-    fingerprint : bytes or None
-        Of the weights; None until they were seen twice.
+    packer : _tensors.Weights
+    seen : dict
+        Of `_path.Seen`: calls that were found to fit the kernels, by how many tensors
+        they were given.
     """
 
-    __slots__ = ("backward", "fingerprint", "forward", "kernels", "marks", "owner")
+    __slots__ = ("owner", "packer", "seen", "spec")
+
+    def packed(self, kernels, n_threads, weights, forward=True, backward=False):
+        """The weights as `_tensors.Plan` takes them; which of the two forms are needed.
+
+        Packed again only when they have changed.
+        """
+        # Inference tensors have no version: their fingerprint alone tells.
+        versions = [-1 if w.is_inference() else w._version for w in weights]
+        return self.packer.take(
+            kernels, n_threads, weights, versions, forward, backward
+        )
 
 
-def packed(kernels, spec, I, weights, forward, backward):
-    """What is packed of `weights`, one cell's, in PyTorch's flat order.
-
-    A tensor's version tells that it was written to, and then there is nothing to
-    compare.  It does not tell of writes through ``.data`` or NumPy: weights that seem
-    the same are compared by their fingerprint.
-
-    Parameters
-    ----------
-    forward, backward : bool
-        Which of the two forms is needed.
-    """
-    first = weights[0]
-    marks = tuple([_mark(w) for w in weights])
-    made = Packed()
-    made.forward = made.backward = made.fingerprint = None
-    found = _cells.get(id(first))
-    if (
-        found is not None
-        and found.owner() is first
-        and found.marks == marks
-        and found.kernels is kernels
-    ):
-        made.fingerprint = b"".join([kernels.fingerprint(memory(w)) for w in weights])
-        if found.fingerprint == made.fingerprint:
-            forward = forward and found.forward is None
-            backward = backward and found.backward is None
-            if not forward and not backward:
-                return found
-            made.forward, made.backward = found.forward, found.backward
-    made.owner, made.marks = weakref.ref(first, _forget), marks
-    made.kernels = kernels
-    if forward:
-        made.forward = _pack(kernels, False, spec, I, weights)
-    if backward:
-        made.backward = _pack(kernels, True, spec, I, weights)
-    _cells[id(first)] = made
-    return made
+def find(first, spec):
+    """The `Home` of the weights of a stack that begin with `first`, or None."""
+    home = _homes.get(id(first))
+    if home is None or home.spec is not spec or home.owner() is not first:
+        return None
+    return home
 
 
-def _mark(weight):
-    """What changes when PyTorch writes to a tensor or gives it other memory."""
-    return weight.data_ptr(), None if weight.is_inference() else weight._version
-
-
-def _pack(kernels, backward, spec, I, weights):
-    what = backward, spec.cell, I, spec.H
-    size = kernels.packed_size(*what, spec.options)
-    into = memory(empty(size, weights[0].dtype))
-    *arrays, W_hr = spec.by_name([memory(w) for w in weights])
-    kernels.pack(*what, *arrays, into, spec.options, W_hr=W_hr)
-    return into
+def home(first, spec):
+    """The `Home` of the weights of a stack that begin with `first`, made if need be."""
+    found = find(first, spec)
+    if found is None:
+        found = Home()
+        found.owner, found.spec = weakref.ref(first, _forget), spec
+        found.packer, found.seen = _tensors.Weights(spec.layout), {}
+        _homes[id(first)] = found
+    return found
 
 
 def _forget(owner):
-    """A weight is gone: so is what was packed of it."""
-    for key, held in tuple(_cells.items()):
+    """A weight is gone: so is what was known of it."""
+    for key, held in tuple(_homes.items()):
         if held.owner is owner:
-            _cells.pop(key, None)
+            _homes.pop(key, None)

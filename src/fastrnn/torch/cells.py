@@ -3,7 +3,7 @@
 
 import torch
 
-from fastrnn.torch import _autocast, _autograd, _compile, _path
+from fastrnn.torch import _autocast, _autograd, _compile, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -12,6 +12,12 @@ def _forward(cell, original, input, hx):
     """The cell's output from our kernels, or from `original` where they cannot."""
     if torch.compiler.is_compiling():
         return _compile.cell(cell, original, input, hx)
+    which = _path.cell_spec(cell)
+    weights = _path.parameters_of(cell, _path.cell_names(cell))
+    home = _weights.find(weights[0], which)
+    seen = _path.recognise(home, input, hx, weights, 2, 0)
+    if seen is not None:
+        return _run(input, hx, weights, home, seen.requires_grad)
     if _path.must_be_recorded():
         return original(input, hx)
     weights = _path.cell_weights(cell)
@@ -19,34 +25,39 @@ def _forward(cell, original, input, hx):
         return _forward_in_autocast(cell, original, input, hx, weights)
     if _path.cell_problem(cell, input, hx, weights):
         return original(input, hx)
-    return _run(cell, input, hx, weights)
+    weights = _path.contiguous(weights)
+    home = _weights.home(weights[0], which)
+    _path.remember(home, input, hx, weights, 2)
+    return _run(input, hx, weights, home)
 
 
 def _forward_in_autocast(cell, original, input, hx, weights):
     dtypes = _autocast.dtypes()
     if _path.cell_problem(cell, input, hx, weights, dtypes, torch.float32):
         return original(input, hx)
-    mode = _path.cell_spec(cell).mode
-    result = _autocast.result_dtype(mode, False, input.dtype)
+    which = _path.cell_spec(cell)
+    weights = _path.contiguous(weights)
+    home = _weights.home(weights[0], which)
+    result = _autocast.result_dtype(which.mode, False, input.dtype)
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        return _autocast.cast(_run(cell, input, hx, weights), result)
+        return _autocast.cast(_run(input, hx, weights, home), result)
 
 
-def _run(cell, input, hx, weights):
+def _run(input, hx, weights, home, requires_grad=None):
     """The cell's output from our kernels, all arguments being known to fit."""
-    which = _path.cell_spec(cell)
-    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
-    h0, c0 = (hx or (None, None)) if which.has_c else (hx, None)
+    has_c = home.spec.has_c
+    h0, c0 = (hx or (None, None)) if has_c else (hx, None)
     batched = input.dim() == 2
     if not batched:
         input, h0, c0 = (
             None if part is None else part.unsqueeze(0) for part in (input, h0, c0)
         )
-    h, _, c = _autograd.run(Call(which, input, single=True), input, h0, c0, weights)
+    call = Call(home, input, single=True)
+    h, _, c = _autograd.run(call, input, h0, c0, weights, requires_grad)
     if not batched:
         h, c = h.squeeze(0), None if c is None else c.squeeze(0)
-    return (h, c) if which.has_c else h
+    return (h, c) if has_c else h
 
 
 class RNNCell(torch.nn.RNNCell):

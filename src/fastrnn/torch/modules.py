@@ -4,7 +4,7 @@
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch import _autocast, _autograd, _compile, _path
+from fastrnn.torch import _autocast, _autograd, _compile, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -13,6 +13,13 @@ def _forward(module, original, input, hx):
     """The module's output from our kernels, or from `original` where they cannot."""
     if torch.compiler.is_compiling():
         return _compile.layers(module, original, input, hx)
+    which = _path.layers_spec(module)
+    weights = _path.parameters_of(module, module._flat_weights_names)
+    home = _weights.find(weights[0], which)
+    batch_dim = 0 if module.batch_first else 1
+    seen = _path.recognise(home, input, hx, weights, 3, batch_dim)
+    if seen is not None:
+        return _run_layers(module, input, hx, weights, home, seen.requires_grad)
     if _path.must_be_recorded():
         return original(input, hx)
     weights = _path.layers_weights(module)
@@ -20,7 +27,11 @@ def _forward(module, original, input, hx):
         return _forward_in_autocast(module, original, input, hx, weights)
     if _path.layers_problem(module, input, hx, weights):
         return original(input, hx)
-    return _run_layers(module, input, hx, weights)
+    weights = _path.contiguous(weights)
+    home = _weights.home(weights[0], which)
+    if not isinstance(input, PackedSequence):
+        _path.remember(home, input, hx, weights, 3)
+    return _run_layers(module, input, hx, weights, home)
 
 
 def _forward_in_autocast(module, original, input, hx, weights):
@@ -32,42 +43,45 @@ def _forward_in_autocast(module, original, input, hx, weights):
     result = _autocast.result_dtype(
         module.mode, module.mode == "LSTM" and not is_packed, dtype
     )
+    weights = _path.contiguous(weights)
+    home = _weights.home(weights[0], _path.layers_spec(module))
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        return _autocast.cast(_run_layers(module, input, hx, weights), result)
+        return _autocast.cast(_run_layers(module, input, hx, weights, home), result)
 
 
-def _run_layers(module, input, hx, weights):
+def _run_layers(module, input, hx, weights, home, requires_grad=None):
     """The module's output from our kernels, all arguments being known to fit."""
-    which = _path.layers_spec(module)
-    weights = [w if w.is_contiguous() else w.contiguous() for w in weights]
+    which = home.spec
     dropout = module.dropout if module.training and which.num_layers > 1 else 0.0
     if isinstance(input, PackedSequence):
         x, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is not None:
             hx = module.permute_hidden(hx, sorted_indices)
-        y, state = _run(Call(which, x, False, dropout, batch_sizes), x, hx, weights)
+        call = Call(home, x, False, dropout, batch_sizes)
+        y, state = _run(call, x, hx, weights, requires_grad)
         y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
         return y, module.permute_hidden(state, unsorted_indices)
     batch_first = module.batch_first
     if input.dim() == 3:
-        y, state = _run(Call(which, input, batch_first, dropout), input, hx, weights)
+        call = Call(home, input, batch_first, dropout)
+        y, state = _run(call, input, hx, weights, requires_grad)
         return (y.transpose(0, 1) if batch_first else y), state
     x = input.unsqueeze(1)  # batch_first says nothing about an unbatched input
     if hx is not None:
         hx = [h.unsqueeze(1) for h in hx] if which.has_c else hx.unsqueeze(1)
-    y, state = _run(Call(which, x, False, dropout), x, hx, weights)
+    y, state = _run(Call(home, x, False, dropout), x, hx, weights, requires_grad)
     if which.has_c:
         return y.squeeze(1), tuple([h.squeeze(1) for h in state])
     return y.squeeze(1), state.squeeze(1)
 
 
-def _run(call, x, hx, weights):
+def _run(call, x, hx, weights, requires_grad):
     if call.spec.has_c:
         h0, c0 = (None, None) if hx is None else hx
-        y, h_n, c_n = _autograd.run(call, x, h0, c0, weights)
+        y, h_n, c_n = _autograd.run(call, x, h0, c0, weights, requires_grad)
         return y, (h_n, c_n)
-    return _autograd.run(call, x, hx, None, weights)[:2]
+    return _autograd.run(call, x, hx, None, weights, requires_grad)[:2]
 
 
 class RNN(torch.nn.RNN):

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Types of _tensors.pyx.  A `Tensor` has data_ptr() and stride(): PyTorch's.
+from collections.abc import Sequence
+from typing import Any
+
+from fastrnn._core import Kernels
+from fastrnn._weights import Layout
+
+Tensor = Any
+
+class PackedCell: ...
+
+class Weights:
+    layout: Layout
+    def __init__(self, layout: Layout) -> None: ...
+    def take(
+        self,
+        kernels: Kernels,
+        n_threads: int,
+        tensors: Sequence[Tensor],
+        versions: Sequence[int],
+        forward: bool,
+        backward: bool,
+    ) -> tuple[PackedCell, ...]: ...
+
+class Plan:
+    kernels: Kernels
+    offsets: Any
+    tape_size: int
+    def __init__(
+        self,
+        kernels: Kernels,
+        layout: Layout,
+        T: int,
+        B: int,
+        offsets: Sequence[int] | None = None,
+    ) -> None: ...
+    def forward(
+        self,
+        layer: int,
+        n_threads: int,
+        packs: tuple[PackedCell, ...],
+        x: Tensor,
+        batch_first: bool,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        y: Tensor,
+        h_n: Tensor | None,
+        c_n: Tensor | None,
+        tapes: Tensor | None,
+    ) -> None: ...
+    def backward(
+        self,
+        layer: int,
+        n_threads: int,
+        packs: tuple[PackedCell, ...],
+        x: Tensor,
+        batch_first: bool,
+        h0: Tensor | None,
+        y: Tensor,
+        tapes: Tensor | None,
+        dy: Tensor | None,
+        dh_n: Tensor | None,
+        dc_n: Tensor | None,
+        dx: Tensor | None,
+        dh0: Tensor | None,
+        dc0: Tensor | None,
+        dweights: Sequence[Tensor | None],
+    ) -> None: ...

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Layers over memory that another library owns: its tensors in, its tensors out.
+
+A tensor is any object whose `data_ptr()` is the address of its first element, and whose
+`stride()` counts elements: PyTorch's.  That its type, size and strides are what a
+method's docstring says is the caller's word; nothing here looks at them, which is what
+makes a small network's step cheap.  A stack's weights lie apart, one tensor each.
+"""
+
+cimport cython
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcmp, memset
+
+import numpy as np
+
+from fastrnn._capi cimport (
+    fr_backward_args, fr_extent, fr_forward_args, fr_kernels, fr_pack_args, fr_shape,
+)
+from fastrnn._core cimport Kernels, check_offsets
+from fastrnn._weights cimport FINGERPRINT_WORDS, Layout, Memory, MemoryPool
+
+from fastrnn import _pool
+
+cdef enum:
+    MOST_WEIGHTS = 5  # of a cell: W, R, two biases, W_hr
+
+cdef ptrdiff_t LINE = _pool.ALIGNMENT
+cdef MemoryPool scratch = MemoryPool(8)
+
+
+cdef ptrdiff_t round_up(ptrdiff_t n_bytes) noexcept nogil:
+    """Whole cache lines."""
+    return (n_bytes + LINE - 1) // LINE * LINE
+
+
+cdef ptrdiff_t itemsize(Kernels kernels) noexcept:
+    return 8 if kernels.kind == b"d" else 4
+
+
+cdef char *pointer(tensor) except? NULL:
+    """Where a tensor lies; NULL for None."""
+    return NULL if tensor is None else <char *><size_t>tensor.data_ptr()
+
+
+cdef ptrdiff_t strides(tensor, bint batch_first, ptrdiff_t *row) except? -1:
+    """A series' step; and its row.  A packed one has no step."""
+    cdef tuple found = tensor.stride()
+    if len(found) == 2:
+        row[0] = found[0]
+        return 0
+    row[0] = found[not batch_first]
+    return found[batch_first]
+
+
+# -- weights --------------------------------------------------------------------------
+
+@cython.final
+cdef class PackedCell:
+    """The weights of one cell in the kernels' form; never changed once made."""
+
+    cdef Memory forward, backward  # None until a call needed it
+    cdef const fr_kernels *table
+    cdef const void *weights[MOST_WEIGHTS]
+    cdef int64_t versions[MOST_WEIGHTS]
+    cdef uint32_t fingerprints[MOST_WEIGHTS][FINGERPRINT_WORDS]
+    cdef bint has_fingerprints
+
+    cdef bint same_marks(self, PackedCell other, int n) noexcept:
+        """Whether nothing says that somebody wrote to the n weights in between."""
+        return (self.table == other.table
+                and memcmp(self.weights, other.weights, n * sizeof(void *)) == 0
+                and memcmp(self.versions, other.versions, n * sizeof(int64_t)) == 0)
+
+
+@cython.final
+cdef class Weights:
+    """Packs the weights of a stack, again only those of cells where they have changed.
+
+    A tensor's version tells that it was written to, and then there is nothing to
+    compare.  It does not tell of writes through other views of its memory: weights that
+    seem the same are compared by their fingerprint.
+    """
+
+    cdef readonly Layout layout
+    cdef MemoryPool pool
+    cdef list cells  # PackedCell or None
+
+    def __init__(self, Layout layout not None):
+        self.layout, self.pool = layout, MemoryPool(2 * layout.n_cells)
+        self.cells = [None] * layout.n_cells
+
+    def take(self, Kernels kernels not None, int n_threads, tensors, versions,
+             bint forward, bint backward):
+        """What is packed of each cell's weights as they are now: a tuple of PackedCell.
+
+        Parameters
+        ----------
+        tensors : sequence of tensor
+            Contiguous, of the sizes of the layout; weight_ih, weight_hh, the biases if
+            there are any and weight_hr if there is one, cell after cell.
+        versions : sequence of int
+            Of each tensor; -1 where nobody counts them.
+        forward, backward : bool
+            Which of the two forms are needed.
+        """
+        cdef Layout layout = self.layout
+        cdef int k, i, at = 0, per_cell = 2 + 2 * layout.bias + (layout.S != layout.H)
+        cdef PackedCell made, found
+        cdef list cells = list(self.cells)
+        for k in range(layout.n_cells):
+            made = PackedCell.__new__(PackedCell)
+            made.table = kernels.table
+            for i in range(per_cell):
+                made.weights[i] = pointer(tensors[at])
+                made.versions[i] = versions[at]
+                at += 1
+            found = cells[k]
+            if found is not None and found.same_marks(made, per_cell):
+                self.take_fingerprints(made, k, n_threads, kernels)
+                if found.has_fingerprints and memcmp(
+                        found.fingerprints, made.fingerprints,
+                        per_cell * sizeof(found.fingerprints[0])) == 0:
+                    if ((found.forward is not None or not forward)
+                            and (found.backward is not None or not backward)):
+                        continue
+                    made.forward, made.backward = found.forward, found.backward
+            found = None  # its memory, unless in use, serves what comes now
+            self.cells[k] = cells[k] = None
+            if forward and made.forward is None:
+                made.forward = self.pack(made, k, n_threads, kernels, False)
+            if backward and made.backward is None:
+                made.backward = self.pack(made, k, n_threads, kernels, True)
+            self.cells[k] = cells[k] = made
+        return tuple(cells)
+
+    cdef ptrdiff_t describe(self, fr_pack_args *a, PackedCell cell, int k,
+                            ptrdiff_t *sizes) noexcept:
+        """The arguments that pack cell k; the elements of each of its weights."""
+        cdef Layout layout = self.layout
+        cdef ptrdiff_t GH = layout.gates * layout.H
+        cdef int i = 2
+        memset(a, 0, sizeof(a[0]))
+        a.shape.cell, a.shape.H, a.shape.S = layout.cell, layout.H, layout.S
+        a.shape.I = layout.inputs(k // layout.n_directions)
+        a.W, a.R = cell.weights[0], cell.weights[1]
+        sizes[0], sizes[1] = GH * a.shape.I, GH * layout.S
+        if layout.bias:
+            a.b_ih, a.b_hh = cell.weights[2], cell.weights[3]
+            sizes[2] = sizes[3] = GH
+            i = 4
+        if layout.S != layout.H:
+            a.W_hr, sizes[i] = cell.weights[i], layout.S * layout.H
+            i += 1
+        return i
+
+    cdef Memory pack(self, PackedCell cell, int k, int n_threads, Kernels kernels,
+                     bint backward):
+        cdef fr_pack_args a
+        cdef ptrdiff_t sizes[MOST_WEIGHTS]
+        cdef ptrdiff_t size
+        cdef Memory memory
+        self.describe(&a, cell, k, sizes)
+        a.n_threads = n_threads
+        if backward:
+            size = kernels.table.packed_backward_size(&a.shape)
+        else:
+            size = kernels.table.packed_forward_size(&a.shape)
+        memory = self.pool.take(size * itemsize(kernels))
+        a.packed = memory.start
+        with nogil:
+            if backward:
+                kernels.table.pack_backward(&a)
+            else:
+                kernels.table.pack_forward(&a)
+        return memory
+
+    cdef int take_fingerprints(self, PackedCell cell, int k, int n_threads,
+                               Kernels kernels) except -1:
+        cdef fr_pack_args a
+        cdef ptrdiff_t sizes[MOST_WEIGHTS]
+        cdef ptrdiff_t i, n = self.describe(&a, cell, k, sizes)
+        cdef ptrdiff_t size = itemsize(kernels)
+        with nogil:
+            for i in range(n):
+                kernels.table.fingerprint(
+                    sizes[i] * size, cell.weights[i], n_threads,
+                    cell.fingerprints[i])
+        cell.has_fingerprints = True
+        return 0
+
+
+# -- calls ----------------------------------------------------------------------------
+
+@cython.final
+cdef class Plan:
+    """What one call works on, layer by layer: T steps of B rows.
+
+    Outputs are (T, B, width), contiguous; states are (n_cells, B, S) and, an LSTM's c,
+    (n_cells, B, H), contiguous. With `offsets` (T + 1 of them), the kernels' ragged
+    batches, sequences are (N, width).
+    """
+
+    cdef readonly Kernels kernels
+    cdef readonly object offsets
+    cdef Layout layout
+    cdef fr_shape shape
+    cdef ptrdiff_t itemsize, h_size, c_size, width
+    cdef ptrdiff_t tape  # bytes of a cell's: whole vectors
+
+    def __init__(self, Kernels kernels not None, Layout layout not None, ptrdiff_t T,
+                 ptrdiff_t B, offsets=None):
+        cdef const ptrdiff_t[::1] starts
+        if min(T, B) < 1:
+            raise ValueError(f"Plan: T and B must be >= 1, got {(T, B)}")
+        self.kernels, self.layout = kernels, layout
+        self.shape.cell, self.shape.H, self.shape.S = layout.cell, layout.H, layout.S
+        self.shape.T, self.shape.B, self.shape.I = T, B, layout.I
+        self.shape.offsets, self.shape.options = NULL, layout.cell_options()
+        if offsets is not None:
+            starts = self.offsets = np.array(offsets, np.intp)  # nobody can change it
+            check_offsets(T, B, starts)
+            self.shape.offsets = &starts[0]
+        self.itemsize = itemsize(kernels)
+        self.h_size, self.c_size = B * layout.S, B * layout.H
+        self.width = layout.n_directions * layout.S
+        self.tape = kernels.table.tape_size(&self.shape) * self.itemsize
+
+    @property
+    def tape_size(self):
+        """Elements that backward needs of all cells: so many for each row of a step.
+
+        0 for a plain RNN.
+        """
+        return self.layout.n_cells * self.tape // self.itemsize
+
+    cdef char *of_cell(self, char *start, int k, ptrdiff_t size) noexcept nogil:
+        """Where cell k's part of a state begins."""
+        return NULL if start == NULL else start + k * size * self.itemsize
+
+    def forward(self, int layer, int n_threads, tuple packs not None, x,
+                bint batch_first, h0, c0, y not None, h_n, c_n, tapes):
+        """Run one layer, all its directions.
+
+        Parameters
+        ----------
+        packs : tuple of PackedCell
+            From `Weights.take`, of all cells, as are `h0`, `c0`, `h_n`, `c_n`, `tapes`.
+        x : tensor, shape (T, B, I), (B, T, I) with `batch_first`, or (N, I)
+            Of any strides that are not negative, elements of a row side by side.
+        h0, c0 : tensor or None
+            None is zero.
+        y, c_n : tensor
+            Written; `c_n` is None but for an LSTM.
+        h_n : tensor or None
+            Written.
+        tapes : tensor or None
+            Of `tape_size` elements, from the start of a cache line; None where no
+            backward follows.
+        """
+        cdef fr_forward_args a
+        cdef Layout layout = self.layout
+        cdef const fr_kernels *table = self.kernels.table
+        cdef ptrdiff_t state = round_up(self.c_size * self.itemsize)
+        cdef int k, direction, first = layer * layout.n_directions
+        cdef char *ph0 = pointer(h0)
+        cdef char *pc0 = pointer(c0)
+        cdef char *ph_n = pointer(h_n)
+        cdef char *pc_n = pointer(c_n)
+        cdef char *py = pointer(y)
+        cdef char *tape = pointer(tapes)
+        cdef Memory work
+        cdef bint has_c = layout.n_states == 2
+        a.shape, a.n_threads = self.shape, n_threads
+        a.shape.I = layout.inputs(layer)
+        a.x, a.x_step = pointer(x), strides(x, batch_first, &a.x_row)
+        a.y_step, a.y_row = self.shape.B * self.width, self.width
+        a.c0 = a.c_n = a.tape = NULL
+        work = scratch.take(
+            2 * state
+            + table.forward_work_size(&a.shape, n_threads) * self.itemsize)
+        a.work = work.start + 2 * state
+        if ph0 == NULL or (has_c and pc0 == NULL):
+            memset(work.start, 0, state)
+        for direction in range(layout.n_directions):
+            k = first + direction
+            a.shape.reverse = direction
+            a.packed = (<PackedCell>packs[k]).forward.start
+            a.y = py + direction * layout.S * self.itemsize
+            a.h0 = self.of_cell(ph0, k, self.h_size)
+            a.h_n = self.of_cell(ph_n, k, self.h_size)
+            if a.h0 == NULL:
+                a.h0 = work.start
+            if a.h_n == NULL:
+                a.h_n = work.start + state
+            if has_c:
+                a.c0 = self.of_cell(pc0, k, self.c_size)
+                a.c_n = self.of_cell(pc_n, k, self.c_size)
+                if a.c0 == NULL:
+                    a.c0 = work.start
+            if tape != NULL:
+                a.tape = tape + k * self.tape
+            with nogil:
+                table.forward(&a)
+
+    def backward(self, int layer, int n_threads, tuple packs not None, x,
+                 bint batch_first, h0, y not None, tapes, dy, dh_n, dc_n, dx, dh0, dc0,
+                 dweights not None):
+        """Back-propagate through one layer; see `forward` for what it shares with it.
+
+        Parameters
+        ----------
+        dy : tensor or None
+            (T, B, width) of any strides, as x; None is zero, as in `dh_n` and `dc_n`.
+        dx : tensor or None
+            Laid out as x may be; written, as are `dh0` and `dc0`. None of those three
+            is not wanted.
+        dweights : sequence of (tensor or None)
+            Contiguous, in the order of the stack's weights; overwritten.
+        """
+        cdef fr_backward_args a
+        cdef fr_extent extent
+        cdef Layout layout = self.layout
+        cdef const fr_kernels *table = self.kernels.table
+        cdef ptrdiff_t state = round_up(self.c_size * self.itemsize)
+        cdef ptrdiff_t GH = layout.gates * layout.H
+        cdef bint has_c = layout.n_states == 2, projected = layout.S != layout.H
+        cdef int per_cell = 2 + 2 * layout.bias + projected
+        cdef int k, i, direction, first = layer * layout.n_directions
+        cdef char *ph0 = pointer(h0)
+        cdef char *py = pointer(y)
+        cdef char *tape = pointer(tapes)
+        cdef char *pdy = pointer(dy)
+        cdef char *pdh_n = pointer(dh_n)
+        cdef char *pdc_n = pointer(dc_n)
+        cdef char *pdh0 = pointer(dh0)
+        cdef char *pdc0 = pointer(dc0)
+        cdef char *d[MOST_WEIGHTS]
+        cdef ptrdiff_t sizes[MOST_WEIGHTS]
+        cdef Memory work
+        a.shape, a.n_threads = self.shape, n_threads
+        a.shape.I = layout.inputs(layer)
+        a.x, a.x_step = pointer(x), strides(x, batch_first, &a.x_row)
+        a.y_step, a.y_row = self.shape.B * self.width, self.width
+        a.dx, a.dx_step, a.dx_row = pointer(dx), 0, 0
+        if dx is not None:
+            a.dx_step = strides(dx, batch_first, &a.dx_row)
+        a.dy, a.dy_step, a.dy_row = NULL, 0, 0
+        if dy is not None:
+            a.dy_step = strides(dy, False, &a.dy_row)
+        a.tape = a.dc_n = a.dc0 = a.dP = NULL
+        a.clip_value, a.clip_norm, a.flow = 0, 0, NULL
+        a.db_sums, a.db_started, a.db_open = NULL, False, False
+        work = scratch.take(
+            3 * state
+            + table.backward_work_size(&a.shape, n_threads) * self.itemsize)
+        a.work = work.start + 3 * state
+        if ph0 == NULL:
+            memset(work.start, 0, state)
+        extent.n_threads, extent.n_spans, extent.spans = n_threads, 0, NULL
+        sizes[0], sizes[1], sizes[2], sizes[3] = GH * a.shape.I, GH * layout.S, GH, GH
+        sizes[per_cell - projected] = layout.S * layout.H
+        for direction in range(layout.n_directions):
+            k = first + direction
+            for i in range(per_cell):
+                d[i] = pointer(dweights[k * per_cell + i])
+            a.shape.reverse = direction
+            a.packed = (<PackedCell>packs[k]).backward.start
+            a.h0 = self.of_cell(ph0, k, self.h_size)
+            if a.h0 == NULL:
+                a.h0 = work.start
+            a.y = py + direction * layout.S * self.itemsize
+            if tape != NULL:
+                a.tape = tape + k * self.tape
+            if pdy != NULL:
+                a.dy = pdy + direction * layout.S * self.itemsize
+            a.dx_accumulate = direction
+            a.dh_n = self.of_cell(pdh_n, k, self.h_size)
+            a.dh0 = self.of_cell(pdh0, k, self.h_size)
+            if a.dh0 == NULL:
+                a.dh0 = work.start + state
+            if has_c:
+                a.dc_n = self.of_cell(pdc_n, k, self.c_size)
+                a.dc0 = self.of_cell(pdc0, k, self.c_size)
+                if a.dc0 == NULL:
+                    a.dc0 = work.start + 2 * state
+            a.dW, a.dR = d[0], d[1]
+            a.db_ih = d[2] if layout.bias else NULL
+            a.db_hh = d[3] if layout.bias else NULL
+            a.dW_hr = d[per_cell - 1] if projected else NULL
+            with nogil:
+                for i in range(per_cell):
+                    extent.n = sizes[i]
+                    if d[i] != NULL:  # the kernel adds
+                        table.clear(&extent, d[i])
+                table.backward(&a)
