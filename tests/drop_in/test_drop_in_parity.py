@@ -2,7 +2,7 @@
 """Values and all gradients against PyTorch, over options and input forms.
 
 Every three of the options and forms meet in some case; with FASTRNN_EXHAUSTIVE=1 every
-combination is a case (8000 of them, some minutes).
+combination is a case (4000 of them, a minute or two).
 """
 
 import itertools
