@@ -33,7 +33,7 @@ def runtimes():
 
 
 def work(n_threads):
-    """A PyTorch operator and a fastrnn layer as calls of a fraction of a millisecond."""
+    """A PyTorch operator and a fastrnn layer as calls of a tenth of a millisecond."""
     import numpy as np
     import torch
 

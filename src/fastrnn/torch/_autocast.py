@@ -10,7 +10,7 @@ def dtypes():
     return (torch.float32, torch.get_autocast_dtype("cpu"))
 
 
-def result_dtype(mode, fused, dtype):
+def result_dtypes(mode, fused, dtype, projected=False):
     """What PyTorch's operator returns for an input of `dtype` and float32 weights.
 
     Its LSTM over dense sequences, and everything that ends in a plain matrix product,
@@ -21,10 +21,20 @@ def result_dtype(mode, fused, dtype):
     ----------
     fused : bool
         Whether PyTorch has one operator for the whole: a dense LSTM.
+    projected : bool
+        Whether h is a product of the cell's output.
+
+    Returns
+    -------
+    of_h, of_c : torch.dtype
+        y has that of h.
     """
+    half = torch.get_autocast_dtype("cpu")
+    if projected:
+        return half, dtype
     if fused or mode.startswith("RNN"):
-        return torch.get_autocast_dtype("cpu")
-    return dtype
+        return half, half
+    return dtype, dtype
 
 
 def cast(value, dtype):

@@ -38,7 +38,7 @@ def _forward_in_autocast(cell, original, input, hx, weights):
     which = _path.cell_spec(cell)
     weights = _path.contiguous(weights)
     home = _weights.home(weights[0], which)
-    result = _autocast.result_dtype(which.mode, False, input.dtype)
+    result, _ = _autocast.result_dtypes(which.mode, False, input.dtype)
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
         return _autocast.cast(_run(input, hx, weights, home), result)

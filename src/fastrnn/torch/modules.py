@@ -40,14 +40,23 @@ def _forward_in_autocast(module, original, input, hx, weights):
         return original(input, hx)
     is_packed = isinstance(input, PackedSequence)
     dtype = input.data.dtype if is_packed else input.dtype
-    result = _autocast.result_dtype(
-        module.mode, module.mode == "LSTM" and not is_packed, dtype
+    of_h, of_c = _autocast.result_dtypes(
+        module.mode,
+        module.mode == "LSTM" and not is_packed,
+        dtype,
+        module.proj_size > 0,
     )
     weights = _path.contiguous(weights)
     home = _weights.home(weights[0], _path.layers_spec(module))
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        return _autocast.cast(_run_layers(module, input, hx, weights, home), result)
+        y, state = _run_layers(module, input, hx, weights, home)
+        if home.spec.has_c:
+            h_n, c_n = state
+            state = _autocast.cast(h_n, of_h), _autocast.cast(c_n, of_c)
+        else:
+            state = _autocast.cast(state, of_h)
+        return _autocast.cast(y, of_h), state
 
 
 def _run_layers(module, input, hx, weights, home, requires_grad=None):
