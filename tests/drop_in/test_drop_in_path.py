@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import twins  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import fastrnn.torch  # noqa: E402
 from fastrnn.torch import explain  # noqa: E402
@@ -101,6 +102,72 @@ def test_transforms(spied, rng):
         tangent = forward_ad.unpack_dual(ours(dual)[0]).tangent
         assert torch.equal(tangent, tangents[1][1])
     assert not spied
+
+
+class Recorded(TorchDispatchMode):
+    """What reaches the dispatcher."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_a_call_like_one_before_may_not_hide(spied, rng):
+    """Modes, classes and sizes are looked at in every call."""
+    _, module = twins.pair("GRU")
+    x, h = twins.draw(rng, 5, 4, 3), torch.zeros(1, 4, 6)
+    for _ in range(3):
+        module(x)
+        module(x, h)
+    before = len(spied)
+    torch.func.grad(lambda x: module(x)[0].sum())(x)
+    with forward_ad.dual_level():
+        module(forward_ad.make_dual(x, x))
+    with Recorded() as mode:
+        module(x)
+    assert "addmm" in mode.names
+    module(x.as_subclass(type("Marked", (torch.Tensor,), {})))
+    with pytest.raises(RuntimeError, match=r"Expected hidden size \(1, 4, 6\)"):
+        module(x, h[:, :3])
+    with pytest.raises(
+        RuntimeError, match="Expected sequence length to be larger than"
+    ):
+        module(x[:0])
+    assert len(spied) == before
+    with torch.autocast("cpu"):
+        assert module(x)[0].dtype == torch.float32
+    with torch.inference_mode():
+        assert module(x)[0].is_inference()
+    assert len(spied) == before + 2
+    module.batch_first = True
+    assert module(x)[1].shape == (1, 5, 6)
+    with pytest.raises(RuntimeError, match=r"Expected hidden size \(1, 5, 6\)"):
+        module(x, h)
+    module.batch_first = False
+    assert module(torch._neg_view(x))[0].equal(module(-x)[0])
+    module.requires_grad_(False)
+    assert module(x)[0].grad_fn is None
+    module.requires_grad_(True)
+    assert module(x)[0].grad_fn is not None
+    module.weight_hh_l0.data = module.weight_hh_l0.detach().double()
+    with pytest.raises(RuntimeError, match=r"[Dd]ouble"):
+        module(x)
+
+
+def test_a_weight_transposed_in_place_of_itself(rng):
+    """The same memory, address, size and version; other strides."""
+    theirs, ours = twins.pair("tanh")
+    x = twins.draw(rng, 5, 4, 3)
+    for _ in range(3):
+        ours(x)
+    for module in (theirs, ours):
+        module.weight_hh_l0.data = module.weight_hh_l0.data.t()
+    with torch.no_grad():
+        twins.assert_same("y", ours(x)[0], theirs(x)[0], "float32", 100)
 
 
 def test_functional_call_uses_the_weights_it_is_given(spied, rng):
