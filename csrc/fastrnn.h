@@ -261,6 +261,12 @@ typedef struct {
     void (*pack_backward)(const fr_pack_args *);
     void (*forward)(const fr_forward_args *);
     void (*backward)(const fr_backward_args *);
+    /* Two calls of the same shape at once, such as a layer's directions; a[1].dx is room
+     * laid out like a[0].dx, to which it is added in the end. */
+    void (*forward_pair)(const fr_forward_args a[2]);
+    void (*backward_pair)(const fr_backward_args a[2]);
+    /* Whether that takes less time than one after the other. */
+    int (*pair_pays)(const fr_shape *, int n_threads);
     ptrdiff_t (*packed_forward_size)(const fr_shape *);
     ptrdiff_t (*packed_backward_size)(const fr_shape *);
     ptrdiff_t (*tape_size)(const fr_shape *);

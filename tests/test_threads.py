@@ -70,6 +70,37 @@ def test_same_bits_for_stacks_on_any_number_of_threads(isa, dtype, cell, threads
         assert_same_bits(f"{n_threads} threads:", all_results(case, dtype), want)
 
 
+@pytest.mark.parametrize("lengths", [None, [30, 0, 7], [30, 30, 12]])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("layer", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+def test_directions_run_at_once_with_the_same_bits(
+    isa, dtype, layer, batch_first, lengths, threads, rng
+):
+    layer = layer(
+        40, 70, 2, bidirectional=True, batch_first=batch_first, dtype=dtype, seed=1
+    )
+    x = rng.standard_normal((3, 30, 40) if batch_first else (30, 3, 40))
+    dy = rng.standard_normal((*x.shape[:2], 140))
+    results = []
+    for n_threads in (1, 2, 4):
+        threads(n_threads)
+        layer.zero_grad()
+        y, state = layer(x, lengths=lengths)
+        dx, d_state = layer.backward(dy)
+        found = {"y": y, "dx": dx, "grads": layer.flat_grads.copy()}
+        found |= {"state": np.concatenate(state), "d_state": np.concatenate(d_state)}
+        results.append(found)
+        plan = _plan(layer, n_threads)
+        assert plan.at_once == (n_threads > 1), n_threads
+    for found in results[1:]:
+        assert_same_bits("at once:", found, results[0])
+
+
+def _plan(layer, n_threads):
+    """Of the layer for 30 steps of 3 rows."""
+    return layer._plan_for(_core.kernels(layer.dtype), n_threads, 30, 3)
+
+
 @pytest.mark.skipif(
     not {"x86_v3", "x86_v4"} <= set(_core.SUPPORTED),
     reason="needs a processor with both FMA targets of x86-64",

@@ -589,6 +589,47 @@ static void backward(const fr_backward_args *a)
     team_run(args.n_threads, backward_thread, &args);
 }
 
+/* a[0].dx += a[1].dx, this thread's share of the steps. */
+static void add_second_dx(const team *self, const fr_backward_args *a)
+{
+    const fr_shape *shape = &a->shape;
+    ptrdiff_t s0, s1;
+    team_share(self, shape->T, &s0, &s1);
+    for (ptrdiff_t s = s0; s < s1; s++)
+        for (ptrdiff_t b = 0; b < step_rows(shape, s); b++) {
+            const ptrdiff_t at = step_offset(shape, s, a->dx_step, a->dx_row);
+            real *dx = (real *)a[0].dx + at + b * a->dx_row;
+            const real *second = (const real *)a[1].dx + at + b * a->dx_row;
+            for (ptrdiff_t i = 0; i < shape->I; i += V) {
+                const ptrdiff_t n = min_size(V, shape->I - i);
+                v_store_n(dx + i, v_load_n(dx + i, n) + v_load_n(second + i, n), n);
+            }
+        }
+}
+
+static void backward_pair_thread(const team *self, const void *args)
+{
+    const fr_backward_args *a = args;
+    if (self->size == 1) {
+        backward_thread(self, &a[0]);
+        backward_thread(self, &a[1]);
+    } else {
+        int half;
+        const team own = team_half(self, &half);
+        backward_thread(&own, &a[half]);
+        team_barrier(self);
+    }
+    if (a->dx)
+        add_second_dx(self, a);
+}
+
+static void backward_pair(const fr_backward_args a[2])
+{
+    fr_backward_args args[2] = {a[0], a[1]};
+    args[0].n_threads = args[1].n_threads = sequence_threads(&a->shape, a->n_threads);
+    team_run(args->n_threads, backward_pair_thread, args);
+}
+
 static ptrdiff_t packed_backward_size(const fr_shape *shape)
 {
     const cell c = get_cell(shape);

@@ -356,6 +356,26 @@ static void forward(const fr_forward_args *a)
     team_run(args.n_threads, forward_thread, &args);
 }
 
+static void forward_pair_thread(const team *self, const void *args)
+{
+    const fr_forward_args *a = args;
+    if (self->size == 1) {
+        forward_thread(self, &a[0]);
+        forward_thread(self, &a[1]);
+        return;
+    }
+    int half;
+    const team own = team_half(self, &half);
+    forward_thread(&own, &a[half]);
+}
+
+static void forward_pair(const fr_forward_args a[2])
+{
+    fr_forward_args args[2] = {a[0], a[1]};
+    args[0].n_threads = args[1].n_threads = sequence_threads(&a->shape, a->n_threads);
+    team_run(args->n_threads, forward_pair_thread, args);
+}
+
 static ptrdiff_t packed_forward_size(const fr_shape *shape)
 {
     const cell c = get_cell(shape);

@@ -29,10 +29,11 @@ typedef struct {
 typedef struct {
     int rank; /* 0 .. size - 1 */
     int size;
-    barrier_state *barrier; /* and, of a whole team, one for each of MOST_GROUPS */
+    barrier_state *barrier; /* and one for each of MOST_GROUPS, unless it is a group */
 } team;
 
 #define MOST_GROUPS 64
+#define TEAM_BARRIERS (1 + MOST_GROUPS)
 
 INLINE void spin_pause(void)
 {
@@ -82,6 +83,15 @@ INLINE team team_group(const team *self, int size)
     return (team){self->rank % size, size, barrier};
 }
 
+/* The half of a team of two threads or more that this thread is in, 0 or 1. */
+INLINE team team_half(const team *self, int *half)
+{
+    const int first = self->size / 2;
+    *half = self->rank >= first;
+    return (team){self->rank - *half * first, *half ? self->size - first : first,
+                  self->barrier + (1 + *half) * TEAM_BARRIERS};
+}
+
 /* Below this much arithmetic a second thread costs more than it brings. */
 #define FLOPS_PER_THREAD 400000.0
 
@@ -127,7 +137,7 @@ INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
 {
 #ifdef _OPENMP
     if (n_threads > 1) {
-        barrier_state barriers[1 + MOST_GROUPS] = {{0, 0}};
+        barrier_state barriers[3 * TEAM_BARRIERS] = {{0, 0}}; /* a team, two halves */
 #pragma omp parallel num_threads(n_threads)
         {
             const team self = {omp_get_thread_num(), omp_get_num_threads(), barriers};

@@ -10,6 +10,7 @@
  * Threads form a grid of row groups x unit ranges.  With rows enough each thread owns
  * rows for all T and never waits; where R is large next to the cache, or rows are few,
  * the threads of the whole team share the units of every step, with a barrier a step.
+ * There the two directions of a layer may run at once, each on half of the team.
  */
 #ifndef FR_SEQUENCE_H
 #define FR_SEQUENCE_H
@@ -170,6 +171,18 @@ static int group_size(int threads, const fr_shape *shape, const cell *c,
             return size;
     }
     return threads;
+}
+
+/* Two calls at once, each on half of the threads, save the barriers of a team whose
+ * threads share units; a half has to hold R, then, where all of the team did. */
+static int pair_pays(const fr_shape *shape, int n_threads)
+{
+    const cell c = get_cell(shape);
+    const int threads = sequence_threads(shape, n_threads);
+    const ptrdiff_t panels = n_unit_panels(c.ops->gates, c.H);
+    const ptrdiff_t R_bytes = c.ops->gates * c.H * c.S * (ptrdiff_t)sizeof(real);
+    return threads % 2 == 0 && group_size(threads, shape, &c, panels) > 1 &&
+           R_bytes <= threads / 2 * CACHED_WEIGHTS;
 }
 
 /* The first row of a group.  Rows of a ragged batch end at different steps, so groups

@@ -62,7 +62,7 @@ cdef void copy_or_clear(char *to, const char *source, ptrdiff_t n_bytes) noexcep
 
 @cython.final
 cdef class Stack:
-    """Layers and directions that run one after the other over T steps of B rows.
+    """Layers, each of one or two directions, over T steps of B rows.
 
     Their parameters, packed weights and states are those of a `Layout` from cell
     `first` on: of all its cells, or of a single one (`n_cells` = 1), when the caller
@@ -96,6 +96,7 @@ cdef class Stack:
     cdef readonly ptrdiff_t x_step, y_step, x_row, y_row
     cdef ptrdiff_t state, series, tape  # elements; bytes rounded up to lines; likewise
     cdef ptrdiff_t itemsize, forward_work, backward_work
+    cdef readonly bint at_once  # both directions of a layer
 
     def __init__(self, Kernels kernels not None, int n_threads, Layout layout not None,
                  ptrdiff_t T, ptrdiff_t B, *, bint batch_first=False,
@@ -162,6 +163,8 @@ cdef class Stack:
             self.forward_work = max(self.forward_work, round_up(size * self.itemsize))
             size = kernels.table.backward_work_size(&shape, n_threads)
             self.backward_work = max(self.backward_work, round_up(size * self.itemsize))
+        self.at_once = (self.n_directions == 2
+                        and kernels.table.pair_pays(&shape, n_threads))
 
     def fits(self, Kernels kernels, int n_threads, bint batch_first, x):
         """Whether this is a plan for such a call, and x as `forward` needs it."""
@@ -205,16 +208,21 @@ cdef class Stack:
         """Bytes of a cell's running sums of da: seven slots, units in whole vectors."""
         return round_up(7 * (self.shape.H + LINE) * self.itemsize)
 
+    cdef ptrdiff_t extent(self, ptrdiff_t step, ptrdiff_t row,
+                          ptrdiff_t width) noexcept nogil:
+        """Elements from the first to the last of T steps of B rows."""
+        if self.shape.offsets != NULL and not self.padded:
+            return (self.rows - 1) * row + width
+        return (self.shape.T - 1) * step + (self.shape.B - 1) * row + width
+
     cdef char *at(self, array, str what, ptrdiff_t first, ptrdiff_t step, ptrdiff_t row,
                   ptrdiff_t width, bint writable) except? NULL:
         """Address of element `first`, from where T steps of B rows are inside."""
-        cdef ptrdiff_t last = (self.shape.T - 1) * step + (self.shape.B - 1) * row
-        if self.shape.offsets != NULL and not self.padded:
-            last = (self.rows - 1) * row
+        cdef ptrdiff_t end = first + self.extent(step, row, width)
         if array is None:
             return NULL
-        return (<char *>address(array, what, self.kind, first + last + width, writable,
-                                True) + first * self.itemsize)
+        return (<char *>address(array, what, self.kind, end, writable, True)
+                + first * self.itemsize)
 
     cdef const uint64_t *seeds(self, seeds) except? NULL:
         if seeds is None:
@@ -248,10 +256,12 @@ cdef class Stack:
             Last states, written.
         """
         cdef fr_forward_args a
+        cdef fr_forward_args both[2]
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t size = self.itemsize, S = self.shape.S
         cdef ptrdiff_t states = self.n_cells * self.state, n_bytes = states * size
         cdef ptrdiff_t inner = self.n_layers - 1
+        cdef ptrdiff_t n_work = self.forward_work * (1 + self.at_once)
         cdef char *px = self.at(
             x, "x", x_at, self.x_step, self.x_row, self.shape.I, False)
         cdef char *py = self.at(
@@ -273,14 +283,13 @@ cdef class Stack:
             raise TypeError("Stack.forward: x, end, and y in inference, must be arrays")
         if training:
             kept = self.take_kept(pool, own_y, seed != NULL)
-            work = pool.take(self.forward_work)
+            work = pool.take(n_work)
             start, a.work = kept.start, work.start
             tape = start + self.states()
             outputs = tape + self.n_cells * self.tape
             dropped = outputs + (inner + own_y) * self.series
         else:
-            work = pool.take(
-                self.states() + min(inner, 2) * self.series + self.forward_work)
+            work = pool.take(self.states() + min(inner, 2) * self.series + n_work)
             start = work.start
             outputs = start + self.states()
             dropped = NULL
@@ -308,8 +317,14 @@ cdef class Stack:
                         a.c0, a.c_n = <char *>a.h0 + n_bytes, <char *>a.h_n + n_bytes
                     if training:
                         a.tape = tape + k * self.tape
-                    table.forward(&a)
+                    if self.at_once:
+                        both[d] = a
+                        both[d].work = <char *>a.work + d * self.forward_work
+                    else:
+                        table.forward(&a)
                     k += 1
+                if self.at_once:
+                    table.forward_pair(both)
                 if layer == inner:
                     break
                 a.x = source
@@ -354,6 +369,7 @@ cdef class Stack:
             Squared norms of dL/dh_t, written; this call's begin at element `flow_at`.
         """
         cdef fr_backward_args a
+        cdef fr_backward_args both[2]
         cdef fr_pack_args g
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t size = self.itemsize, S = self.shape.S
@@ -383,6 +399,8 @@ cdef class Stack:
         cdef bint own_y = y is None
         cdef char *dropped = outputs + (inner + own_y) * self.series
         cdef char *scratch
+        cdef char *second_dx
+        cdef ptrdiff_t dx_size = 0  # of a second direction that runs at once
         cdef char *source
         cdef char *target
         cdef char *loss
@@ -390,9 +408,14 @@ cdef class Stack:
         cdef int layer, d, k
         if x is None or dx is None or d_start is None or grads is None:
             raise TypeError("Stack.backward: x, dx, d_start and grads must be arrays")
-        work = pool.take(min(inner, 2) * self.series + self.backward_work)
+        if self.at_once:
+            dx_size = self.extent(self.x_step, self.x_row, self.shape.I)
+            dx_size = max(round_up(dx_size * size), self.series)
+        work = pool.take(min(inner, 2) * self.series + dx_size
+                         + self.backward_work * (1 + self.at_once))
         scratch = work.start
-        a.work = scratch + min(inner, 2) * self.series
+        second_dx = scratch + min(inner, 2) * self.series
+        a.work = second_dx + dx_size
         a.shape, a.n_threads = self.shape, self.n_threads
         a.clip_value, a.clip_norm = self.layout.clip_value, self.layout.clip_norm
         a.flow = NULL
@@ -444,7 +467,15 @@ cdef class Stack:
                         a.flow = pflow + flow_at + k * self.length * self.B
                     if sums is not None:
                         a.db_sums = sums.start + k * self.sums_size()
-                    table.backward(&a)
+                    if self.at_once:
+                        both[d] = a
+                        both[d].dx_accumulate = False
+                        both[d].work = <char *>a.work + d * self.backward_work
+                    else:
+                        table.backward(&a)
+                if self.at_once:
+                    both[1].dx = second_dx
+                    table.backward_pair(both)
                 if layer > 0 and seed != NULL:
                     self.drop(seed[layer - 1], p, target, target)
 

@@ -258,10 +258,13 @@ cdef class Plan:
             backward follows.
         """
         cdef fr_forward_args a
+        cdef fr_forward_args both[2]
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t state = round_up(self.c_size * self.itemsize)
-        cdef int k, direction, first = layer * layout.n_directions
+        cdef int k, direction, D = layout.n_directions, first = layer * D
+        cdef ptrdiff_t size
+        cdef bint at_once
         cdef char *ph0 = pointer(h0)
         cdef char *pc0 = pointer(c0)
         cdef char *ph_n = pointer(h_n)
@@ -275,13 +278,13 @@ cdef class Plan:
         a.x, a.x_step = pointer(x), strides(x, batch_first, &a.x_row)
         a.y_step, a.y_row = self.shape.B * self.width, self.width
         a.c0 = a.c_n = a.tape = NULL
-        work = scratch.take(
-            2 * state
-            + table.forward_work_size(&a.shape, n_threads) * self.itemsize)
-        a.work = work.start + 2 * state
+        at_once = D == 2 and table.pair_pays(&a.shape, n_threads)
+        size = round_up(table.forward_work_size(&a.shape, n_threads) * self.itemsize)
+        work = scratch.take((1 + D) * state + (1 + at_once) * size)
+        a.work = work.start + (1 + D) * state
         if ph0 == NULL or (has_c and pc0 == NULL):
             memset(work.start, 0, state)
-        for direction in range(layout.n_directions):
+        for direction in range(D):
             k = first + direction
             a.shape.reverse = direction
             a.packed = (<PackedCell>packs[k]).forward.start
@@ -291,7 +294,7 @@ cdef class Plan:
             if a.h0 == NULL:
                 a.h0 = work.start
             if a.h_n == NULL:
-                a.h_n = work.start + state
+                a.h_n = work.start + (1 + direction) * state
             if has_c:
                 a.c0 = self.of_cell(pc0, k, self.c_size)
                 a.c_n = self.of_cell(pc_n, k, self.c_size)
@@ -299,8 +302,15 @@ cdef class Plan:
                     a.c0 = work.start
             if tape != NULL:
                 a.tape = tape + k * self.tape
+            if at_once:
+                both[direction] = a
+                both[direction].work = <char *>a.work + direction * size
+                continue
             with nogil:
                 table.forward(&a)
+        if at_once:
+            with nogil:
+                table.forward_pair(both)
 
     def backward(self, int layer, int n_threads, tuple packs not None, x,
                  bint batch_first, h0, y not None, tapes, dy, dh_n, dc_n, dx, dh0, dc0,
@@ -318,6 +328,7 @@ cdef class Plan:
             Contiguous, in the order of the stack's weights; overwritten.
         """
         cdef fr_backward_args a
+        cdef fr_backward_args both[2]
         cdef fr_extent extent
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
@@ -325,7 +336,9 @@ cdef class Plan:
         cdef ptrdiff_t GH = layout.gates * layout.H
         cdef bint has_c = layout.n_states == 2, projected = layout.S != layout.H
         cdef int per_cell = 2 + 2 * layout.bias + projected
-        cdef int k, i, direction, first = layer * layout.n_directions
+        cdef int k, i, direction, D = layout.n_directions, first = layer * D
+        cdef ptrdiff_t size, dx_size = 0
+        cdef bint at_once
         cdef char *ph0 = pointer(h0)
         cdef char *py = pointer(y)
         cdef char *tape = pointer(tapes)
@@ -350,16 +363,21 @@ cdef class Plan:
         a.tape = a.dc_n = a.dc0 = a.dP = NULL
         a.clip_value, a.clip_norm, a.flow = 0, 0, NULL
         a.db_sums, a.db_started, a.db_open = NULL, False, False
-        work = scratch.take(
-            3 * state
-            + table.backward_work_size(&a.shape, n_threads) * self.itemsize)
-        a.work = work.start + 3 * state
+        at_once = D == 2 and table.pair_pays(&a.shape, n_threads)
+        if at_once and dx is not None:  # of the second direction
+            dx_size = (self.shape.T - 1) * a.dx_step + (self.shape.B - 1) * a.dx_row
+            if self.shape.offsets != NULL:
+                dx_size = (self.shape.offsets[self.shape.T] - 1) * a.dx_row
+            dx_size = round_up((dx_size + a.shape.I) * self.itemsize)
+        size = round_up(table.backward_work_size(&a.shape, n_threads) * self.itemsize)
+        work = scratch.take((1 + 2 * D) * state + dx_size + (1 + at_once) * size)
+        a.work = work.start + (1 + 2 * D) * state + dx_size
         if ph0 == NULL:
             memset(work.start, 0, state)
         extent.n_threads, extent.n_spans, extent.spans = n_threads, 0, NULL
         sizes[0], sizes[1], sizes[2], sizes[3] = GH * a.shape.I, GH * layout.S, GH, GH
         sizes[per_cell - projected] = layout.S * layout.H
-        for direction in range(layout.n_directions):
+        for direction in range(D):
             k = first + direction
             for i in range(per_cell):
                 d[i] = pointer(dweights[k * per_cell + i])
@@ -377,12 +395,12 @@ cdef class Plan:
             a.dh_n = self.of_cell(pdh_n, k, self.h_size)
             a.dh0 = self.of_cell(pdh0, k, self.h_size)
             if a.dh0 == NULL:
-                a.dh0 = work.start + state
+                a.dh0 = work.start + (1 + direction) * state
             if has_c:
                 a.dc_n = self.of_cell(pdc_n, k, self.c_size)
                 a.dc0 = self.of_cell(pdc0, k, self.c_size)
                 if a.dc0 == NULL:
-                    a.dc0 = work.start + 2 * state
+                    a.dc0 = work.start + (1 + D + direction) * state
             a.dW, a.dR = d[0], d[1]
             a.db_ih = d[2] if layout.bias else NULL
             a.db_hh = d[3] if layout.bias else NULL
@@ -392,4 +410,15 @@ cdef class Plan:
                     extent.n = sizes[i]
                     if d[i] != NULL:  # the kernel adds
                         table.clear(&extent, d[i])
+            if at_once:
+                both[direction] = a
+                both[direction].dx_accumulate = False
+                both[direction].work = <char *>a.work + direction * size
+                continue
+            with nogil:
                 table.backward(&a)
+        if at_once:
+            if dx is not None:
+                both[1].dx = work.start + (1 + 2 * D) * state
+            with nogil:
+                table.backward_pair(both)

@@ -153,15 +153,17 @@ def test_python_threads(rng):
     assert not errors
 
 
-def test_any_number_of_threads_gives_the_same_bits(rng):
-    layer, x = (
-        fastrnn.torch.GRU(40, 70, 2, bidirectional=True),
-        twins.draw(rng, 20, 30, 40),
-    )
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("B", [3, 30])  # of 3 rows both directions run at once
+def test_any_number_of_threads_gives_the_same_bits(rng, name, batch_first, B):
+    kind = getattr(fastrnn.torch, name)
+    layer = kind(40, 70, 2, bidirectional=True, batch_first=batch_first)
+    x = twins.draw(rng, *((B, 20, 40) if batch_first else (20, B, 40)))
     before = torch.get_num_threads()
     found = []
     try:
-        for n in (1, 2, 5):
+        for n in (1, 2, 4, 5):
             torch.set_num_threads(n)
             found.append(gradients(layer, lambda x: layer(x)[0], x))
     finally:
