@@ -161,7 +161,7 @@ def test_an_embedding_that_masks(tmp_path, rng, keras, suffix):
     trained(keras, theirs, ours, x)
 
 
-def test_a_masked_model_fits(rng):
+def test_a_masked_model_fits(rng, capsys):
     model = fastrnn.keras.MaskedSequential(
         fastrnn.keras.Masking(), fastrnn.GRU(I, H), fastrnn.Linear(H, 1)
     )
@@ -169,6 +169,8 @@ def test_a_masked_model_fits(rng):
     model.compile("mse", "sgd", lr=0.1)
     history = model.fit(x, np.ones((B, T, 1), "f"), epochs=5, verbose=0, seed=1)
     assert history.history["loss"][-1] < history.history["loss"][0]
+    model.summary()
+    assert "GRU" in capsys.readouterr().out
     with pytest.raises(ValueError, match="MaskedSequential: a masked model cannot go"):
         model.forward_from(x)
 

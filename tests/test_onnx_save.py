@@ -115,7 +115,21 @@ OPTIONS = [
     ("GRU", {"return_sequences": False, "go_backwards": True, "num_layers": 2}),
     *(("GRU", {"merge_mode": mode, **STACK}) for mode in ("sum", "mean", "ave", "mul")),
     ("LSTM", {"merge_mode": "mul", "bidirectional": True}),
+    *(
+        ("LSTM", {"merge_mode": mode, "return_sequences": False, **STACK})
+        for mode in ("sum", "ave", "mul")
+    ),
     ("RNN", {"connection": "residual", "num_layers": 3}),
+    ("GRU", {"connection": "residual", "num_layers": 2, "return_sequences": False}),
+    (
+        "LSTM",
+        {
+            "connection": "residual",
+            "num_layers": 2,
+            "return_sequences": False,
+            "go_backwards": True,
+        },
+    ),
     ("GRU", {"connection": "residual", "merge_mode": "ave", **STACK}),
     ("LSTM", {"clip_state_grad": 1.0, "checkpoint_every": 2}),
 ]
@@ -365,6 +379,12 @@ def test_activations_and_free_axes(tmp_path, rng, function):
             {"recurrent_activation": [("elu", 0.5), "elu"]},
             False,
             "recurrent_activation must be one function for all gates",
+        ),
+        (
+            "GRU",
+            {"connection": "residual", "return_sequences": False, **STACK},
+            False,
+            "return_sequences must be True with a connection and both directions",
         ),
         ("LSTM", {"stateful": True}, False, "stateful must be False with states=False"),
         (

@@ -4,8 +4,8 @@
 import numpy as np
 
 from fastrnn import Bidirectional, Sequential, _check
+from fastrnn._recurrent import _Recurrent
 from fastrnn.module import Module
-from fastrnn.recurrent import _Recurrent
 
 
 class Masking(Module):
@@ -130,8 +130,10 @@ class MaskedSequential(Sequential):
         self._keep(calls)
         return x, None
 
-    def _outputs(self, x):
-        return super()._outputs(x) if x is None else list(self._each(x))
+    def _outputs(self, inputs):
+        if inputs is None:
+            return super()._outputs(inputs)
+        return list(self._each(*inputs))
 
     def _each(self, x):
         """Name, layer and output of each layer."""

@@ -64,6 +64,12 @@ class RecurrentWriter:
                     f"{self.who}: {name} must be {parameter.default!r}{when}, "
                     f"got {value!r}"
                 )
+        layer = self.layer
+        if layer.connection and layer.bidirectional and not layer.return_sequences:
+            raise ValueError(
+                f"{self.who}: return_sequences must be True with a connection and both "
+                "directions in an ONNX file, got False"
+            )
 
     def _attributes(self):
         layer = self.layer
@@ -139,9 +145,7 @@ class RecurrentWriter:
             for which, parts in zip("hc", zip(*ends, strict=True), strict=False):
                 self._add("Concat", parts, f"{which}_n", axis=0)
         if not layer.return_sequences:
-            self.w.width = (layer._h_size * self.D,)
-            y = self._add("Transpose", [ends[-1][0]], "last_rows", perm=[1, 0, 2])
-            return self._add("Reshape", [y, self.w.integers(0, *self.w.width)], "last")
+            return self._last(x, ends[-1])
         if layer.go_backwards:  # from the order of time into that of computation
             bounds = [self.w.integers(n) for n in (-1, -(2**31), 0, -1)]
             x = self._add("Slice", [x, *bounds], "backwards")
@@ -150,13 +154,41 @@ class RecurrentWriter:
         self.w.width = (layer._y_size,)
         return x
 
+    def _last(self, x, end):
+        """The last outputs (B, features), from all of them or from the last states."""
+        layer = self.layer
+        self.w.width = (layer._y_size,)
+        if layer.connection:
+            index = self.w.weight("index_0", np.int64(0))
+            if not layer.go_backwards:
+                index = self.w.weight("index_m1", np.int64(-1))
+            return self._add("Gather", [x, index], "last", axis=0)
+        if layer.merge_mode != "concat":
+            halves = self._halves(end[0], 0, "last")
+            return merge(self.w, layer.merge_mode, halves, f"{self.prefix}last")
+        y = self._add("Transpose", [end[0]], "last_rows", perm=[1, 0, 2])
+        return self._add("Reshape", [y, self.w.integers(0, *self.w.width)], "last")
+
+    def _halves(self, y, axis, name):
+        """The two directions that lie along an axis."""
+        return [
+            self._add(
+                "Gather",
+                [y, self.w.weight(f"index_{d}", np.int64(d))],
+                f"{name}.direction{d}",
+                axis=axis,
+            )
+            for d in (0, 1)
+        ]
+
     def _node(self, k, x, start):
         """Layer `k`; names of Y, Y_h and, of an LSTM, Y_c, empty where not needed."""
         layer, name = self.layer, f"{self.prefix}l{k}"
         inputs = [x, *self._cell(k), "", *start]
         if isinstance(layer, LSTM) and layer.peephole:
             inputs.append(self._peepholes(k))
-        sequences = layer.return_sequences or k < layer.num_layers - 1
+        last_only = not (layer.return_sequences or layer.connection)
+        sequences = not last_only or k < layer.num_layers - 1
         needed = (sequences, self.states or not sequences, self.states)
         outputs = [
             f"{name}.{end}" if one else ""
@@ -296,15 +328,7 @@ class RecurrentWriter:
             shape = self.w.integers(0, 0, layer._y_size)
             y = self._add("Reshape", [y, shape], f"{name}.merged")
         else:
-            halves = [
-                self._add(
-                    "Gather",
-                    [y, self.w.weight(f"index_{d}", np.int64(d))],
-                    f"{name}.direction{d}",
-                    axis=1,
-                )
-                for d in (0, 1)
-            ]
+            halves = self._halves(y, 1, name)
             y = merge(self.w, layer.merge_mode, halves, f"{self.prefix}{name}.merged")
         if k == 0 or layer.connection is None:
             return y
