@@ -239,6 +239,12 @@ def test_bidirectional_refuses():
         ValueError, match=r"^Bidirectional: merge_mode must be one of 'c"
     ):
         fastrnn.Bidirectional(fastrnn.GRU(3, 4), "max")
+    for size in (3, None):  # None: not built yet
+        merged = fastrnn.GRU(size, 4, bidirectional=True, merge_mode="sum")
+        with pytest.raises(
+            ValueError, match=r"^Bidirectional: layer must not merge .* got merge_mode="
+        ):
+            fastrnn.Bidirectional(merged)
     with pytest.raises(
         ValueError, match=r"^Bidirectional: a layer with parameters must"
     ):

@@ -135,7 +135,7 @@ SOME_STEPS = {
 
 @pytest.mark.parametrize("return_sequences", [True, False])
 @pytest.mark.parametrize("steps", SOME_STEPS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_some_steps_and_the_last_output(kind, case, steps, return_sequences):
     given = SOME_STEPS[steps]
     if steps == "resets":
@@ -144,7 +144,7 @@ def test_some_steps_and_the_last_output(kind, case, steps, return_sequences):
 
 
 @pytest.mark.parametrize("return_sequences", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_lengths_give_each_sequence_its_bits_alone(kind, case, dtype, return_sequences):
     lengths, rng = [3, 5, 1, 4], np.random.default_rng(2)
     layer = make(kind, case, dtype=dtype, return_sequences=return_sequences)

@@ -33,7 +33,7 @@ class Bidirectional(Module):
         If `layer` is not a recurrent layer.
     ValueError
         If `merge_mode` is unknown, or the layer has parameters and is stacked: layers
-        above the first are wider in both directions.
+        above the first are wider in both directions; or it merges its own directions.
 
     Examples
     --------
@@ -53,8 +53,14 @@ class Bidirectional(Module):
                 f"{who}: layer must be a recurrent layer, got {type(layer).__name__}"
             )
         self.merge_mode = _check.choice(who, "merge_mode", merge_mode, MERGE_MODES)
-        if isinstance(layer, Unbuilt):
-            given = layer.layer_arguments
+        is_unbuilt = isinstance(layer, Unbuilt)
+        given = layer.layer_arguments if is_unbuilt else vars(layer)
+        if given.get("merge_mode", "concat") != "concat":
+            raise ValueError(
+                f"{who}: layer must not merge its directions itself, got "
+                f"merge_mode={given['merge_mode']!r}"
+            )
+        if is_unbuilt:
             if not given.get("bidirectional", False):
                 layer = cls(**given | {"bidirectional": True})
         elif not layer.bidirectional:
