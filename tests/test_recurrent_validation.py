@@ -333,7 +333,7 @@ def test_a_nonlinearity_that_is_no_string_is_refused():
 def test_pythons_own_errors_name_no_private_class():
     lstm = fastrnn.LSTM(3, 4)
     with pytest.raises(TypeError, match=r"^forward\(\) got an unexpected keyword"):
-        lstm(np.zeros((2, 1, 3)), lenghts=[2])
+        lstm(np.zeros((2, 1, 3)), length=[2])
     with pytest.raises(TypeError, match=r"^backward\(\) missing 1 required"):
         lstm.backward()
     with pytest.raises(TypeError, match=r"^LSTM.__init__\(\) got an unexpected"):

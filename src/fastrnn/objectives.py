@@ -7,127 +7,17 @@ weights are, as in Keras.  Plain mean squared error and cross-entropy are one ca
 kernel; everything else is NumPy on the model's output.
 """
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from fastrnn import _check, losses
-from fastrnn.crf import CRF
-from fastrnn.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
-from fastrnn.pairs import IGNORED, token_rows
-from fastrnn.sequences import pad_sequences
-
-
-def _row_weights(who, weight, rows):
-    """`weight` of shape (N,) or of the rows, as one number a row."""
-    if weight.shape != rows[: weight.ndim]:
-        raise ValueError(
-            f"{who}: sample_weight must have shape {_check.as_tuple(rows)} or that of "
-            f"its first axes, got {weight.shape}"
-        )
-    return np.broadcast_to(
-        weight.reshape(weight.shape + (1,) * (len(rows) - weight.ndim)), rows
-    )
-
-
-def _check_fits(name, target, whose, shape, pred):
-    """Refuse a target of another shape, and say what the likeliest reason is."""
-    try:
-        _check.same_shape(name, "y", target, whose, shape)
-    except ValueError as error:
-        if pred.ndim != 3 or target.ndim >= len(shape):
-            raise
-        raise ValueError(
-            f"{error}; where a sequence has one target, its last recurrent layer has "
-            "return_sequences=False"
-        ) from None
-
-
-class Loss:
-    """Base of the losses: `rows` gives each row's loss and its gradient.
-
-    Attributes
-    ----------
-    name : str
-        What `by_name` knows it as.
-    classes : bool
-        Whether targets are classes, so that weights by class make sense.
-    steps : bool
-        Whether each step has a loss of its own, so that sequences may be cut (tbptt).
-    """
-
-    name = ""
-    classes = False
-    steps = True
-
-    def attach(self, model):
-        """Find what the loss needs of a model, when it is compiled."""
-        if any(isinstance(module, CRF) for module in model.modules()):
-            raise ValueError(
-                f"{self.name}: the loss of a model with a CRF must be 'crf' or a "
-                f"function, got {self.name!r}"
-            )
-
-    def options(self):
-        """Arguments that make such a loss anew."""
-        return vars(self)
-
-    def targets(self, who, y):
-        """`y` as arrays that `fit` can cut into batches."""
-        return y
-
-    def count(self, pred, target):
-        """Rows that the mean is over: by these an epoch's batches are weighted."""
-        return math.prod(np.shape(pred)[:-1])
-
-    def prepare(self, pred, target):
-        """Both as arrays of the shapes that `rows` takes.
-
-        Raises
-        ------
-        ValueError
-            If the target does not fit the model's output.
-        TypeError
-            If it is of the wrong kind.
-        """
-        pred = _check.float_array(self.name, "the model's output", pred, pred.dtype)
-        target = _check.float_array(self.name, "y", target, pred.dtype)
-        if target.shape == pred.shape[:-1] and pred.shape[-1] == 1:
-            target = target[..., None]
-        _check_fits(self.name, target, "the model's output", pred.shape, pred)
-        return pred, target
-
-    def rows(self, pred, target):
-        """Loss of each row, and the gradient of each with respect to its output."""
-        raise NotImplementedError
-
-    def __call__(self, pred, target, weight=None):
-        """Mean loss and its gradient.
-
-        Parameters
-        ----------
-        pred : ndarray, shape (N, ..., K)
-            The model's output.
-        target : array_like
-            Shaped like `pred`, or without its last axis where that is 1; for class
-            indices without it always.
-        weight : ndarray, optional, shape (N,) or (N, T)
-            Of each row, or of all rows of a sample.
-
-        Returns
-        -------
-        loss : float
-            Summed in float64.
-        dpred : ndarray, shape of `pred`
-        """
-        pred, target = self.prepare(pred, target)
-        row_losses, d = self.rows(pred, target)
-        scale = np.full(row_losses.shape, 1 / row_losses.size, pred.dtype)
-        if weight is not None:
-            scale *= _row_weights(self.name, weight, row_losses.shape)
-        loss = float(np.sum(row_losses * scale, dtype=np.float64))
-        return loss, d * scale[..., None]
+from fastrnn._loss import Loss, check_fits
+from fastrnn.pairs import IGNORED
+from fastrnn.structured import (
+    ConditionalRandomField,
+    ConnectionistTemporalClassification,
+)
 
 
 class MeanSquaredError(Loss):
@@ -240,7 +130,7 @@ class SparseCategoricalCrossentropy(Loss):
         if target.ndim == pred.ndim and target.shape[-1] == 1:
             target = target[..., 0]
         whose = "the model's output without its last axis"
-        _check_fits(self.name, target, whose, pred.shape[:-1], pred)
+        check_fits(self.name, target, whose, pred.shape[:-1], pred)
         return pred, target
 
     def counted(self, pred, target):
@@ -269,127 +159,6 @@ class SparseCategoricalCrossentropy(Loss):
         loss, d = super().__call__(pred, target, weight)
         share = np.count_nonzero(target != self.ignore_index) / max(1, target.size)
         return (loss / share, d / d.dtype.type(share)) if share else (float("nan"), d)
-
-
-class _OfSequences(Loss):
-    """Base of the losses of whole sequences, whose best answer has to be looked for."""
-
-    steps = False
-
-    def count(self, pred, target):
-        return len(pred)
-
-    def decode(self, pred):
-        """The best answer to each of a batch's outputs."""
-        raise NotImplementedError
-
-
-class ConditionalRandomField(_OfSequences):
-    """Negative log-likelihood of tags under the model's `CRF`, a mean over sequences.
-
-    `CRF` is the last layer of a `Sequential`, or any part of another model whose output
-    is the emissions. Targets are tags (N, T), -100 past a sequence's end.
-    """
-
-    name = "crf"
-    crf = None
-
-    def options(self):
-        return {}
-
-    def attach(self, model):
-        found = [module for module in model.modules() if isinstance(module, CRF)]
-        if len(found) != 1:
-            raise ValueError(
-                f"{self.name}: the model must have one CRF layer, as its last, got "
-                f"{len(found)}"
-            )
-        self.crf = found[0]
-
-    def _lengths(self, target):
-        inside = target != IGNORED
-        lengths = np.count_nonzero(inside, axis=1)
-        if not inside[np.arange(target.shape[1]) < lengths[:, None]].all():
-            raise ValueError(
-                f"{self.name}: y must have {IGNORED} at the end of sequences alone"
-            )
-        return lengths
-
-    def targets(self, who, y):
-        return y if isinstance(y, list) else _without_last_axis(y)
-
-    def __call__(self, pred, target, weight=None):
-        if weight is not None:
-            raise ValueError(f"{self.name}: weights are not for this loss")
-        target = _check.integer_array(self.name, "y", _without_last_axis(target))
-        letters, sizes = ("N", "T"), np.shape(pred)[:2]
-        _check.shape(self.name, "y", target, letters, sizes)
-        loss = self.crf(pred, target, self._lengths(target))
-        return loss, self.crf.backward() if self.crf.training else None
-
-    def decode(self, pred):
-        """The most probable tags (N, T)."""
-        return self.crf.decode(pred)[0]
-
-
-def _without_last_axis(y):
-    """Tags (N, T) from (N, T, 1)."""
-    y = np.asarray(y)
-    return y[..., 0] if y.ndim == 3 and y.shape[2] == 1 else y
-
-
-class ConnectionistTemporalClassification(_OfSequences):
-    """`ctc_loss` of logits (N, T, classes), each divided by its number of labels.
-
-    Targets are sequences of labels, a list of arrays of any lengths or an array (N, S),
-    -100 where one has ended.
-
-    Parameters
-    ----------
-    blank : int
-        The class that stands for no label.
-    zero_infinity : bool
-        Whether sequences too short for their labels count as a loss of zero.
-    """
-
-    name = "ctc"
-
-    def __init__(self, blank=0, zero_infinity=False):
-        self.blank = _check.integer("ctc", "blank", blank)
-        self.zero_infinity = _check.flag("ctc", "zero_infinity", zero_infinity)
-
-    def targets(self, who, y):
-        rows = token_rows(who, "y", y, np.iinfo(np.int64).max, least=0)
-        return pad_sequences(rows, batch_first=True, value=IGNORED)[0]
-
-    def __call__(self, pred, target, weight=None):
-        pred, target = np.asarray(pred), np.asarray(target)
-        lengths = np.count_nonzero(target != IGNORED, axis=1)
-        row_losses, d = ctc_loss(
-            pred.swapaxes(0, 1), target, None, lengths, self.blank, "none",
-            self.zero_infinity,
-        )  # fmt: skip
-        if not np.isfinite(row_losses).all():
-            raise ValueError(
-                f"{self.name}: y must have labels that fit into the steps of x, two of "
-                "a kind with a blank between, got "
-                f"{lengths[np.argmax(~np.isfinite(row_losses))]} labels for "
-                f"{pred.shape[1]} steps; objectives.ConnectionistTemporalClassification"
-                "(zero_infinity=True) leaves such sequences out"
-            )
-        scale = 1 / (len(pred) * np.maximum(lengths, 1))
-        if weight is not None:
-            scale *= _row_weights(self.name, weight, row_losses.shape)
-        d *= scale.astype(d.dtype)[:, None]
-        loss = float(np.sum(row_losses * scale))
-        return loss, np.ascontiguousarray(d.swapaxes(0, 1))
-
-    def decode(self, pred, beam_width=None):
-        """Labels of each sequence: of the best alignment, or by beam search."""
-        pred = pred.swapaxes(0, 1)
-        if beam_width is None:
-            return ctc_greedy_decode(pred, blank=self.blank)
-        return ctc_beam_search(pred, blank=self.blank, beam_width=beam_width)[0]
 
 
 class Custom(Loss):
