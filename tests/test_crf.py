@@ -58,17 +58,20 @@ def test_loss_against_all_paths(scale, dtype, rng):
     assert_close("mean", crf(emissions, tags, LENGTHS), want.mean(), 1e-12)
 
 
+@pytest.mark.parametrize("weights", [None, np.array([0.5, 3.0, 0.0])])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("scale", [1.0, 200.0])
-def test_gradients(scale, reduction, rng):
+def test_gradients(scale, reduction, weights, rng):
     crf, emissions, tags = some_data(rng, scale=scale)
 
     def loss():
         losses = brute_loss(crf, emissions, tags, LENGTHS)
+        losses = losses if weights is None else weights * losses
         return 1.5 * (losses.mean() if reduction == "mean" else losses.sum())
 
     crf.flat_grads[:] = 1
-    crf(emissions, tags, LENGTHS, reduction)
+    found = crf(emissions, tags, LENGTHS, reduction, weights)
+    assert_close("loss", 1.5 * found, loss(), 1e-12)
     demissions = crf.backward(1.5)
     assert not demissions[np.arange(T)[:, None] >= LENGTHS].any()
     check_gradients(loss, crf, {"x": demissions}, {"x": emissions})
@@ -251,6 +254,11 @@ MESSAGES = [
     (lambda: LAYER(X, Y, [5, 1, 1]), ValueError, "CRF: lengths must be in [1, 4], g"),
     (lambda: LAYER(X, Y, [0, 1, 1]), ValueError, "CRF: lengths must be in [1, 4], g"),
     (lambda: LAYER(X, Y, [1, 1]), ValueError, "CRF: lengths must have shape (B,) = "),
+    (
+        lambda: LAYER(X, Y, weights=[1.0]),
+        ValueError,
+        "CRF: weights must have shape (B,) = (3,), got (1,)",
+    ),
     (
         lambda: LAYER(X, Y, reduction="none"),
         ValueError,

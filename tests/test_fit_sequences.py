@@ -383,6 +383,9 @@ def test_tags_of_padding_do_not_count(rng):
         for i, n in enumerate(lengths)
     ]
     assert model.evaluate(x, y)["loss"] == pytest.approx(np.mean(alone), rel=1e-6)
+    weight = np.array([2.0, 0.0, 1.0, 0.5])
+    weighted = model.evaluate(x, y, sample_weight=weight)["loss"]
+    assert weighted == pytest.approx(np.mean(weight * alone), rel=1e-6)
 
 
 # -- CTC -----------------------------------------------------------------------------
@@ -519,8 +522,8 @@ REFUSED = [
      r"mse: the loss of a model with a CRF must be 'crf' or a function, got 'mse'"),
     (lambda: fastrnn.Sequential(fastrnn.Linear(2, 2)).compile(), TypeError,
      r"Sequential.compile: loss must be a name"),
-    (lambda: crf_model().fit(X, TAGS, sample_weight=[1.0, 1.0]), ValueError,
-     r"crf: weights are not for this loss"),
+    (lambda: crf_model().fit(X, TAGS, sample_weight=np.ones((2, 4))), ValueError,
+     r"crf: sample_weight must have shape \(N,\), got \(2, 4\)"),
     (lambda: crf_model().fit(X, TAGS, tbptt=2), ValueError,
      r"fit: tbptt must be None with the loss 'crf'"),
     (lambda: crf_model().fit(X, TAGS[:, :3]), ValueError,

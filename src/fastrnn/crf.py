@@ -118,7 +118,7 @@ class CRF(Module):
 
     # -- loss -------------------------------------------------------------------------
 
-    def forward(self, emissions, tags, lengths=None, reduction="mean"):
+    def forward(self, emissions, tags, lengths=None, reduction="mean", weights=None):
         """Negative log-likelihood of tags.
 
         Parameters
@@ -133,6 +133,8 @@ class CRF(Module):
             Steps of each sequence, in [1, T]. Default: T.
         reduction : {"mean", "sum"}
             Over the sequences.
+        weights : array_like, shape (B,), optional
+            What each sequence's loss is multiplied by; the mean is over B all the same.
 
         Returns
         -------
@@ -150,18 +152,22 @@ class CRF(Module):
         x, lengths, inside = self._emissions(who, emissions, lengths)
         tags = self._tags(who, tags, inside)
         _check.choice(who, "reduction", reduction, REDUCTIONS)
+        B = x.shape[1]
+        weight = np.full(B, 1 / B if reduction == "mean" else 1.0)
+        if weights is not None:
+            weights = _check.float_array(who, "weights", weights, "float64")
+            _check.shape(who, "weights", weights, ("B",), (B,))
+            weight *= weights
         start, end, moves = scores = tuple(self._scores())
         alpha = self._forward(x, inside, start, moves)
         log_z = logsumexp(alpha[-1] + end, 1)
-        B = x.shape[1]
         b, last = np.arange(B), tags[lengths - 1, np.arange(B)]
         path = np.take_along_axis(x, tags[..., None], 2)[..., 0].sum(0)
         steps = np.where(inside[1:], moves[tags[:-1], tags[1:]], 0).sum(0)
         losses = log_z - (start[tags[0]] + path + steps + end[last])
-        weight = 1 / B if reduction == "mean" else 1.0
         kept = (x, tags, b, last, lengths, inside, alpha, log_z, scores, weight)
         self._keep(kept)
-        return float(losses.sum() * weight)
+        return float((losses * weight).sum())
 
     @staticmethod
     def _sum_over(a, moves):
@@ -220,7 +226,7 @@ class CRF(Module):
         context.release()
         _, end, moves = scores
         beta = self._backward(x, lengths, end, moves)
-        weight *= dloss
+        weight = weight * dloss
         # Expected counts under the model, minus those of the right tags.
         dx = np.exp(alpha + beta - log_z[:, None])
         dx[~inside] = 0
@@ -228,35 +234,39 @@ class CRF(Module):
         final = np.exp(alpha[-1] + end - log_z[:, None])
         final[b, last] -= 1
         inner = inside[1:]
+        pairs = np.nonzero(inner)[1]  # each one's sequence
         dmoves = self._expected(
-            alpha[:-1][inner], (x + beta)[1:][inner], np.nonzero(inner)[1], log_z, moves
+            alpha[:-1][inner], (x + beta)[1:][inner], pairs, log_z, moves, weight
         )
-        np.subtract.at(dmoves, (tags[:-1][inner], tags[1:][inner]), 1)
-        self._grad["start_transitions"] += weight * dx[0].sum(0)
-        self._grad["end_transitions"] += weight * final.sum(0)
-        self._grad["transitions"] += weight * dmoves
-        dx = (weight * dx).astype(self.dtype)
+        right = tags[:-1][inner], tags[1:][inner]
+        np.subtract.at(dmoves, right, weight[pairs])
+        dx *= weight[:, None]
+        self._grad["start_transitions"] += dx[0].sum(0)
+        self._grad["end_transitions"] += weight @ final
+        self._grad["transitions"] += dmoves
+        dx = dx.astype(self.dtype)
         return np.ascontiguousarray(dx.swapaxes(0, 1)) if self.batch_first else dx
 
     @staticmethod
-    def _expected(before, after, b, log_z, moves):
+    def _expected(before, after, b, log_z, moves, weight):
         """Sum over pairs of neighbours n of the probability of each transition (K, K).
 
         `before` is (N, K), alpha of the first, `after` x + beta of the second, `b` (N,)
-        their sequence.
+        their sequence, which counts `weight` (B,).
         """
         if np.ptp(moves) <= _WIDEST:
             low, high = before.max(1), after.max(1)
             largest = moves.max()
             left = np.exp(before - low[:, None])
-            left *= np.exp(low + high + largest - log_z[b])[:, None]
+            left *= (weight[b] * np.exp(low + high + largest - log_z[b]))[:, None]
             right = np.exp(after - high[:, None])
             return (left.T @ right) * np.exp(moves - largest)
         total = np.zeros_like(moves)
         for n in range(0, len(b), 64):  # (64, K, K) at a time
             rows = slice(n, n + 64)
             pair = before[rows, :, None] + moves + after[rows, None, :]
-            total += np.exp(pair - log_z[b[rows], None, None]).sum(0)
+            p = np.exp(pair - log_z[b[rows], None, None])
+            total += np.tensordot(weight[b[rows]], p, 1)
         return total
 
     # -- decoding ---------------------------------------------------------------------

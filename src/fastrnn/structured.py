@@ -59,12 +59,14 @@ class ConditionalRandomField(_OfSequences):
         return y if isinstance(y, list) else _without_last_axis(y)
 
     def __call__(self, pred, target, weight=None):
-        if weight is not None:
-            raise ValueError(f"{self.name}: weights are not for this loss")
+        if weight is not None and weight.ndim != 1:
+            raise ValueError(
+                f"{self.name}: sample_weight must have shape (N,), got {weight.shape}"
+            )
         target = _check.integer_array(self.name, "y", _without_last_axis(target))
         letters, sizes = ("N", "T"), np.shape(pred)[:2]
         _check.shape(self.name, "y", target, letters, sizes)
-        loss = self.crf(pred, target, self._lengths(target))
+        loss = self.crf(pred, target, self._lengths(target), weights=weight)
         return loss, self.crf.backward() if self.crf.training else None
 
     def decode(self, pred):
