@@ -66,10 +66,9 @@ def test_a_ragged_batch_is_compared_with_the_dense_one(bench, tiny):
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 def test_results_are_those_of_torch_before_any_time(bench, tiny, monkeypatch, request):
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    n_threads = torch.get_num_threads()
     request.addfinalizer(lambda: torch.set_flush_denormal(False))
-    request.addfinalizer(
-        lambda before=torch.get_num_threads(): torch.set_num_threads(before)
-    )
+    request.addfinalizer(lambda: torch.set_num_threads(n_threads))
     rows = list(bench.measure("peer", tiny._replace(H=70), 1, 0))
     assert [row.goal for row in rows] == [9, 9, 6, 6, 4.5, 4.5, 4, 4]
     assert all(0 < row.ratio < math.inf and row.relation == ">=" for row in rows)
