@@ -106,7 +106,9 @@ cdef class Weights:
         cdef Layout layout = self.layout
         cdef int k, i, at = 0, per_cell = 2 + 2 * layout.bias + (layout.S != layout.H)
         cdef PackedCell made, found
-        cdef list cells = list(self.cells)
+        cdef list cells
+        with cython.critical_section(self):
+            cells = list(self.cells)
         for k in range(layout.n_cells):
             made = PackedCell.__new__(PackedCell)
             made.table = kernels.table
@@ -125,13 +127,20 @@ cdef class Weights:
                         continue
                     made.forward, made.backward = found.forward, found.backward
             found = None  # its memory, unless in use, serves what comes now
-            self.cells[k] = cells[k] = None
+            self.put(k, None)
+            cells[k] = None
             if forward and made.forward is None:
                 made.forward = self.pack(made, k, n_threads, kernels, False)
             if backward and made.backward is None:
                 made.backward = self.pack(made, k, n_threads, kernels, True)
-            self.cells[k] = cells[k] = made
+            self.put(k, made)
+            cells[k] = made
         return tuple(cells)
+
+    cdef int put(self, int k, PackedCell cell) except -1:
+        with cython.critical_section(self):
+            self.cells[k] = cell
+        return 0
 
     cdef ptrdiff_t describe(self, fr_pack_args *a, PackedCell cell, int k,
                             ptrdiff_t *sizes) noexcept:
