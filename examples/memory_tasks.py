@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The adding problem and the copying task, for long_memory.py: no example."""
+
+import numpy as np
+
+import fastrnn
+
+LETTERS, WORD = 8, 10  # the copying task's letters, and how many come
+
+
+def adding(rng, T, B):
+    """Numbers and marks (T, B, 2), and the sum of the two marked numbers (B, 1)."""
+    x = np.zeros((T, B, 2), "f")
+    x[..., 0] = rng.random((T, B))
+    first, second = rng.integers(0, T // 2, B), rng.integers(T // 2, T, B)
+    rows = np.arange(B)
+    x[first, rows, 1] = x[second, rows, 1] = 1
+    return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
+
+
+def copying(rng, T, B):
+    """One-hot letters, blanks and a sign to start (T + 20, B, 10); letters (10, B)."""
+    letters = rng.integers(LETTERS, size=(WORD, B))
+    tokens = np.full((T + 2 * WORD, B), LETTERS)
+    tokens[:WORD], tokens[-WORD - 1] = letters, LETTERS + 1
+    return fastrnn.one_hot(tokens, LETTERS + 2).astype("f"), letters
+
+
+def loss_of(model, task, x, y):
+    """Loss and its gradient with respect to all that the model says."""
+    said = model(x)
+    if task == "adding":
+        return fastrnn.mse_loss(said, y)
+    loss, last = fastrnn.cross_entropy(np.ascontiguousarray(said[-WORD:]), y)
+    dsaid = np.zeros_like(said)
+    dsaid[-WORD:] = last
+    return loss, dsaid
