@@ -17,7 +17,6 @@ import time
 import matplotlib
 import numpy as np
 import pandas
-from pytorch_time import compare
 from sklearn.preprocessing import StandardScaler
 
 import fastrnn
@@ -113,7 +112,6 @@ def main():
         error = np.sqrt(np.mean(((guess - truth) / scaler.scale_) ** 2, axis=0))
         row = "".join(f"{value:15.3f}" for value in error)
         print(f"{name:<16}{row}{np.sqrt(np.mean(error**2)):8.3f}")
-    compare(model[0], STEPS, 32, -(-len(inputs) * 4 // 5 // 32))
     plot(options.plot, table.index[n_train:], truth, said, names)
     print(f"plot: {options.plot}")
 
