@@ -127,10 +127,8 @@ def main():
     optimizer = fastrnn.Adam(model, lr=3e-3)
     rng = np.random.default_rng(0)
     for step in range(steps):
-        at = (
-            rng.integers(0, max(1, len(x) - LENGTH), BATCH) + np.arange(LENGTH)[:, None]
-        )
-        at = np.minimum(at, len(x) - 1)
+        starts = rng.integers(0, max(1, len(x) - LENGTH), BATCH)
+        at = np.minimum(starts + np.arange(LENGTH)[:, None], len(x) - 1)
         model.zero_grad()
         loss = model.step(x[at], y[at])
         fastrnn.clip_grad_norm_(model, 5.0)
