@@ -47,7 +47,7 @@ NETWORKS = {
     "music": Network("LSTM", 129, 48, 256, 2, False, 129, True, 511, 16),
     "sentiment": Network("GRU", 10_000, 100, 48, 1, True, 2, False, 21, 32),
     "captions": Network("GRU", 25, 32, 128, 1, False, 25, True, 7, 32),
-    "dna": Network("GRU", 192, 0, 32, 1, True, 2, True, 199, 64),
+    "dna": Network("GRU", 192, 0, 32, 1, True, 2, True, 399, 32),
     "long_memory, identity RNN": Network("RNN", 2, 0, 100, 1, False, 1, False, 300, 16),
     "long_memory, LSTM": Network("LSTM", 2, 0, 100, 1, False, 1, False, 300, 16),
     "long_memory, GRU": Network("GRU", 2, 0, 100, 1, False, 1, False, 300, 16),

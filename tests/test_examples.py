@@ -3,10 +3,12 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -21,7 +23,6 @@ NEEDS = {
     "music": ("matplotlib", "music21"),
     "sentiment": ("matplotlib", "pandas", "sklearn", "scattertext"),
     "captions": ("matplotlib", "sklearn"),
-    "dna": ("matplotlib", "sklearn", "pyrodigal"),
     "long_memory": ("matplotlib",),
 }
 SAYS = {
@@ -35,40 +36,89 @@ SAYS = {
     "music": "bigram",
     "sentiment": "bag-of-words",
     "captions": "nearest training image",
-    "dna": "k-mer logistic regression",
     "long_memory": "no memory",
 }
 
 
-@pytest.mark.parametrize("name", NEEDS)
-def test_example(name, tmp_path):
-    missing = [need for need in NEEDS[name] if importlib.util.find_spec(need) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+def run(name, folder, *arguments):
+    """What a script prints with `--quick`, once it has drawn its picture."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick"],
-        cwd=tmp_path,
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick", *arguments],
+        cwd=folder,
         env={**os.environ, "KERAS_BACKEND": "torch"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert SAYS[name] in done.stdout
-    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert (folder / f"{name}.png").stat().st_size > 10_000
+    return done.stdout
+
+
+def need(*names):
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_example(name, tmp_path):
+    need(*NEEDS[name])
+    assert SAYS[name] in run(name, tmp_path)
 
 
 def test_own_prices(tmp_path):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    need("matplotlib", "pandas", "sklearn")
+    import pandas
+
     days = pandas.date_range("2020-01-01", periods=400)
     table = pandas.DataFrame({"date": days, "close": range(1, 401)})
     table.to_csv(tmp_path / "own.csv", index=False)
-    script = str(EXAMPLES / "share_price.py")
-    done = subprocess.run(
-        [sys.executable, script, "--quick", "--data", "own.csv"],
-        cwd=tmp_path, env={**os.environ, "KERAS_BACKEND": "torch"},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "on 140 days held out" in done.stdout
+    said = run("share_price", tmp_path, "--data", "own.csv")
+    assert "on 140 days held out" in said
+
+
+def test_own_reviews(tmp_path):
+    need("matplotlib", "sklearn")
+    rows = [
+        f"a {word} film with number {i},{label}"
+        for i in range(300)
+        for word, label in (("good", "praise"), ("bad", "blame"))
+    ]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]))
+    said = run("sentiment", tmp_path, "--data", "own.csv")
+    found = re.search(r"bag-of-words logistic regression +([\d.]+)%", said)
+    assert float(found[1]) == 100  # one word tells
+
+
+def test_own_genome(tmp_path):
+    need("matplotlib", "sklearn", "Bio")
+    from Bio import SeqIO
+    from Bio.Seq import Seq
+    from Bio.SeqFeature import FeatureLocation, SeqFeature
+    from Bio.SeqRecord import SeqRecord
+
+    letters = np.random.default_rng(0).choice(list("ACGT"), 36_000)
+    genes = [(start, start + 1500) for start in range(500, 35_000, 3000)]
+    for start, end in genes:
+        letters[start:end] = np.resize(list("GCC"), end - start)
+    record = SeqRecord(
+        Seq("".join(letters)), "own", annotations={"molecule_type": "DNA"}
+    )
+    record.features = [
+        SeqFeature(FeatureLocation(start, end, strand=1), "CDS") for start, end in genes
+    ]
+    SeqIO.write(record, tmp_path / "own.gb", "genbank")
+    said = run("dna", tmp_path, "--data", "own.gb")
+    assert "36,000 bases, 25% of both strands coding" in said
+    found = re.search(r"k-mer logistic regression +([\d.]+)%", said)
+    assert float(found[1]) > 90  # the words are not those of the rest
+
+
+def test_own_sequences(tmp_path):
+    need("matplotlib", "aeon")
+    import aeon
+
+    folder = Path(aeon.__file__).parent / "datasets" / "data" / "JapaneseVowels"
+    own = str(folder / "JapaneseVowels_TRAIN.ts")
+    said = run("japanese_vowels", tmp_path, "--data", own)
+    assert "180 utterances to train on, 90 to test" in said
