@@ -358,10 +358,13 @@ def test_a_run_that_diverges_stops_and_keeps_its_parameters(rng):
 
 # -- Ctrl-C --------------------------------------------------------------------------
 
+# A job started in the background ignores SIGINT, and its children inherit that.
 INTERRUPTED = """
-import signal, sys
+import signal
 import numpy as np, fastrnn
 from fastrnn.callbacks import Callback
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Note(Callback):
     kept = {}
