@@ -21,17 +21,9 @@ from fastrnn._capi cimport (
     fr_shape,
 )
 from fastrnn._core cimport Kernels, address, check_offsets
-from fastrnn._weights cimport Layout, Memory, MemoryPool, Use
-
-from fastrnn import _pool
+from fastrnn._weights cimport LINE, Layout, Memory, MemoryPool, Use, round_up
 
 cdef object ndarray = np.ndarray
-cdef ptrdiff_t LINE = _pool.ALIGNMENT
-
-
-cdef ptrdiff_t round_up(ptrdiff_t n_bytes) noexcept nogil:
-    """Whole cache lines."""
-    return (n_bytes + LINE - 1) // LINE * LINE
 
 
 cdef bint is_plain(object array, char kind, tuple shape):

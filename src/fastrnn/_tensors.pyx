@@ -17,20 +17,14 @@ from fastrnn._capi cimport (
     fr_backward_args, fr_extent, fr_forward_args, fr_kernels, fr_pack_args, fr_shape,
 )
 from fastrnn._core cimport Kernels, check_offsets
-from fastrnn._weights cimport FINGERPRINT_WORDS, Layout, Memory, MemoryPool
-
-from fastrnn import _pool
+from fastrnn._weights cimport (
+    FINGERPRINT_WORDS, Layout, Memory, MemoryPool, round_up,
+)
 
 cdef enum:
     MOST_WEIGHTS = 5  # of a cell: W, R, two biases, W_hr
 
-cdef ptrdiff_t LINE = _pool.ALIGNMENT
 cdef MemoryPool scratch = MemoryPool(8)
-
-
-cdef ptrdiff_t round_up(ptrdiff_t n_bytes) noexcept nogil:
-    """Whole cache lines."""
-    return (n_bytes + LINE - 1) // LINE * LINE
 
 
 cdef ptrdiff_t itemsize(Kernels kernels) noexcept:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What _stack.pyx uses of _weights.
+# What _stack.pyx and _tensors.pyx use of _weights.
 
 from libc.stdint cimport uint32_t
 
@@ -8,6 +8,9 @@ from fastrnn._core cimport Kernels, Options
 
 cdef enum:
     FINGERPRINT_WORDS = 64
+
+cdef ptrdiff_t LINE  # bytes: pieces of a Memory begin at a multiple
+cdef ptrdiff_t round_up(ptrdiff_t n_bytes) noexcept nogil
 
 
 cdef class Room:

@@ -17,8 +17,15 @@ from fastrnn._core cimport Kernels, Options, address
 
 from fastrnn import _core, _pool
 
+LINE = _pool.ALIGNMENT
+
 
 # -- memory ---------------------------------------------------------------------------
+
+cdef ptrdiff_t round_up(ptrdiff_t n_bytes) noexcept nogil:
+    """Whole cache lines."""
+    return (n_bytes + LINE - 1) // LINE * LINE
+
 
 @cython.final
 cdef class Room:
