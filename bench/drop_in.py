@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 import fastrnn.torch
+from bench.options import ragged_lengths
 from bench.timing import block_time, quartiles, turns
 
 KINDS = ("LSTM", "GRU", "RNN")
@@ -74,8 +75,7 @@ def dense_case(kind, B, H, steps=T):
 def packed_case(kind, steps, B, H):
     """Its name, and a step of each library."""
     generator = torch.Generator().manual_seed(1)
-    lengths = torch.linspace(steps / 10, steps, B).round().long()
-    lengths = lengths[torch.randperm(B, generator=generator)]
+    lengths = torch.from_numpy(ragged_lengths(steps, B))
     x = torch.randn(steps, B, H, generator=generator)
     dy = torch.randn(int(lengths.sum()), 2 * H, generator=generator)
     name = f"{kind} packed, T{steps} B{B} H{H} bidirectional"

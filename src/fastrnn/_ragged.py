@@ -29,3 +29,8 @@ def steps_mask(lengths, T):
 def as_state(parts):
     """A list of a state's arrays as a recurrent layer takes it."""
     return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def state_parts(state):
+    """The list of a state's arrays, of what a recurrent layer gives."""
+    return list(state) if isinstance(state, tuple) else [state]

@@ -314,8 +314,7 @@ class Generator(Model):
         context.release()
         if not has_vector:
             return None
-        d_state = d_state if isinstance(d_state, tuple) else (d_state,)
-        return self.state.backward(d_state, context=made)
+        return self.state.backward(_ragged.state_parts(d_state), context=made)
 
     def generate(
         self,
@@ -400,7 +399,7 @@ class Generator(Model):
                 _, state = self.recurrent(
                     self.embedding(prompt[:-1]), _ragged.as_state(state), lengths=before
                 )
-                state = list(state) if isinstance(state, tuple) else [state]
+                state = _ragged.state_parts(state)
             stepper = Stepper(
                 self.embedding,
                 self.recurrent,

@@ -172,7 +172,7 @@ class EncoderDecoder(Model):
             embedded = self.source.context
         keys, state = self.encoder(x, lengths=lengths)
         kept = self.encoder.context
-        state = list(state) if isinstance(state, tuple) else [state]
+        state = _ragged.state_parts(state)
         bridged = None
         if not self._same_shape:
             D = self.encoder._directions
@@ -278,7 +278,7 @@ class EncoderDecoder(Model):
             dy += dquery
         dx, d_state = self.decoder.backward(dy, context=decoded)
         self.target.backward(dx, context=embedded)
-        d_state = list(d_state) if isinstance(d_state, tuple) else [d_state]
+        d_state = _ragged.state_parts(d_state)
         embedded, kept, bridged = encoded
         if not self._same_shape:
             encoder = self.encoder
