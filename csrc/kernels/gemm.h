@@ -27,8 +27,7 @@
 #define MAX_WIDTH (MAX_NV * V_BYTES / sizeof(real))
 
 /* Rows of the tallest tile: accumulators + nv vectors of B + a broadcast fit the
- * registers (32: 6x4, 8x3, 12x2; 16: 3x4, 4x3, 6x2; there the compiler folds loads of
- * B). */
+ * registers (32: 6x4, 8x3, 12x2; 16: 4x3, 6x2; 3x4 with the scalars held in place of B). */
 INLINE ptrdiff_t tile_rows(ptrdiff_t nv)
 {
     static const signed char rows[2][MAX_NV] = {{12, 6, 4, 3}, {12, 12, 8, 6}};
@@ -101,37 +100,55 @@ typedef struct {
 
 INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args *t)
 {
+    /* Copies: what is stored to C might, for all the compiler knows, change `t`. */
+    const ptrdiff_t K = t->K, b_row = t->b_row, next_step = t->next_step;
+    const ptrdiff_t c_row = t->c_row, a_segment = t->a_segment;
+    const ptrdiff_t s = packed_a ? 1 : t->a_row;
+    real *const c = t->c;
     vreal acc[MAX_MR][MAX_NV];
-    const real *b = t->b;
+    const real *b = t->b, *start = t->a;
     const char *next = t->next;
 
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
-            acc[r][v] = packed_a ? v_load(t->c + r * t->c_row + v * V) : (vreal){0};
+            acc[r][v] = packed_a ? v_load(c + r * c_row + v * V) : (vreal){0};
 
-    for (ptrdiff_t segment = 0; segment < t->n_segments; segment++) {
-        const real *a = t->a + segment * t->a_segment;
+    for (ptrdiff_t segment = t->n_segments; segment > 0; segment--) {
         /* Rows in groups of four share a base register: 12 pointers would spill. */
-        const ptrdiff_t s = packed_a ? 1 : t->a_row;
-        const real *group[3] = {a, a + 4 * s, a + 8 * s};
+        const real *group[3] = {start, start + 4 * s, start + 8 * s};
+        start += a_segment;
 #pragma GCC unroll 2
-        for (ptrdiff_t k = 0; k < t->K; k++) {
-            vreal vb[MAX_NV];
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++)
-                vb[v] = v_load(b + v * V);
-            b += t->b_row;
+        for (ptrdiff_t k = 0; k < K; k++) {
             __builtin_prefetch(next, 0, 2);
-            next += t->next_step;
+            next += next_step;
+            if (mr < nv) { /* the fewer of the two are held: A's scalars, else B */
+                vreal va[MAX_MR];
 #pragma GCC unroll 12
-            for (int r = 0; r < mr; r++) {
-                const vreal va = v_set1(group[r / 4][r % 4 * s]);
+                for (int r = 0; r < mr; r++)
+                    va[r] = v_set1(group[r / 4][r % 4 * s]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) {
+                    const vreal vb = v_load(b + v * V);
+#pragma GCC unroll 12
+                    for (int r = 0; r < mr; r++)
+                        acc[r][v] = v_fma(va[r], vb, acc[r][v]);
+                }
+            } else {
+                vreal vb[MAX_NV];
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++)
-                    acc[r][v] = v_fma(va, vb[v], acc[r][v]);
+                    vb[v] = v_load(b + v * V);
+#pragma GCC unroll 12
+                for (int r = 0; r < mr; r++) {
+                    const vreal va = v_set1(group[r / 4][r % 4 * s]);
+#pragma GCC unroll 4
+                    for (int v = 0; v < nv; v++)
+                        acc[r][v] = v_fma(va, vb[v], acc[r][v]);
+                }
             }
+            b += b_row;
 #pragma GCC unroll 3
             for (int g = 0; g < 3; g++)
                 group[g] += packed_a ? A_LANES : 1;
@@ -142,7 +159,7 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const tile_args
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
-            v_store(t->c + r * t->c_row + v * V, acc[r][v]);
+            v_store(c + r * c_row + v * V, acc[r][v]);
 }
 
 typedef void tile_function(const tile_args *);
