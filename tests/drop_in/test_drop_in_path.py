@@ -201,8 +201,11 @@ def test_tensor_subclasses_see_pytorchs_operators(spied):
     assert not spied
 
 
-def onednn_has_float16():
-    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+def onednn_has(half):
+    """Whether PyTorch's LSTM, which is oneDNN's, runs in this type here."""
+    if half is torch.float16:
+        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
@@ -211,8 +214,8 @@ def onednn_has_float16():
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 def test_autocast(spied, rng, kind, half):
     """float32 inside; outside PyTorch's types, and its values to half precision."""
-    if kind == "LSTM" and half is torch.float16 and not onednn_has_float16():
-        pytest.skip("oneDNN has no float16 LSTM for this processor, nor has PyTorch")
+    if kind == "LSTM" and not onednn_has(half):
+        pytest.skip(f"oneDNN has no {half} LSTM for this processor, nor has PyTorch")
     x, h = twins.draw(rng, twins.T, twins.B, 3), twins.draw(rng, 2, twins.B, 6)
     modules = [twins.pair(kind, num_layers=2)]
     if kind in twins.CELLS:
