@@ -259,14 +259,16 @@ typedef struct {
 
     void (*pack_forward)(const fr_pack_args *);
     void (*pack_backward)(const fr_pack_args *);
-    void (*forward)(const fr_forward_args *);
-    void (*backward)(const fr_backward_args *);
-    /* Two calls of the same shape at once, such as a layer's directions; a[1].dx is room
-     * laid out like a[0].dx, to which it is added in the end. */
-    void (*forward_pair)(const fr_forward_args a[2]);
-    void (*backward_pair)(const fr_backward_args a[2]);
-    /* Whether that takes less time than one after the other. */
-    int (*pair_pays)(const fr_shape *, int n_threads);
+    /* One call (n = 1), or n calls of one shape, I aside, that may run at once.  Two that
+     * are not chained are a layer's directions: what a[1].dx points to is room laid out
+     * like a[0].dx, to which it is added in the end.  Chained are layers of a stack, in
+     * the order in which they run: x (backward: dy) of each but the first is y (dx) of
+     * the one before. */
+    void (*forward)(const fr_forward_args *a, int n, int chained);
+    void (*backward)(const fr_backward_args *a, int n, int chained);
+    /* How many of `most` calls, which would run one after the other on n_threads, to run
+     * at once: as many as make that faster; at least 1. */
+    int (*calls_at_once)(const fr_shape *, int n_threads, int most, int chained);
     ptrdiff_t (*packed_forward_size)(const fr_shape *);
     ptrdiff_t (*packed_backward_size)(const fr_shape *);
     ptrdiff_t (*tape_size)(const fr_shape *);

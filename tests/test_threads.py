@@ -70,6 +70,25 @@ def test_same_bits_for_stacks_on_any_number_of_threads(isa, dtype, cell, threads
         assert_same_bits(f"{n_threads} threads:", all_results(case, dtype), want)
 
 
+def in_one(state):
+    """Of an LSTM, h and c, of any widths."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def results_at_once(layer, x, dy, n_threads, lengths=None):
+    """All results of a step and of an inference, and how many cells ran at once."""
+    layer.train().zero_grad()
+    y, state = layer(x, lengths=lengths)
+    dx, d_state = layer.backward(dy)
+    found = {"y": y, "dx": dx, "grads": layer.flat_grads.copy()}
+    found |= {"state": in_one(state), "d_state": in_one(d_state)}
+    y, state = layer.eval()(x, lengths=lengths)
+    found |= {"inferred": y, "inferred state": in_one(state)}
+    B, T = x.shape[:2] if layer.batch_first else x.shape[1::-1]
+    return found, layer._plan_for(_core.kernels(layer.dtype), n_threads, T, B).at_once
+
+
 @pytest.mark.parametrize("lengths", [None, [30, 0, 7], [30, 30, 12]])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("layer", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
@@ -81,24 +100,82 @@ def test_directions_run_at_once_with_the_same_bits(
     )
     x = rng.standard_normal((3, 30, 40) if batch_first else (30, 3, 40))
     dy = rng.standard_normal((*x.shape[:2], 140))
-    results = []
-    for n_threads in (1, 2, 4):
+    threads(1)
+    want, at_once = results_at_once(layer, x, dy, 1, lengths)
+    assert at_once == 1
+    for n_threads in (2, 4):
         threads(n_threads)
-        layer.zero_grad()
-        y, state = layer(x, lengths=lengths)
-        dx, d_state = layer.backward(dy)
-        found = {"y": y, "dx": dx, "grads": layer.flat_grads.copy()}
-        found |= {"state": np.concatenate(state), "d_state": np.concatenate(d_state)}
+        got, at_once = results_at_once(layer, x, dy, n_threads, lengths)
+        assert at_once == 2
+        assert_same_bits(f"{n_threads} threads:", got, want)
+
+
+@pytest.mark.parametrize("lengths", [None, [70, 0, 33], [70, 70, 12]])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (fastrnn.RNN, {}),
+        (fastrnn.LSTM, {}),
+        (fastrnn.GRU, {}),
+        (fastrnn.LSTM, {"proj_size": 30, "peephole": True}),
+        (fastrnn.GRU, {"reset_after": False}),
+    ],
+)
+def test_layers_run_at_once_with_the_same_bits(
+    isa, dtype, layer, options, batch_first, lengths, threads, rng
+):
+    """Five of them: some have to wait for others, and some for a round to end."""
+    layer = layer(40, 50, 5, batch_first=batch_first, dtype=dtype, seed=1, **options)
+    x = rng.standard_normal((3, 70, 40) if batch_first else (70, 3, 40))
+    dy = rng.standard_normal((*x.shape[:2], options.get("proj_size", 50)))
+    threads(1)
+    want, at_once = results_at_once(layer, x, dy, 1, lengths)
+    assert at_once == 1
+    for n_threads in (2, 3, 4):
+        threads(n_threads)
+        got, at_once = results_at_once(layer, x, dy, n_threads, lengths)
+        assert at_once == n_threads
+        assert_same_bits(f"{n_threads} threads:", got, want)
+
+
+@pytest.mark.parametrize(("T", "dropout"), [(30, 0.0), (70, 0.5)])
+def test_layers_take_turns_where_that_is_better(threads, rng, T, dropout):
+    """When steps are few, and with dropout, which takes the output of a layer whole."""
+    x, dy = rng.standard_normal((T, 3, 40)), rng.standard_normal((T, 3, 50))
+    results = []
+    for n_threads in (1, 2):
+        threads(n_threads)
+        layer = fastrnn.GRU(40, 50, 3, dropout=dropout, seed=1)
+        found, at_once = results_at_once(layer, x, dy, n_threads)
+        assert at_once == (2 if n_threads == 2 and T == 70 else 1)
         results.append(found)
-        plan = _plan(layer, n_threads)
-        assert plan.at_once == (n_threads > 1), n_threads
-    for found in results[1:]:
-        assert_same_bits("at once:", found, results[0])
+    assert_same_bits("2 threads:", *results)
 
 
-def _plan(layer, n_threads):
-    """Of the layer for 30 steps of 3 rows."""
-    return layer._plan_for(_core.kernels(layer.dtype), n_threads, 30, 3)
+@pytest.mark.skipif(not _core.OPENMP, reason="a build without threads uses one")
+@pytest.mark.parametrize("limit", ["1", "2", "3"])
+def test_fewer_threads_come_than_were_asked_for(limit):
+    """Then there may be fewer of them than calls to run at once."""
+    code = """
+import numpy as np, fastrnn
+for layer, x in (fastrnn.LSTM(40, 50, 4, seed=1), (70, 3, 40)), (
+    fastrnn.GRU(40, 50, 2, bidirectional=True, seed=1), (30, 3, 40)
+):
+    found = []
+    for n_threads in (1, 4):
+        fastrnn.set_num_threads(n_threads)
+        layer.zero_grad()
+        y, _ = layer(np.ones(x, "f"))
+        found.append((y, *layer.backward(y)[:1], layer.flat_grads.copy()))
+    for one, four in zip(*found):
+        assert one.tobytes() == four.tobytes()
+"""
+    environment = {**os.environ, "OMP_THREAD_LIMIT": limit}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(

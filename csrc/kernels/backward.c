@@ -248,10 +248,11 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
 
 /* --- (2) and (3), a block -------------------------------------------------------- */
 
-/* Which rows of a block are a thread's to pack: those it computed, still in its own
+/* Which of some steps' rows are a thread's to pack: those it computed, still in its own
  * cache, where threads own rows of the batch; an even share where they own units. */
 typedef struct {
-    ptrdiff_t s0, s1; /* steps of the block; row k = 0 is row 0 of step s1 - 1 */
+    ptrdiff_t s0, s1;
+    ptrdiff_t first; /* row of the block that is row 0 of step s1 - 1 */
     int by_batch;
     ptrdiff_t b0, b1; /* by_batch: these rows of every step */
     ptrdiff_t k0, k1; /* else these rows of the block */
@@ -310,7 +311,7 @@ static void pack_block(const backward_run *f, const block_share *own)
     const backward_work *w = &f->w;
     const ptrdiff_t H = c->H, H_padded = c->H_padded, size = packed_a_size(H, w->block);
     const ptrdiff_t m_start = total_rows(shape) * c->ops->tape_slots * H_padded;
-    ptrdiff_t first = 0;
+    ptrdiff_t first = own->first;
     for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
         ptrdiff_t low, high;
         own_rows(own, shape, s, first, &low, &high);
@@ -375,7 +376,7 @@ static void backward_x(const backward_run *f, const block_share *own)
 {
     const fr_shape *shape = &f->a->shape;
     for (ptrdiff_t p = 0; p < n_panels(shape->I, f->pack.W_widest); p++) {
-        ptrdiff_t first = 0, b0, b1;
+        ptrdiff_t first = own->first, b0, b1;
         if (!own->by_batch) {
             backward_x_rows(f, p, own->k0, own->k1, 0, 1);
             continue;
@@ -496,6 +497,35 @@ static void add_sums(const backward_run *f, ptrdiff_t v0, ptrdiff_t v1)
     }
 }
 
+/* (1) and (2) for steps [s0, s1), rows [k0, k1) of the block; ends without a barrier. */
+static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
+                           ptrdiff_t k0, ptrdiff_t k1)
+{
+    const fr_backward_args *a = f->a;
+    const backward_work *w = &f->w;
+    const cell *c = &f->cell;
+    const ptrdiff_t P_begin = c->ops->da_slots * c->H_padded;
+    const ptrdiff_t P_vectors = (w->sum_slots * c->H_padded - P_begin) / V;
+    ptrdiff_t k = k0, v0, v1;
+    for (ptrdiff_t s = s1 - 1; s >= s0; k += step_rows(&a->shape, s--))
+        backward_one_step(f, s, w->da + k * w->da_row);
+    team_barrier(f->self); /* da of all rows and units is there */
+    block_share own = {.s0 = s0, .s1 = s1, .first = k0, .b0 = f->g.b0, .b1 = f->g.b1};
+    own.by_batch = f->self->size > 1 && f->g.group.size == 1;
+    team_share(f->self, k1 - k0, &own.k0, &own.k1);
+    own.k0 += k0;
+    own.k1 += k0;
+    pack_block(f, &own);
+    if (a->dx)
+        backward_x(f, &own);
+    if (a->dP) {
+        team_share(f->self, P_vectors, &v0, &v1);
+        add_row_sums(w->db + P_begin + v0 * V,
+                     w->da + k0 * w->da_row + P_begin + v0 * V, w->da_row,
+                     (v1 - v0) * V, k1 - k0);
+    }
+}
+
 /* --- a call ---------------------------------------------------------------------- */
 
 /* A running gradient: what is given, else zero. */
@@ -507,9 +537,10 @@ INLINE void set_state(real *to, const real *from, ptrdiff_t at, size_t bytes)
         memset(to, 0, bytes);
 }
 
-static void backward_thread(const team *self, const void *args)
+/* What a thread does of a call, with the threads of its part. */
+static void backward_part(const team_part *part, const fr_backward_args *a)
 {
-    const fr_backward_args *a = args;
+    const team *self = &part->own;
     const fr_shape *shape = &a->shape;
     const cell c = get_cell(shape);
     const cell_ops *ops = c.ops;
@@ -528,8 +559,9 @@ static void backward_thread(const team *self, const void *args)
     const ptrdiff_t j0 = f.units.begin, k0 = f.state.begin;
     const size_t c_bytes = (size_t)(f.units.end - j0) * sizeof(real);
     const size_t h_bytes = (size_t)(f.state.end - k0) * sizeof(real);
-    const ptrdiff_t P_begin = ops->da_slots * H_padded / V;
-    ptrdiff_t v0, v1, p0, p1;
+    const ptrdiff_t handed_on =
+        part->follows || part->leads ? chained_steps(shape->B) : shape->T;
+    ptrdiff_t v0, v1;
 
     /* Gradients of the last states; zero where none are given. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
@@ -542,28 +574,21 @@ static void backward_thread(const team *self, const void *args)
     if (a->dx && !a->dx_accumulate)
         clear_padding(self, shape, a->dx, a->dx_step, a->dx_row, shape->I);
     team_share(self, w.sum_slots * H_padded / V, &v0, &v1);
-    team_share(self, w.sum_slots * H_padded / V - P_begin, &p0, &p1);
-    p0 += P_begin;
-    p1 += P_begin;
     if (!a->db_started)
         memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
 
     for (ptrdiff_t s1 = shape->T, s0; s1 > 0; s1 = s0) {
         ptrdiff_t K = 0;
-        for (s0 = s1; s0 > 0 && K + step_rows(shape, s0 - 1) <= w.block; s0--) {
-            const ptrdiff_t s = s0 - 1;
-            backward_one_step(&f, s, w.da + K * w.da_row);
-            K += step_rows(shape, s);
+        for (s0 = s1; s0 > 0 && K + step_rows(shape, s0 - 1) <= w.block;) {
+            const ptrdiff_t end = s0, first = K;
+            do
+                K += step_rows(shape, --s0);
+            while (s0 > 0 && end - s0 < handed_on &&
+                   K + step_rows(shape, s0 - 1) <= w.block);
+            follow_steps(part, shape->T - s0);
+            backward_steps(&f, s0, end, first, K);
+            lead_steps(part, shape->T - s0);
         }
-        team_barrier(self); /* da of all rows and units is there */
-        block_share own = {.s0 = s0, .s1 = s1, .b0 = g.b0, .b1 = g.b1};
-        own.by_batch = self->size > 1 && g.group.size == 1;
-        team_share(self, K, &own.k0, &own.k1);
-        pack_block(&f, &own);
-        if (a->dx)
-            backward_x(&f, &own);
-        if (a->dP)
-            add_row_sums(w.db + p0 * V, w.da + p0 * V, w.da_row, (p1 - p0) * V, K);
         team_barrier(self); /* all is packed, da may be overwritten */
         backward_weights(&f, K);
     }
@@ -580,13 +605,6 @@ static void backward_thread(const team *self, const void *args)
     team_barrier(self); /* all of db is there */
     if (!a->db_open)
         add_sums(&f, v0, v1);
-}
-
-static void backward(const fr_backward_args *a)
-{
-    fr_backward_args args = *a;
-    args.n_threads = sequence_threads(&a->shape, a->n_threads);
-    team_run(args.n_threads, backward_thread, &args);
 }
 
 /* a[0].dx += a[1].dx, this thread's share of the steps. */
@@ -607,27 +625,33 @@ static void add_second_dx(const team *self, const fr_backward_args *a)
         }
 }
 
-static void backward_pair_thread(const team *self, const void *args)
+typedef struct {
+    const fr_backward_args *calls;
+    int n, chained;
+} backward_calls;
+
+static void backward_thread(const team *self, const void *args)
 {
-    const fr_backward_args *a = args;
-    if (self->size == 1) {
-        backward_thread(self, &a[0]);
-        backward_thread(self, &a[1]);
-    } else {
-        int half;
-        const team own = team_half(self, &half);
-        backward_thread(&own, &a[half]);
+    const backward_calls *all = args;
+    if (all->n > 1 && self->size >= all->n) {
+        const team_part part = get_team_part(self, all->n, all->chained);
+        backward_part(&part, &all->calls[part.call]);
         team_barrier(self);
+    } else {
+        const team_part part = whole_team(self);
+        for (int i = 0; i < all->n; i++) {
+            backward_part(&part, &all->calls[i]);
+            team_barrier(self);
+        }
     }
-    if (a->dx)
-        add_second_dx(self, a);
+    if (all->n == 2 && !all->chained && all->calls->dx)
+        add_second_dx(self, all->calls);
 }
 
-static void backward_pair(const fr_backward_args a[2])
+static void backward(const fr_backward_args *calls, int n, int chained)
 {
-    fr_backward_args args[2] = {a[0], a[1]};
-    args[0].n_threads = args[1].n_threads = sequence_threads(&a->shape, a->n_threads);
-    team_run(args->n_threads, backward_pair_thread, args);
+    const backward_calls all = {calls, n, chained};
+    team_run(sequence_threads(&calls->shape, calls->n_threads), backward_thread, &all);
 }
 
 static ptrdiff_t packed_backward_size(const fr_shape *shape)

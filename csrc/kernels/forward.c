@@ -265,9 +265,10 @@ static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff
     }
 }
 
-static void forward_thread(const team *self, const void *args)
+/* What a thread does of a call, with the threads of its part. */
+static void forward_part(const team_part *part, const fr_forward_args *a)
 {
-    const fr_forward_args *a = args;
+    const team *self = &part->own;
     const fr_shape *shape = &a->shape;
     const cell c = get_cell(shape);
     const ptrdiff_t I = c.I, H = c.H, S = c.S, H_padded = c.H_padded;
@@ -319,25 +320,30 @@ static void forward_thread(const team *self, const void *args)
         (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
     f.hoisted =
         rows_owned < 4 || c.resets_before || weights / g.group.size > CACHED_WEIGHTS;
-    const ptrdiff_t block =
-        f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1 : shape->T;
+    const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
+                            : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
+                                        : shape->T;
 
     for (ptrdiff_t s = 0; s < shape->T; s++) {
-        if (f.hoisted && s % block == 0) {
+        if (s % block == 0) {
+            const ptrdiff_t end = min_size(shape->T, s + block);
+            follow_steps(part, end);
             f.s0 = s;
-            hoist_x_product(&f, s, min_size(shape->T, s + block));
+            if (f.hoisted)
+                hoist_x_product(&f, s, end);
         }
-        for (int part = 0; part < 1 + has_second(&c); part++) {
-            if (part > 0)
+        for (int product = 0; product < 1 + has_second(&c); product++) {
+            if (product > 0)
                 team_barrier(&g.group); /* all units of what goes in are there */
             for (int which = 0; which < 2; which++) {
                 ptrdiff_t b0, b1;
                 rows_with_start(shape, s, which, g.b0, g.b1, &b0, &b1);
                 if (b0 < b1)
-                    (part ? forward_second : forward_rows)(&f, s, which, b0, b1);
+                    (product ? forward_second : forward_rows)(&f, s, which, b0, b1);
             }
         }
         team_barrier(&g.group);
+        lead_steps(part, s + 1);
         /* Rows without a successor end here; in place, once nobody reads h0 any more. */
         const ptrdiff_t n = min_size(g.b1, step_rows(shape, s));
         for (ptrdiff_t b = max_size(g.b0, step_rows(shape, s + 1)); b < n; b++)
@@ -349,31 +355,30 @@ static void forward_thread(const team *self, const void *args)
         memcpy(c_n + b * H + j0, f.w.c + b * H_padded + j0, c_bytes);
 }
 
-static void forward(const fr_forward_args *a)
-{
-    fr_forward_args args = *a;
-    args.n_threads = sequence_threads(&a->shape, a->n_threads);
-    team_run(args.n_threads, forward_thread, &args);
-}
+typedef struct {
+    const fr_forward_args *calls;
+    int n, chained;
+} forward_calls;
 
-static void forward_pair_thread(const team *self, const void *args)
+static void forward_thread(const team *self, const void *args)
 {
-    const fr_forward_args *a = args;
-    if (self->size == 1) {
-        forward_thread(self, &a[0]);
-        forward_thread(self, &a[1]);
+    const forward_calls *all = args;
+    if (all->n > 1 && self->size >= all->n) {
+        const team_part part = get_team_part(self, all->n, all->chained);
+        forward_part(&part, &all->calls[part.call]);
         return;
     }
-    int half;
-    const team own = team_half(self, &half);
-    forward_thread(&own, &a[half]);
+    const team_part part = whole_team(self);
+    for (int i = 0; i < all->n; i++) {
+        forward_part(&part, &all->calls[i]);
+        team_barrier(self);
+    }
 }
 
-static void forward_pair(const fr_forward_args a[2])
+static void forward(const fr_forward_args *calls, int n, int chained)
 {
-    fr_forward_args args[2] = {a[0], a[1]};
-    args[0].n_threads = args[1].n_threads = sequence_threads(&a->shape, a->n_threads);
-    team_run(args->n_threads, forward_pair_thread, args);
+    const forward_calls all = {calls, n, chained};
+    team_run(sequence_threads(&calls->shape, calls->n_threads), forward_thread, &all);
 }
 
 static ptrdiff_t packed_forward_size(const fr_shape *shape)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* parallel.h -- one parallel region a call, a team of threads, and its barrier.
+/* parallel.h -- one parallel region a call, its threads as a team, teams within it, and
+ * how they wait for each other.
  *
  * Without OpenMP, or with one thread, nothing parallel is entered: GNU OpenMP's pool
  * does not survive fork(), and a process that never made one has no such trouble.
@@ -27,13 +28,24 @@ typedef struct {
 } __attribute__((aligned(64))) barrier_state;
 
 typedef struct {
+    _Atomic ptrdiff_t done;
+} __attribute__((aligned(64))) step_count;
+
+/* Where the threads of a region wait.  A team may have teams within it, those again: one
+ * that begins with thread i has barrier i of its level. */
+enum { TEAM_LEVELS = 3 };
+typedef struct {
+    int n_threads;
+    barrier_state *barriers; /* TEAM_LEVELS times n_threads */
+    step_count *steps;       /* each thread's, for those who follow it */
+} region;
+
+typedef struct {
     int rank; /* 0 .. size - 1 */
     int size;
-    barrier_state *barrier; /* and one for each of MOST_GROUPS, unless it is a group */
+    int first, level; /* rank 0 is thread `first` of the region */
+    const region *region;
 } team;
-
-#define MOST_GROUPS 64
-#define TEAM_BARRIERS (1 + MOST_GROUPS)
 
 INLINE void spin_pause(void)
 {
@@ -44,14 +56,24 @@ INLINE void spin_pause(void)
 #endif
 }
 
-/* Everybody waits here for everybody.  All threads of the team call it equally often.
- * Who has waited longer than some microseconds lets others run: where more threads
- * want to run than there are processors, spinning would keep the awaited one away. */
+/* The n-th look at what another thread is to change.  Who has waited longer than some
+ * microseconds lets others run: where more threads want to run than there are
+ * processors, spinning would keep the awaited one away. */
+INLINE void wait_a_little(int n)
+{
+    if (n < MAX_SPINS)
+        spin_pause();
+    else
+        sched_yield();
+}
+
+/* Everybody waits here for everybody.  All threads of the team call it equally often. */
 INLINE void team_barrier(const team *self)
 {
-    barrier_state *b = self->barrier;
     if (self->size == 1)
         return;
+    const ptrdiff_t at = self->level * self->region->n_threads + self->first;
+    barrier_state *b = &self->region->barriers[at];
     const int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) ==
         self->size - 1) {
@@ -59,13 +81,8 @@ INLINE void team_barrier(const team *self)
         atomic_store_explicit(&b->phase, phase + 1, memory_order_release);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&b->phase, memory_order_acquire) == phase;
-         spins++) {
-        if (spins < MAX_SPINS)
-            spin_pause();
-        else
-            sched_yield();
-    }
+    for (int n = 0; atomic_load_explicit(&b->phase, memory_order_acquire) == phase; n++)
+        wait_a_little(n);
 }
 
 /* This thread's even share of n: [*begin, *end). */
@@ -75,21 +92,70 @@ INLINE void team_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_
     *end = part_start(n, self->size, self->rank + 1);
 }
 
-/* The group of `size` neighbours that this thread is in, a team in the team: `size`
- * divides the team's and makes at most MOST_GROUPS groups, unless it is 1. */
-INLINE team team_group(const team *self, int size)
+/* The threads [begin, end) of a team, this one among them, as a team. */
+INLINE team team_within(const team *self, int begin, int end)
 {
-    barrier_state *barrier = size > 1 ? self->barrier + 1 + self->rank / size : NULL;
-    return (team){self->rank % size, size, barrier};
+    return (team){self->rank - begin, end - begin, self->first + begin, self->level + 1,
+                  self->region};
 }
 
-/* The half of a team of two threads or more that this thread is in, 0 or 1. */
-INLINE team team_half(const team *self, int *half)
+/* The group of `size` neighbours that this thread is in; `size` divides the team's. */
+INLINE team team_group(const team *self, int size)
 {
-    const int first = self->size / 2;
-    *half = self->rank >= first;
-    return (team){self->rank - *half * first, *half ? self->size - first : first,
-                  self->barrier + (1 + *half) * TEAM_BARRIERS};
+    const int begin = self->rank / size * size;
+    return team_within(self, begin, begin + size);
+}
+
+/* Calls that run at once, each on a part of the team.  Where they are chained, each goes
+ * through its steps behind the one before, whose results it reads. */
+typedef struct {
+    team own;
+    int call; /* which is this thread's */
+    int follows, leads;
+    int before_begin, before_end; /* threads of the region that have the one before */
+} team_part;
+
+INLINE team_part get_team_part(const team *self, int calls, int chained)
+{
+    const ptrdiff_t n = self->size;
+    int call = 0;
+    while (part_start(n, calls, call + 1) <= self->rank)
+        call++;
+    const int begin = (int)part_start(n, calls, call);
+    return (team_part){
+        .own = team_within(self, begin, (int)part_start(n, calls, call + 1)),
+        .call = call,
+        .follows = chained && call > 0,
+        .leads = chained && call + 1 < calls,
+        .before_begin = self->first + (int)part_start(n, calls, max_size(0, call - 1)),
+        .before_end = self->first + begin,
+    };
+}
+
+/* A call that has the whole team. */
+INLINE team_part whole_team(const team *self)
+{
+    return (team_part){.own = *self};
+}
+
+/* Waits until the call before has done so many steps. */
+INLINE void follow_steps(const team_part *part, ptrdiff_t steps)
+{
+    for (int i = part->before_begin; part->follows && i < part->before_end; i++) {
+        step_count *before = &part->own.region->steps[i];
+        for (int n = 0;
+             atomic_load_explicit(&before->done, memory_order_acquire) < steps; n++)
+            wait_a_little(n);
+    }
+}
+
+/* Tells the call behind that this thread's part of so many steps is done. */
+INLINE void lead_steps(const team_part *part, ptrdiff_t steps)
+{
+    if (part->leads)
+        atomic_store_explicit(
+            &part->own.region->steps[part->own.first + part->own.rank].done, steps,
+            memory_order_release);
 }
 
 /* Below this much arithmetic a second thread costs more than it brings. */
@@ -137,10 +203,19 @@ INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
 {
 #ifdef _OPENMP
     if (n_threads > 1) {
-        barrier_state barriers[3 * TEAM_BARRIERS] = {{0, 0}}; /* a team, two halves */
+        barrier_state *barriers = __builtin_alloca_with_align(
+            TEAM_LEVELS * (size_t)n_threads * sizeof(barrier_state), 8 * 64);
+        step_count *steps =
+            __builtin_alloca_with_align((size_t)n_threads * sizeof(step_count), 8 * 64);
+        for (int i = 0; i < TEAM_LEVELS * n_threads; i++)
+            barriers[i] = (barrier_state){0, 0};
+        for (int i = 0; i < n_threads; i++)
+            steps[i] = (step_count){0};
+        const region shared = {n_threads, barriers, steps};
 #pragma omp parallel num_threads(n_threads)
         {
-            const team self = {omp_get_thread_num(), omp_get_num_threads(), barriers};
+            const team self = {omp_get_thread_num(), omp_get_num_threads(), 0, 0,
+                               &shared};
             const uint64_t mode = subnormals_flush();
             body(&self, args);
             subnormals_restore(mode);
@@ -150,7 +225,7 @@ INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
     }
 #endif
     (void)n_threads;
-    const team alone = {0, 1, NULL};
+    const team alone = {0, 1, 0, 0, NULL};
     const uint64_t mode = subnormals_flush();
     body(&alone, args);
     subnormals_restore(mode);

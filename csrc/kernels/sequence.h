@@ -10,7 +10,8 @@
  * Threads form a grid of row groups x unit ranges.  With rows enough each thread owns
  * rows for all T and never waits; where R is large next to the cache, or rows are few,
  * the threads of the whole team share the units of every step, with a barrier a step.
- * There the two directions of a layer may run at once, each on half of the team.
+ * There several calls may run at once, each on a part of the team: the two directions of
+ * a layer, or layers of a stack, each some steps behind the one whose results it reads.
  */
 #ifndef FR_SEQUENCE_H
 #define FR_SEQUENCE_H
@@ -166,23 +167,39 @@ static int group_size(int threads, const fr_shape *shape, const cell *c,
         const int few_rows = shape->B < 4 * groups;
         const int large = R_bytes > size * CACHED_WEIGHTS;
         const int can_grow = panels >= 4 * size;
-        if (groups * size == threads && (size == 1 || groups <= MOST_GROUPS) &&
-            !few_rows && !(large && can_grow))
+        if (groups * size == threads && !few_rows && !(large && can_grow))
             return size;
     }
     return threads;
 }
 
-/* Two calls at once, each on half of the threads, save the barriers of a team whose
- * threads share units; a half has to hold R, then, where all of the team did. */
-static int pair_pays(const fr_shape *shape, int n_threads)
+/* Rows that a chained call hands on at a time: few, since the calls behind wait for the
+ * first and the calls before have nothing to do after the last; some, since products of
+ * more rows are faster. */
+#define CHAINED_ROWS 12
+
+INLINE ptrdiff_t chained_steps(ptrdiff_t rows)
+{
+    return (CHAINED_ROWS + rows - 1) / max_size(1, rows);
+}
+
+/* How many of `most` calls of this shape to run at once.  That saves barriers of a team
+ * whose threads share units; a part of it has to hold R, then, where all of it did. */
+static int calls_at_once(const fr_shape *shape, int n_threads, int most, int chained)
 {
     const cell c = get_cell(shape);
     const int threads = sequence_threads(shape, n_threads);
     const ptrdiff_t panels = n_unit_panels(c.ops->gates, c.H);
     const ptrdiff_t R_bytes = c.ops->gates * c.H * c.S * (ptrdiff_t)sizeof(real);
-    return threads % 2 == 0 && group_size(threads, shape, &c, panels) > 1 &&
-           R_bytes <= threads / 2 * CACHED_WEIGHTS;
+    if (group_size(threads, shape, &c, panels) == 1)
+        return 1;
+    for (int n = (int)min_size(most, threads); n > 1; n--) {
+        const ptrdiff_t waits = chained ? n * chained_steps(shape->B) : 0;
+        if (threads % n == 0 && R_bytes <= threads / n * CACHED_WEIGHTS &&
+            shape->T >= 4 * waits)
+            return n;
+    }
+    return 1;
 }
 
 /* The first row of a group.  Rows of a ragged batch end at different steps, so groups

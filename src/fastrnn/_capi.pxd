@@ -205,11 +205,10 @@ cdef extern from "fastrnn.h" nogil:
         int lanes
         void (*pack_forward)(const fr_pack_args *) noexcept nogil
         void (*pack_backward)(const fr_pack_args *) noexcept nogil
-        void (*forward)(const fr_forward_args *) noexcept nogil
-        void (*backward)(const fr_backward_args *) noexcept nogil
-        void (*forward_pair)(const fr_forward_args *) noexcept nogil
-        void (*backward_pair)(const fr_backward_args *) noexcept nogil
-        int (*pair_pays)(const fr_shape *, int n_threads) noexcept nogil
+        void (*forward)(const fr_forward_args *, int n, int chained) noexcept nogil
+        void (*backward)(const fr_backward_args *, int n, int chained) noexcept nogil
+        int (*calls_at_once)(const fr_shape *, int n_threads, int most,
+                             int chained) noexcept nogil
         ptrdiff_t (*packed_forward_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*packed_backward_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil

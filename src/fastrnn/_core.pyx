@@ -379,7 +379,7 @@ cdef class Kernels:
         a.work = address(required(work, "work"), "work", kind,
                          self.work_size(False, shape, n_threads), True, True)
         with nogil:
-            self.table.forward(&a)
+            self.table.forward(&a, 1, False)
 
     def backward(self, Shape shape not None, int n_threads, Series x not None, packed,
                  h0, Series y not None, tape, Series dy, dh_n, dc_n,
@@ -436,7 +436,7 @@ cdef class Kernels:
         a.work = address(required(work, "work"), "work", kind,
                          self.work_size(True, shape, n_threads), True, True)
         with nogil:
-            self.table.backward(&a)
+            self.table.backward(&a, 1, False)
 
     def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O):
         """Elements of scratch that `linear_forward` or `linear_backward` needs."""
@@ -707,7 +707,7 @@ cdef class Stepper:
         self.a.x = address(required(x, "x"), "x", self.kernels.kind,
                            self.a.shape.B * self.a.shape.I, False)
         with nogil:
-            self.kernels.table.forward(&self.a)
+            self.kernels.table.forward(&self.a, 1, False)
         return self.y
 
 

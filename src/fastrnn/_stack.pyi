@@ -15,7 +15,7 @@ class Stack:
     offsets: Array | None
     batch_first: bool
     padded: bool
-    at_once: bool
+    at_once: int
     length: int
     inner_shape: tuple[int, ...]
     x_step: int

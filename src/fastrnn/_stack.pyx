@@ -25,6 +25,9 @@ from fastrnn._weights cimport LINE, Layout, Memory, MemoryPool, Use, round_up
 
 cdef object ndarray = np.ndarray
 
+cdef enum:
+    MOST_AT_ONCE = 8  # calls; more layers would hardly ever pay
+
 
 cdef bint is_plain(object array, char kind, tuple shape):
     """Whether `array` is a C-contiguous ndarray of this type and shape."""
@@ -88,7 +91,8 @@ cdef class Stack:
     cdef readonly ptrdiff_t x_step, y_step, x_row, y_row
     cdef ptrdiff_t state, series, tape  # elements; bytes rounded up to lines; likewise
     cdef ptrdiff_t itemsize, forward_work, backward_work
-    cdef readonly bint at_once  # both directions of a layer
+    cdef readonly int at_once  # cells: a layer's directions, or, `chained`, layers
+    cdef bint chained
 
     def __init__(self, Kernels kernels not None, int n_threads, Layout layout not None,
                  ptrdiff_t T, ptrdiff_t B, *, bint batch_first=False,
@@ -155,8 +159,10 @@ cdef class Stack:
             self.forward_work = max(self.forward_work, round_up(size * self.itemsize))
             size = kernels.table.backward_work_size(&shape, n_threads)
             self.backward_work = max(self.backward_work, round_up(size * self.itemsize))
-        self.at_once = (self.n_directions == 2
-                        and kernels.table.pair_pays(&shape, n_threads))
+        self.chained = self.n_directions == 1
+        self.at_once = kernels.table.calls_at_once(
+            &shape, n_threads, min(self.n_layers if self.chained else 2, MOST_AT_ONCE),
+            self.chained)
 
     def fits(self, Kernels kernels, int n_threads, bint batch_first, x):
         """Whether this is a plan for such a call, and x as `forward` needs it."""
@@ -191,6 +197,14 @@ cdef class Stack:
     def takes_dy(self, dy):
         """Whether dy is as `backward` needs it."""
         return is_plain(dy, self.kind, self.y_shape)
+
+    cdef int calls(self, bint dropped) noexcept nogil:
+        """Cells to run at once; dropout needs a layer's outputs of all steps."""
+        return 1 if self.chained and dropped else self.at_once
+
+    cdef ptrdiff_t buffers(self, int at_once) noexcept nogil:
+        """Sequences between layers that are in use at a time."""
+        return min(self.n_layers - 1, at_once + 1 if self.chained else 2)
 
     cdef ptrdiff_t states(self) noexcept nogil:
         """Bytes of the states of all cells, in lines."""
@@ -248,12 +262,14 @@ cdef class Stack:
             Last states, written.
         """
         cdef fr_forward_args a
-        cdef fr_forward_args both[2]
+        cdef fr_forward_args calls[MOST_AT_ONCE]
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t size = self.itemsize, S = self.shape.S
         cdef ptrdiff_t states = self.n_cells * self.state, n_bytes = states * size
         cdef ptrdiff_t inner = self.n_layers - 1
-        cdef ptrdiff_t n_work = self.forward_work * (1 + self.at_once)
+        cdef int at_once = self.calls(seeds is not None)
+        cdef ptrdiff_t n_work = self.forward_work * at_once
+        cdef ptrdiff_t buffers = self.buffers(at_once)
         cdef char *px = self.at(
             x, "x", x_at, self.x_step, self.x_row, self.shape.I, False)
         cdef char *py = self.at(
@@ -269,7 +285,7 @@ cdef class Stack:
         cdef char *outputs
         cdef char *dropped
         cdef char *source
-        cdef int layer, d, k = 0
+        cdef int layer, d, k = 0, n = 0
         cdef bint own_y = y is None
         if x is None or end is None or (own_y and not training):
             raise TypeError("Stack.forward: x, end, and y in inference, must be arrays")
@@ -281,11 +297,11 @@ cdef class Stack:
             outputs = tape + self.n_cells * self.tape
             dropped = outputs + (inner + own_y) * self.series
         else:
-            work = pool.take(self.states() + min(inner, 2) * self.series + n_work)
+            work = pool.take(self.states() + buffers * self.series + n_work)
             start = work.start
             outputs = start + self.states()
             dropped = NULL
-            a.work = outputs + min(inner, 2) * self.series
+            a.work = outputs + buffers * self.series
         a.shape, a.n_threads = self.shape, self.n_threads
         a.x, a.x_step, a.x_row = px, self.x_step, self.x_row
         a.c0 = a.c_n = a.tape = NULL
@@ -294,8 +310,9 @@ cdef class Stack:
             if self.n_states == 2:
                 copy_or_clear(start + n_bytes, c, n_bytes)
             for layer in range(self.n_layers):
-                source = outputs + (
-                    layer if training else layer % 2) * self.series
+                source = outputs
+                if layer < inner or own_y:
+                    source += (layer if training else layer % buffers) * self.series
                 a.y_step, a.y_row = self.shape.B * self.width, self.width
                 if layer == inner and not own_y:
                     source, a.y_step, a.y_row = py, self.y_step, self.y_row
@@ -309,14 +326,13 @@ cdef class Stack:
                         a.c0, a.c_n = <char *>a.h0 + n_bytes, <char *>a.h_n + n_bytes
                     if training:
                         a.tape = tape + k * self.tape
-                    if self.at_once:
-                        both[d] = a
-                        both[d].work = <char *>a.work + d * self.forward_work
-                    else:
-                        table.forward(&a)
                     k += 1
-                if self.at_once:
-                    table.forward_pair(both)
+                    calls[n] = a
+                    calls[n].work = <char *>a.work + n * self.forward_work
+                    n += 1
+                    if n == at_once or k == self.n_cells:
+                        table.forward(calls, n, self.chained)
+                        n = 0
                 if layer == inner:
                     break
                 a.x = source
@@ -361,7 +377,7 @@ cdef class Stack:
             Squared norms of dL/dh_t, written; this call's begin at element `flow_at`.
         """
         cdef fr_backward_args a
-        cdef fr_backward_args both[2]
+        cdef fr_backward_args calls[MOST_AT_ONCE]
         cdef fr_pack_args g
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t size = self.itemsize, S = self.shape.S
@@ -397,16 +413,19 @@ cdef class Stack:
         cdef char *target
         cdef char *loss
         cdef Memory work
-        cdef int layer, d, k
+        cdef int layer, d, k, n = 0
+        cdef int at_once = self.calls(seeds is not None)
+        cdef ptrdiff_t buffers = self.buffers(at_once)
+        cdef bint both = at_once == 2 and not self.chained
         if x is None or dx is None or d_start is None or grads is None:
             raise TypeError("Stack.backward: x, dx, d_start and grads must be arrays")
-        if self.at_once:
+        if both:
             dx_size = self.extent(self.x_step, self.x_row, self.shape.I)
             dx_size = max(round_up(dx_size * size), self.series)
-        work = pool.take(min(inner, 2) * self.series + dx_size
-                         + self.backward_work * (1 + self.at_once))
+        work = pool.take(buffers * self.series + dx_size
+                         + self.backward_work * at_once)
         scratch = work.start
-        second_dx = scratch + min(inner, 2) * self.series
+        second_dx = scratch + buffers * self.series
         a.work = second_dx + dx_size
         a.shape, a.n_threads = self.shape, self.n_threads
         a.clip_value, a.clip_norm = self.layout.clip_value, self.layout.clip_norm
@@ -423,14 +442,14 @@ cdef class Stack:
                     a.x = outputs if seed == NULL else dropped
                     a.x = <char *>a.x + (layer - 1) * self.series
                     a.x_step, a.x_row = self.shape.B * self.width, self.width
-                    target = scratch + (layer - 1) % 2 * self.series
+                    target = scratch + (layer - 1) % buffers * self.series
                     a.shape.I = self.width
                 a.dx_step, a.dx_row = a.x_step, a.x_row
                 source = outputs + layer * self.series
                 a.y_step, a.y_row = self.shape.B * self.width, self.width
                 a.dy_step, a.dy_row = a.y_step, a.y_row
                 if layer < inner:
-                    loss = scratch + layer % 2 * self.series
+                    loss = scratch + layer % buffers * self.series
                 else:
                     loss, a.dy_step, a.dy_row = pdy, self.y_step, self.y_row
                     if not own_y:
@@ -459,15 +478,16 @@ cdef class Stack:
                         a.flow = pflow + flow_at + k * self.length * self.B
                     if sums is not None:
                         a.db_sums = sums.start + k * self.sums_size()
-                    if self.at_once:
-                        both[d] = a
-                        both[d].dx_accumulate = False
-                        both[d].work = <char *>a.work + d * self.backward_work
-                    else:
-                        table.backward(&a)
-                if self.at_once:
-                    both[1].dx = second_dx
-                    table.backward_pair(both)
+                    calls[n] = a
+                    calls[n].work = <char *>a.work + n * self.backward_work
+                    if both:
+                        calls[n].dx_accumulate = False
+                        if d == 1:
+                            calls[n].dx = second_dx
+                    n += 1
+                    if n == at_once or k == self.n_directions - 1:
+                        table.backward(calls, n, self.chained)
+                        n = 0
                 if layer > 0 and seed != NULL:
                     self.drop(seed[layer - 1], p, target, target)
 

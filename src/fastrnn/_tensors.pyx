@@ -23,6 +23,7 @@ from fastrnn._weights cimport (
 
 cdef enum:
     MOST_WEIGHTS = 5  # of a cell: W, R, two biases, W_hr
+    MOST_AT_ONCE = 8  # cells; more layers at once would hardly ever pay
 
 cdef MemoryPool scratch = MemoryPool(8)
 
@@ -240,20 +241,41 @@ cdef class Plan:
         """Where cell k's part of a state begins."""
         return NULL if start == NULL else start + k * size * self.itemsize
 
-    def forward(self, int layer, int n_threads, tuple packs not None, x,
-                bint batch_first, h0, c0, y not None, h_n, c_n, tapes):
-        """Run one layer, all its directions.
+    cdef int calls_at_once(self, int n_layers, int n_threads) noexcept nogil:
+        """Cells to run at once: a layer's two directions, or some of the layers."""
+        cdef fr_shape shape = self.shape
+        cdef int D = self.layout.n_directions
+        shape.I = self.layout.inputs(self.layout.n_layers - 1)
+        return self.kernels.table.calls_at_once(
+            &shape, n_threads, 2 if D == 2 else min(n_layers, MOST_AT_ONCE), D == 1)
+
+    def layers_at_once(self, int n_threads):
+        """How many layers `forward` and `backward` should get in one call.
+
+        More than one where that is faster; what lies between those is then needed
+        whole, at once.
+        """
+        if self.layout.n_directions > 1:
+            return 1
+        return self.calls_at_once(self.layout.n_layers, n_threads)
+
+    def forward(self, int first, int n_threads, tuple packs not None, list inputs,
+                bint batch_first, h0, c0, list outputs, h_n, c_n, tapes):
+        """Run layers, all their directions, from layer `first` on.
 
         Parameters
         ----------
         packs : tuple of PackedCell
             From `Weights.take`, of all cells, as are `h0`, `c0`, `h_n`, `c_n`, `tapes`.
-        x : tensor, shape (T, B, I), (B, T, I) with `batch_first`, or (N, I)
-            Of any strides that are not negative, elements of a row side by side.
+        inputs : list of tensor, shape (T, B, I) or (N, I)
+            Of each layer, the first one's (B, T, I) with `batch_first`. Of any strides
+            that are not negative, elements of a row side by side.
         h0, c0 : tensor or None
             None is zero.
-        y, c_n : tensor
-            Written; `c_n` is None but for an LSTM.
+        outputs : list of tensor
+            Of each layer, the next one's input. Written.
+        c_n : tensor
+            Written; None but for an LSTM.
         h_n : tensor or None
             Written.
         tapes : tensor or None
@@ -261,77 +283,79 @@ cdef class Plan:
             backward follows.
         """
         cdef fr_forward_args a
-        cdef fr_forward_args both[2]
+        cdef fr_forward_args calls[MOST_AT_ONCE]
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
-        cdef ptrdiff_t state = round_up(self.c_size * self.itemsize)
-        cdef int k, direction, D = layout.n_directions, first = layer * D
-        cdef ptrdiff_t size
-        cdef bint at_once
+        cdef ptrdiff_t state = round_up(self.c_size * self.itemsize), size = 0
+        cdef int n_layers = len(outputs), D = layout.n_directions, n = 0, i, k
+        cdef int direction, at_once = self.calls_at_once(n_layers, n_threads)
         cdef char *ph0 = pointer(h0)
         cdef char *pc0 = pointer(c0)
         cdef char *ph_n = pointer(h_n)
         cdef char *pc_n = pointer(c_n)
-        cdef char *py = pointer(y)
+        cdef char *py
         cdef char *tape = pointer(tapes)
         cdef Memory work
         cdef bint has_c = layout.n_states == 2
         a.shape, a.n_threads = self.shape, n_threads
-        a.shape.I = layout.inputs(layer)
-        a.x, a.x_step = pointer(x), strides(x, batch_first, &a.x_row)
         a.y_step, a.y_row = self.shape.B * self.width, self.width
         a.c0 = a.c_n = a.tape = NULL
-        at_once = D == 2 and table.pair_pays(&a.shape, n_threads)
-        size = round_up(table.forward_work_size(&a.shape, n_threads) * self.itemsize)
-        work = scratch.take((1 + D) * state + (1 + at_once) * size)
-        a.work = work.start + (1 + D) * state
+        for i in range(min(n_layers, 2)):
+            a.shape.I = layout.inputs(first + i)
+            size = max(size, table.forward_work_size(&a.shape, n_threads))
+        size = round_up(size * self.itemsize)
+        work = scratch.take((1 + at_once) * state + at_once * size)
         if ph0 == NULL or (has_c and pc0 == NULL):
             memset(work.start, 0, state)
-        for direction in range(D):
-            k = first + direction
-            a.shape.reverse = direction
-            a.packed = (<PackedCell>packs[k]).forward.start
-            a.y = py + direction * layout.S * self.itemsize
-            a.h0 = self.of_cell(ph0, k, self.h_size)
-            a.h_n = self.of_cell(ph_n, k, self.h_size)
-            if a.h0 == NULL:
-                a.h0 = work.start
-            if a.h_n == NULL:
-                a.h_n = work.start + (1 + direction) * state
-            if has_c:
-                a.c0 = self.of_cell(pc0, k, self.c_size)
-                a.c_n = self.of_cell(pc_n, k, self.c_size)
-                if a.c0 == NULL:
-                    a.c0 = work.start
-            if tape != NULL:
-                a.tape = tape + k * self.tape
-            if at_once:
-                both[direction] = a
-                both[direction].work = <char *>a.work + direction * size
-                continue
-            with nogil:
-                table.forward(&a)
-        if at_once:
-            with nogil:
-                table.forward_pair(both)
+        for i in range(n_layers):
+            a.shape.I = layout.inputs(first + i)
+            a.x = pointer(inputs[i])
+            a.x_step = strides(inputs[i], batch_first and i == 0, &a.x_row)
+            py = pointer(outputs[i])
+            for direction in range(D):
+                k = (first + i) * D + direction
+                a.shape.reverse = direction
+                a.packed = (<PackedCell>packs[k]).forward.start
+                a.y = py + direction * layout.S * self.itemsize
+                a.h0 = self.of_cell(ph0, k, self.h_size)
+                a.h_n = self.of_cell(ph_n, k, self.h_size)
+                if a.h0 == NULL:
+                    a.h0 = work.start
+                if a.h_n == NULL:
+                    a.h_n = work.start + (1 + n) * state
+                if has_c:
+                    a.c0 = self.of_cell(pc0, k, self.c_size)
+                    a.c_n = self.of_cell(pc_n, k, self.c_size)
+                    if a.c0 == NULL:
+                        a.c0 = work.start
+                if tape != NULL:
+                    a.tape = tape + k * self.tape
+                a.work = work.start + (1 + at_once) * state + n * size
+                calls[n] = a
+                n += 1
+                if n == at_once or (i, direction) == (n_layers - 1, D - 1):
+                    with nogil:
+                        table.forward(calls, n, D == 1)
+                    n = 0
 
-    def backward(self, int layer, int n_threads, tuple packs not None, x,
-                 bint batch_first, h0, y not None, tapes, dy, dh_n, dc_n, dx, dh0, dc0,
-                 dweights not None):
-        """Back-propagate through one layer; see `forward` for what it shares with it.
+    def backward(self, int first, int n_threads, tuple packs not None, list inputs,
+                 bint batch_first, h0, list outputs, tapes, dy, dh_n, dc_n,
+                 list dinputs, dh0, dc0, dweights not None):
+        """Back-propagate through layers; see `forward` for what it shares with it.
 
         Parameters
         ----------
         dy : tensor or None
-            (T, B, width) of any strides, as x; None is zero, as in `dh_n` and `dc_n`.
-        dx : tensor or None
-            Laid out as x may be; written, as are `dh0` and `dc0`. None of those three
-            is not wanted.
+            Of the last layer: (T, B, width) of any strides, as x; None is zero, as in
+            `dh_n` and `dc_n`.
+        dinputs : list of (tensor or None)
+            Of each layer, laid out as its input may be; written, as are `dh0` and
+            `dc0`. None of those and of the first layer's is not wanted.
         dweights : sequence of (tensor or None)
             Contiguous, in the order of the stack's weights; overwritten.
         """
         cdef fr_backward_args a
-        cdef fr_backward_args both[2]
+        cdef fr_backward_args calls[MOST_AT_ONCE]
         cdef fr_extent extent
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
@@ -339,13 +363,14 @@ cdef class Plan:
         cdef ptrdiff_t GH = layout.gates * layout.H
         cdef bint has_c = layout.n_states == 2, projected = layout.S != layout.H
         cdef int per_cell = 2 + 2 * layout.bias + projected
-        cdef int k, i, direction, D = layout.n_directions, first = layer * D
-        cdef ptrdiff_t size, dx_size = 0
-        cdef bint at_once
+        cdef int n_layers = len(outputs), D = layout.n_directions, n = 0, i, j, k
+        cdef int direction, at_once = self.calls_at_once(n_layers, n_threads)
+        cdef ptrdiff_t size = 0, dx_size = 0, sinks
+        cdef bint both = D == 2 and at_once == 2
         cdef char *ph0 = pointer(h0)
-        cdef char *py = pointer(y)
+        cdef char *py
         cdef char *tape = pointer(tapes)
-        cdef char *pdy = pointer(dy)
+        cdef char *pdy
         cdef char *pdh_n = pointer(dh_n)
         cdef char *pdc_n = pointer(dc_n)
         cdef char *pdh0 = pointer(dh0)
@@ -354,74 +379,88 @@ cdef class Plan:
         cdef ptrdiff_t sizes[MOST_WEIGHTS]
         cdef Memory work
         a.shape, a.n_threads = self.shape, n_threads
-        a.shape.I = layout.inputs(layer)
-        a.x, a.x_step = pointer(x), strides(x, batch_first, &a.x_row)
         a.y_step, a.y_row = self.shape.B * self.width, self.width
-        a.dx, a.dx_step, a.dx_row = pointer(dx), 0, 0
-        if dx is not None:
-            a.dx_step = strides(dx, batch_first, &a.dx_row)
-        a.dy, a.dy_step, a.dy_row = NULL, 0, 0
-        if dy is not None:
-            a.dy_step = strides(dy, False, &a.dy_row)
         a.tape = a.dc_n = a.dc0 = a.dP = NULL
         a.clip_value, a.clip_norm, a.flow = 0, 0, NULL
         a.db_sums, a.db_started, a.db_open = NULL, False, False
-        at_once = D == 2 and table.pair_pays(&a.shape, n_threads)
-        if at_once and dx is not None:  # of the second direction
-            dx_size = (self.shape.T - 1) * a.dx_step + (self.shape.B - 1) * a.dx_row
-            if self.shape.offsets != NULL:
-                dx_size = (self.shape.offsets[self.shape.T] - 1) * a.dx_row
-            dx_size = round_up((dx_size + a.shape.I) * self.itemsize)
-        size = round_up(table.backward_work_size(&a.shape, n_threads) * self.itemsize)
-        work = scratch.take((1 + 2 * D) * state + dx_size + (1 + at_once) * size)
-        a.work = work.start + (1 + 2 * D) * state + dx_size
+        for i in range(n_layers):
+            a.shape.I = layout.inputs(first + i)
+            size = max(size, table.backward_work_size(&a.shape, n_threads))
+            if both:  # room for the second direction's
+                dx_size = max(dx_size, self.series_size(
+                    dinputs[i], batch_first and i == 0, a.shape.I))
+        size = round_up(size * self.itemsize)
+        dx_size = round_up(dx_size * self.itemsize)
+        sinks = (1 + 2 * at_once) * state
+        work = scratch.take(sinks + dx_size + at_once * size)
         if ph0 == NULL:
             memset(work.start, 0, state)
         extent.n_threads, extent.n_spans, extent.spans = n_threads, 0, NULL
-        sizes[0], sizes[1], sizes[2], sizes[3] = GH * a.shape.I, GH * layout.S, GH, GH
-        sizes[per_cell - projected] = layout.S * layout.H
-        for direction in range(D):
-            k = first + direction
-            for i in range(per_cell):
-                d[i] = pointer(dweights[k * per_cell + i])
-            a.shape.reverse = direction
-            a.packed = (<PackedCell>packs[k]).backward.start
-            a.h0 = self.of_cell(ph0, k, self.h_size)
-            if a.h0 == NULL:
-                a.h0 = work.start
-            a.y = py + direction * layout.S * self.itemsize
-            if tape != NULL:
-                a.tape = tape + k * self.tape
+        for i in range(n_layers - 1, -1, -1):
+            a.shape.I = layout.inputs(first + i)
+            sizes[0], sizes[1] = GH * a.shape.I, GH * layout.S
+            sizes[2] = sizes[3] = GH
+            sizes[per_cell - projected] = layout.S * layout.H
+            a.x = pointer(inputs[i])
+            a.x_step = strides(inputs[i], batch_first and i == 0, &a.x_row)
+            a.dx, a.dx_step, a.dx_row = pointer(dinputs[i]), 0, 0
+            if a.dx != NULL:
+                a.dx_step = strides(dinputs[i], batch_first and i == 0, &a.dx_row)
+            py, pdy, a.dy_step, a.dy_row = pointer(outputs[i]), pointer(dy), 0, 0
+            a.dy = NULL
             if pdy != NULL:
-                a.dy = pdy + direction * layout.S * self.itemsize
-            a.dx_accumulate = direction
-            a.dh_n = self.of_cell(pdh_n, k, self.h_size)
-            a.dh0 = self.of_cell(pdh0, k, self.h_size)
-            if a.dh0 == NULL:
-                a.dh0 = work.start + (1 + direction) * state
-            if has_c:
-                a.dc_n = self.of_cell(pdc_n, k, self.c_size)
-                a.dc0 = self.of_cell(pdc0, k, self.c_size)
-                if a.dc0 == NULL:
-                    a.dc0 = work.start + (1 + D + direction) * state
-            a.dW, a.dR = d[0], d[1]
-            a.db_ih = d[2] if layout.bias else NULL
-            a.db_hh = d[3] if layout.bias else NULL
-            a.dW_hr = d[per_cell - 1] if projected else NULL
-            with nogil:
-                for i in range(per_cell):
-                    extent.n = sizes[i]
-                    if d[i] != NULL:  # the kernel adds
-                        table.clear(&extent, d[i])
-            if at_once:
-                both[direction] = a
-                both[direction].dx_accumulate = False
-                both[direction].work = <char *>a.work + direction * size
-                continue
-            with nogil:
-                table.backward(&a)
-        if at_once:
-            if dx is not None:
-                both[1].dx = work.start + (1 + 2 * D) * state
-            with nogil:
-                table.backward_pair(both)
+                a.dy_step = strides(dy, False, &a.dy_row)
+            for direction in range(D):
+                k = (first + i) * D + direction
+                for j in range(per_cell):
+                    d[j] = pointer(dweights[k * per_cell + j])
+                a.shape.reverse = direction
+                a.packed = (<PackedCell>packs[k]).backward.start
+                a.h0 = self.of_cell(ph0, k, self.h_size)
+                if a.h0 == NULL:
+                    a.h0 = work.start
+                a.y = py + direction * layout.S * self.itemsize
+                if tape != NULL:
+                    a.tape = tape + k * self.tape
+                if pdy != NULL:
+                    a.dy = pdy + direction * layout.S * self.itemsize
+                a.dx_accumulate = direction and not both
+                if direction and both and a.dx != NULL:
+                    a.dx = work.start + sinks
+                a.dh_n = self.of_cell(pdh_n, k, self.h_size)
+                a.dh0 = self.of_cell(pdh0, k, self.h_size)
+                if a.dh0 == NULL:
+                    a.dh0 = work.start + (1 + n) * state
+                if has_c:
+                    a.dc_n = self.of_cell(pdc_n, k, self.c_size)
+                    a.dc0 = self.of_cell(pdc0, k, self.c_size)
+                    if a.dc0 == NULL:
+                        a.dc0 = work.start + (1 + at_once + n) * state
+                a.dW, a.dR = d[0], d[1]
+                a.db_ih = d[2] if layout.bias else NULL
+                a.db_hh = d[3] if layout.bias else NULL
+                a.dW_hr = d[per_cell - 1] if projected else NULL
+                with nogil:
+                    for j in range(per_cell):
+                        extent.n = sizes[j]
+                        if d[j] != NULL:  # the kernel adds
+                            table.clear(&extent, d[j])
+                a.work = work.start + sinks + dx_size + n * size
+                calls[n] = a
+                n += 1
+                if n == at_once or (i, direction) == (0, D - 1):
+                    with nogil:
+                        table.backward(calls, n, D == 1)
+                    n = 0
+            dy = dinputs[i]
+
+    cdef ptrdiff_t series_size(self, tensor, bint batch_first,
+                               ptrdiff_t width) except -1:
+        """Elements from the first to the last of a series; 0 for None."""
+        cdef ptrdiff_t step, row = 0
+        if tensor is None:
+            return 0
+        step = strides(tensor, batch_first, &row)
+        if self.shape.offsets != NULL:
+            return (self.shape.offsets[self.shape.T] - 1) * row + width
+        return (self.shape.T - 1) * step + (self.shape.B - 1) * row + width

@@ -173,6 +173,39 @@ def test_any_number_of_threads_gives_the_same_bits(rng, name, batch_first, B):
             assert torch.equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("LSTM", {}), ("GRU", {}), ("RNN", {}), ("LSTM", {"proj_size": 30})],
+)
+def test_layers_at_once_give_the_same_bits(rng, name, options, dropout, packed):
+    """Five of them: not a whole number of rounds, whatever the number of threads."""
+    layer = getattr(fastrnn.torch, name)(40, 50, 5, dropout=dropout, **options)
+    x = twins.draw(rng, 70, 3, 40).requires_grad_()
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2, 3, 4):
+            torch.set_num_threads(n)
+            torch.manual_seed(0)
+            layer.train().zero_grad()
+            series = torch.nn.utils.rnn.pack_padded_sequence(x, [70, 50, 20])
+            y, _ = layer(series if packed else x)
+            y = y.data if packed else y
+            leaves = [x, *layer.parameters()]
+            grads = torch.autograd.grad(y.square().sum(), leaves)
+            with torch.no_grad():
+                inferred, _ = layer.eval()(series if packed else x)
+            found.append([y.detach(), *grads, inferred.data])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert torch.equal(a, b)
+
+
 class Encoded(Dataset):
     """Items that a worker process computes with a layer."""
 

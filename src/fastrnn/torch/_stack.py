@@ -65,6 +65,10 @@ class Call:
         self.plan = _tensors.Plan(table, self.spec.layout, self.T, self.B, self.offsets)
         self.packs = self.home.packed(table, n_threads, weights, forward, backward)
 
+    def layers_at_once(self, n_threads):
+        """Layers to run in one call; with dropout there is work between them."""
+        return 1 if self.dropout else self.plan.layers_at_once(n_threads)
+
     def as_outputs(self, y, *states):
         """What a call returns, or a gradient of each, as y, h_n, c_n."""
         if self.single:
@@ -143,17 +147,32 @@ def forward(call, x, h0, c0, weights, keep):
         c_n = x.new_empty(*call.state_shape(spec.H))
     if keep and plan.tape_size:
         tapes = empty_as(x, plan.tape_size)
-    y, kept, batch_first = None, [], call.batch_first
-    for layer in range(spec.num_layers):
-        if layer:
+    kept, y = [], None
+    at_once = call.layers_at_once(threads)
+    for first in range(0, spec.num_layers, at_once):
+        if first:
             kept.append(y)
-            x, batch_first = y, False
+            x = y
             if call.dropout:
                 noise = _draw_noise(y, call.dropout)
                 x = y * noise
                 kept += [noise, x]
-        y = call.new_outputs(x)
-        plan.forward(layer, threads, packs, x, batch_first, h0, c0, y, h_n, c_n, tapes)
+        n_layers = min(at_once, spec.num_layers - first)
+        *inner, y = [call.new_outputs(x) for _ in range(n_layers)]
+        plan.forward(
+            first,
+            threads,
+            packs,
+            [x, *inner],
+            call.batch_first and first == 0,
+            h0,
+            c0,
+            [*inner, y],
+            h_n,
+            c_n,
+            tapes,
+        )
+        kept += inner
     if tapes is not None:
         kept.append(tapes)
     return y, h_n, c_n, kept if keep else []
@@ -218,30 +237,33 @@ def backward(call, x, h0, y, kept, weights, gradients, wanted):
         torch.empty_like(w) if want else None
         for w, want in zip(weights, wanted[3:], strict=True)
     ]
-    for layer in range(spec.num_layers - 1, -1, -1):
+    at_once = call.layers_at_once(threads)
+    for first in range((spec.num_layers - 1) // at_once * at_once, -1, -at_once):
+        end = min(first + at_once, spec.num_layers)
         dx = None
-        if layer:
-            dx = torch.empty_like(inputs[layer])
+        if first:
+            dx = torch.empty_like(inputs[first])
         elif wanted[0]:
             dx = call.new_gradient(x)
+        inner = [torch.empty_like(y) for _ in range(first + 1, end)]
         call.plan.backward(
-            layer,
+            first,
             threads,
             call.packs,
-            inputs[layer],
-            call.batch_first and layer == 0,
+            inputs[first:end],
+            call.batch_first and first == 0,
             h0,
-            outputs[layer],
+            outputs[first:end],
             tapes,
             None if dy is None else call.readable(dy),
             dh_n,
             dc_n,
-            dx,
+            [dx, *inner],
             dh0,
             dc0,
             dweights,
         )
-        if noises[layer] is not None:
-            dx *= noises[layer]
+        if noises[first] is not None:
+            dx *= noises[first]
         dy = dx
     return [dx, dh0, dc0, *dweights]
