@@ -60,6 +60,20 @@ def test_same_bits_for_any_number_of_threads(isa, dtype, cell, shape, threads):
         assert_same_bits(f"{n_threads} threads:", got, want)
 
 
+@pytest.mark.parametrize(
+    ("shape", "num_layers"), [((6, 64, 30, 256), 1), ((72, 2, 30, 128), 4)]
+)
+def test_same_bits_on_as_many_threads_as_a_server_has(shape, num_layers, threads):
+    """Rows and units cut both ways, and layers that share the threads between them."""
+    case = Case("lstm", *shape, num_layers=num_layers)
+    threads(1)
+    want = all_results(case, "float32")
+    for n_threads in (16, 60, 64):
+        threads(n_threads)
+        got = all_results(case, "float32")
+        assert_same_bits(f"{n_threads} threads:", got, want)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_same_bits_for_stacks_on_any_number_of_threads(isa, dtype, cell, threads):
     case = Case(cell, 6, 24, 20, 96, num_layers=2, bidirectional=True)
