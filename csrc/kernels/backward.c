@@ -303,14 +303,30 @@ INLINE int sums_da(const fr_backward_args *a)
     return a->dW || a->dR || a->db_ih || a->db_hh;
 }
 
+/* Rows [k0, k1) of da as A, and of what else a second product has in its gradient. */
+static void pack_da(const backward_run *f, ptrdiff_t k0, ptrdiff_t k1)
+{
+    const backward_work *w = &f->w;
+    const cell *c = &f->cell;
+    const ptrdiff_t H = c->H, H_padded = c->H_padded, size = packed_a_size(H, w->block);
+    for (ptrdiff_t slot = 0; sums_da(f->a) && slot < c->ops->da_slots; slot++)
+        pack_a(w->a + slot * size, w->block, w->da + slot * H_padded, w->da_row, H, k0,
+               k1);
+    if (c->has_projection && f->a->dW_hr)
+        pack_a(w->second_a, w->block, w->da + w->projection, w->da_row, c->S, k0, k1);
+    for (ptrdiff_t k = k0; c->resets_before && f->a->dR && k < k1; k++)
+        pack_row(w->second_b, w->block, k, w->da + k * w->da_row + 3 * H_padded, H,
+                 SUM_NV);
+}
+
 static void pack_block(const backward_run *f, const block_share *own)
 {
     const fr_backward_args *a = f->a;
     const fr_shape *shape = &a->shape;
     const cell *c = &f->cell;
-    const backward_work *w = &f->w;
-    const ptrdiff_t H = c->H, H_padded = c->H_padded, size = packed_a_size(H, w->block);
-    const ptrdiff_t m_start = total_rows(shape) * c->ops->tape_slots * H_padded;
+    const ptrdiff_t H_padded = c->H_padded;
+    const real *m =
+        (const real *)a->tape + total_rows(shape) * c->ops->tape_slots * H_padded;
     ptrdiff_t first = own->first;
     for (ptrdiff_t s = own->s1 - 1; s >= own->s0; first += step_rows(shape, s--)) {
         ptrdiff_t low, high;
@@ -318,22 +334,14 @@ static void pack_block(const backward_run *f, const block_share *own)
         if (low >= high)
             continue;
         pack_inputs(f, s, first, low, high);
-        for (ptrdiff_t slot = 0; sums_da(a) && slot < c->ops->da_slots; slot++)
-            pack_a(w->a + slot * size, w->block, w->da + slot * H_padded, w->da_row, H,
-                   H_padded + A_LANES, first + low, first + high);
-        if (c->resets_before && a->dR)
-            for (ptrdiff_t k = first + low; k < first + high; k++)
-                pack_row(w->second_b, w->block, k, w->da + k * w->da_row + 3 * H_padded,
-                         H, SUM_NV);
-        if (c->has_projection && a->dW_hr) {
-            const real *m =
-                (const real *)a->tape + m_start + tape_offset(shape, s, H_padded);
-            for (ptrdiff_t b = low; b < high; b++)
-                pack_row(w->second_b, w->block, first + b, m + b * H_padded, H, SUM_NV);
-            pack_a(w->second_a, w->block, w->da + w->projection, w->da_row, c->S,
-                   c->S_padded + A_LANES, first + low, first + high);
-        }
+        if (own->by_batch)
+            pack_da(f, first + low, first + high);
+        for (ptrdiff_t b = low; c->has_projection && a->dW_hr && b < high; b++)
+            pack_row(f->w.second_b, f->w.block, first + b,
+                     m + tape_offset(shape, s, H_padded) + b * H_padded, c->H, SUM_NV);
     }
+    if (!own->by_batch)
+        pack_da(f, own->k0, own->k1);
 }
 
 /* (2) dx = da W for rows [k0, k1) of the block and panel p; meanwhile part i of n of the

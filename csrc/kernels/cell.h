@@ -117,6 +117,8 @@ INLINE unit_panel get_unit_panel(int gates, ptrdiff_t H, ptrdiff_t p)
         return (unit_panel){q.column, q.n, V, q.column, q.nv};
     }
     const ptrdiff_t j = p * V, units = min_size(V, H - j);
+    if (units == V)
+        return (unit_panel){j, V, V, p * gates * V, gates};
     ptrdiff_t lanes = V;
     while (lanes > 1 && 4 * lanes > V && 2 * units <= lanes)
         lanes /= 2;

@@ -38,6 +38,8 @@ INLINE ptrdiff_t tile_rows(ptrdiff_t nv)
  * worked out for each tile, panel or row divides by constants only. */
 INLINE ptrdiff_t n_row_tiles(ptrdiff_t rows, ptrdiff_t nv)
 {
+    if (rows <= tile_rows(MAX_NV))
+        return rows > 0;
     switch (tile_rows(nv)) {
     case 12:
         return (rows + 11) / 12;
@@ -306,8 +308,10 @@ INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
  * (82 % of peak), or three of 5x4 and 6x4 (94 %). */
 INLINE ptrdiff_t tile_width(ptrdiff_t rows, ptrdiff_t nv)
 {
+    if (nv < 4 || rows <= tile_rows(4))
+        return nv;
     const ptrdiff_t halves = n_row_tiles(rows, 2);
-    return nv == 4 && (halves > 2 || n_row_tiles(rows, 4) >= 2 * halves) ? 2 : nv;
+    return halves > 2 || n_row_tiles(rows, 4) >= 2 * halves ? 2 : nv;
 }
 
 /* Rows are handed to multiply_rows some tiles at a time: the later ones find the panel
@@ -321,6 +325,8 @@ typedef struct {
 
 INLINE row_chunks get_chunks(ptrdiff_t rows, ptrdiff_t nv)
 {
+    if (rows <= tile_rows(MAX_NV))
+        return (row_chunks){1, 1, 1, {0, 0}};
     const ptrdiff_t width = tile_width(rows, nv), tiles = n_row_tiles(rows, width);
     const ptrdiff_t each = V_REGISTERS == 32 && width > 2 ? (width == 4 ? 4 : 3)
                            : V_REGISTERS == 32 ? 2
@@ -398,19 +404,18 @@ INLINE ptrdiff_t packed_a_size(ptrdiff_t M, ptrdiff_t block)
 }
 
 /* Rows [k0, k1) of A (M columns, distance a_row) into the tiles of packed_a.  Reads up
- * to A_LANES past the last column: give M_readable, the columns that may be read. */
+ * to A_LANES past the last column. */
 static void pack_a(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row,
-                   ptrdiff_t M, ptrdiff_t M_readable, ptrdiff_t k0, ptrdiff_t k1)
+                   ptrdiff_t M, ptrdiff_t k0, ptrdiff_t k1)
 {
     const ptrdiff_t tiles = n_row_tiles(M, SUM_NV);
     const even_split split = sum_split(M);
     for (ptrdiff_t i = 0; i < tiles; i++) {
-        const ptrdiff_t first = share_start(split, i), left = M_readable - first;
+        const real *from = a + share_start(split, i);
         real *to = packed + i * block * A_LANES;
         for (ptrdiff_t k = k0; k < k1; k++)
             for (ptrdiff_t v = 0; v < A_LANES; v += V)
-                v_store(to + k * A_LANES + v,
-                        v_load_n(a + k * a_row + first + v, max_size(0, left - v)));
+                v_store(to + k * A_LANES + v, v_load(from + k * a_row + v));
     }
 }
 
