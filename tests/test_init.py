@@ -2,6 +2,7 @@
 """Initialisers: exact properties, distributions, seeds, messages."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -300,3 +301,29 @@ def test_messages(call, error, message):
         call()
     assert str(caught.value) == message
     assert not A.any()
+
+
+def test_large_parameters_need_no_float64_of_their_size():
+    array = np.empty((1000, 1500), "f")
+    for fill in (init.uniform_, init.normal_):
+        fill(array[:3], seed=0)  # what NumPy keeps
+        tracemalloc.start()
+        try:
+            fill(array, seed=0)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < array.nbytes / 2
+
+
+@pytest.mark.parametrize("fill", [init.uniform_, init.normal_])
+@pytest.mark.parametrize("shape", [(), (0, 4), (70_000,), (3, 70_000), (300, 2, 501)])
+def test_numbers_are_those_of_one_draw(shape, fill):
+    """However many are drawn at a time, and however they lie in memory."""
+    flat = fill(np.empty(math.prod(shape), "d"), seed=1)
+    one = fill(np.empty(shape, "d", order="F"), seed=1)
+    np.testing.assert_array_equal(one.ravel(), flat)
+    rng = np.random.default_rng(1)
+    n = flat.size
+    want = rng.normal(0, 1, n) if fill is init.normal_ else rng.random(n)
+    np.testing.assert_array_equal(flat, want)

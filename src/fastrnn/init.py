@@ -19,19 +19,37 @@ import numpy as np
 from fastrnn import _check
 from fastrnn.module import Module
 
+# Numbers drawn at a time: they come in float64, and a large weight's would need twice
+# its memory.
+_BLOCK = 1 << 16
+
+
+def _fill(array, draw):
+    """Fill with what `draw` gives of a shape, in the order of the elements."""
+    rows = np.atleast_1d(array)
+    each = max(1, _BLOCK // max(1, math.prod(rows.shape[1:])))
+    for first in range(0, len(rows), each):
+        part = rows[first : first + each]
+        part[...] = draw(part.shape)
+    return array
+
 
 def _uniform(who, array, low, high, seed):
-    # Not Generator.uniform: a compiler may fuse its product and sum, and round once.
-    unit = _check.generator(who, seed).random(array.shape)
-    unit *= high - low
-    unit += low
-    array[...] = unit
-    return array
+    generator = _check.generator(who, seed)
+
+    def draw(shape):
+        # Not Generator.uniform: a compiler may fuse its product and sum, rounding once.
+        unit = generator.random(shape)
+        unit *= high - low
+        unit += low
+        return unit
+
+    return _fill(array, draw)
 
 
 def _normal(who, array, mean, std, seed):
-    array[...] = _check.generator(who, seed).normal(mean, std, array.shape)
-    return array
+    generator = _check.generator(who, seed)
+    return _fill(array, lambda shape: generator.normal(mean, std, shape))
 
 
 def uniform_(array, low=0.0, high=1.0, *, seed=None):
