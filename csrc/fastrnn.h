@@ -131,6 +131,9 @@ typedef struct {
     const void *b_hh; /* (G, H) or NULL */
     const void *P;    /* (3, H), order i o f, with peepholes */
     const void *W_hr; /* (S, H), with a projection */
+    /* pack_backward: a forward pack to take the weights from, in place of those above; or
+     * NULL */
+    const void *forward;
     void *packed; /* packed_forward_size() or packed_backward_size(), 64-byte aligned */
 } fr_pack_args;
 

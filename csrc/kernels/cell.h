@@ -249,6 +249,53 @@ INLINE backward_pack get_backward_pack(const cell *c)
     return b;
 }
 
+/* W or R for backward, slot by slot the gates in `order`, from forward panels begin ..
+ * end - 1.  What is written goes on where it was; what is read comes in runs. */
+static void repack_gates(real *packed, const real *forward, int gates, const int *order,
+                         ptrdiff_t H, ptrdiff_t K, ptrdiff_t widest, ptrdiff_t begin,
+                         ptrdiff_t end)
+{
+    for (ptrdiff_t n = 0; n < n_panels(K, widest); n++) {
+        const panel to = get_panel(K, widest, n);
+        for (ptrdiff_t p = begin; p < end; p++) {
+            const unit_panel from = get_unit_panel(gates, H, p);
+            for (ptrdiff_t slot = 0; slot < gates; slot++)
+                pack_from_panel(packed, gates * H, slot * H + from.j, to,
+                                forward + from.column * K + order[slot] * from.lanes,
+                                from.nv * V, from.units);
+        }
+    }
+}
+
+/* The backward pack out of a forward pack of the same weights. */
+static void repack_for_backward(const team *self, const cell *c, const real *forward,
+                                real *packed)
+{
+    static const int as_they_are[MAX_GATES] = {0, 1, 2, 3};
+    const ptrdiff_t H = c->H, S = c->S, widest = widest_panel(H);
+    const int gates = c->ops->gates, R_gates = c->ops->R_gates;
+    const forward_pack f = get_forward_pack(c);
+    const backward_pack b = get_backward_pack(c);
+    ptrdiff_t begin, end;
+    team_share(self, n_unit_panels(gates, H), &begin, &end);
+    repack_gates(packed, forward + f.R, R_gates, as_they_are, H, S, b.R_widest, begin,
+                 end);
+    repack_gates(packed + b.W, forward, gates, c->ops->w_gate, H, c->I, b.W_widest,
+                 begin, end);
+    if (self->rank > 0)
+        return;
+    if (c->has_peephole)
+        memcpy(packed + b.peephole, forward + f.peephole,
+               (size_t)(3 * c->H_padded) * sizeof(real));
+    for (ptrdiff_t p = 0; has_second(c) && p < n_panels(S, widest); p++) {
+        const panel q = get_panel(S, widest, p);
+        for (ptrdiff_t n = 0; n < n_panels(H, b.second_widest); n++)
+            pack_from_panel(packed + b.second, S, q.column,
+                            get_panel(H, b.second_widest, n),
+                            forward + f.second + q.column * H, q.nv * V, q.n);
+    }
+}
+
 static void pack_backward_weights(const team *self, const cell *c,
                                   const fr_pack_args *a)
 {
@@ -258,6 +305,10 @@ static void pack_backward_weights(const team *self, const cell *c,
     const real *W = a->W, *R = a->R, *W_hr = a->W_hr;
     real *packed = a->packed;
     ptrdiff_t begin, end;
+    if (a->forward) {
+        repack_for_backward(self, c, a->forward, packed);
+        return;
+    }
     team_share(self, R_K, &begin, &end);
     for (ptrdiff_t k = begin; k < end; k++)
         pack_row(packed, R_K, k, R + k * S, S, b.R_widest);

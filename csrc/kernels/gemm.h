@@ -303,6 +303,17 @@ INLINE void pack_row(real *packed, ptrdiff_t K, ptrdiff_t k, const real *row,
     }
 }
 
+/* Rows k .. k + n - 1 of panel q of a packed matrix of K rows, from n columns of a panel
+ * of its transpose, whose rows are `width` apart. */
+static void pack_from_panel(real *packed, ptrdiff_t K, ptrdiff_t k, panel q,
+                            const real *columns, ptrdiff_t width, ptrdiff_t n)
+{
+    real *dst = packed + q.column * K + k * q.nv * V;
+    if (q.n < q.nv * V)
+        memset(dst, 0, (size_t)(n * q.nv * V) * sizeof(real));
+    pack_transposed(dst, q.nv * V, columns + q.column * width, width, q.n, n);
+}
+
 /* Vectors of a tile on a panel of nv.  Four are done in halves, which read half as much
  * of B a row, unless that leaves many accumulators idle: 16 rows make two 8x2 tiles
  * (82 % of peak), or three of 5x4 and 6x4 (94 %). */

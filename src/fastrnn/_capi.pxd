@@ -102,6 +102,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *b_hh
         const void *P
         const void *W_hr
+        const void *forward
         void *packed
 
     enum: FR_N_RATES

@@ -78,6 +78,7 @@ class Kernels:
         P: Array | None = None,
         W_hr: Array | None = None,
         n_threads: int = 1,
+        forward: Array | None = None,
     ) -> None: ...
     def fingerprint(self, x: Array, n_threads: int = 1) -> bytes: ...
     def packed_size(

@@ -303,8 +303,12 @@ cdef class Kernels:
         return self
 
     def pack(self, bint backward, int cell, ptrdiff_t I, ptrdiff_t H, W, R, b_ih,
-             b_hh, packed, Options options=None, P=None, W_hr=None, int n_threads=1):
-        """Bring weights into the form that `forward` or `backward` reads."""
+             b_hh, packed, Options options=None, P=None, W_hr=None, int n_threads=1,
+             forward=None):
+        """Bring weights into the form that `forward` or `backward` reads.
+
+        The backward form takes them from `forward`, a forward form, if that is given.
+        """
         cdef fr_pack_args a
         cdef Shape shape = Shape(cell, False, 1, 1, I, H, None, options)
         cdef ptrdiff_t G = gates(cell), S = shape.c.S
@@ -316,6 +320,8 @@ cdef class Kernels:
         a.b_ih = address(b_ih, "b_ih", self.kind, G * H, False)
         a.b_hh = address(b_hh, "b_hh", self.kind, G * H, False)
         a.P = a.W_hr = NULL
+        a.forward = address(forward, "forward", self.kind,
+                            self.packed_size(False, cell, I, H, options), False)
         if shape.c.options != NULL and shape.c.options.peephole:
             a.P = address(required(P, "P"), "P", self.kind, 3 * H, False)
         if S != H:
