@@ -35,6 +35,8 @@ class Blocks:
         self._T, self._B = plan.T, plan.B
         self._parts = {}  # plans of a ragged batch, which no other call needs
         self._starts = range(0, plan.T, every)
+        if len(self._starts) > 1:
+            use.keep_forward()
         self._together = seeds is None and not layer.bidirectional
         self._inner = []  # outputs of inner layers, where these are not `together`
         self._states = []  # by cell, or once: (blocks, n_states, n_cells, B, H)

@@ -484,6 +484,11 @@ class _Recurrent(Module):
             If an argument is not real numbers.
         RuntimeError
             If there was no forward in training mode, or its context was used before.
+
+        Notes
+        -----
+        Parameters may be written to between forward and backward, whose gradients are
+        those of the forward that ran; not while backward runs, which may read them.
         """
         context = self._context(context)
         if type(context.saved) is _calls.Call:

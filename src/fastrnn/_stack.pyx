@@ -249,7 +249,8 @@ cdef class Stack:
         Parameters
         ----------
         use : Use
-            Of the weights of the whole layer.
+            Of the weights of the whole layer. A backward may leave no forward form: see
+            `Use.keep_forward`.
         x, y : ndarray
             Of `length` steps; the first of these T is at element `x_at`, `y_at`. `y`
             may be None in training.
@@ -419,6 +420,7 @@ cdef class Stack:
         cdef bint both = at_once == 2 and not self.chained
         if x is None or dx is None or d_start is None or grads is None:
             raise TypeError("Stack.backward: x, dx, d_start and grads must be arrays")
+        use.make_backward(self.first, self.n_cells, self.n_threads)
         if both:
             dx_size = self.extent(self.x_step, self.x_row, self.shape.I)
             dx_size = max(round_up(dx_size * size), self.series)

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastrnn._core import Kernels
-from fastrnn._weights import Layout
+from fastrnn._weights import Layout, Packed
 
 Tensor = Any
 
-class PackedCell: ...
+class Packs:
+    def make_backward(
+        self, kernels: Kernels, n_threads: int, tensors: Sequence[Tensor]
+    ) -> None: ...
 
 class Weights:
     layout: Layout
+    current: list[Packed | None]
     def __init__(self, layout: Layout) -> None: ...
     def take(
         self,
@@ -21,7 +25,7 @@ class Weights:
         versions: Sequence[int],
         forward: bool,
         backward: bool,
-    ) -> tuple[PackedCell, ...]: ...
+    ) -> Packs: ...
 
 class Plan:
     kernels: Kernels
@@ -40,7 +44,7 @@ class Plan:
         self,
         first: int,
         n_threads: int,
-        packs: tuple[PackedCell, ...],
+        packs: Packs,
         inputs: list[Tensor],
         batch_first: bool,
         h0: Tensor | None,
@@ -54,7 +58,7 @@ class Plan:
         self,
         first: int,
         n_threads: int,
-        packs: tuple[PackedCell, ...],
+        packs: Packs,
         inputs: list[Tensor],
         batch_first: bool,
         h0: Tensor | None,

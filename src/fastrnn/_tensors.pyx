@@ -18,7 +18,7 @@ from fastrnn._capi cimport (
 )
 from fastrnn._core cimport Kernels, check_offsets
 from fastrnn._weights cimport (
-    FINGERPRINT_WORDS, Layout, Memory, MemoryPool, round_up,
+    FINGERPRINT_WORDS, Layout, Memory, MemoryPool, Packed, round_up,
 )
 
 cdef enum:
@@ -51,10 +51,9 @@ cdef ptrdiff_t strides(tensor, bint batch_first, ptrdiff_t *row) except? -1:
 
 @cython.final
 cdef class PackedCell:
-    """The weights of one cell in the kernels' form; never changed once made."""
+    """The weights of one cell in the kernels' forms, and how to know them again."""
 
-    cdef Memory forward, backward  # None until a call needed it
-    cdef const fr_kernels *table
+    cdef Packed packed
     cdef const void *weights[MOST_WEIGHTS]
     cdef int64_t versions[MOST_WEIGHTS]
     cdef uint32_t fingerprints[MOST_WEIGHTS][FINGERPRINT_WORDS]
@@ -62,9 +61,45 @@ cdef class PackedCell:
 
     cdef bint same_marks(self, PackedCell other, int n) noexcept:
         """Whether nothing says that somebody wrote to the n weights in between."""
-        return (self.table == other.table
+        return (self.packed.table == other.packed.table
                 and memcmp(self.weights, other.weights, n * sizeof(void *)) == 0
                 and memcmp(self.versions, other.versions, n * sizeof(int64_t)) == 0)
+
+    cdef bint same_content(self, PackedCell other, int n) noexcept:
+        """Whether the n weights of both are known to be the same numbers."""
+        return (self.has_fingerprints and other.has_fingerprints
+                and memcmp(self.fingerprints, other.fingerprints,
+                           n * sizeof(self.fingerprints[0])) == 0)
+
+
+@cython.final
+@cython.no_gc  # __dealloc__ needs its attributes, and they lead to no Packs
+cdef class Packs:
+    """The packed weights of all cells of a stack, for one call and its backward."""
+
+    cdef Weights owner
+    cdef list cells  # PackedCell
+
+    def __dealloc__(self):
+        cdef PackedCell cell
+        with cython.critical_section(self.owner):
+            for cell in self.cells:
+                cell.packed.users -= 1
+
+    cdef Packed form(self, int k):
+        return (<PackedCell>self.cells[k]).packed
+
+    def make_backward(self, Kernels kernels not None, int n_threads, tensors):
+        """What `Plan.backward` reads; there is no forward after that.
+
+        Parameters
+        ----------
+        tensors : sequence of tensor
+            The weights, which may have changed since `Weights.take`.
+        """
+        cdef int k
+        for k in range(len(self.cells)):
+            self.owner.add_backward(self.cells[k], k, n_threads, kernels, tensors)
 
 
 @cython.final
@@ -84,9 +119,16 @@ cdef class Weights:
         self.layout, self.pool = layout, MemoryPool(2 * layout.n_cells)
         self.cells = [None] * layout.n_cells
 
+    @property
+    def current(self):
+        """What is packed at the moment: by cell, a `_weights.Packed` or None."""
+        cdef PackedCell cell
+        with cython.critical_section(self):
+            return [None if cell is None else cell.packed for cell in self.cells]
+
     def take(self, Kernels kernels not None, int n_threads, tensors, versions,
              bint forward, bint backward):
-        """What is packed of each cell's weights as they are now: a tuple of PackedCell.
+        """What is packed of each cell's weights as they are now: `Packs`.
 
         Parameters
         ----------
@@ -96,41 +138,58 @@ cdef class Weights:
         versions : sequence of int
             Of each tensor; -1 where nobody counts them.
         forward, backward : bool
-            Which of the two forms are needed.
+            What it is for: `Plan.forward`; `Packs.make_backward`, sooner or later.
         """
-        cdef Layout layout = self.layout
-        cdef int k, i, at = 0, per_cell = 2 + 2 * layout.bias + (layout.S != layout.H)
+        cdef int k, per_cell = self.per_cell()
+        cdef ptrdiff_t size = itemsize(kernels)
+        cdef fr_pack_args a
         cdef PackedCell made, found
         cdef list cells
+        cdef Packs packs = Packs.__new__(Packs)
+        packs.owner, packs.cells = self, []
         with cython.critical_section(self):
             cells = list(self.cells)
-        for k in range(layout.n_cells):
-            made = PackedCell.__new__(PackedCell)
-            made.table = kernels.table
-            for i in range(per_cell):
-                made.weights[i] = pointer(tensors[at])
-                made.versions[i] = versions[at]
-                at += 1
+        for k in range(self.layout.n_cells):
+            made = self.mark(k, n_threads, kernels, tensors, versions, &a)
             found = cells[k]
             if found is not None and found.same_marks(made, per_cell):
                 self.take_fingerprints(made, k, n_threads, kernels)
-                if found.has_fingerprints and memcmp(
-                        found.fingerprints, made.fingerprints,
-                        per_cell * sizeof(found.fingerprints[0])) == 0:
-                    if ((found.forward is not None or not forward)
-                            and (found.backward is not None or not backward)):
-                        continue
-                    made.forward, made.backward = found.forward, found.backward
-            found = None  # its memory, unless in use, serves what comes now
-            self.put(k, None)
-            cells[k] = None
-            if forward and made.forward is None:
-                made.forward = self.pack(made, k, n_threads, kernels, False)
-            if backward and made.backward is None:
-                made.backward = self.pack(made, k, n_threads, kernels, True)
+                if found.same_content(made, per_cell):
+                    made.packed = found.packed
+            if found is not None and made.packed is not found.packed:
+                self.put(k, None)
+            found = cells[k] = None  # its memory, unless in use, serves what comes now
+            with cython.critical_section(self):
+                packs.cells.append(made)
+                made.packed.users += 1
+            if forward:
+                made.packed.add_forward(self, self.pool, &a, size)
+            if backward and made.packed.turns:
+                if not made.has_fingerprints:  # what `make_backward` will ask for
+                    self.take_fingerprints(made, k, n_threads, kernels)
+            elif backward:
+                made.packed.add_backward(self, self.pool, &a, size, True, False)
             self.put(k, made)
-            cells[k] = made
-        return tuple(cells)
+        return packs
+
+    cdef int per_cell(self) noexcept:
+        """Weights of a cell."""
+        cdef Layout layout = self.layout
+        return 2 + 2 * layout.bias + (layout.S != layout.H)
+
+    cdef PackedCell mark(self, int k, int n_threads, Kernels kernels, tensors, versions,
+                         fr_pack_args *a):
+        """Cell k's weights as they are now, of which nothing is packed; how to."""
+        cdef PackedCell cell = PackedCell.__new__(PackedCell)
+        cdef ptrdiff_t sizes[MOST_WEIGHTS]
+        cdef int i, n = self.per_cell()
+        for i in range(n):
+            cell.weights[i] = pointer(tensors[k * n + i])
+            cell.versions[i] = versions[k * n + i]
+        self.describe(a, cell, k, sizes)
+        a.n_threads = n_threads
+        cell.packed = Packed.make(kernels.table, &a.shape, itemsize(kernels))
+        return cell
 
     cdef int put(self, int k, PackedCell cell) except -1:
         with cython.critical_section(self):
@@ -157,26 +216,28 @@ cdef class Weights:
             i += 1
         return i
 
-    cdef Memory pack(self, PackedCell cell, int k, int n_threads, Kernels kernels,
-                     bint backward):
+    cdef int add_backward(self, PackedCell cell, int k, int n_threads, Kernels kernels,
+                          tensors) except -1:
+        """Make the backward form of cell k, unless there is one."""
         cdef fr_pack_args a
         cdef ptrdiff_t sizes[MOST_WEIGHTS]
-        cdef ptrdiff_t size
-        cdef Memory memory
+        cdef int i, n = self.per_cell()
+        cdef Packed packed = cell.packed
+        cdef PackedCell now
+        cdef bint same = packed.forward is None
+        if packed.backward is not None:
+            return 0
         self.describe(&a, cell, k, sizes)
         a.n_threads = n_threads
-        if backward:
-            size = kernels.table.packed_backward_size(&a.shape)
-        else:
-            size = kernels.table.packed_forward_size(&a.shape)
-        memory = self.pool.take(size * itemsize(kernels))
-        a.packed = memory.start
-        with nogil:
-            if backward:
-                kernels.table.pack_backward(&a)
-            else:
-                kernels.table.pack_forward(&a)
-        return memory
+        if packed.turns and packed.users == 1 and not same:
+            now = PackedCell.__new__(PackedCell)
+            for i in range(n):
+                now.weights[i] = pointer(tensors[k * n + i])
+            if memcmp(now.weights, cell.weights, n * sizeof(void *)) == 0:
+                self.take_fingerprints(now, k, n_threads, kernels)
+                same = cell.same_content(now, n)
+        packed.add_backward(self, self.pool, &a, itemsize(kernels), same, same)
+        return 0
 
     cdef int take_fingerprints(self, PackedCell cell, int k, int n_threads,
                                Kernels kernels) except -1:
@@ -259,13 +320,13 @@ cdef class Plan:
             return 1
         return self.calls_at_once(self.layout.n_layers, n_threads)
 
-    def forward(self, int first, int n_threads, tuple packs not None, list inputs,
+    def forward(self, int first, int n_threads, Packs packs not None, list inputs,
                 bint batch_first, h0, c0, list outputs, h_n, c_n, tapes):
         """Run layers, all their directions, from layer `first` on.
 
         Parameters
         ----------
-        packs : tuple of PackedCell
+        packs : Packs
             From `Weights.take`, of all cells, as are `h0`, `c0`, `h_n`, `c_n`, `tapes`.
         inputs : list of tensor, shape (T, B, I) or (N, I)
             Of each layer, the first one's (B, T, I) with `batch_first`. Of any strides
@@ -315,7 +376,7 @@ cdef class Plan:
             for direction in range(D):
                 k = (first + i) * D + direction
                 a.shape.reverse = direction
-                a.packed = (<PackedCell>packs[k]).forward.start
+                a.packed = packs.form(k).forward.start
                 a.y = py + direction * layout.S * self.itemsize
                 a.h0 = self.of_cell(ph0, k, self.h_size)
                 a.h_n = self.of_cell(ph_n, k, self.h_size)
@@ -338,13 +399,15 @@ cdef class Plan:
                         table.forward(calls, n, D == 1)
                     n = 0
 
-    def backward(self, int first, int n_threads, tuple packs not None, list inputs,
+    def backward(self, int first, int n_threads, Packs packs not None, list inputs,
                  bint batch_first, h0, list outputs, tapes, dy, dh_n, dc_n,
                  list dinputs, dh0, dc0, dweights not None):
         """Back-propagate through layers; see `forward` for what it shares with it.
 
         Parameters
         ----------
+        packs : Packs
+            After `make_backward`.
         dy : tensor or None
             Of the last layer: (T, B, width) of any strides, as x; None is zero, as in
             `dh_n` and `dc_n`.
@@ -415,7 +478,7 @@ cdef class Plan:
                 for j in range(per_cell):
                     d[j] = pointer(dweights[k * per_cell + j])
                 a.shape.reverse = direction
-                a.packed = (<PackedCell>packs[k]).backward.start
+                a.packed = packs.form(k).backward.start
                 a.h0 = self.of_cell(ph0, k, self.h_size)
                 if a.h0 == NULL:
                     a.h0 = work.start

@@ -3,11 +3,12 @@
 
 from libc.stdint cimport uint32_t
 
-from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_pack_args
+from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_pack_args, fr_shape
 from fastrnn._core cimport Kernels, Options
 
 cdef enum:
     FINGERPRINT_WORDS = 64
+    TURNS_FROM = 4 << 20  # bytes: see `Packed`
 
 cdef ptrdiff_t LINE  # bytes: pieces of a Memory begin at a multiple
 cdef ptrdiff_t round_up(ptrdiff_t n_bytes) noexcept nogil
@@ -49,21 +50,39 @@ cdef class Layout:
 
 
 cdef class Packed:
-    cdef readonly Memory forward, backward  # backward is None until training asks
+    cdef readonly Memory forward, backward  # None where there is none at the moment
     cdef const fr_kernels *table
     cdef uint32_t fingerprint[FINGERPRINT_WORDS]
     cdef int users
+    cdef bint turns
+
+    @staticmethod
+    cdef Packed make(const fr_kernels *table, const fr_shape *shape,
+                     ptrdiff_t itemsize)
+
+    cdef Memory room(self, MemoryPool pool, const fr_shape *shape, ptrdiff_t itemsize,
+                     bint backward)
+    cdef int add_forward(self, owner, MemoryPool pool, fr_pack_args *a,
+                         ptrdiff_t itemsize) except -1
+    cdef int add_backward(self, owner, MemoryPool pool, fr_pack_args *a,
+                          ptrdiff_t itemsize, bint same, bint in_turn) except -1
 
 
 cdef class Use:
     cdef Packer packer
     cdef tuple cells
     cdef void **forward  # addresses, by cell
-    cdef void **backward
+    cdef void **backward  # NULL until made
+    cdef Kernels kernels
+    cdef object parameters  # the layer's begin at element `start`
+    cdef ptrdiff_t start
+    cdef bint runs_again
+    cdef int make_backward(self, int first, int n, int n_threads) except -1
 
 
 cdef class Packer:
     cdef Layout layout
     cdef MemoryPool pool
     cdef list packed  # by cell: Packed or None
-    cdef Use use(self, bint with_backward)
+    cdef Use use(self, Kernels kernels, parameters, ptrdiff_t start,
+                 bint with_backward)

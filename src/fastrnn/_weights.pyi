@@ -8,7 +8,9 @@ Array = Any
 
 class Room: ...
 class Memory: ...
-class Use: ...
+
+class Use:
+    def keep_forward(self) -> None: ...
 
 class MemoryPool:
     def __init__(self, most: int) -> None: ...
@@ -38,7 +40,7 @@ class Layout:
     ) -> None: ...
 
 class Packed:
-    forward: Memory
+    forward: Memory | None
     backward: Memory | None
 
 class Packer:

@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
-from fastrnn._capi cimport fr_cell_options, fr_pack_args
+from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_pack_args, fr_shape
 from fastrnn._core cimport Kernels, Options, address
 
 from fastrnn import _core, _pool
@@ -162,7 +162,87 @@ cdef class Layout:
 
 @cython.final
 cdef class Packed:
-    """The weights of one cell in the kernels' form, as they were at one moment."""
+    """The weights of one cell in the kernels' forms, as they were at one moment.
+
+    Both are made for a forward in training, unless they are large (`TURNS_FROM` on):
+    then backward makes its form, in the forward form's room if nobody needs that any
+    more. An optimiser changes the weights before the next forward, so neither form is
+    packed more often, and a cell's weights are held twice instead of three times. What
+    smaller ones would save is less than what a process has anyway, and the weights
+    would be read once more, to see that they have not changed. Another forward with the
+    weights of such a backward makes a forward form in a room of its own, and from then
+    on there are both.
+    """
+
+    @staticmethod
+    cdef Packed make(const fr_kernels *table, const fr_shape *shape,
+                     ptrdiff_t itemsize):
+        """Of a cell, without forms."""
+        cdef Packed self = Packed.__new__(Packed)
+        self.table = table
+        self.turns = table.packed_forward_size(shape) * itemsize >= TURNS_FROM
+        return self
+
+    cdef Memory room(self, MemoryPool pool, const fr_shape *shape, ptrdiff_t itemsize,
+                     bint backward):
+        """Room for a form, or for either."""
+        cdef ptrdiff_t sizes[2]
+        sizes[0] = self.table.packed_forward_size(shape) * itemsize
+        sizes[1] = self.table.packed_backward_size(shape) * itemsize
+        return pool.take(max(sizes[0], sizes[1]) if self.turns else sizes[backward])
+
+    cdef int add_forward(self, owner, MemoryPool pool, fr_pack_args *a,
+                         ptrdiff_t itemsize) except -1:
+        """Make the forward form of the parameters at `a`, unless there is one."""
+        cdef Memory room
+        if self.forward is not None:
+            return 0
+        room = self.room(pool, &a.shape, itemsize, False)
+        a.packed = room.start
+        with nogil:
+            self.table.pack_forward(a)
+        with cython.critical_section(owner):
+            if self.forward is None:  # nobody else was faster
+                self.forward = room
+        return 0
+
+    cdef int add_backward(self, owner, MemoryPool pool, fr_pack_args *a,
+                          ptrdiff_t itemsize, bint same, bint in_turn) except -1:
+        """Make the backward form, unless there is one.
+
+        Parameters
+        ----------
+        owner
+            Of the lock on the counts of users.
+        same : bool
+            The parameters at `a` are those of the forward form, or there is none. If
+            not, the numbers come from the forward form, and the caller is a user.
+        in_turn : bool
+            The caller, a user, will not need the forward form again.
+
+        Returns
+        -------
+        bint
+            Whether the forward form is gone: in turn, if there are no other users.
+        """
+        cdef Memory room = None
+        cdef bint gone = False
+        if self.backward is not None:
+            return False
+        with cython.critical_section(owner):
+            if in_turn and same and self.users == 1:
+                room, self.forward, gone = self.forward, None, True
+        if room is None:
+            gone, room = False, self.room(pool, &a.shape, itemsize, True)
+        if not same:
+            a.forward = self.forward.start
+        a.packed = room.start
+        with nogil:
+            self.table.pack_backward(a)
+        with cython.critical_section(owner):
+            if self.backward is None:  # nobody else was faster
+                self.backward = room
+        return gone
 
 
 @cython.final
@@ -171,7 +251,8 @@ cdef class Use:
     """The packed weights of all cells of a layer, for a call or a context.
 
     A context goes on using what it was given: its backward is the derivative of its
-    forward even if an optimiser stepped in between.
+    forward even if an optimiser stepped in between. A backward may leave no forward
+    form; of a context that needs both together, `keep_forward` says so.
     """
 
     def __dealloc__(self):
@@ -180,6 +261,46 @@ cdef class Use:
             for packed in self.cells:
                 packed.users -= 1
         free(self.forward)
+
+    def keep_forward(self):
+        """Forward will run again after a part of backward."""
+        self.runs_again = True
+
+    cdef int make_backward(self, int first, int n, int n_threads) except -1:
+        """The backward form of n cells."""
+        cdef Layout layout = self.packer.layout
+        cdef char kind = self.kernels.kind
+        cdef const fr_kernels *table = self.kernels.table
+        cdef ptrdiff_t itemsize = 8 if kind == b"d" else 4
+        cdef uint32_t found[FINGERPRINT_WORDS]
+        cdef ptrdiff_t n_bytes
+        cdef char *at
+        cdef bint in_turn
+        cdef fr_pack_args a
+        cdef Packed packed
+        cdef int k
+        for k in range(first, first + n):
+            if self.backward[k] != NULL:
+                continue
+            packed = <Packed>self.cells[k]
+            if packed.backward is None:
+                at = <char *>address(
+                    self.parameters, "parameters", kind,
+                    self.start + layout.start(layout.n_cells), False, True)
+                at += (self.start + layout.start(k)) * itemsize
+                layout.fill(&a, k, at, itemsize)
+                a.n_threads = n_threads
+                in_turn = packed.turns and packed.users == 1 and not self.runs_again
+                if in_turn:
+                    n_bytes = layout.size(k) * itemsize
+                    with nogil:
+                        table.fingerprint(n_bytes, at, n_threads, found)
+                    in_turn = memcmp(found, packed.fingerprint, sizeof(found)) == 0
+                if packed.add_backward(self.packer, self.packer.pool, &a, itemsize,
+                                       in_turn, in_turn):
+                    self.forward[k] = NULL
+            self.backward[k] = packed.backward.start
+        return 0
 
 
 @cython.final
@@ -199,17 +320,21 @@ cdef class Packer:
         """What is packed of each cell at the moment."""
         return list(self.packed)
 
-    cdef Use use(self, bint with_backward):
+    cdef Use use(self, Kernels kernels, parameters, ptrdiff_t start,
+                 bint with_backward):
         """What is packed now; None if something is missing."""
         cdef int k, n = self.layout.n_cells
         cdef Packed packed
         cdef Use use
         with cython.critical_section(self):
             for packed in self.packed:
-                if packed is None or (with_backward and packed.backward is None):
+                if packed is None or packed.forward is None or (
+                        with_backward and packed.backward is None
+                        and not packed.turns):
                     return None
             use = Use.__new__(Use)
             use.packer, use.cells = self, tuple(self.packed)
+            use.kernels, use.parameters, use.start = kernels, parameters, start
             for packed in use.cells:
                 packed.users += 1
         use.forward = <void **>calloc(2 * n, sizeof(void *))
@@ -230,9 +355,10 @@ cdef class Packer:
         Parameters
         ----------
         parameters : ndarray, 1-D
-            Where the layer's begin at element `start`.
+            Where the layer's begin at element `start`. Backward may read them again, so
+            nobody may write to them while it runs; before, anybody may.
         with_backward : bool
-            Whether it has to be there for backward as well.
+            Whether a backward will use it too.
         """
         cdef ptrdiff_t itemsize = 8 if kernels.kind == b"d" else 4
         cdef char *at = <char *>address(
@@ -241,7 +367,7 @@ cdef class Packer:
         cdef uint32_t found[FINGERPRINT_WORDS]
         cdef ptrdiff_t n_bytes
         cdef Packed packed
-        cdef Use use = self.use(with_backward)
+        cdef Use use = self.use(kernels, parameters, start, with_backward)
         cdef int k
         if use is None:
             return None
@@ -269,39 +395,33 @@ cdef class Packer:
         cdef fr_pack_args a
         cdef ptrdiff_t n_bytes
         cdef Packed packed
-        cdef Memory memory
+        cdef Use use = None
+        cdef char *cell
         cdef int k
         at += start * itemsize
-        for k in range(self.layout.n_cells):
-            n_bytes = self.layout.size(k) * itemsize
-            with nogil:
-                kernels.table.fingerprint(n_bytes, at, n_threads, found)
-                self.layout.fill(&a, k, at, itemsize)
-                a.n_threads = n_threads
-            packed = self.packed[k]
-            if packed is not None and (
-                    packed.table != kernels.table
-                    or memcmp(found, packed.fingerprint, sizeof(found)) != 0):
-                with cython.critical_section(self):
-                    if packed.users == 0:
-                        self.packed[k] = None
-                packed = None  # its memory, unless in use, serves what comes now
-            if packed is None:
-                memory = self.pool.take(itemsize * kernels.table.packed_forward_size(
-                    &a.shape))
-                a.packed = memory.start
+        while use is None:  # a backward may take a form's room meanwhile
+            cell = at
+            for k in range(self.layout.n_cells):
+                n_bytes = self.layout.size(k) * itemsize
                 with nogil:
-                    kernels.table.pack_forward(&a)
-                packed = Packed.__new__(Packed)
-                packed.forward, packed.table = memory, kernels.table
-                memcpy(packed.fingerprint, found, sizeof(found))
-            if with_backward and packed.backward is None:
-                memory = self.pool.take(itemsize * kernels.table.packed_backward_size(
-                    &a.shape))
-                a.packed = memory.start
-                with nogil:
-                    kernels.table.pack_backward(&a)
-                packed.backward = memory
-            self.packed[k] = packed
-            at += n_bytes
-        return self.use(with_backward)
+                    kernels.table.fingerprint(n_bytes, cell, n_threads, found)
+                    self.layout.fill(&a, k, cell, itemsize)
+                    a.n_threads = n_threads
+                packed = self.packed[k]
+                if packed is not None and (
+                        packed.table != kernels.table
+                        or memcmp(found, packed.fingerprint, sizeof(found)) != 0):
+                    with cython.critical_section(self):
+                        if packed.users == 0:
+                            self.packed[k] = None
+                    packed = None  # its memory, unless in use, serves what comes now
+                if packed is None:
+                    packed = Packed.make(kernels.table, &a.shape, itemsize)
+                    memcpy(packed.fingerprint, found, sizeof(found))
+                packed.add_forward(self, self.pool, &a, itemsize)
+                if with_backward and not packed.turns:
+                    packed.add_backward(self, self.pool, &a, itemsize, True, False)
+                self.packed[k] = packed
+                cell += n_bytes
+            use = self.use(kernels, parameters, start, with_backward)
+        return use

@@ -228,6 +228,7 @@ def backward(call, x, h0, y, kept, weights, gradients, wanted):
         Gradients in the order of `wanted`.
     """
     spec, threads = call.spec, n_threads()
+    call.packs.make_backward(call.plan.kernels, threads, weights)
     inputs, outputs, noises, tapes = unpack_kept(call, call.readable(x), y, kept)
     dy, dh_n, dc_n = gradients
     h0, dh_n, dc_n = _readable(h0), _readable(dh_n), _readable(dc_n)

@@ -22,7 +22,7 @@ class Home:
     __slots__ = ("owner", "packer", "seen", "spec")
 
     def packed(self, kernels, n_threads, weights, forward=True, backward=False):
-        """The weights as `_tensors.Plan` takes them; which of the two forms are needed.
+        """The `_tensors.Packs` of weights, for these directions.
 
         Packed again only when they have changed.
         """
