@@ -4,10 +4,12 @@
     python -m bench.memory                     # the default shapes
     python -m bench.memory T1000-B8-I128-H128  # one shape
     python -m bench.memory --threads 1 --checkpoint-every 100 T1000-B8-I128-H128
+    python -m bench.memory --accumulate        # no optimiser between the steps
 
 Counted is what a process has at its highest beyond what it had after a small layer's
 step: weights and their gradients, x, y, their gradients, and what lies between forward
-and backward.  Two steps are run, so that what is kept from one to the next counts too.
+and backward.  Two steps are run, so that what is kept from one to the next counts too,
+each with plain SGD at its end, which has no memory of its own but changes the weights.
 Linux only: the figures are those of /proc/self/status.
 """
 
@@ -30,6 +32,7 @@ SHAPES = (
 )
 WARM = Shape(20, 4, 32, 32)
 STEPS = 2
+LR = 1e-6
 
 
 def resident(name):
@@ -38,7 +41,7 @@ def resident(name):
     return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024
 
 
-def train_ours(cell, shape, n_threads, every, layers):
+def train_ours(cell, shape, n_threads, every, layers, accumulate):
     """Training steps of a new fastrnn layer."""
     import numpy as np
 
@@ -50,14 +53,17 @@ def train_ours(cell, shape, n_threads, every, layers):
     )
     x = np.ones((shape.T, shape.B, shape.I), "f")
     dy = np.ones((shape.T, shape.B, shape.H), "f")
+    optimizer = fastrnn.SGD(layer, lr=LR)
     for _ in range(STEPS):
-        layer.zero_grad()
         y, _ = layer(x)
         dx, _ = layer.backward(dy)
+        if not accumulate:
+            optimizer.step()
+            optimizer.zero_grad()
     return y, dx
 
 
-def train_torch(cell, shape, n_threads, every, layers):
+def train_torch(cell, shape, n_threads, every, layers, accumulate):
     """Training steps of a new PyTorch layer."""
     import torch
 
@@ -65,11 +71,14 @@ def train_torch(cell, shape, n_threads, every, layers):
     layer = getattr(torch.nn, CLASSES[cell])(shape.I, shape.H, layers)
     x = torch.ones((shape.T, shape.B, shape.I), requires_grad=True)
     dy = torch.ones((shape.T, shape.B, shape.H))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=LR)
     for _ in range(STEPS):
-        layer.zero_grad()
         x.grad = None
         y, _ = layer(x)
         y.backward(dy)
+        if not accumulate:
+            optimizer.step()
+            optimizer.zero_grad()
     return y, x.grad
 
 
@@ -104,6 +113,7 @@ def main():
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpoint-every", type=int, help="ours only")
+    parser.add_argument("--accumulate", action="store_true", help="no optimiser")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -111,6 +121,7 @@ def main():
         print(measure(side, cell, Shape(*shape), *settings))
         return
     settings = options.threads, options.checkpoint_every, options.layers
+    settings += (options.accumulate,)
     for text in options.shapes:
         shape = Shape.parse(text)
         for cell in options.cells:

@@ -25,7 +25,8 @@ def test_peak_of_a_step_is_counted_whole(in_new_process):
     arrays = 4 * 2 * T * B * (I + H)  # x, y, dx, dy
     tape = 4 * T * B * 5 * H
     whole, in_blocks = (
-        in_new_process("fastrnn", "lstm", SHAPE, 1, every, 1) for every in (None, 50)
+        in_new_process("fastrnn", "lstm", SHAPE, 1, every, 1, False)
+        for every in (None, 50)
     )
     assert arrays + tape < whole < 1.5 * (arrays + tape)
     assert arrays < in_blocks < whole - tape / 2
@@ -33,4 +34,4 @@ def test_peak_of_a_step_is_counted_whole(in_new_process):
 
 def test_a_failure_is_shown(in_new_process):
     with pytest.raises(RuntimeError, match="KeyError: 'abacus'"):
-        in_new_process("abacus", "lstm", SHAPE, 1, None, 1)
+        in_new_process("abacus", "lstm", SHAPE, 1, None, 1, False)
