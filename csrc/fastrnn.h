@@ -121,6 +121,8 @@ typedef struct {
     void *work;     /* backward_work_size() elements, 64-byte aligned */
 } fr_backward_args;
 
+#define FR_MOST_AT_ONCE 8 /* calls, see fr_kernels; more layers would hardly ever pay */
+
 /* Weights as PyTorch stores them, and the private form the kernels read. */
 typedef struct {
     fr_shape shape; /* cell, I, H, S and options count */
@@ -270,7 +272,7 @@ typedef struct {
     void (*forward)(const fr_forward_args *a, int n, int chained);
     void (*backward)(const fr_backward_args *a, int n, int chained);
     /* How many of `most` calls, which would run one after the other on n_threads, to run
-     * at once: as many as make that faster; at least 1. */
+     * at once: as many as make that faster; 1 to FR_MOST_AT_ONCE. */
     int (*calls_at_once)(const fr_shape *, int n_threads, int most, int chained);
     ptrdiff_t (*packed_forward_size)(const fr_shape *);
     ptrdiff_t (*packed_backward_size)(const fr_shape *);

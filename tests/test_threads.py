@@ -153,6 +153,18 @@ def test_layers_run_at_once_with_the_same_bits(
         assert_same_bits(f"{n_threads} threads:", got, want)
 
 
+def test_eight_layers_at_once_are_the_most(threads, rng):
+    x, dy = rng.standard_normal((140, 3, 40)), rng.standard_normal((140, 3, 50))
+    results = []
+    for n_threads, most in ((1, 1), (16, 8)):
+        threads(n_threads)
+        layer = fastrnn.LSTM(40, 50, 10, seed=1)
+        found, at_once = results_at_once(layer, x, dy, n_threads)
+        assert at_once == most
+        results.append(found)
+    assert_same_bits("16 threads:", *results)
+
+
 @pytest.mark.parametrize(("T", "dropout"), [(30, 0.0), (70, 0.5)])
 def test_layers_take_turns_where_that_is_better(threads, rng, T, dropout):
     """When steps are few, and with dropout, which takes the output of a layer whole."""

@@ -193,7 +193,8 @@ static int calls_at_once(const fr_shape *shape, int n_threads, int most, int cha
     const ptrdiff_t R_bytes = c.ops->gates * c.H * c.S * (ptrdiff_t)sizeof(real);
     if (group_size(threads, shape, &c, panels) == 1)
         return 1;
-    for (int n = (int)min_size(most, threads); n > 1; n--) {
+    most = (int)min_size(min_size(most, FR_MOST_AT_ONCE), threads);
+    for (int n = most; n > 1; n--) {
         const ptrdiff_t waits = chained ? n * chained_steps(shape->B) : 0;
         if (threads % n == 0 && R_bytes <= threads / n * CACHED_WEIGHTS &&
             shape->T >= 4 * waits)

@@ -93,6 +93,8 @@ cdef extern from "fastrnn.h" nogil:
         int db_started, db_open
         void *work
 
+    enum: FR_MOST_AT_ONCE
+
     ctypedef struct fr_pack_args:
         fr_shape shape
         int n_threads

@@ -17,16 +17,13 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from fastrnn._capi cimport (
-    fr_backward_args, fr_dropout_args, fr_forward_args, fr_kernels, fr_pack_args,
-    fr_shape,
+    FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_forward_args, fr_kernels,
+    fr_pack_args, fr_shape,
 )
 from fastrnn._core cimport Kernels, address, check_offsets
 from fastrnn._weights cimport LINE, Layout, Memory, MemoryPool, Use, round_up
 
 cdef object ndarray = np.ndarray
-
-cdef enum:
-    MOST_AT_ONCE = 8  # calls; more layers would hardly ever pay
 
 
 cdef bint is_plain(object array, char kind, tuple shape):
@@ -161,8 +158,7 @@ cdef class Stack:
             self.backward_work = max(self.backward_work, round_up(size * self.itemsize))
         self.chained = self.n_directions == 1
         self.at_once = kernels.table.calls_at_once(
-            &shape, n_threads, min(self.n_layers if self.chained else 2, MOST_AT_ONCE),
-            self.chained)
+            &shape, n_threads, self.n_layers if self.chained else 2, self.chained)
 
     def fits(self, Kernels kernels, int n_threads, bint batch_first, x):
         """Whether this is a plan for such a call, and x as `forward` needs it."""
@@ -263,7 +259,7 @@ cdef class Stack:
             Last states, written.
         """
         cdef fr_forward_args a
-        cdef fr_forward_args calls[MOST_AT_ONCE]
+        cdef fr_forward_args calls[FR_MOST_AT_ONCE]
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t size = self.itemsize, S = self.shape.S
         cdef ptrdiff_t states = self.n_cells * self.state, n_bytes = states * size
@@ -378,7 +374,7 @@ cdef class Stack:
             Squared norms of dL/dh_t, written; this call's begin at element `flow_at`.
         """
         cdef fr_backward_args a
-        cdef fr_backward_args calls[MOST_AT_ONCE]
+        cdef fr_backward_args calls[FR_MOST_AT_ONCE]
         cdef fr_pack_args g
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t size = self.itemsize, S = self.shape.S

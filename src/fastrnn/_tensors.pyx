@@ -14,7 +14,8 @@ from libc.string cimport memcmp, memset
 import numpy as np
 
 from fastrnn._capi cimport (
-    fr_backward_args, fr_extent, fr_forward_args, fr_kernels, fr_pack_args, fr_shape,
+    FR_MOST_AT_ONCE, fr_backward_args, fr_extent, fr_forward_args, fr_kernels,
+    fr_pack_args, fr_shape,
 )
 from fastrnn._core cimport Kernels, check_offsets
 from fastrnn._weights cimport (
@@ -23,7 +24,6 @@ from fastrnn._weights cimport (
 
 cdef enum:
     MOST_WEIGHTS = 5  # of a cell: W, R, two biases, W_hr
-    MOST_AT_ONCE = 8  # cells; more layers at once would hardly ever pay
 
 cdef MemoryPool scratch = MemoryPool(8)
 
@@ -308,7 +308,7 @@ cdef class Plan:
         cdef int D = self.layout.n_directions
         shape.I = self.layout.inputs(self.layout.n_layers - 1)
         return self.kernels.table.calls_at_once(
-            &shape, n_threads, 2 if D == 2 else min(n_layers, MOST_AT_ONCE), D == 1)
+            &shape, n_threads, 2 if D == 2 else n_layers, D == 1)
 
     def layers_at_once(self, int n_threads):
         """How many layers `forward` and `backward` should get in one call.
@@ -344,7 +344,7 @@ cdef class Plan:
             backward follows.
         """
         cdef fr_forward_args a
-        cdef fr_forward_args calls[MOST_AT_ONCE]
+        cdef fr_forward_args calls[FR_MOST_AT_ONCE]
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t state = round_up(self.c_size * self.itemsize), size = 0
@@ -418,7 +418,7 @@ cdef class Plan:
             Contiguous, in the order of the stack's weights; overwritten.
         """
         cdef fr_backward_args a
-        cdef fr_backward_args calls[MOST_AT_ONCE]
+        cdef fr_backward_args calls[FR_MOST_AT_ONCE]
         cdef fr_extent extent
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
