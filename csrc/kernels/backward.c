@@ -322,16 +322,18 @@ static void backward_thread(const team *self, const void *args)
     if (all->n > 1 && self->size >= all->n) {
         const team_part part = get_team_part(self, all->n, all->chained);
         backward_part(&part, &all->calls[part.call]);
-        team_barrier(self);
     } else {
         const team_part part = whole_team(self);
         for (int i = 0; i < all->n; i++) {
+            if (i > 0)
+                team_barrier(self);
             backward_part(&part, &all->calls[i]);
-            team_barrier(self);
         }
     }
-    if (all->n == 2 && !all->chained && all->calls->dx)
+    if (all->n == 2 && !all->chained && all->calls->dx) {
+        team_barrier(self); /* both are there */
         add_second_dx(self, all->calls);
+    }
 }
 
 static void backward(const fr_backward_args *calls, int n, int chained)

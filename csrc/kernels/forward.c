@@ -370,8 +370,9 @@ static void forward_thread(const team *self, const void *args)
     }
     const team_part part = whole_team(self);
     for (int i = 0; i < all->n; i++) {
+        if (i > 0)
+            team_barrier(self);
         forward_part(&part, &all->calls[i]);
-        team_barrier(self);
     }
 }
 
