@@ -27,11 +27,11 @@ BLOCK, FOLDS, BATCH, CODONS, STEPS = 6000, 5, 32, 3 * 64, 400
 
 
 def codons(x):
-    """The codons that start at three bases (T, n, 192), and the third base's place."""
+    """The codons that start at three bases (n, T, 192), and the third base's place."""
     at = np.arange(0, WINDOW - 4, 3)
     tokens = words(x, 3)[:, at[:, None] + np.arange(3)] + 64 * np.arange(3)
-    hot = np.zeros((len(at), len(x), CODONS), "f")
-    np.put_along_axis(hot, np.ascontiguousarray(tokens.swapaxes(0, 1)), 1, axis=2)
+    hot = np.zeros((len(x), len(at), CODONS), "f")
+    np.put_along_axis(hot, tokens, 1, axis=2)
     return hot, at + 2
 
 
@@ -48,7 +48,7 @@ def train(genome, starts, steps, seed):
     for step in range(steps):
         x, y = draw(rng, genome, starts, BATCH)
         hot, at = codons(x)
-        _, dsaid = fastrnn.cross_entropy(model(hot), np.ascontiguousarray(y[:, at].T))
+        _, dsaid = fastrnn.cross_entropy(model(hot), y[:, at])
         model.zero_grad()
         model.backward(dsaid)
         fastrnn.clip_grad_norm_(model, 1.0)
@@ -60,7 +60,7 @@ def train(genome, starts, steps, seed):
 def chance(model, x):
     """Probability that the middle of each stretch is coding."""
     said = [model(codons(x[i : i + 256])[0]) for i in range(0, len(x), 256)]
-    middle = np.concatenate([part[len(part) // 2] for part in said])
+    middle = np.concatenate([part[:, part.shape[1] // 2] for part in said])
     return 1 / (1 + np.exp(middle[:, 0] - middle[:, 1]))
 
 

@@ -57,7 +57,7 @@ def make(name, inputs, outputs, every_step):
 def flow(layer, x):
     """Norm of dL/dh_t against the lag T - t, for L of the last state alone."""
     before, layer.return_sequences = layer.return_sequences, False
-    last, _ = layer(x)
+    last, _ = layer(x.swapaxes(0, 1))  # by itself the layer takes time first
     dlast = np.full_like(last, 1 / math.sqrt(last.size))
     norms = layer.backward(dlast, record_flow=True)[2][0, ::-1]
     layer.return_sequences = before
@@ -73,7 +73,7 @@ def train(name, task, T, steps):
     rate, rng = NETWORKS[name], np.random.default_rng(0)
     optimizer = fastrnn.Adam(model, lr=rate)
     test = draw(np.random.default_rng(1), T, TEST)
-    found = flow(model[0], test[0][:, :BATCH])
+    found = flow(model[0], test[0][:BATCH])
     curve, start = [], time.perf_counter()
     for step in range(1, steps + 1):
         _, dsaid = loss_of(model, task, *draw(rng, T, BATCH))

@@ -9,21 +9,22 @@ LETTERS, WORD = 8, 10  # the copying task's letters, and how many come
 
 
 def adding(rng, T, B):
-    """Numbers and marks (T, B, 2), and the sum of the two marked numbers (B, 1)."""
+    """Numbers and marks (B, T, 2), and the sum of the two marked numbers (B, 1)."""
     x = np.zeros((T, B, 2), "f")
     x[..., 0] = rng.random((T, B))
     first, second = rng.integers(0, T // 2, B), rng.integers(T // 2, T, B)
     rows = np.arange(B)
     x[first, rows, 1] = x[second, rows, 1] = 1
-    return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
+    total = x[first, rows, 0] + x[second, rows, 0]
+    return np.ascontiguousarray(x.swapaxes(0, 1)), total[:, None]
 
 
 def copying(rng, T, B):
-    """One-hot letters, blanks and a sign to start (T + 20, B, 10); letters (10, B)."""
+    """One-hot letters, blanks and a sign to start (B, T + 20, 10); letters (B, 10)."""
     letters = rng.integers(LETTERS, size=(WORD, B))
     tokens = np.full((T + 2 * WORD, B), LETTERS)
     tokens[:WORD], tokens[-WORD - 1] = letters, LETTERS + 1
-    return fastrnn.one_hot(tokens, LETTERS + 2).astype("f"), letters
+    return fastrnn.one_hot(tokens.T, LETTERS + 2).astype("f"), letters.T
 
 
 def loss_of(model, task, x, y):
@@ -31,7 +32,7 @@ def loss_of(model, task, x, y):
     said = model(x)
     if task == "adding":
         return fastrnn.mse_loss(said, y)
-    loss, last = fastrnn.cross_entropy(np.ascontiguousarray(said[-WORD:]), y)
+    loss, last = fastrnn.cross_entropy(np.ascontiguousarray(said[:, -WORD:]), y)
     dsaid = np.zeros_like(said)
-    dsaid[-WORD:] = last
+    dsaid[:, -WORD:] = last
     return loss, dsaid

@@ -103,7 +103,7 @@ def main():
     print(f"bigram model of each voice  {bigram_bits(train, test):.3f} bits per token")
     print(f"LSTM                        {loss_bits(model, test):.3f} bits per token")
 
-    prompt = np.array([[START], [args.seed_note]])
+    prompt = np.array([START, args.seed_note])
     length = LONGEST // 4 - 1 if args.quick else 256 - 1
     written = model.generate(
         prompt, max_length=length, top_p=0.95, temperature=0.9, seed=1

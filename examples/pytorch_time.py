@@ -84,6 +84,8 @@ def ours(net):
     optimizer = fastrnn.Adam(model, lr=1e-4)
     loss_of = fastrnn.mse_loss if net.outputs == 1 else fastrnn.cross_entropy
     x, target = data(net)
+    x = np.ascontiguousarray(x.swapaxes(0, 1))  # a model takes samples first
+    target = np.ascontiguousarray(target.swapaxes(0, 1)) if net.every else target
 
     def step():
         _, dsaid = loss_of(model(x), target)

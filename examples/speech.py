@@ -24,9 +24,9 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz'"  # label k + 1 is LETTERS[k]; 0 is blan
 
 def padded(pairs):
     lengths = np.array([len(x) for x, _ in pairs])
-    x = np.zeros((lengths.max(), len(pairs), STACK * MELS), np.float32)
+    x = np.zeros((len(pairs), lengths.max(), STACK * MELS), np.float32)
     for b, (one, _) in enumerate(pairs):
-        x[: len(one), b] = one
+        x[b, : len(one)] = one
     labels = [np.array([LETTERS.index(c) + 1 for c in text]) for _, text in pairs]
     return x, lengths, np.concatenate(labels), np.array([len(one) for one in labels])
 
@@ -52,11 +52,12 @@ def train(model, pairs, epochs, lr, rng):
         losses = []
         for rows in rng.permutation(len(batches)):
             x, lengths, labels, counts = padded([pairs[i] for i in batches[rows]])
+            logits = model(x).swapaxes(0, 1)  # ctc_loss takes time first
             loss, dlogits = fastrnn.ctc_loss(
-                model(x), labels, lengths, counts, zero_infinity=True
+                logits, labels, lengths, counts, zero_infinity=True
             )
             model.zero_grad()
-            model.backward(dlogits)
+            model.backward(dlogits.swapaxes(0, 1))
             fastrnn.clip_grad_norm_(model, 5.0)
             optimizer.step()
             losses.append(loss)
@@ -69,7 +70,7 @@ def transcribe(model, pairs):
     """Best path and beam search, and the logits."""
     model.eval()
     # One at a time: the reverse direction must start at each one's own end.
-    found = [model(x[:, None])[:, 0] for x, _ in pairs]
+    found = [model(x[None])[0] for x, _ in pairs]
     lengths = np.array([len(one) for one in found])
     logits = np.zeros((lengths.max(), len(found), found[0].shape[1]), np.float32)
     for b, one in enumerate(found):

@@ -48,8 +48,8 @@ def loss_bits(model, batches):
     total, state = 0.0, None
     with model._evaluating():
         for inputs, targets in batches:
-            logits, state = model(inputs, state=state)
-            total += fastrnn.cross_entropy(logits, targets, reduction="sum")[0]
+            logits, state = model(inputs.T, state=state)
+            total += fastrnn.cross_entropy(logits, targets.T, reduction="sum")[0]
     return total / batches.n_characters / np.log(2)
 
 
@@ -59,8 +59,8 @@ def train(model, batches, held_out, epochs):
     for epoch in range(epochs):
         state = None
         for inputs, targets in batches:
-            logits, state = model(inputs, state=state)
-            _, dlogits = fastrnn.cross_entropy(logits, targets)
+            logits, state = model(inputs.T, state=state)  # streams as rows
+            _, dlogits = fastrnn.cross_entropy(logits, targets.T)
             model.zero_grad()
             model.backward(dlogits)
             fastrnn.clip_grad_norm_(model, 1.0)
@@ -113,7 +113,7 @@ def main():
     held_out = StreamBatches(tokens[cut:], 8, WINDOW)
     history = train(model, batches, held_out, epochs)
 
-    prompt = vocabulary.encode(args.prompt, replace=True)[:, None]
+    prompt = vocabulary.encode(args.prompt, replace=True)
     for name, options in {
         "greedy": {"temperature": 0},
         "temperature 0.7": {"temperature": 0.7, "seed": 0},

@@ -46,9 +46,9 @@ class Letters:
 
 def padded(rows):
     lengths = np.array([len(row) for row in rows])
-    array = np.zeros((lengths.max(), len(rows)), np.int64)
+    array = np.zeros((len(rows), lengths.max()), np.int64)
     for b, row in enumerate(rows):
-        array[: len(row), b] = row
+        array[b, : len(row)] = row
     return array, lengths
 
 

@@ -28,10 +28,10 @@ def small(cell=fastrnn.GRU, vector_size=None, dtype="float64", num_layers=2, **o
 
 def logits_of(model, tokens, b=0, vector=None):
     """Logits of each token of a sequence, given those before it, by forward."""
-    inputs = np.array([model.start, *tokens[:-1]])[:, None]
+    inputs = np.array([model.start, *tokens[:-1]])[None]
     vector = None if vector is None else vector[b : b + 1]
     with model._evaluating():
-        return model(inputs, vector)[0][:, 0]
+        return model(inputs, vector)[0][0]
 
 
 # -- training -------------------------------------------------------------------------
@@ -39,14 +39,15 @@ def logits_of(model, tokens, b=0, vector=None):
 
 def test_forward_is_its_layers(dtype, rng):
     model = small(fastrnn.LSTM, 2, dtype)
-    tokens, vector = rng.integers(0, 5, (6, 3)), rng.normal(size=(3, 2))
+    tokens, vector = rng.integers(0, 5, (3, 6)), rng.normal(size=(3, 2))
     logits, (h_n, c_n) = model(tokens, vector)
     assert logits.dtype == dtype
     weight, bias = (model.parameters[f"state.linear.{n}"] for n in ("weight", "bias"))
     s = np.tanh(vector @ weight.T.astype(float) + bias)  # h of both layers, then c
     h0, c0 = s.reshape(3, 2, 2, 4).transpose(1, 2, 0, 3)
-    y, state = model.recurrent(model.embedding(tokens), (h0, c0))
-    assert_close("logits", logits, model.head(y), relative(dtype, 30))
+    y, state = model.recurrent(model.embedding(tokens.T), (h0, c0))  # by itself
+    want = model.head(y).swapaxes(0, 1)
+    assert_close("logits", logits, want, relative(dtype, 30))
     assert_close("h_n", h_n, state[0], relative(dtype, 30))
     assert_close("c_n", c_n, state[1], relative(dtype, 30))
 
@@ -55,7 +56,7 @@ def test_forward_is_its_layers(dtype, rng):
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients(cell, vector_size, rng):
     model = small(cell, vector_size)
-    tokens, dlogits = rng.integers(0, 5, (3, 2)), rng.normal(size=(3, 2, 5))
+    tokens, dlogits = rng.integers(0, 5, (2, 3)), rng.normal(size=(2, 3, 5))
     vector = None if vector_size is None else rng.normal(size=(2, 2))
 
     def loss():
@@ -74,18 +75,18 @@ def test_gradients(cell, vector_size, rng):
 
 def test_windows_carry_the_state(rng):
     model = small(fastrnn.LSTM, 2)
-    tokens, vector = rng.integers(0, 5, (6, 3)), rng.normal(size=(3, 2))
+    tokens, vector = rng.integers(0, 5, (3, 6)), rng.normal(size=(3, 2))
     whole, _ = model(tokens, vector)
-    first, state = model(tokens[:4], vector)
-    second, _ = model(tokens[4:], state=state)
+    first, state = model(tokens[:, :4], vector)
+    second, _ = model(tokens[:, 4:], state=state)
     assert model.backward(second) is None
-    np.testing.assert_array_equal(np.concatenate((first, second)), whole)
+    np.testing.assert_array_equal(np.concatenate((first, second), 1), whole)
 
 
 def test_contexts(rng):
     model = small(vector_size=2)
-    tokens, vector = rng.integers(0, 5, (2, 4, 3)), rng.normal(size=(2, 3, 2))
-    dlogits = rng.normal(size=(4, 3, 5))
+    tokens, vector = rng.integers(0, 5, (2, 3, 4)), rng.normal(size=(2, 3, 2))
+    dlogits = rng.normal(size=(3, 4, 5))
     contexts = []
     for t, v in zip(tokens, vector, strict=True):
         model(t, v)
@@ -103,9 +104,9 @@ def test_contexts(rng):
 
 def test_teacher_forcing():
     inputs, targets = teacher_forcing([[5, 6], [], [7, 8, 9]], 1, 2, ignore_index=-1)
-    assert inputs.T.tolist() == [[1, 5, 6, 1], [1, 1, 1, 1], [1, 7, 8, 9]]
-    assert targets.T.tolist() == [[5, 6, 2, -1], [2, -1, -1, -1], [7, 8, 9, 2]]
-    inputs, targets = teacher_forcing(np.arange(6).reshape(2, 3), 9)
+    assert inputs.tolist() == [[1, 5, 6, 1], [1, 1, 1, 1], [1, 7, 8, 9]]
+    assert targets.tolist() == [[5, 6, 2, -1], [2, -1, -1, -1], [7, 8, 9, 2]]
+    inputs, targets = teacher_forcing(np.arange(6).reshape(2, 3), 9, batch_first=False)
     assert inputs.T.tolist() == [[9, 0, 1], [9, 3, 4]]
     assert targets.T.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert inputs.flags.c_contiguous
@@ -189,7 +190,7 @@ def test_a_beam_of_one_without_end_is_greedy(rng):
 
 def test_draws_follow_the_model_and_the_seed():
     model = small()
-    prompt = np.full((1, 4000), START)
+    prompt = np.full((4000, 1), START)
     result = model.generate(prompt, max_length=3, seed=0)
     first = np.array([t[0] if len(t) else END for t in result.tokens])
     p = np.exp(log_softmax(logits_of(model, (0,))[0]))
@@ -215,9 +216,12 @@ def test_a_row_is_written_alone_as_in_a_batch(rng):
 def test_a_prompt_is_what_was_written_before(cell):
     model = small(cell, end=None)
     whole = model.generate(max_length=9, temperature=0).tokens[0]
-    prompt = np.array([START, *whole[:4]])[:, None]
+    prompt = np.array([START, *whole[:4]])
     rest = model.generate(prompt, max_length=5, temperature=0).tokens[0]
     np.testing.assert_array_equal(rest, whole[4:])
+    batch = model.generate(prompt[None], max_length=5, temperature=0)
+    assert len(batch.tokens) == 1  # a row is one text, not one for each of its tokens
+    np.testing.assert_array_equal(batch.tokens[0], rest)
 
 
 def test_writing_leaves_modes_and_contexts(rng):
@@ -248,7 +252,7 @@ def model_of(**options):
 
 
 PLAIN, SEEDED = model_of(), model_of(vector_size=2, start=1)
-TOKENS = np.zeros((4, 3), int)
+TOKENS = np.zeros((3, 4), int)
 MESSAGES = [
     (lambda: Generator(0, None), ValueError, "Generator: num_tokens must be a positi"),
     (
@@ -259,7 +263,7 @@ MESSAGES = [
     (
         lambda: Generator(5, fastrnn.GRU(2, 3, bidirectional=True)),
         ValueError,
-        "Generator: recurrent must be neither bidirectional nor batch_first, got GRU(",
+        "Generator: recurrent must not be bidirectional, got GRU(",
     ),
     (lambda: model_of(end=5), ValueError, "Generator: end must be in [0, 5), got 5"),
     (lambda: model_of(start=-1), ValueError, "Generator: start must be in [0, 5), g"),
@@ -269,7 +273,7 @@ MESSAGES = [
         "Generator: vector_size must be a positive integer, got 0",
     ),
     (lambda: PLAIN(TOKENS + 5), ValueError, "Generator: tokens must be in [0, 5), go"),
-    (lambda: PLAIN(TOKENS[0]), ValueError, "Generator: tokens must have shape (T, B)"),
+    (lambda: PLAIN(TOKENS[0]), ValueError, "Generator: tokens must have shape (B, T)"),
     (
         lambda: PLAIN(TOKENS, np.ones((3, 2))),
         ValueError,
@@ -301,9 +305,9 @@ MESSAGES = [
         "Generator.generate: max_length must be a positive integer, got 0",
     ),
     (
-        lambda: PLAIN.generate(TOKENS[:0]),
+        lambda: PLAIN.generate(TOKENS[:, :0]),
         ValueError,
-        "Generator.generate: prompt must have P >= 1, got shape (0, 3)",
+        "Generator.generate: prompt must have P >= 1, got shape (3, 0)",
     ),
     (
         lambda: PLAIN.generate(TOKENS, beam_width=2, top_k=3),

@@ -46,15 +46,15 @@ def model(request):
 
 def some_source(model, rng):
     if model.source_size is None:
-        return rng.normal(size=(S, B, 3))
-    return rng.integers(0, model.source_size, (S, B))
+        return rng.normal(size=(B, S, 3))
+    return rng.integers(0, model.source_size, (B, S))
 
 
 def logits_of(model, source, n, tokens):
-    """Logits of each token of a sequence for one source (n, 1), by forward."""
-    inputs = np.array([START, *tokens[:-1]])[:, None]
+    """Logits of each token of a sequence for one source (1, S), by forward."""
+    inputs = np.array([START, *tokens[:-1]])[None]
     with model._evaluating():
-        return model(source[:n], inputs)[0][:, 0]
+        return model(source[:, :n], inputs)[0][0]
 
 
 # -- training -------------------------------------------------------------------------
@@ -62,8 +62,8 @@ def logits_of(model, source, n, tokens):
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 def test_gradients(model, lengths, rng):
-    source, target = some_source(model, rng), rng.integers(0, 5, (T, B))
-    dlogits = rng.normal(size=(T, B, 5))
+    source, target = some_source(model, rng), rng.integers(0, 5, (B, T))
+    dlogits = rng.normal(size=(B, T, 5))
 
     def loss():
         with model._evaluating():
@@ -80,21 +80,22 @@ def test_gradients(model, lengths, rng):
 
 
 def test_a_source_is_read_alone_as_in_a_batch(model, rng):
-    source, target = some_source(model, rng), rng.integers(0, 5, (T, B))
+    source, target = some_source(model, rng), rng.integers(0, 5, (B, T))
     logits, weights = model(source, target, LENGTHS)
     for b, n in enumerate(LENGTHS):
-        alone, w = model(source[:n, b : b + 1], target[:, b : b + 1])
-        assert_close("logits", logits[:, b : b + 1], alone, 1e-12)
+        one = slice(b, b + 1)
+        alone, w = model(source[one, :n], target[one])
+        assert_close("logits", logits[one], alone, 1e-12)
         if weights is not None:
-            assert_close("weights", weights[:, b : b + 1, :n], w, 1e-12)
-            assert not weights[:, b, n:].any()
+            assert_close("weights", weights[one, :, :n], w, 1e-12)
+            assert not weights[b, :, n:].any()
     assert (weights is None) == (not model._attends)
 
 
 def test_padding_may_be_anything(model, rng):
-    source, target = some_source(model, rng), rng.integers(0, 5, (T, B))
+    source, target = some_source(model, rng), rng.integers(0, 5, (B, T))
     want, _ = model(source, target, LENGTHS)
-    source[np.arange(S)[:, None] >= LENGTHS] = 0 if model.source_size else np.nan
+    source[np.arange(S) >= LENGTHS[:, None]] = 0 if model.source_size else np.nan
     np.testing.assert_array_equal(model(source, target, LENGTHS)[0], want)
 
 
@@ -144,10 +145,11 @@ def test_same_results_as_torch(dtype, rng):
     out = peers["head"](torch.tanh(peers["combine"](torch.cat((seen, h), -1))))
     out.backward(torch.tensor(dlogits))
 
-    logits, weights = model(source, target, lengths)
-    assert_close("logits", logits, out.detach().numpy(), relative(dtype, 100))
-    assert_close("weights", weights, w.detach().numpy(), relative(dtype, 100))
-    model.backward(dlogits)
+    logits, weights = model(source.T, target.T, lengths)
+    want, looked = (t.detach().numpy().swapaxes(0, 1) for t in (out, w))
+    assert_close("logits", logits, want, relative(dtype, 100))
+    assert_close("weights", weights, looked, relative(dtype, 100))
+    model.backward(dlogits.swapaxes(0, 1))
     for name, parameter in peers.named_parameters():
         want = parameter.grad.numpy()
         assert_close(name, model.grads[name], want, relative(dtype, 1000))
@@ -157,8 +159,8 @@ def test_contexts_and_dropout(rng):
     model = EncoderDecoder(
         GRU(3, 4, seed=0), GRU(2, 4, seed=0), 6, 5, start=3, end=4, dropout=0.5, seed=0
     )
-    source, target = some_source(model, rng), rng.integers(0, 5, (T, B))
-    dlogits = rng.normal(size=(T, B, 5))
+    source, target = some_source(model, rng), rng.integers(0, 5, (B, T))
+    dlogits = rng.normal(size=(B, T, 5))
     contexts = []
     for n in (LENGTHS, None):
         model(source, target, n)
@@ -176,7 +178,7 @@ def test_contexts_and_dropout(rng):
 
 
 def test_saved_and_copied_models_are_the_same(model, tmp_path, rng):
-    source, target = some_source(model, rng), rng.integers(0, 5, (T, B))
+    source, target = some_source(model, rng), rng.integers(0, 5, (B, T))
     logits, _ = model(source, target, LENGTHS)
     model.save(tmp_path / "model.safetensors")
     twin = copy.deepcopy(model)
@@ -197,7 +199,7 @@ def test_greedy_takes_the_likeliest_token_each_time(model, rng):
     for b, n in enumerate(LENGTHS):
         tokens = []
         while len(tokens) < 6 and END not in tokens:
-            logits = logits_of(model, source[:, b : b + 1], n, (*tokens, 0))
+            logits = logits_of(model, source[b : b + 1], n, (*tokens, 0))
             tokens.append(int(logits[-1].argmax()))
         assert result.tokens[b].tolist() == [t for t in tokens if t != END]
         assert result.ended[b] == (tokens[-1] == END)
@@ -210,7 +212,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(model, length_penalty, rng)
         source, LENGTHS, max_length=3, beam_width=150, length_penalty=length_penalty
     )
     for b, n in enumerate(LENGTHS):
-        one = source[:, b : b + 1]
+        one = source[b : b + 1]
         tokens, log_p = likeliest(
             lambda seq, one=one, n=n: logits_of(model, one, n, seq),
             5,
@@ -234,11 +236,11 @@ def test_weights_are_those_of_forward(model, options, rng):
     for b, (n, tokens) in enumerate(zip(LENGTHS, result.tokens, strict=True)):
         assert result.weights[b].shape == (len(tokens), n)
         if len(tokens):
-            inputs = np.array([START, *tokens[:-1]])[:, None]
-            _, weights = model(source[:n, b : b + 1], inputs)
-            assert_close("weights", result.weights[b], weights[:, 0], 1e-12)
+            inputs = np.array([START, *tokens[:-1]])[None]
+            _, weights = model(source[b : b + 1, :n], inputs)
+            assert_close("weights", result.weights[b], weights[0], 1e-12)
         whole = (*tokens, END) if result.ended[b] else tuple(tokens)
-        log_p = log_softmax(logits_of(model, source[:, b : b + 1], n, whole))
+        log_p = log_softmax(logits_of(model, source[b : b + 1], n, whole))
         want = log_p[np.arange(len(whole)), whole].sum()
         assert_close("log p", result.log_probabilities[b], want, 1e-9, scale=1)
 
@@ -259,8 +261,8 @@ def test_learns_to_reverse():
 
     def batch(n):
         lengths = rng.integers(3, 5, n)
-        source = rng.integers(0, 8, (4, n))
-        return source, lengths, [source[:m, b][::-1] for b, m in enumerate(lengths)]
+        source = rng.integers(0, 8, (n, 4))
+        return source, lengths, [source[b, :m][::-1] for b, m in enumerate(lengths)]
 
     for _ in range(250):
         source, lengths, reversed_ = batch(64)
@@ -292,18 +294,13 @@ def model_of(encoder=None, decoder=None, source_size=6, **options):
 
 
 MODEL, FEATURES = model_of(), model_of(source_size=None)
-SOURCE, TARGET = np.zeros((S, B), int), np.zeros((T, B), int)
+SOURCE, TARGET = np.zeros((B, S), int), np.zeros((B, T), int)
 MESSAGES = [
     (lambda: model_of(fastrnn.Linear(3, 4)), TypeError, "encoder must be an RNN, LSTM"),
     (
-        lambda: model_of(GRU(3, 4, batch_first=True)),
-        ValueError,
-        "encoder must not be batch_first, got GRU(3, 4, batch_first=True)",
-    ),
-    (
         lambda: model_of(decoder=GRU(3, 4, bidirectional=True)),
         ValueError,
-        "decoder must be neither bidirectional nor batch_first, got GRU(3, 4, bidirec",
+        "decoder must not be bidirectional, got GRU(3, 4, bidirec",
     ),
     (lambda: model_of(source_size=0), ValueError, "source_size must be a positive int"),
     (lambda: model_of(end=5), ValueError, "end must be in [0, 5), got 5"),
@@ -321,23 +318,27 @@ MESSAGES = [
     ),
     (lambda: model_of(dropout=2), ValueError, "p must be a number in [0, 1], got 2"),
     (lambda: MODEL(SOURCE + 6, TARGET), ValueError, "source must be in [0, 6), got 6"),
-    (lambda: MODEL(SOURCE[0], TARGET), ValueError, "source must have shape (S, B), go"),
+    (lambda: MODEL(SOURCE[0], TARGET), ValueError, "source must have shape (B, S), go"),
     (lambda: MODEL(SOURCE, TARGET + 5), ValueError, "target must be in [0, 5), got 5"),
     (
-        lambda: MODEL(SOURCE, TARGET[:, :2]),
+        lambda: MODEL(SOURCE, TARGET[:2]),
         ValueError,
-        "target must have shape (T, B) = (T, 3), got (3, 2)",
+        "target must have shape (B, T) = (3, T), got (2, 3)",
     ),
-    (lambda: MODEL(SOURCE, TARGET[:0]), ValueError, "target must have T >= 1, got sha"),
+    (
+        lambda: MODEL(SOURCE, TARGET[:, :0]),
+        ValueError,
+        "target must have T >= 1, got ",
+    ),
     (
         lambda: MODEL(SOURCE, TARGET, [5, 1, 1]),
         ValueError,
         "source_lengths must be in [1, 4], got 5",
     ),
     (
-        lambda: FEATURES(np.zeros((S, B, 2)), TARGET),
+        lambda: FEATURES(np.zeros((B, S, 2)), TARGET),
         ValueError,
-        "source must have shape (S, B, input_size) = (S, B, 3), got (4, 3, 2)",
+        "source must have shape (B, S, input_size) = (B, S, 3), got (3, 4, 2)",
     ),
     (lambda: MODEL.translate(SOURCE + 6), ValueError, "source must be in [0, 6), got "),
     (

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from fastrnn import (
+    _axes,
     _calls,
     _check,
     _core,
@@ -16,6 +17,7 @@ from fastrnn import (
     _weights,
     init,
 )
+from fastrnn._axes import BatchFirst
 from fastrnn._blocks import Blocks
 from fastrnn._composed import Layers
 from fastrnn._packed import PackedWeights
@@ -28,7 +30,7 @@ _MOST_PLANS = 32
 _MOST_ROOMS = 6
 
 
-class _Recurrent(Module):
+class _Recurrent(BatchFirst, Module):
     """What RNN, LSTM and GRU have in common: everything but the cell."""
 
     _gates = 1
@@ -491,8 +493,13 @@ class _Recurrent(Module):
         those of the forward that ran; not while backward runs, which may read them.
         """
         context = self._context(context)
-        if type(context.saved) is _calls.Call:
-            return _calls.backward(self, context, dy, d_state, record_flow)
+        with _axes.as_in_a_model(context.samples_first):
+            if type(context.saved) is _calls.Call:
+                return _calls.backward(self, context, dy, d_state, record_flow)
+            return self._backward(context, dy, d_state, record_flow)
+
+    def _backward(self, context, dy, d_state, record_flow):
+        """`backward` of a call that computes all steps."""
         unbatched, learned, saved = context.saved
         plan = saved[0]
         dh_n = dc_n = None

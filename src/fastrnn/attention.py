@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._axes import BatchFirst
 from fastrnn._ragged import lengths_array, steps_mask
 from fastrnn.layers import Linear
 from fastrnn.module import Module
@@ -26,7 +27,7 @@ class Memory:
     __slots__ = ("keys", "mask", "projected")
 
 
-class Attention(Module):
+class Attention(BatchFirst, Module):
     """Weights over a sequence of keys for each query, and the keys' weighted mean.
 
     Parameters
@@ -285,13 +286,13 @@ class Attention(Module):
         kept = self._context(context)
         memory, key_context, weights, saved, single = kept.saved
         q, query_context, hidden = saved
-        (B, T, S), first = weights.shape, self.batch_first
+        (B, T, S), first = weights.shape, self._was_batch_first(kept)
         shape = B, T, self.key_size
-        dcontext = self._gradient(who, "dcontext", dcontext, shape, single)
+        dcontext = self._gradient(who, "dcontext", dcontext, shape, single, first)
         # dw, then through the softmax: ds = w (dw - sum(w dw)).
         ds = dcontext @ memory.keys.swapaxes(1, 2)
         if dweights is not None:
-            ds += self._gradient(who, "dweights", dweights, (B, T, S), single)
+            ds += self._gradient(who, "dweights", dweights, (B, T, S), single, first)
         if memory.mask is not None:
             ds = np.where(memory.mask, ds, 0)  # dweights may hold anything there
         ds -= (weights * ds).sum(axis=2, keepdims=True)
@@ -320,13 +321,13 @@ class Attention(Module):
             dq = dq[:, 0] if first else dq[0]
         return dq, dkeys
 
-    def _gradient(self, who, name, value, shape, single):
+    def _gradient(self, who, name, value, shape, single, batch_first):
         """A gradient as (B, T, ...), refused unless it has the shape of the result."""
         array = _check.float_array(who, name, value, self.dtype)
         B, T, width = shape
-        expected = shape if self.batch_first else (T, B, width)
+        expected = shape if batch_first else (T, B, width)
         expected = (B, width) if single else expected
         _check.same_shape(who, name, array, name[1:], expected)
         if single:
             return array[:, None]
-        return array if self.batch_first else array.swapaxes(0, 1)
+        return array if batch_first else array.swapaxes(0, 1)

@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._axes import BatchFirst
 from fastrnn.module import Module
 
 # Not part of a description: weights and generators are saved as such.
@@ -51,8 +52,8 @@ class Unbuilt(Module):
         _check.generator(cls.__name__, self.layer_arguments.get("seed"))
         layer = self._trial()  # so that a wrong argument is found now
         self._dtype = layer.dtype
-        if hasattr(layer, "batch_first"):
-            self.batch_first = layer.batch_first
+        if isinstance(layer, BatchFirst):
+            self.batch_first = layer._batch_first
 
     def _layer(self, **changes):
         return self.layer_class(**self.layer_arguments | changes)
@@ -90,9 +91,8 @@ class Unbuilt(Module):
         """
         layer = self._layer(**{self.layer_class._input_size_name: input_size})
         layer.training = self.training
-        for name in ("batch_first", "given_batch_first"):  # set from outside: see fit
-            if name in self.__dict__:
-                setattr(layer, name, self.__dict__[name])
+        if "batch_first" in self.__dict__:  # it may have been set meanwhile
+            layer.batch_first = self.__dict__["batch_first"]
         self.__class__ = self.layer_class
         self.__dict__.clear()
         self.__dict__.update(layer.__dict__)

@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._axes import BatchFirst
 from fastrnn._logspace import logsumexp
 from fastrnn._ragged import lengths_array, steps_mask
 from fastrnn.losses import REDUCTIONS
@@ -16,7 +17,7 @@ from fastrnn.module import Module
 _WIDEST = 300.0
 
 
-class CRF(Module):
+class CRF(BatchFirst, Module):
     """Linear-chain conditional random field: the loss of a tagger, and its decoder.
 
     The score of tags y for a sequence is the sum of the emissions of its tags, of the
@@ -245,7 +246,9 @@ class CRF(Module):
         self._grad["end_transitions"] += weight @ final
         self._grad["transitions"] += dmoves
         dx = dx.astype(self.dtype)
-        return np.ascontiguousarray(dx.swapaxes(0, 1)) if self.batch_first else dx
+        if self._was_batch_first(context):
+            return np.ascontiguousarray(dx.swapaxes(0, 1))
+        return dx
 
     @staticmethod
     def _expected(before, after, b, log_z, moves, weight):

@@ -22,28 +22,6 @@ _BAR_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def batch_first(model):
-    """All layers take and return (N, T, ...) within the body, whatever they do else.
-
-    What a layer was made with is its ``given_batch_first`` meanwhile, for `describe`.
-    """
-    before = [
-        m
-        for m in model.modules()
-        if hasattr(m, "batch_first") and not hasattr(m, "given_batch_first")
-    ]
-    for module in before:
-        module.given_batch_first = module.batch_first
-        module.batch_first = True
-    try:
-        yield
-    finally:
-        for module in before:
-            module.batch_first = module.given_batch_first
-            del module.given_batch_first
-
-
-@contextlib.contextmanager
 def _training(model):
     """Training mode within the body, then each layer's own again."""
     before = [(module, module.training) for module in model.modules()]
@@ -170,7 +148,7 @@ class Run:
         if self.verbose == 1:
             total = self.epochs * self.steps
             self._bar = Progress(total, first * self.steps, "batches")
-        with batch_first(model), _training(model):
+        with _training(model):
             try:
                 self.callbacks.on_train_begin()
                 for epoch in range(first, self.epochs):
@@ -290,7 +268,7 @@ def evaluate(model, samples, batch_size, prefix=""):
     dict of str to float
     """
     means = Means(model.metrics)
-    with batch_first(model), model._evaluating(), _states_of_its_own(model):
+    with model._evaluating(), _states_of_its_own(model):
         for indices in samples.batches(batch_size, np.arange(samples.n)):
             inputs, target, weight = samples.take(indices)
             pred = model(*inputs)
@@ -310,7 +288,7 @@ def predict(model, samples, batch_size, decode=None):
     """
     outputs = []
     batches = samples.batches(batch_size, np.arange(samples.n))
-    with batch_first(model), model._evaluating(), _states_of_its_own(model):
+    with model._evaluating(), _states_of_its_own(model):
         for indices in batches:
             pred = model(*samples.take(indices)[0])
             pred = pred[0] if isinstance(pred, tuple) else pred

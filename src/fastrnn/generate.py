@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from fastrnn import _check, _ragged, pairs
+from fastrnn import _axes, _check, _ragged, pairs
 from fastrnn._search import Options, write
 from fastrnn.layers import Embedding, Linear
 from fastrnn.model import Model
@@ -13,7 +13,7 @@ from fastrnn.module import Module
 from fastrnn.recurrent import GRU, LSTM, RNN
 
 
-def teacher_forcing(sequences, start, end=None, ignore_index=-100):
+def teacher_forcing(sequences, start, end=None, ignore_index=-100, *, batch_first=True):
     """Inputs and targets that train a model to write given sequences.
 
     At each step the input is the right token of the step before, whatever the model
@@ -29,12 +29,14 @@ def teacher_forcing(sequences, start, end=None, ignore_index=-100):
         Last target of every sequence. Default: none.
     ignore_index : int
         Target past a sequence's end, for `cross_entropy`.
+    batch_first : bool
+        False for arrays (T, B), as a layer that is called by itself takes them.
 
     Returns
     -------
-    inputs, targets : ndarray of int64, shape (T, B)
-        T is the greatest length, with the end. Inputs past a sequence's end are
-        `start`.
+    inputs, targets : ndarray of int64, shape (B, T)
+        As a `Generator` and an `EncoderDecoder` take them. T is the greatest length,
+        with the end. Inputs past a sequence's end are `start`.
 
     Raises
     ------
@@ -51,10 +53,11 @@ def teacher_forcing(sequences, start, end=None, ignore_index=-100):
     Examples
     --------
     >>> inputs, targets = teacher_forcing([[5, 6, 7], [8]], start=1, end=2)
-    >>> inputs.T.tolist(), targets.T.tolist()
+    >>> inputs.tolist(), targets.tolist()
     ([[1, 5, 6, 7], [1, 8, 1, 1]], [[5, 6, 7, 2], [8, 2, -100, -100]])
     """
     who = "teacher_forcing"
+    batch_first = _check.flag(who, "batch_first", batch_first)
     first = np.array([_check.integer(who, "start", start)])
     end = None if end is None else _check.integer(who, "end", end)
     rows = []
@@ -65,6 +68,8 @@ def teacher_forcing(sequences, start, end=None, ignore_index=-100):
     if not rows or (end is None and not any(map(len, rows))):
         raise ValueError(f"{who}: sequences must have a step, got {len(rows)} empty")
     inputs, targets = pairs.teach([first] * len(rows), rows, end, ignore_index)
+    if batch_first:
+        return inputs, targets
     return np.ascontiguousarray(inputs.T), np.ascontiguousarray(targets.T)
 
 
@@ -75,11 +80,8 @@ def check_decoder(who, name, layer):
             f"{who}: {name} must be an RNN, LSTM or GRU with an input size, "
             f"got {layer!r}"
         )
-    if layer.bidirectional or layer.batch_first:
-        raise ValueError(
-            f"{who}: {name} must be neither bidirectional nor batch_first, "
-            f"got {layer!r}"
-        )
+    if layer.bidirectional:
+        raise ValueError(f"{who}: {name} must not be bidirectional, got {layer!r}")
 
 
 def check_token(who, name, token, size):
@@ -156,7 +158,7 @@ class Generator(Model):
     num_tokens : int
         Tokens, V.
     recurrent : RNN, LSTM or GRU
-        Neither bidirectional nor batch_first; its input_size is the embedding's.
+        Not bidirectional; its input_size is the embedding's.
     vector_size : int, optional
         Length of the seed vector. Default: the initial state is zero.
     start : int, optional
@@ -192,7 +194,6 @@ class Generator(Model):
     """
 
     _default_loss = "sparse_categorical_crossentropy"
-    batch_first = False  # True within `fit`, here and in all parts
 
     def __init__(
         self,
@@ -238,9 +239,8 @@ class Generator(Model):
 
         Parameters
         ----------
-        tokens : array_like of int, shape (T, B)
-            Inputs, in [0, num_tokens). Within `fit` they, and the logits, are samples
-            first.
+        tokens : array_like of int, shape (B, T)
+            Inputs, in [0, num_tokens).
         vector : array_like, shape (B, vector_size), optional
             Seed of each sequence; needed if the model has a vector_size, unless there
             is a `state`.
@@ -249,7 +249,7 @@ class Generator(Model):
 
         Returns
         -------
-        logits : ndarray, shape (T, B, num_tokens)
+        logits : ndarray, shape (B, T, num_tokens)
         state : ndarray or pair of ndarray
             State after the last step.
 
@@ -261,11 +261,9 @@ class Generator(Model):
         """
         who = type(self).__name__
         tokens = _check.index_array(who, "tokens", tokens, self.num_tokens)
-        letters = ("B", "T") if self.batch_first else ("T", "B")
-        _check.shape(who, "tokens", tokens, letters, (None, None))
+        _check.shape(who, "tokens", tokens, ("B", "T"), (None, None))
         if state is None:
-            B = tokens.shape[0 if self.batch_first else 1]
-            vector = self._vector(who, vector, B)
+            vector = self._vector(who, vector, len(tokens))
         elif vector is not None:
             raise ValueError(f"{who}: vector must be None when a state is given")
         if vector is not None:
@@ -289,7 +287,7 @@ class Generator(Model):
 
         Parameters
         ----------
-        dlogits : array_like, shape (T, B, num_tokens)
+        dlogits : array_like, shape (B, T, num_tokens)
             Gradient of the loss with respect to the logits.
         context : Context, optional
             What the forward in question left in ``context``. Default: the last one.
@@ -316,6 +314,7 @@ class Generator(Model):
             return None
         return self.state.backward(_ragged.state_parts(d_state), context=made)
 
+    @_axes.of_a_model
     def generate(
         self,
         prompt=None,
@@ -334,8 +333,9 @@ class Generator(Model):
 
         Parameters
         ----------
-        prompt : array_like of int, shape (P, B), optional
-            What to go on from. Default: the start token, once or for each vector.
+        prompt : array_like of int, shape (B, P) or (P,), optional
+            What to go on from, a row for each sequence to write; one sequence may come
+            without its axis. Default: the start token, once or for each vector.
         vector : array_like, shape (B, vector_size), optional
             Seed of each sequence.
         prompt_lengths : array_like of int, shape (B,), optional
@@ -382,11 +382,12 @@ class Generator(Model):
                     f"{who}: prompt must be given to a model with no start token"
                 )
             B = len(vector) if np.ndim(vector) else 1
-            prompt = np.full((1, B), self.start)
+            prompt = np.full((B, 1), self.start)
         prompt = _check.index_array(who, "prompt", prompt, self.num_tokens)
-        _check.shape(who, "prompt", prompt, ("P", "B"), (None, None))
-        _check.not_empty(who, "prompt", prompt, ("P", "B"))
-        P, B = prompt.shape
+        prompt = prompt[None] if prompt.ndim == 1 else prompt
+        _check.shape(who, "prompt", prompt, ("B", "P"), (None, None))
+        _check.not_empty(who, "prompt", prompt, ("B", "P"))
+        B, P = prompt.shape
         lengths = _ragged.lengths_array(who, "prompt_lengths", prompt_lengths, B, P)
         before = None if (lengths == P).all() else lengths - 1
         with self._evaluating():
@@ -397,7 +398,9 @@ class Generator(Model):
                 state = self.state(vector)
             if P > 1:
                 _, state = self.recurrent(
-                    self.embedding(prompt[:-1]), _ragged.as_state(state), lengths=before
+                    self.embedding(prompt[:, :-1]),
+                    _ragged.as_state(state),
+                    lengths=before,
                 )
                 state = _ragged.state_parts(state)
             stepper = Stepper(
@@ -407,7 +410,7 @@ class Generator(Model):
                 options.beam_width or 1,
                 lambda y: (self.head(y), None),
             )
-            return write(stepper, prompt[lengths - 1, np.arange(B)], self.end, options)
+            return write(stepper, prompt[np.arange(B), lengths - 1], self.end, options)
 
     # -- fit and predict ---------------------------------------------------------------
 
@@ -512,7 +515,7 @@ class Generator(Model):
             prompts, vectors = self._prompts_and_vectors(B, inputs)
             prompts, lengths = pairs.padded(prompts)
             return self.generate(
-                prompts.T, vectors, lengths, max_length=max_length,
+                prompts, vectors, lengths, max_length=max_length,
                 temperature=temperature, top_k=top_k, top_p=top_p,
                 beam_width=beam_width, length_penalty=length_penalty, seed=rng,
             )  # fmt: skip

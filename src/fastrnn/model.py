@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from fastrnn import _check, fit, objectives, optim, saving, summary
+from fastrnn import _axes, _check, fit, objectives, optim, saving, summary
 from fastrnn import metrics as _metrics
 from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, is_built
@@ -19,6 +19,8 @@ from fastrnn.module import Module
 from fastrnn.samples import Samples
 
 _Optimizer = optim.Optimizer
+# Methods that a subclass defines, in which all layers take samples first.
+_TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
 OPTIMIZERS = {
     cls.__name__.lower(): cls
     for cls in (optim.SGD, optim.RMSprop, optim.Adagrad, optim.Adam, optim.AdamW)
@@ -42,9 +44,11 @@ class Model(Module):
 
     Notes
     -----
-    Arrays are (N, ...), and sequences (N, T, F), in `fit`, `evaluate` and `predict`,
-    whatever the layers' ``batch_first`` says. All three want a model to themselves:
-    one thread at a time.
+    A model takes samples first: arrays are (N, ...), and sequences (N, T, F), in `fit`,
+    `evaluate` and `predict` and where the model itself is called, whatever its layers'
+    ``batch_first`` says. A layer that is called by itself, also one that is part of a
+    model, goes by its own ``batch_first``. `fit`, `evaluate` and `predict` want a model
+    to themselves: one thread at a time.
 
     Examples
     --------
@@ -73,6 +77,12 @@ class Model(Module):
     stop_training = False
     _make_optimizer = None
     _seen = None  # the first sample, for `summary`
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in _TAKE_SAMPLES:
+            if name in vars(cls):
+                setattr(cls, name, _axes.of_a_model(vars(cls)[name]))
 
     def compile(self, loss=None, optimizer="adam", metrics=(), **optimizer_options):
         """Say what to train for and how.
@@ -173,7 +183,7 @@ class Model(Module):
         """Build what is not, for inputs like these, and make the optimiser."""
         self._check_axes(inputs[0])
         if not is_built(self):
-            with fit.batch_first(self), self._evaluating():
+            with self._evaluating():
                 self(*(one[:1] for one in inputs))
             fit.reset_states(self)
             self._leaves()  # raises when dtypes differ

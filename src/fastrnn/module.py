@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import safetensors.numpy
 
-from fastrnn import _check, _core, _files, _sparse, _threads
+from fastrnn import _axes, _check, _core, _files, _sparse, _threads
 from fastrnn._pool import aligned
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
@@ -31,14 +31,17 @@ class Context:
         The layer that made it.
     saved : object
         What the layer put aside; None once backward has used it.
+    samples_first : bool
+        Whether a model ran the forward, so that sequences were (N, T, ...).
     """
 
-    __slots__ = ("owner", "saved", "spent")
+    __slots__ = ("owner", "samples_first", "saved", "spent")
 
     def __init__(self, owner, saved):
         self.owner = owner
         self.saved = saved
         self.spent = False
+        self.samples_first = _axes.samples_first()
 
     def release(self):
         """Mark as used and let go of the memory."""

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn import _check, _ragged, pairs
+from fastrnn import _axes, _check, _ragged, pairs
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
 from fastrnn.generate import StartState, Stepper, check_decoder, check_token
@@ -31,11 +31,11 @@ class EncoderDecoder(Model):
     Parameters
     ----------
     encoder : RNN, LSTM or GRU
-        Not batch_first; its input_size is the source embedding's.
+        Its input_size is the source embedding's.
     decoder : RNN, LSTM or GRU
-        Neither bidirectional nor batch_first; its input_size is the target embedding's.
+        Not bidirectional; its input_size is the target embedding's.
     source_size : int or None
-        Source tokens; None for a source of features, (S, B, encoder.input_size).
+        Source tokens; None for a source of features, (B, S, encoder.input_size).
     target_size : int
         Target tokens, V.
     start, end : int
@@ -85,7 +85,6 @@ class EncoderDecoder(Model):
     """
 
     _default_loss = "sparse_categorical_crossentropy"
-    batch_first = False  # True within `fit`, here and in all parts
 
     def __init__(
         self,
@@ -107,8 +106,6 @@ class EncoderDecoder(Model):
                 f"{who}: encoder must be an RNN, LSTM or GRU with an input size, "
                 f"got {encoder!r}"
             )
-        if encoder.batch_first:
-            raise ValueError(f"{who}: encoder must not be batch_first, got {encoder!r}")
         check_decoder(who, "decoder", decoder)
         V = self.target_size = _check.positive_int(who, "target_size", target_size)
         for name, token in (("start", start), ("end", end)):
@@ -155,7 +152,7 @@ class EncoderDecoder(Model):
 
     def _encode(self, who, source, lengths):
         """Encoder outputs, decoder's first state, lengths, and what backward needs."""
-        letters = ("B", "S") if self.batch_first else ("S", "B")
+        letters = ("B", "S")
         if self.source_size is None:
             x = _check.float_array(who, "source", source, self.dtype)
             letters, width = (*letters, "input_size"), self.encoder.input_size
@@ -164,7 +161,7 @@ class EncoderDecoder(Model):
             x = _check.index_array(who, "source", source, self.source_size)
             _check.shape(who, "source", x, letters, (None, None))
         _check.not_empty(who, "source", x, letters)
-        S, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+        B, S = x.shape[:2]
         lengths = _ragged.lengths_array(who, "source_lengths", lengths, B, S)
         embedded = None
         if self.source_size is not None:
@@ -186,18 +183,17 @@ class EncoderDecoder(Model):
 
         Parameters
         ----------
-        source : array_like of int, shape (S, B)
-            In [0, source_size); features (S, B, input_size) with no source_size. Within
-            `fit` it, `target` and what is returned are samples first.
-        target : array_like of int, shape (T, B)
+        source : array_like of int, shape (B, S)
+            In [0, source_size); features (B, S, input_size) with no source_size.
+        target : array_like of int, shape (B, T)
             Inputs from `teacher_forcing`: `start`, then the target.
         source_lengths : array_like of int, shape (B,), optional
             Steps of each source, in [1, S]. Default: S.
 
         Returns
         -------
-        logits : ndarray, shape (T, B, target_size)
-        weights : ndarray of shape (T, B, S), or None
+        logits : ndarray, shape (B, T, target_size)
+        weights : ndarray of shape (B, T, S), or None
             What each step looks at, where there is attention.
 
         Raises
@@ -207,13 +203,9 @@ class EncoderDecoder(Model):
         """
         who = type(self).__name__
         target = _check.index_array(who, "target", target, self.target_size)
-        at = 0 if self.batch_first else 1
-        B = np.shape(source)[at] if np.ndim(source) > 1 else None
-        letters, sizes = ("T", "B"), (None, B)
-        if self.batch_first:
-            letters, sizes = letters[::-1], sizes[::-1]
-        _check.shape(who, "target", target, letters, sizes)
-        _check.not_empty(who, "target", target, letters)
+        B = np.shape(source)[0] if np.ndim(source) > 1 else None
+        _check.shape(who, "target", target, ("B", "T"), (B, None))
+        _check.not_empty(who, "target", target, ("B", "T"))
         keys, state, lengths, encoded = self._encode(who, source, source_lengths)
         y, _ = self.decoder(self.target(target), _ragged.as_state(state))
         decoded = self.target.context, self.decoder.context
@@ -245,14 +237,14 @@ class EncoderDecoder(Model):
 
         Parameters
         ----------
-        dlogits : array_like, shape (T, B, target_size)
+        dlogits : array_like, shape (B, T, target_size)
             Gradient of the loss with respect to the logits.
         context : Context, optional
             What the forward in question left in ``context``. Default: the last one.
 
         Returns
         -------
-        ndarray of shape (S, B, input_size), or None
+        ndarray of shape (B, S, input_size), or None
             Gradient of a source of features.
 
         Raises
@@ -295,6 +287,7 @@ class EncoderDecoder(Model):
 
     # -- writing ----------------------------------------------------------------------
 
+    @_axes.of_a_model
     def translate(
         self,
         source,
@@ -352,21 +345,21 @@ class EncoderDecoder(Model):
         )
         with self._evaluating():
             keys, state, lengths, _ = self._encode(who, source, source_lengths)
-            S, B = keys.shape[:2]
+            B, S = keys.shape[:2]
             copies = options.beam_width or 1
             if self._attends:
                 inside = _ragged.steps_mask(lengths, S).T
-                memory, _ = self.attention._remember(keys.swapaxes(0, 1), inside)
+                memory, _ = self.attention._remember(keys, inside)
 
             def read(y):
-                # The copies of one sequence are queries of one memory: (K, B, H).
-                y = y.reshape(B, copies, -1).swapaxes(0, 1)
+                # The copies of one sequence are queries of one memory.
+                y = y.reshape(B, copies, -1)
                 seen, weights = None, None
                 if self._attends:
                     seen, weights, _ = self.attention._attend(y, memory)
                     weights = weights.reshape(B * copies, S)
                 logits, _ = self._read(y, seen)
-                return logits.swapaxes(0, 1).reshape(B * copies, -1), weights
+                return logits.reshape(B * copies, -1), weights
 
             stepper = Stepper(self.target, self.decoder, state, copies, read)
             result = write(stepper, np.full(B, self.start), self.end, options)
@@ -461,7 +454,7 @@ class EncoderDecoder(Model):
         def write(sources):
             source, lengths = pairs.padded(sources)
             return self.translate(
-                source.swapaxes(0, 1), lengths, max_length=max_length,
+                source, lengths, max_length=max_length,
                 temperature=temperature, top_k=top_k, top_p=top_p,
                 beam_width=beam_width, length_penalty=length_penalty, seed=rng,
             )  # fmt: skip

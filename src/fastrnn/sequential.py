@@ -15,8 +15,8 @@ class Sequential(Model):
     """Layers one after the other, named ``"0"``, ``"1"``, ...
 
     A recurrent layer starts from a zero state and hands on its output ``y`` without its
-    final state. Called itself, the model takes what its first layer takes; `fit`,
-    `evaluate` and `predict` (see `Model`) take samples first. A `CRF` may be the last
+    final state. Arrays are samples first, as in every `Model`: sequences (N, T, F),
+    indices (N, T), whatever a layer's ``batch_first`` says. A `CRF` may be the last
     layer: the model's output is the emissions that it is for, ``compile("crf")`` trains
     it, and `predict` gives its tags.
 
@@ -165,12 +165,8 @@ class Sequential(Model):
                 continue  # the loss's part: see objectives.ConditionalRandomField
             inner = layer.layer if isinstance(layer, Bidirectional) else layer
             if isinstance(inner, _Recurrent):
-                if ended is not None and np.ndim(x) == 2:
-                    raise ValueError(
-                        f"Sequential: layer {i} must be given sequences, and layer "
-                        f"{ended} gives their last output alone: it has "
-                        "return_sequences=False"
-                    )
+                if np.ndim(x) == 2:
+                    raise ValueError(_not_sequences(i, ended, np.shape(x)))
                 ended = ended if inner.return_sequences else i
             if states is None:
                 y, end = layer(x), None
@@ -238,3 +234,17 @@ class Sequential(Model):
             x = y[0] if isinstance(y, tuple) else y
             found.append((name, layer, x))
         return found
+
+
+def _not_sequences(i, ended, shape):
+    """Why recurrent layer `i` cannot run on an array of two axes."""
+    if ended is not None:
+        return (
+            f"Sequential: layer {i} must be given sequences, and layer {ended} gives "
+            "their last output alone: it has return_sequences=False"
+        )
+    return (
+        f"Sequential: layer {i} must be given sequences (N, T, features), got "
+        f"{shape}; a model takes samples first: one sequence is x[None], and a series "
+        "of single numbers is x[:, :, None]"
+    )

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _axes, _check
 from fastrnn._loss import Loss, row_weights
 from fastrnn.crf import CRF
 from fastrnn.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
@@ -66,9 +66,11 @@ class ConditionalRandomField(_OfSequences):
         target = _check.integer_array(self.name, "y", _without_last_axis(target))
         letters, sizes = ("N", "T"), np.shape(pred)[:2]
         _check.shape(self.name, "y", target, letters, sizes)
-        loss = self.crf(pred, target, self._lengths(target), weights=weight)
-        return loss, self.crf.backward() if self.crf.training else None
+        with _axes.as_in_a_model():
+            loss = self.crf(pred, target, self._lengths(target), weights=weight)
+            return loss, self.crf.backward() if self.crf.training else None
 
+    @_axes.of_a_model
     def decode(self, pred):
         """The most probable tags (N, T)."""
         return self.crf.decode(pred)[0]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Model.summary`: a table of layers."""
 
-from fastrnn import fit
-
 
 def _bytes(n):
     """A number of bytes in a unit that keeps it short."""
@@ -17,7 +15,7 @@ def _bytes(n):
 
 def _outputs(model):
     """Name, layer and output shape of each part, for samples as the model last saw."""
-    with fit.batch_first(model), model._evaluating():
+    with model._evaluating():
         for name, layer, y in model._outputs(model._seen):
             if y is None:
                 shape = "?"

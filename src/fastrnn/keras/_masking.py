@@ -4,11 +4,12 @@
 import numpy as np
 
 from fastrnn import Bidirectional, Sequential, _check
+from fastrnn._axes import BatchFirst
 from fastrnn._recurrent import _Recurrent
 from fastrnn.module import Module
 
 
-class Masking(Module):
+class Masking(BatchFirst, Module):
     """Which steps count: those where not all features have one value.
 
     Parameters

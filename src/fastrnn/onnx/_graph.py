@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _axes, _check
 from fastrnn.module import Module
 from fastrnn.onnx import _recurrent
 from fastrnn.onnx._operators import Node, apply
@@ -80,12 +80,13 @@ class Graph(Module):
         values = dict(self._constants)
         values[""] = None
         values.update(self._bound(args, kwargs))
-        for node, layer in self._steps:
-            given = [values[name] for name in node.inputs]
-            made = self._run(node, layer, given)
-            # Optional outputs at the end may be left out.
-            values.update(zip(node.outputs, made, strict=False))
-            values[""] = None
+        with _axes.as_in_a_model(False):  # the file says which axis comes first
+            for node, layer in self._steps:
+                given = [values[name] for name in node.inputs]
+                made = self._run(node, layer, given)
+                # Optional outputs at the end may be left out.
+                values.update(zip(node.outputs, made, strict=False))
+                values[""] = None
         results = tuple(values[name] for name in self.outputs)
         return results[0] if len(results) == 1 else results
 

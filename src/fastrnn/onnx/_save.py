@@ -12,8 +12,10 @@ from fastrnn import (
     Embedding,
     LayerNorm,
     Linear,
+    Model,
     Sequential,
     TimeDistributed,
+    _axes,
     _check,
     _extras,
     _files,
@@ -64,8 +66,9 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
 
     Notes
     -----
-    The input is ``x``, the output ``y``, as the model has them: all axes before the
-    features are free. Sequences of different lengths run in one file.
+    The input is ``x``, the output ``y``: samples first as in the model, or, of a layer
+    that is saved by itself, as the layer has them. All axes before the features are
+    free. Sequences of different lengths run in one file.
 
     Numbers in a node's attributes, ``cell_clip`` and parameters of functions, are
     float32 there. A projection is folded into the recurrent weights, which have
@@ -89,7 +92,8 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
         raise ValueError(
             f"{who}: opset must be in [{OLDEST_OPSET}, {newest}], got {opset}"
         )
-    proto = _Writer(who, onnx, model, states, axes).model(opset)
+    with _axes.as_in_a_model(isinstance(model, Model)):
+        proto = _Writer(who, onnx, model, states, axes).model(opset)
     size = proto.ByteSize()
     if size > _LARGEST:
         raise ValueError(f"{who}: the model must fit in 2 GB, got {size} bytes")

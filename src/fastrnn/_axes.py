@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which axis of a sequence array comes first, inside a model and outside of one.
+
+Called by itself a layer follows PyTorch's rule: (T, B, ...), or (B, T, ...) with
+``batch_first``. A model takes samples first, (N, T, ...), however it is called, and so
+do all layers while one of the model's methods runs. The rule in force belongs to the
+thread: no layer is written to, so several threads may run one model at a time.
+"""
+
+import functools
+import threading
+
+
+class _Rule(threading.local):
+    samples_first = False
+
+
+_rule = _Rule()
+
+
+def samples_first():
+    """Whether a method of a model is running on this thread."""
+    return _rule.samples_first
+
+
+class as_in_a_model:
+    """Let layers take samples first within the body; with False, as they were made."""
+
+    __slots__ = ("before", "inside")
+
+    def __init__(self, inside=True):
+        self.inside = inside
+
+    def __enter__(self):
+        self.before, _rule.samples_first = _rule.samples_first, self.inside
+
+    def __exit__(self, *_):
+        _rule.samples_first = self.before
+
+
+def of_a_model(method):
+    """A model's method, whose layers take samples first while it runs."""
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        with as_in_a_model():
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+class BatchFirst:
+    """Base of layers that take sequences: the attribute ``batch_first``.
+
+    Attributes
+    ----------
+    batch_first : bool
+        Whether sequences are (B, T, ...) at the moment: as the layer was made, or
+        because a model is running it.
+    """
+
+    _batch_first = False
+
+    @property
+    def batch_first(self):
+        return self._batch_first or _rule.samples_first
+
+    @batch_first.setter
+    def batch_first(self, value):
+        self._batch_first = value
+
+    def _was_batch_first(self, context):
+        """What `batch_first` was in the forward that left `context`."""
+        return self._batch_first or context.samples_first
