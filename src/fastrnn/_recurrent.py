@@ -279,6 +279,10 @@ class _Recurrent(Module):
 
     # -- forward ----------------------------------------------------------------------
 
+    def compute_mask(self, x, mask=None):
+        """`mask`, of sequences; None after ``return_sequences=False``."""
+        return mask if self.return_sequences else None
+
     def forward(
         self,
         x,

@@ -67,6 +67,10 @@ class Bidirectional(Module):
             layer = _with_both_directions(layer)
         self.layer = layer
 
+    def compute_mask(self, x, mask=None):
+        """`mask`, of sequences; None after ``return_sequences=False``."""
+        return self.layer.compute_mask(x, mask)
+
     def forward(
         self, x, hx=None, *, lengths=None, mask=None, zero_output_for_mask=False
     ):

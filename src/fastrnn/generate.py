@@ -411,6 +411,10 @@ class Generator(Model):
 
     # -- fit and predict ---------------------------------------------------------------
 
+    def ends_in(self):
+        """The head, whose logits are the output."""
+        return self.head
+
     def build(self, input_shape):
         """Nothing: all sizes are known.
 

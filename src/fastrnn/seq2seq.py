@@ -377,6 +377,10 @@ class EncoderDecoder(Model):
 
     # -- fit and predict ---------------------------------------------------------------
 
+    def ends_in(self):
+        """The head, whose logits are the output."""
+        return self.head
+
     def build(self, input_shape):
         """Nothing: all sizes are known.
 
