@@ -107,6 +107,15 @@ def _summed(found):
     return found._replace(function="sum of sigmoids") if found.function else found
 
 
+def check_gives_scores(who, head):
+    """Refuse a head of the user's that does not give logits, which a search needs."""
+    function = ending(head).function
+    if function is not None:
+        raise ValueError(
+            f"{who}: head must give logits, got one that ends in {function!r}"
+        )
+
+
 # -- models of the user's own ----------------------------------------------------------
 
 

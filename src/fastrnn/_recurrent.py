@@ -465,8 +465,8 @@ class _Recurrent(Module):
             In a pair either may be None.
         context : Context, optional
             Which forward: its ``layer.context``. Default: the last.
-        record_flow : bool
-            Give `flow` too.
+        record_flow : bool or "lag"
+            Give `flow` too, by steps or by lag.
 
         Returns
         -------
@@ -478,7 +478,8 @@ class _Recurrent(Module):
             With `record_flow`: the norm, over batch and units, of the gradient of the
             loss with respect to each h_t, all its ways to the loss together, before
             ``clip_state_grad``. Where it falls with the distance from the loss,
-            gradients vanish; where it grows, they explode.
+            gradients vanish; where it grows, they explode. By lag, 0 stands for the
+            step that a direction of a sequence ends with, whatever its length and mask.
 
         Raises
         ------
@@ -494,6 +495,11 @@ class _Recurrent(Module):
         Parameters may be written to between forward and backward, whose gradients are
         those of the forward that ran; not while backward runs, which may read them.
         """
+        if record_flow not in (False, True, "lag"):
+            raise ValueError(
+                f"{type(self).__name__}.backward: record_flow must be True, False or "
+                f"'lag', got {record_flow!r}"
+            )
         context = self._context(context)
         if type(context.saved) is _calls.Call:
             return _calls.backward(self, context, dy, d_state, record_flow)
@@ -522,7 +528,9 @@ class _Recurrent(Module):
         if unbatched:
             dx, d_start = dx.reshape(plan.T, -1), [part[:, 0] for part in d_start]
         d_hx = d_start[0] if self._states == 1 else (d_start[0], d_start[1])
-        return (dx, d_hx, np.sqrt(flow.sum(axis=2))) if record_flow else (dx, d_hx)
+        if not record_flow:
+            return dx, d_hx
+        return dx, d_hx, _calls.flow_norms(self, flow, record_flow == "lag")
 
     def _run_back(self, context, saved, dy, dh_n, dc_n, flow):
         """dx and gradients of the first states, of checked arguments."""

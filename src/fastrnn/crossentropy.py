@@ -38,6 +38,7 @@ def log_probabilities(pred, logits):
     if logits:
         return _log_softmax(pred), None
     total = np.sum(pred, axis=-1, keepdims=True)
+    total = np.where(total == 0, 1, total)  # dropout may leave nothing
     p, inside = _clipped(pred / total)
     return np.log(p), (p, inside, total)
 

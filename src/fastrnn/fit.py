@@ -106,7 +106,7 @@ class Means:
             metric.reset()
 
     def update(self, loss, n, pred, target, mask=None):
-        """Take in a batch of `n` rows, of which those in `mask` count, if there is one."""
+        """Take in a batch of `n` rows, of which `mask`, if any, says which count."""
         self.loss += loss * n
         self.n += n
         masked = () if mask is None else (mask,)

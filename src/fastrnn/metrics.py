@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from fastrnn import _check, crossentropy, masking, objectives
+from fastrnn.pairs import IGNORED
 
 
 class Metric:
@@ -40,7 +41,7 @@ class Metric:
         self.total, self.count = 0.0, 0
 
     def update(self, pred, target, mask=None):
-        """Take in a batch, of which `mask` (N, T), if there is one, says what counts."""
+        """Take in a batch, of which `mask` (N, T) says what counts; None for all."""
         if mask is not None:
             mask = masking.check(self.name, mask, np.shape(pred)[:-1])
             pred, target = pred[mask], np.asarray(target)[mask]
@@ -107,7 +108,7 @@ class Accuracy(Metric):
         if not isinstance(self.loss, objectives.ConditionalRandomField):
             super().update(pred, target, mask)
             return
-        inside = target != objectives.IGNORED
+        inside = target != IGNORED
         if mask is not None:
             inside &= masking.check(self.name, mask, target.shape)
         self._add(self.loss.decode(pred, inside)[inside] == target[inside])
@@ -158,8 +159,9 @@ class Perplexity(Metric):
 
     def update(self, pred, target, mask=None):
         if self.loss is not None:
-            scores, logits = self.loss.scores(pred)
-            pred = scores if logits else crossentropy.log_probabilities(scores, False)[0]
+            pred, logits = self.loss.scores(pred)
+            if not logits:
+                pred, _ = crossentropy.log_probabilities(pred, logits)
         super().update(pred, target, mask)
 
     def values(self, pred, target):
@@ -182,7 +184,7 @@ class LabelErrorRate(Metric):
 
     def update(self, pred, target, mask=None):
         for found, row in zip(self.loss.decode(pred, mask), target, strict=True):
-            right = row[row != objectives.IGNORED]
+            right = row[row != IGNORED]
             self.total += edit_distance(found, right)
             self.count += len(right)
 

@@ -15,6 +15,7 @@ from fastrnn.callbacks import Callbacks
 from fastrnn.crf import CRF
 from fastrnn.history import History
 from fastrnn.layers import Embedding, Linear
+from fastrnn.masking import makes_mask, of_output
 from fastrnn.module import Module
 from fastrnn.samples import Samples
 
@@ -212,19 +213,29 @@ class Model(Module):
         self._seen = tuple(np.array(one[:1]) for one in inputs)
         return self
 
+    def _try(self, inputs):
+        """Output for the first of some samples, nothing being changed."""
+        one = (part[:1] for part in inputs)
+        with fit.batch_first(self), self._evaluating(), fit.states_of_its_own(self):
+            y = self(*one)
+        return y[0] if isinstance(y, tuple) else y
+
     def _attach_loss(self, inputs):
         """Let the loss see what the model is now, and what it gives for such inputs."""
-        if self.loss is None:
+        if self.loss is not None:
+            self.loss.attach(self)
+            self.loss.observe(self, lambda: self._try(inputs))
+
+    def _check_balance(self, class_weight, inputs):
+        """Refuse to balance classes of steps that a mask is to leave out."""
+        if class_weight != "balanced" or not any(map(makes_mask, self.modules())):
             return
-
-        def run():
-            one = (part[:1] for part in inputs)
-            with fit.batch_first(self), self._evaluating(), fit.states_of_its_own(self):
-                y = self(*one)
-            return y[0] if isinstance(y, tuple) else y
-
-        self.loss.attach(self)
-        self.loss.observe(self, run)
+        self._try(inputs)
+        if of_output(self) is not None:
+            raise ValueError(
+                "fit: class_weight must be a mapping for a model whose output has a "
+                "mask, since 'balanced' would count what the mask leaves out"
+            )
 
     def _example(self, zeros):
         """Inputs that `forward` takes, from zeros in their shapes."""
@@ -290,7 +301,8 @@ class Model(Module):
         callbacks : sequence of Callback
             See `fastrnn.callbacks` and `fastrnn.schedules`.
         class_weight : mapping of int to float, or "balanced", optional
-            Weight of each class's samples (or steps).
+            Weight of each class's samples (or steps). A mapping where the output has a
+            mask.
         sample_weight : array_like, shape (N,) or (N, T), optional
             Weight of each sample (or step, then a list for sequences of many lengths).
             Multiplied with the class's. The weighted
@@ -359,6 +371,7 @@ class Model(Module):
                 )
             train.check_steps()
         self._see(train.take(np.arange(1))[0])
+        self._check_balance(class_weight, train.take(np.arange(1))[0])
         history, given = History(), seed
         if resume is not None:
             seed, history = saving.resume(resume, self, options, callbacks)

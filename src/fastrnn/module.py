@@ -95,7 +95,7 @@ class Module:
     # The constructor's first argument where it is the size of the input: it may then be
     # None, and `fastrnn.build` finds it out.
     _input_size_name = None
-    # Arguments of the constructor that came after the first files: see `build.describe`.
+    # The constructor's arguments that came after the first files: see `build.describe`.
     _later_arguments = ()
 
     def __new__(cls, *args, **kwargs):
@@ -372,7 +372,7 @@ class Module:
         A model of one's own may define it, so that losses know whether the output is
         logits or probabilities; itself if it is a chain of layers to iterate over.
         """
-        return None
+        return
 
     def compute_mask(self, x, mask=None):
         """The mask of the output: see `Masking`.

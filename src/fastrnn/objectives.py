@@ -18,7 +18,6 @@ from fastrnn.crossentropy import (
     CategoricalCrossentropy,
     SparseCategoricalCrossentropy,
 )
-from fastrnn.pairs import IGNORED
 from fastrnn.structured import (
     ConditionalRandomField,
     ConnectionistTemporalClassification,

@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _check, _ragged, pairs
+from fastrnn._ending import check_gives_scores
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
 from fastrnn.generate import StartState, Stepper, check_decoder, check_token
@@ -339,6 +340,7 @@ class EncoderDecoder(Model):
             If an argument is not as above.
         """
         who = f"{type(self).__name__}.translate"
+        check_gives_scores(who, self.head)
         options = Options(
             who,
             0.0,

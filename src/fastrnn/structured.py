@@ -94,7 +94,7 @@ class ConditionalRandomField(_OfSequences):
         if not len(x):
             return 0.0, d
         target = masking.take_steps(target[some], order)
-        target = np.where(np.arange(target.shape[1]) < lengths[:, None], target, IGNORED)
+        target[np.arange(target.shape[1]) >= lengths[:, None]] = IGNORED
         loss, dx = self(x, target, None if weight is None else weight[some])
         if dx is not None:
             d[some] = masking.put_steps(dx, order)
