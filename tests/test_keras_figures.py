@@ -52,6 +52,14 @@ def masked_models(layers):
             ],
             "mse",
         ),
+        "zeros": (
+            [
+                layers.GRU(H, return_sequences=True, zero_output_for_mask=True),
+                layers.LSTM(H, return_sequences=True, zero_output_for_mask=True),
+                layers.SimpleRNN(3, zero_output_for_mask=True),
+            ],
+            "mse",
+        ),
         "yes or no": (
             [layers.LSTM(H, return_sequences=True), layers.Dense(1, "sigmoid")],
             "binary_crossentropy",
@@ -107,7 +115,7 @@ def the_same_training(theirs, ours, x, y, weight=None, rows=3):
 
 NAMES = (
     "each step", "mean absolute", "stack", "last step", "both directions", "backwards",
-    "yes or no", "classes", "no layer that runs",
+    "zeros",    "yes or no", "classes", "no layer that runs",
 )  # fmt: skip
 
 

@@ -143,6 +143,19 @@ def test_both_directions_are_zero_where_masked(rng):
     assert y[counts].all()
 
 
+def test_zeros_at_masked_steps(rng):
+    x, counts = padded(rng)
+    options = {"zero_output_for_mask": True, "seed": 0}
+    layer = fastrnn.GRU(F, 3, **options)
+    y = fastrnn.Sequential(fastrnn.Masking(), layer).predict(x)
+    assert not y[~counts].any()
+    assert y[counts].all()
+    last = fastrnn.GRU(F, 3, return_sequences=False, **options)
+    y = fastrnn.Sequential(fastrnn.Masking(), last).predict(x)
+    assert [bool(row.any()) for row in y] == [n == T for n in LENGTHS]
+    assert "zero_output_for_mask=True" in repr(layer)
+
+
 def test_embeddings_mask_zero(rng):
     tokens = rng.integers(1, 9, (N, T))
     counts = np.arange(T) < np.array(LENGTHS)[:, None]

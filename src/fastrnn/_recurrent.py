@@ -36,6 +36,7 @@ class _Recurrent(Module):
     _cell = "rnn_tanh"
     _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see _options.cell
     _input_size_name = "input_size"
+    _later_arguments = ("zero_output_for_mask",)
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class _Recurrent(Module):
         checkpoint_every=None,
         go_backwards=False,
         stateful=False,
+        zero_output_for_mask=False,
         dtype="float32",
         seed=None,
         forget_bias=None,
@@ -72,6 +74,9 @@ class _Recurrent(Module):
         self.checkpoint_every = checkpoint_every
         self.go_backwards = _check.flag(who, "go_backwards", go_backwards)
         self.stateful = _check.flag(who, "stateful", stateful)
+        self.zero_output_for_mask = _check.flag(
+            who, "zero_output_for_mask", zero_output_for_mask
+        )
         if self.bidirectional and self.go_backwards:
             raise ValueError(
                 f"{who}: go_backwards and bidirectional must not both be True"
@@ -195,6 +200,7 @@ class _Recurrent(Module):
             "checkpoint_every": None,
             "go_backwards": False,
             "stateful": False,
+            "zero_output_for_mask": False,
             **_options.DEFAULTS,
         }
         shown = [str(self.input_size), str(self.hidden_size)]
@@ -291,7 +297,7 @@ class _Recurrent(Module):
         lengths=None,
         mask=None,
         resets=None,
-        zero_output_for_mask=False,
+        zero_output_for_mask=None,
     ):
         """Run the layer over sequences.
 
@@ -314,8 +320,9 @@ class _Recurrent(Module):
         resets : array_like of bool, shape (T, B), optional
             True sets the state of all layers to zero before the step, be it masked or
             not; (B, T) with ``batch_first``. Not for bidirectional layers.
-        zero_output_for_mask : bool
-            y is zero at masked steps instead.
+        zero_output_for_mask : bool, optional
+            Whether y is zero at masked steps instead. Default: what the layer was made
+            with.
 
         Returns
         -------

@@ -41,9 +41,10 @@ class Masking(Module):
     Notes
     -----
     As in Keras: a masked step changes no state, and its output is the one before it,
-    or zero where a layer has both directions. Layers that act on each step hand the
-    mask on, a recurrent layer with ``return_sequences=False`` gives the last output
-    that counts and ends the mask. One with ``go_backwards`` hands it on as it is.
+    or zero where a layer has both directions or ``zero_output_for_mask``. Layers that
+    act on each step hand the mask on, a recurrent layer with ``return_sequences=False``
+    gives the last output that counts and ends the mask. One with ``go_backwards`` hands
+    it on as it is.
 
     A mask that reaches the output makes `fit` and `evaluate` leave out what it says:
     a batch's loss is the mean over the steps that count, weighted if there are weights,
@@ -157,8 +158,10 @@ def arguments(layer, mask):
         return {}
     if not hasattr(inner, "return_sequences"):
         return {"mask": mask}
-    given = mask if inner.batch_first else mask.T
-    return {"mask": given, "zero_output_for_mask": inner.bidirectional}
+    found = {"mask": mask if inner.batch_first else mask.T}
+    if inner.bidirectional:  # as Keras's layer around two
+        found["zero_output_for_mask"] = True
+    return found
 
 
 def makes_mask(module):

@@ -20,7 +20,6 @@ from fastrnn import (
 )
 from fastrnn.activations import FUNCTIONS, Activation
 from fastrnn.keras._options import (
-    ONE_DIRECTION,
     OTHERS,
     SEQUENCE,
     TRAINING,
@@ -153,18 +152,17 @@ class _Builder:
     # -- recurrent layers -------------------------------------------------------------
 
     def _recurrent(self, layer):
-        self._check(layer, layer.config, ONE_DIRECTION)
         arguments = self._arguments(layer, layer.kind, layer.config)
         return [self._cell(layer, layer.kind, layer.config, 1, arguments)]
 
-    def _arguments(self, layer, kind, config):
+    def _arguments(self, layer, kind, config, directions=1):
         """Our arguments for a layer's options."""
         self._check(layer, config, SEQUENCE)
         if not self.inference:
             self._check(layer, config, TRAINING)
         return {
             "bias": config.get("use_bias", True),
-            **sequence_arguments(config),
+            **sequence_arguments(config, directions),
             **cell_arguments(self.who, layer, kind, config, self.version),
         }
 
@@ -215,7 +213,7 @@ class _Builder:
         arguments, others = (
             {
                 "units": one["units"],
-                **self._arguments(layer, kind, {**one, "go_backwards": False}),
+                **self._arguments(layer, kind, {**one, "go_backwards": False}, 2),
             }
             for one in (config, other["config"])
         )
