@@ -288,6 +288,24 @@ def test_heads_that_write_give_scores():
         fastrnn.sample([1.5, 0.0], from_logits=False)
 
 
+def test_perplexity_beside_a_function_as_loss(rng):
+    x, y = sample(rng, 3)
+    model = network(*ENDS["layer"](fastrnn.Softmax, 3))
+    model.compile(lambda p, t: (0.0, 0 * p), metrics=["perplexity"])
+    p = np.take_along_axis(model.predict(x), y[..., None], -1)
+    want = np.exp(-np.log(p).mean())
+    assert model.evaluate(x, y)["perplexity"] == pytest.approx(want)
+
+
+def test_a_layer_that_waits_for_its_size_is_looked_at_in_silence():
+    """A warning of the layer's own constructor does not come again."""
+    with pytest.warns(UserWarning, match="dropout acts between layers"):
+        layer = fastrnn.RNN(None, 1, activation="sigmoid", dropout=0.1)
+    model = fastrnn.Sequential(layer)
+    model.compile("binary_crossentropy")
+    assert model.loss.probabilities
+
+
 def test_metrics_by_themselves():
     loss = objectives.BinaryCrossentropy(from_logits=False)
     metric = metrics.Accuracy(loss)

@@ -310,6 +310,11 @@ class Scaled(Scale):
     supports_masking = True
 
 
+class ScaledModel(fastrnn.Model):
+    def forward(self, x):
+        return 2 * x
+
+
 class Largest(Scale):
     def compute_mask(self, x, mask=None):
         return None
@@ -328,6 +333,9 @@ def test_layers_of_ones_own(rng):
     with pytest.warns(UserWarning, match="Scale: a mask ends here"):
         model(x)
     assert model.output_mask is None
+    model = fastrnn.Sequential(fastrnn.Masking(), ScaledModel())
+    with pytest.warns(UserWarning, match="ScaledModel: a mask ends here"):
+        model(x)
 
 
 class Tagger(fastrnn.Model):

@@ -93,14 +93,19 @@ def _function(module, cls=None):
 
 def _of_recurrent(layer):
     """A cell's output is in [0, 1] where the function of its state is."""
-    layer = layer._trial() if isinstance(layer, Unbuilt) else layer
-    given = getattr(layer, "activation", None)
-    functions = _options.functions(layer._kind, layer._kind, layer._functions, given)
+    cls, options = type(layer), vars(layer)
+    if isinstance(layer, Unbuilt):
+        cls, options = layer.layer_class, layer.layer_arguments
+    plain = cls._functions
+    if "nonlinearity" in options:
+        plain = (options["nonlinearity"],)
+    activation = options.get("activation")
+    functions = _options.functions(cls.__name__, cls._kind, plain, activation)
     inside = functions[-1][0] in _IN_UNIT_INTERVAL
-    if not inside or getattr(layer, "proj_size", 0):
+    if not inside or options.get("proj_size", 0):
         return Ending()
-    found = Ending(function="sigmoid")
-    return _summed(found) if layer.connection or layer.merge_mode == "sum" else found
+    found, merged = Ending(function="sigmoid"), options.get("merge_mode")
+    return _summed(found) if options.get("connection") or merged == "sum" else found
 
 
 def _summed(found):

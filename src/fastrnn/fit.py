@@ -63,7 +63,7 @@ def reset_states(model):
 
 
 @contextlib.contextmanager
-def states_of_its_own(model):
+def _states_of_its_own(model):
     """Stateful layers begin anew within the body; then they have their states back."""
     stateful = [m for m in model.modules() if getattr(m, "stateful", False)]
     before = [(module, module.state) for module in stateful]
@@ -295,7 +295,7 @@ def evaluate(model, samples, batch_size, prefix=""):
     with (
         batch_first(model),
         model._evaluating(),
-        states_of_its_own(model),
+        _states_of_its_own(model),
         loss.watching(),
     ):
         for indices in samples.batches(batch_size, np.arange(samples.n)):
@@ -318,7 +318,7 @@ def predict(model, samples, batch_size, decode=None):
     """
     outputs = []
     batches = samples.batches(batch_size, np.arange(samples.n))
-    with batch_first(model), model._evaluating(), states_of_its_own(model):
+    with batch_first(model), model._evaluating(), _states_of_its_own(model):
         for indices in batches:
             pred = model(*samples.take(indices)[0])
             pred = pred[0] if isinstance(pred, tuple) else pred

@@ -14,6 +14,8 @@ import inspect
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._recurrent import _Recurrent
+from fastrnn.bidirectional import Bidirectional
 from fastrnn.module import Module
 
 
@@ -153,10 +155,10 @@ def takes_mask(cls):
 
 def arguments(layer, mask):
     """What a layer's ``forward`` is given in addition, for a mask laid out like x."""
-    inner = getattr(layer, "layer", layer)  # of a Bidirectional
+    inner = layer.layer if isinstance(layer, Bidirectional) else layer
     if not takes_mask(type(layer)):
         return {}
-    if not hasattr(inner, "return_sequences"):
+    if not isinstance(inner, _Recurrent):
         return {"mask": mask}
     found = {"mask": mask if inner.batch_first else mask.T}
     if inner.bidirectional:  # as Keras's layer around two

@@ -216,7 +216,7 @@ class Model(Module):
     def _try(self, inputs):
         """Output for the first of some samples, nothing being changed."""
         one = (part[:1] for part in inputs)
-        with fit.batch_first(self), self._evaluating(), fit.states_of_its_own(self):
+        with fit.batch_first(self), self._evaluating(), fit._states_of_its_own(self):
             y = self(*one)
         return y[0] if isinstance(y, tuple) else y
 
@@ -345,6 +345,9 @@ class Model(Module):
         A layer that is `stateful` goes on from batch to batch, with ``shuffle=False``
         and batches of one size, and begins anew with every epoch; in `evaluate` and
         `predict` it has a state of its own.
+
+        Steps that a mask leaves out (see `Masking`) count neither in the loss nor in
+        metrics, whatever their weights and targets.
 
         Ctrl-C ends the run: the model has the parameters of the best epoch (by
         ``val_loss``, else ``loss``), and ``history.interrupted`` is True.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastrnn import _check, losses, masking
+from fastrnn import _check, _ending, losses, masking
 from fastrnn._loss import Loss
 from fastrnn.crossentropy import (
     BinaryCrossentropy,
@@ -93,7 +93,8 @@ class Custom(Loss):
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def attach(self, model):
-        """Nothing: the function has what it needs."""
+        """The function has what it needs; metrics ask what the model ends in."""
+        self._end = _ending.ending(model)
 
     def count(self, pred, target):
         return len(pred)

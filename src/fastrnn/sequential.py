@@ -211,7 +211,8 @@ class Sequential(Model):
                 y, end = layer(x, states[i], **options)
             else:
                 y = layer(x, **options)
-            if isinstance(layer, Model):
+            knows = "output_mask" in vars(layer)
+            if isinstance(layer, Model) and (knows or mask is None):
                 mask = masking.of_output(layer)
             elif mask is not None or masking.makes_mask(layer):
                 mask = layer.compute_mask(x, mask)
