@@ -14,8 +14,8 @@ import onnx_files  # noqa: E402
 
 import fastrnn  # noqa: E402
 import fastrnn.onnx  # noqa: E402
+from fastrnn.activations import FUNCTIONS as LAYERS  # noqa: E402
 from fastrnn.keras import Activation  # noqa: E402
-from fastrnn.keras._activation import FUNCTIONS as LAYERS  # noqa: E402
 from fastrnn.onnx import _recurrent  # noqa: E402
 
 T, B, I, H = 5, 4, 3, 6

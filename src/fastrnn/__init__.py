@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 from fastrnn import callbacks, init, metrics, objectives, schedules
 from fastrnn._search import Generated
 from fastrnn._threads import get_num_threads, set_num_threads
+from fastrnn.activations import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.attention import Attention
 from fastrnn.bidirectional import Bidirectional
 from fastrnn.clip import clip_grad_norm_, clip_grad_value_
@@ -17,6 +18,7 @@ from fastrnn.diagnose import Diagnosis, diagnose
 from fastrnn.generate import Generator, teacher_forcing
 from fastrnn.layers import Dropout, Embedding, Linear
 from fastrnn.losses import cross_entropy, mse_loss
+from fastrnn.masking import Masking
 from fastrnn.model import Model
 from fastrnn.module import Module
 from fastrnn.optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -46,6 +48,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "SGD",
+    "Activation",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -62,11 +65,16 @@ __all__ = [
     "Generator",
     "LayerNorm",
     "Linear",
+    "Masking",
     "Model",
     "Module",
     "RMSprop",
+    "ReLU",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
     "Stream",
+    "Tanh",
     "TimeDistributed",
     "Vocabulary",
     "Window",

@@ -162,23 +162,37 @@ def backward(layer, context: Context, dy, d_state, record_flow):
     d_hx = d_start[0] if layer._states == 1 else (d_start[0], d_start[1])
     if not record_flow:
         return dx, d_hx
-    return dx, d_hx, _flow_of_steps(layer, call, flow)
+    return dx, d_hx, _flow_of_steps(layer, call, flow, record_flow == "lag")
 
 
-def _flow_of_steps(layer, call, flow):
-    """Norms of the gradients of states, (n_cells, T), steps as they are in x."""
+def flow_norms(layer, flow, by_lag):
+    """Norms of the gradients of states (n_cells, T), of squares (n_cells, T, B)."""
+    norms = np.sqrt(flow.sum(axis=2))
+    if by_lag:  # the second direction ends with the first step
+        for cell in range(0, len(norms), layer._directions):
+            norms[cell] = norms[cell, ::-1].copy()
+    return norms
+
+
+def _flow_of_steps(layer, call, flow, by_lag):
+    """`flow_norms` of steps as they are in x, or from each row's own end."""
     T, B = call.sizes
-    total = np.zeros((len(layer._suffixes), T))
-    if flow is not None and (call.rows is None or call.rows.padded):
-        total += flow.sum(axis=2)
-    elif flow is not None:
-        rows = call.rows
-        counts = np.diff(rows.offsets)
-        step = np.repeat(np.arange(len(counts)), counts)
-        row = np.arange(rows.n_packed) - rows.offsets[step]
-        time = rows.order % T if layer.batch_first else rows.order // B
-        for into, found in zip(total, flow, strict=True):
-            np.add.at(into, time, found[step, row])
+    rows = call.rows
+    if flow is None:
+        return np.zeros((len(layer._suffixes), T))
+    if rows is None or (rows.padded and not by_lag):
+        return flow_norms(layer, flow, by_lag)
+    counts = np.diff(rows.offsets)
+    total = np.zeros((len(flow), len(counts) if by_lag else T))
+    step = np.repeat(np.arange(len(counts)), counts)
+    row = np.arange(rows.n_packed) - rows.offsets[step]
+    last = np.bincount(row) - 1  # of each row
+    for cell, (into, found) in enumerate(zip(total, flow, strict=True)):
+        if not by_lag:
+            at = rows.order % T if layer.batch_first else rows.order // B
+        else:
+            at = step if cell % layer._directions else last[row] - step
+        np.add.at(into, at, found[step, row])
     return np.sqrt(total)
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Loss`: what `Model.fit` asks of a loss, and checks that losses share."""
 
+import contextlib
 import math
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _ending, masking
 from fastrnn.crf import CRF
 
 
@@ -45,11 +46,19 @@ class Loss:
         Whether targets are classes, so that weights by class make sense.
     steps : bool
         Whether each step has a loss of its own, so that sequences may be cut (tbptt).
+    from_logits : bool or None
+        What the model's output is taken for; None to find out from its last layer.
     """
 
     name = ""
     classes = False
     steps = True
+    from_logits = None
+    # The function whose input is the loss's logits; None where it has none.
+    activation = None
+    _end = _ending.Ending()
+
+    # -- of a model -------------------------------------------------------------------
 
     def attach(self, model):
         """Find what the loss needs of a model, when it is compiled."""
@@ -58,10 +67,77 @@ class Loss:
                 f"{self.name}: the loss of a model with a CRF must be 'crf' or a "
                 f"function, got {self.name!r}"
             )
+        self._attach_end(_ending.ending(model))
+
+    def observe(self, model, run):
+        """Find what only a forward shows: `run` runs the model on a sample."""
+        if self.activation and self.from_logits is None and not self._end.known:
+            found = _ending.observed(model, run)
+            if not found.known:
+                raise ValueError(
+                    f"{self.name}: from_logits must be given for a model whose output "
+                    f"is made by {type(model).__name__}.forward itself, and that has a "
+                    "sigmoid or softmax: True for logits, False for probabilities"
+                )
+            self._attach_end(found)
+
+    def _attach_end(self, end):
+        known = (None, *_ending.PROBABILITIES)
+        if self.activation and self.from_logits is None and end.function not in known:
+            raise ValueError(
+                f"{self.name}: the model must end in logits or in probabilities, got "
+                f"{end.function!r} as its last function; from_logits=True takes its "
+                "output for logits, from_logits=False for probabilities all the same"
+            )
+        self._end = end
+
+    @property
+    def probabilities(self):
+        """Whether the model's output is probabilities, not logits or other scores."""
+        if self.from_logits is not None:
+            return not self.from_logits
+        return self._end.function in _ending.PROBABILITIES
+
+    @property
+    def _watched(self):
+        """The layer whose function's input is the logits, or None."""
+        fits = self._end.direct and self._end.function == self.activation
+        return self._end.layer if fits and self.probabilities else None
+
+    def watching(self):
+        """Within this context, `logits` finds what the last layer had before."""
+        if self.activation is None or self._watched is None:
+            return contextlib.nullcontext()
+        return _ending.watching(self._watched)
+
+    def _applied(self, pred):
+        if self.activation is None or self._watched is None:
+            return None
+        return _ending.applied_for(self._watched, pred)
+
+    def scores(self, pred):
+        """What the loss is computed from, and whether it is logits.
+
+        The model's output `pred`, or within `watching` the logits that it was made of.
+        """
+        applied = self._applied(pred)
+        if applied is None:
+            return pred, not self.probabilities
+        return applied.z.reshape(pred.shape), True
+
+    def of_batch(self, pred, target, weight, mask):
+        """As a call, for the output that a model has just made, and its backward.
+
+        Where the loss is computed from logits that a last layer had, its gradient is
+        theirs, and that layer's backward is told.
+        """
+        return self(pred, target, weight, *(() if mask is None else (mask,)))
+
+    # -- of arrays --------------------------------------------------------------------
 
     def options(self):
         """Arguments that make such a loss anew."""
-        return vars(self)
+        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
 
     def targets(self, who, y):
         """`y` as arrays that `fit` can cut into batches."""
@@ -92,7 +168,7 @@ class Loss:
         """Loss of each row, and the gradient of each with respect to its output."""
         raise NotImplementedError
 
-    def __call__(self, pred, target, weight=None):
+    def __call__(self, pred, target, weight=None, mask=None):
         """Mean loss and its gradient.
 
         Parameters
@@ -104,17 +180,42 @@ class Loss:
             indices without it always.
         weight : ndarray, optional, shape (N,) or (N, T)
             Of each row, or of all rows of a sample.
+        mask : ndarray of bool, optional, shape (N, T) or that of the first axes
+            Rows that count: the mean is over these. What stands in others is not looked
+            at, NaN included.
 
         Returns
         -------
         loss : float
-            Summed in float64.
+            Summed in float64; 0 where the mask leaves nothing.
         dpred : ndarray, shape of `pred`
         """
+        return self._masked(self.mean, pred, target, weight, mask)
+
+    def mean(self, pred, target, weight=None):
+        """Mean loss over all rows and its gradient: a call without a mask."""
         pred, target = self.prepare(pred, target)
-        row_losses, d = self.rows(pred, target)
-        scale = np.full(row_losses.shape, 1 / row_losses.size, pred.dtype)
+        return self._weighted(*self.rows(pred, target), weight)
+
+    def _weighted(self, row_losses, d, weight):
+        """The weighted sum over the number of rows, and its gradient."""
+        scale = np.full(row_losses.shape, 1 / row_losses.size, d.dtype)
         if weight is not None:
             scale *= row_weights(self.name, weight, row_losses.shape)
         loss = float(np.sum(row_losses * scale, dtype=np.float64))
         return loss, d * scale[..., None]
+
+    def _masked(self, mean, pred, target, weight, mask):
+        """`mean` of the rows that count."""
+        if mask is None:
+            return mean(pred, target, weight)
+        pred, target = self.prepare(np.asarray(pred), target)
+        mask = masking.check(self.name, mask, pred.shape[:-1])
+        d, rows = np.zeros_like(pred), pred.shape[:-1]
+        if weight is not None:
+            weight = row_weights(self.name, weight, rows)[mask]
+        pred, target = pred[mask], target[mask]
+        if not pred.size or not self.count(pred, target):
+            return 0.0, d
+        loss, d[mask] = mean(pred, target, weight)
+        return loss, d

@@ -38,6 +38,7 @@ class _Recurrent(BatchFirst, Module):
     _cell = "rnn_tanh"
     _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see _options.cell
     _input_size_name = "input_size"
+    _later_arguments = ("zero_output_for_mask",)
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class _Recurrent(BatchFirst, Module):
         checkpoint_every=None,
         go_backwards=False,
         stateful=False,
+        zero_output_for_mask=False,
         dtype="float32",
         seed=None,
         forget_bias=None,
@@ -74,6 +76,9 @@ class _Recurrent(BatchFirst, Module):
         self.checkpoint_every = checkpoint_every
         self.go_backwards = _check.flag(who, "go_backwards", go_backwards)
         self.stateful = _check.flag(who, "stateful", stateful)
+        self.zero_output_for_mask = _check.flag(
+            who, "zero_output_for_mask", zero_output_for_mask
+        )
         if self.bidirectional and self.go_backwards:
             raise ValueError(
                 f"{who}: go_backwards and bidirectional must not both be True"
@@ -197,6 +202,7 @@ class _Recurrent(BatchFirst, Module):
             "checkpoint_every": None,
             "go_backwards": False,
             "stateful": False,
+            "zero_output_for_mask": False,
             **_options.DEFAULTS,
         }
         shown = [str(self.input_size), str(self.hidden_size)]
@@ -281,6 +287,10 @@ class _Recurrent(BatchFirst, Module):
 
     # -- forward ----------------------------------------------------------------------
 
+    def compute_mask(self, x, mask=None):
+        """`mask`, of sequences; None after ``return_sequences=False``."""
+        return mask if self.return_sequences else None
+
     def forward(
         self,
         x,
@@ -289,7 +299,7 @@ class _Recurrent(BatchFirst, Module):
         lengths=None,
         mask=None,
         resets=None,
-        zero_output_for_mask=False,
+        zero_output_for_mask=None,
     ):
         """Run the layer over sequences.
 
@@ -312,8 +322,9 @@ class _Recurrent(BatchFirst, Module):
         resets : array_like of bool, shape (T, B), optional
             True sets the state of all layers to zero before the step, be it masked or
             not; (B, T) with ``batch_first``. Not for bidirectional layers.
-        zero_output_for_mask : bool
-            y is zero at masked steps instead.
+        zero_output_for_mask : bool, optional
+            Whether y is zero at masked steps instead. Default: what the layer was made
+            with.
 
         Returns
         -------
@@ -463,8 +474,8 @@ class _Recurrent(BatchFirst, Module):
             In a pair either may be None.
         context : Context, optional
             Which forward: its ``layer.context``. Default: the last.
-        record_flow : bool
-            Give `flow` too.
+        record_flow : bool or "lag"
+            Give `flow` too, by steps or by lag.
 
         Returns
         -------
@@ -476,7 +487,8 @@ class _Recurrent(BatchFirst, Module):
             With `record_flow`: the norm, over batch and units, of the gradient of the
             loss with respect to each h_t, all its ways to the loss together, before
             ``clip_state_grad``. Where it falls with the distance from the loss,
-            gradients vanish; where it grows, they explode.
+            gradients vanish; where it grows, they explode. By lag, 0 stands for the
+            step that a direction of a sequence ends with, whatever its length and mask.
 
         Raises
         ------
@@ -492,6 +504,11 @@ class _Recurrent(BatchFirst, Module):
         Parameters may be written to between forward and backward, whose gradients are
         those of the forward that ran; not while backward runs, which may read them.
         """
+        if record_flow not in (False, True, "lag"):
+            raise ValueError(
+                f"{type(self).__name__}.backward: record_flow must be True, False or "
+                f"'lag', got {record_flow!r}"
+            )
         context = self._context(context)
         with _axes.as_in_a_model(context.samples_first):
             if type(context.saved) is _calls.Call:
@@ -525,7 +542,9 @@ class _Recurrent(BatchFirst, Module):
         if unbatched:
             dx, d_start = dx.reshape(plan.T, -1), [part[:, 0] for part in d_start]
         d_hx = d_start[0] if self._states == 1 else (d_start[0], d_start[1])
-        return (dx, d_hx, np.sqrt(flow.sum(axis=2))) if record_flow else (dx, d_hx)
+        if not record_flow:
+            return dx, d_hx
+        return dx, d_hx, _calls.flow_norms(self, flow, record_flow == "lag")
 
     def _run_back(self, context, saved, dy, dh_n, dc_n, flow):
         """dx and gradients of the first states, of checked arguments."""

@@ -235,6 +235,8 @@ def arrange(who, layer, T, B, unbatched, lengths, mask, resets, zero_output):
     lengths, mask, resets, zero_output
         As the caller gave them.
     """
+    if zero_output is None:
+        zero_output = layer.zero_output_for_mask
     zero_output = _check.flag(who, "zero_output_for_mask", zero_output)
     if lengths is not None:
         lengths = _lengths(who, lengths, T, B, unbatched)
@@ -262,14 +264,19 @@ def arrange(who, layer, T, B, unbatched, lengths, mask, resets, zero_output):
     if not (holes or cuts):
         may_pad = not (layer._composed or layer.go_backwards)
         return of_lengths(some, T, **options, may_pad=may_pad)
-    return of_steps(
+    mask = np.ones((B, T), bool) if mask is None else mask
+    rows = of_steps(
         some,
-        np.ones((B, T), bool) if mask is None else mask,
+        mask,
         np.zeros((B, T), bool) if resets is None else resets,
         **options,
         zero_output=zero_output,
         bidirectional=layer.bidirectional,
     )
+    if layer.zero_output_for_mask and not layer.bidirectional:
+        last = 0 if layer.go_backwards else np.maximum(some - 1, 0)
+        rows.last = np.where(mask[np.arange(B), last], rows.last, -1)
+    return rows
 
 
 def _lengths(who, value, T, B, unbatched):

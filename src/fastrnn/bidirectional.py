@@ -67,8 +67,12 @@ class Bidirectional(Module):
             layer = _with_both_directions(layer)
         self.layer = layer
 
+    def compute_mask(self, x, mask=None):
+        """`mask`, of sequences; None after ``return_sequences=False``."""
+        return self.layer.compute_mask(x, mask)
+
     def forward(
-        self, x, hx=None, *, lengths=None, mask=None, zero_output_for_mask=False
+        self, x, hx=None, *, lengths=None, mask=None, zero_output_for_mask=None
     ):
         """Run both directions from a zero state, or from `hx`.
 
@@ -77,7 +81,7 @@ class Bidirectional(Module):
         x : array_like
         hx : optional
         lengths, mask : array_like, optional
-        zero_output_for_mask : bool
+        zero_output_for_mask : bool, optional
             All as the layer takes them. At a masked step each direction repeats its own
             output, and then they are merged.
 

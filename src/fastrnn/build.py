@@ -159,6 +159,9 @@ def describe(layer, seen=None):
     for name, parameter in _parameters(cls).items():
         if name in _NOT_DESCRIBED:
             continue
+        # Not written where nobody uses it, so that files stay those of older versions.
+        if name in cls._later_arguments and getattr(layer, name) == parameter.default:
+            continue
         # A layer may have the name of the argument that it was made from.
         kept = f"given_{name}" if hasattr(layer, f"given_{name}") else name
         if parameter.kind is parameter.VAR_KEYWORD or not hasattr(layer, kept):

@@ -25,7 +25,9 @@ class Flow:
         The layer's place in the model, its number and direction.
     kind : {"RNN", "LSTM", "GRU"}
     norms : ndarray, shape (T,)
-        Norm of dL/dh by time lag: lag 0 is the direction's last step.
+        Norm of dL/dh by time lag: lag 0 is the last step of the direction, of each
+        sequence its own where a mask or lengths leave steps out. As many as the longest
+        sequence has steps.
     saturated : dict of str to float
         Share of each gate's values that are nearly constant: a sigmoid's below 0.05 or
         above 0.95, a tanh's beyond 0.95 either way. Plain cells only.
@@ -138,8 +140,9 @@ def diagnose(model, x, loss):
 
     Notes
     -----
-    Gradients and modes are afterwards as they were. In a layer by itself the output
-    that `loss` sees is y, without the state.
+    Gradients and modes are afterwards as they were. `loss` is given the model's output
+    alone: where the model has a mask, ``model.output_mask`` says what counts. In a
+    layer by itself the output that `loss` sees is y, without the state.
 
     Examples
     --------
@@ -207,7 +210,7 @@ def _recording(layer, found):
     def backward(dy, d_state=None, context=None):
         saved = layer._context(context).saved
         gates = _saturation(layer, saved)
-        result = type(layer).backward(layer, dy, d_state, context, record_flow=True)
+        result = type(layer).backward(layer, dy, d_state, context, record_flow="lag")
         found[id(layer)] = result[2], gates
         return result[:2]
 
@@ -219,9 +222,8 @@ def _flows(prefix, layer, flow, gates):
     for cell, norms in enumerate(flow):
         backwards = bool(cell % D)
         name = f"{prefix}layer {cell // D}" + (" reverse" if backwards else "")
-        by_lag = norms if backwards else norms[::-1]
         saturated, dead = gates.get(cell, ({}, None))
-        yield Flow(name, kind, by_lag, saturated, dead)
+        yield Flow(name, kind, norms, saturated, dead)
 
 
 def _saturation(layer, saved):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, masking
 from fastrnn.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.history import format_logs
 from fastrnn.progress import Progress
@@ -83,12 +83,13 @@ class Means:
         for metric in metrics:
             metric.reset()
 
-    def update(self, loss, n, pred, target):
-        """Take in a batch of `n` rows that count."""
+    def update(self, loss, n, pred, target, mask=None):
+        """Take in a batch of `n` rows, of which `mask`, if any, says which count."""
         self.loss += loss * n
         self.n += n
+        masked = () if mask is None else (mask,)
         for metric in self.metrics:
-            metric.update(pred, target)
+            metric.update(pred, target, *masked)
 
     def result(self, prefix=""):
         """The means by name."""
@@ -148,7 +149,7 @@ class Run:
         if self.verbose == 1:
             total = self.epochs * self.steps
             self._bar = Progress(total, first * self.steps, "batches")
-        with _training(model):
+        with _training(model), model.loss.watching():
             try:
                 self.callbacks.on_train_begin()
                 for epoch in range(first, self.epochs):
@@ -213,11 +214,12 @@ class Run:
         """Loss, gradients and a step of the optimiser."""
         model, options = self.model, self.options
         pred = pred[0] if isinstance(pred, tuple) else pred
-        n = model.loss.count(pred, target)
-        if n == 0:
+        n, mask = model.loss.count(pred, target), masking.of_output(model)
+        left_out = options.tbptt and mask is not None and not mask.any()
+        if n == 0 or left_out:
             return  # padding alone, as in the last windows of a batch
         model.zero_grad()
-        loss, dpred = model.loss(pred, target, weight)
+        loss, dpred = model.loss.of_batch(pred, target, weight, mask)
         model.backward(dpred)
         self.callbacks.on_gradients(step)
         if options.clip_value is not None:
@@ -230,7 +232,7 @@ class Run:
                 f"({model.optimizer.lr:g}), give clip_norm, or look for NaN in the data"
             )
         model.optimizer.step()
-        means.update(loss, n, pred, target)
+        means.update(loss, n, pred, target, mask)
 
     def _where(self, epoch, logs=None):
         logs = self.history.last if logs is None else logs
@@ -267,15 +269,16 @@ def evaluate(model, samples, batch_size, prefix=""):
     -------
     dict of str to float
     """
-    means = Means(model.metrics)
-    with model._evaluating(), _states_of_its_own(model):
+    means, loss = Means(model.metrics), model.loss
+    with model._evaluating(), _states_of_its_own(model), loss.watching():
         for indices in samples.batches(batch_size, np.arange(samples.n)):
             inputs, target, weight = samples.take(indices)
             pred = model(*inputs)
             pred = pred[0] if isinstance(pred, tuple) else pred
-            n = model.loss.count(pred, target)
+            n, mask = loss.count(pred, target), masking.of_output(model)
             if n:
-                means.update(model.loss(pred, target, weight)[0], n, pred, target)
+                value = loss.of_batch(pred, target, weight, mask)[0]
+                means.update(value, n, pred, target, mask)
     return means.result(prefix)
 
 
@@ -292,7 +295,10 @@ def predict(model, samples, batch_size, decode=None):
         for indices in batches:
             pred = model(*samples.take(indices)[0])
             pred = pred[0] if isinstance(pred, tuple) else pred
-            outputs.append(pred if decode is None else decode(pred))
+            if decode is not None:
+                mask = masking.of_output(model)
+                pred = decode(pred) if mask is None else decode(pred, mask=mask)
+            outputs.append(pred)
     if not samples.ragged and isinstance(outputs[0], np.ndarray):
         return np.concatenate(outputs)
     rows = [None] * samples.n

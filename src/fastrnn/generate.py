@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastrnn import _axes, _check, _ragged, pairs
+from fastrnn._ending import check_gives_scores
 from fastrnn._search import Options, write
 from fastrnn.layers import Embedding, Linear
 from fastrnn.model import Model
@@ -365,6 +366,7 @@ class Generator(Model):
             token.
         """
         who = f"{type(self).__name__}.generate"
+        check_gives_scores(who, self.head)
         options = Options(
             who,
             1.0,
@@ -413,6 +415,10 @@ class Generator(Model):
             return write(stepper, prompt[np.arange(B), lengths - 1], self.end, options)
 
     # -- fit and predict ---------------------------------------------------------------
+
+    def ends_in(self):
+        """The head, whose logits are the output."""
+        return self.head
 
     def build(self, input_shape):
         """Nothing: all sizes are known.

@@ -11,13 +11,14 @@ import numpy as np
 from fastrnn import _check, _core, _threads, init
 from fastrnn._pool import Pool
 from fastrnn._sparse import Table
+from fastrnn.activations import Activated, by_name
 from fastrnn.module import Module
 
 # No index is negative, so the kernel leaves none out.
 _NO_PADDING = -1
 
 
-class Linear(Module):
+class Linear(Activated):
     """Affine map ``y = x W^T + b`` of the last axis.
 
     Parameters
@@ -26,6 +27,9 @@ class Linear(Module):
         Width of input and output.
     bias : bool
         Whether there is a ``b``.
+    activation : str, optional
+        A function of the result, ``y = f(x W^T + b)``: any that `Activation` takes.
+        None and "linear" are no function.
     dtype : {"float32", "float64"}
         Type of parameters, input and output.
     seed : int or numpy.random.Generator, optional
@@ -53,14 +57,26 @@ class Linear(Module):
     """
 
     _input_size_name = "in_features"
+    _later_arguments = ("activation",)
+    supports_masking = True
 
     def __init__(
-        self, in_features, out_features, bias=True, *, dtype="float32", seed=None
+        self,
+        in_features,
+        out_features,
+        bias=True,
+        *,
+        activation=None,
+        dtype="float32",
+        seed=None,
     ):
         who = type(self).__name__
         self.in_features = _check.positive_int(who, "in_features", in_features)
         self.out_features = _check.positive_int(who, "out_features", out_features)
         self.bias = _check.flag(who, "bias", bias)
+        self.activation = None
+        if activation not in (None, "linear"):
+            self.activation = by_name(who, "activation", activation)
         rng = _check.generator(who, seed)
         shapes = {"weight": (self.out_features, self.in_features)}
         if self.bias:
@@ -105,7 +121,11 @@ class Linear(Module):
             work,
         )
         self._pool.give(work)
-        self._keep(x)
+        applied = None
+        if self.activation is not None:
+            applied = self._apply(self.activation, y)
+            y = applied.y
+        self._keep((x, applied))
         return y
 
     def backward(self, dy, *, context=None):
@@ -131,9 +151,11 @@ class Linear(Module):
         """
         who = f"{type(self).__name__}.backward"
         context = self._context(context)
-        x = context.saved
+        x, applied = context.saved
         dy = _check.float_array(who, "dy", dy, self.dtype)
         _check.same_shape(who, "dy", dy, "y", (*x.shape[:-1], self.out_features))
+        if applied is not None:
+            dy = self._gradient(self.activation, dy, applied)
         dx = np.empty_like(x)
         kernels = _core.kernels(self.dtype)
         sizes = x.size // self.in_features, self.in_features, self.out_features
@@ -156,7 +178,9 @@ class Linear(Module):
     def extra_repr(self):
         """The arguments that `repr` shows."""
         bias = "" if self.bias else ", bias=False"
-        return f"{self.in_features}, {self.out_features}{bias}"
+        function = self.activation
+        activation = "" if function is None else f", activation={function!r}"
+        return f"{self.in_features}, {self.out_features}{bias}{activation}"
 
 
 class Embedding(Module):
@@ -174,6 +198,10 @@ class Embedding(Module):
         Whether to clear, clip and optimise only the rows used since `zero_grad`. The
         numbers are the same to the bit, with every optimiser; for a large table it is
         many times faster. See the notes.
+    mask_zero : bool
+        Whether index 0 is padding: in a `Sequential` it masks its step, as `Masking`
+        does. A model of one's own gives ``compute_mask(indices)`` to its layers and
+        puts the mask of its output into ``self.output_mask``.
     dtype : {"float32", "float64"}
         Type of the table.
     seed : int or numpy.random.Generator, optional
@@ -217,6 +245,8 @@ class Embedding(Module):
     (10000, 256)
     """
 
+    _later_arguments = ("mask_zero",)
+
     def __init__(
         self,
         num_embeddings,
@@ -224,6 +254,7 @@ class Embedding(Module):
         padding_idx=None,
         *,
         sparse=False,
+        mask_zero=False,
         dtype="float32",
         seed=None,
     ):
@@ -240,6 +271,7 @@ class Embedding(Module):
                 )
             self.padding_idx = index % n
         self.sparse = _check.flag(who, "sparse", sparse)
+        self.mask_zero = _check.flag(who, "mask_zero", mask_zero)
         rng = _check.generator(who, seed)
         self._declare({"weight": (self.num_embeddings, self.embedding_dim)}, dtype)
         init.normal_(self._param["weight"], seed=rng)
@@ -247,6 +279,10 @@ class Embedding(Module):
             self._param["weight"][self.padding_idx] = 0
         if self.sparse:
             self._table = Table(self.num_embeddings)
+
+    def compute_mask(self, x, mask=None):
+        """Where indices are not 0, with `mask_zero`; else `mask` as it is."""
+        return np.asarray(x) != 0 if self.mask_zero else mask
 
     def forward(self, indices):
         """Look up vectors.
@@ -326,7 +362,8 @@ class Embedding(Module):
             "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         )
         sparse = ", sparse=True" if self.sparse else ""
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}"
+        mask = ", mask_zero=True" if self.mask_zero else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}{mask}"
 
 
 class Dropout(Module):
@@ -360,6 +397,8 @@ class Dropout(Module):
     >>> layer.eval()(np.ones(2))
     array([1., 1.])
     """
+
+    supports_masking = True
 
     def __init__(self, p=0.5, *, seed=None):
         who = type(self).__name__

@@ -2,14 +2,16 @@
 """Metrics for `Model.compile`: means over all rows that an epoch has seen.
 
 A metric is given the model's output and the targets batch by batch, in any shapes that
-the loss takes, and gives one number at the end.  Weights do not enter, as in Keras.
+the loss takes, and gives one number at the end.  Rows that a mask leaves out do not
+enter, nor do weights, as in Keras.
 """
 
 import math
 
 import numpy as np
 
-from fastrnn import _check, objectives
+from fastrnn import _check, crossentropy, masking, objectives
+from fastrnn.pairs import IGNORED
 
 
 class Metric:
@@ -38,9 +40,16 @@ class Metric:
         """Forget all rows."""
         self.total, self.count = 0.0, 0
 
-    def update(self, pred, target):
-        """Take in a batch."""
-        values = self.values(pred, target)
+    def update(self, pred, target, mask=None):
+        """Take in a batch, of which `mask` (N, T) says what counts; None for all."""
+        if mask is not None:
+            mask = masking.check(self.name, mask, np.shape(pred)[:-1])
+            pred, target = pred[mask], np.asarray(target)[mask]
+            if not pred.size:
+                return
+        self._add(self.values(pred, target))
+
+    def _add(self, values):
         self.total += float(np.sum(values, dtype=np.float64))
         self.count += np.size(values)
 
@@ -88,20 +97,27 @@ def _class_indices(loss, pred, target):
 class Accuracy(Metric):
     """Share of rows whose largest output is that of the right class.
 
-    With binary cross-entropy the share of outputs on the right side of zero, a logit;
-    with a CRF that of the steps with the right tag.
+    With binary cross-entropy the share of outputs on the right side of 0.5, a
+    probability, or of zero, a logit; with a CRF that of the steps with the right tag.
     """
 
     name = "accuracy"
     higher_is_better = True
 
+    def update(self, pred, target, mask=None):
+        if not isinstance(self.loss, objectives.ConditionalRandomField):
+            super().update(pred, target, mask)
+            return
+        inside = target != IGNORED
+        if mask is not None:
+            inside &= masking.check(self.name, mask, target.shape)
+        self._add(self.loss.decode(pred, inside)[inside] == target[inside])
+
     def values(self, pred, target):
         if isinstance(self.loss, objectives.BinaryCrossentropy):
             pred, target = self.loss.prepare(pred, target)
-            return (pred > 0) == (target > 0.5)
-        if isinstance(self.loss, objectives.ConditionalRandomField):
-            inside = target != objectives.IGNORED
-            return self.loss.decode(pred)[inside] == target[inside]
+            border = 0.5 if self.loss.probabilities else 0
+            return (pred > border) == (target > 0.5)
         pred, target = _class_indices(self.loss, pred, target)
         return pred.argmax(axis=-1) == target
 
@@ -141,6 +157,13 @@ class Perplexity(Metric):
 
     name = "perplexity"
 
+    def update(self, pred, target, mask=None):
+        if self.loss is not None:
+            pred, logits = self.loss.scores(pred)
+            if not logits:
+                pred, _ = crossentropy.log_probabilities(pred, logits)
+        super().update(pred, target, mask)
+
     def values(self, pred, target):
         pred, target = _class_indices(self.loss, pred, target)
         return objectives.SparseCategoricalCrossentropy().rows(pred, target)[0]
@@ -159,9 +182,9 @@ class LabelErrorRate(Metric):
 
     name = "label_error_rate"
 
-    def update(self, pred, target):
-        for found, row in zip(self.loss.decode(pred), target, strict=True):
-            right = row[row != objectives.IGNORED]
+    def update(self, pred, target, mask=None):
+        for found, row in zip(self.loss.decode(pred, mask), target, strict=True):
+            right = row[row != IGNORED]
             self.total += edit_distance(found, right)
             self.count += len(right)
 
@@ -189,6 +212,7 @@ class Custom(Metric):
     Parameters
     ----------
     function : callable
+        It is given ``mask=`` where the model's output has a mask, and must take it.
     """
 
     def __init__(self, function):
@@ -196,8 +220,9 @@ class Custom(Metric):
         self.name = getattr(function, "__name__", type(function).__name__)
         super().__init__()
 
-    def update(self, pred, target):
-        self.total += float(self.function(pred, target)) * len(pred)
+    def update(self, pred, target, mask=None):
+        found = masking.call(self.name, self.function, pred, target, mask)
+        self.total += float(found) * len(pred)
         self.count += len(pred)
 
 

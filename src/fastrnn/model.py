@@ -15,6 +15,7 @@ from fastrnn.callbacks import Callbacks
 from fastrnn.crf import CRF
 from fastrnn.history import History
 from fastrnn.layers import Embedding, Linear
+from fastrnn.masking import makes_mask, of_output
 from fastrnn.module import Module
 from fastrnn.samples import Samples
 
@@ -41,6 +42,9 @@ class Model(Module):
         Of the last `fit`.
     stop_training : bool
         A callback sets it to end the run after the epoch.
+    output_mask : ndarray of bool or None
+        Which rows of the last forward's output count: see `Masking`. `Sequential` sets
+        it; ``forward`` of a subclass with a layer that makes a mask must.
 
     Notes
     -----
@@ -70,6 +74,7 @@ class Model(Module):
     """
 
     loss = None
+    output_mask = None
     _default_loss = None
     metrics = ()
     optimizer = None
@@ -84,16 +89,24 @@ class Model(Module):
             if name in vars(cls):
                 setattr(cls, name, _axes.of_a_model(vars(cls)[name]))
 
-    def compile(self, loss=None, optimizer="adam", metrics=(), **optimizer_options):
+    def compile(
+        self,
+        loss=None,
+        optimizer="adam",
+        metrics=(),
+        *,
+        from_logits=None,
+        **optimizer_options,
+    ):
         """Say what to train for and how.
 
         Parameters
         ----------
         loss : str, Loss or callable
             A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"binary_crossentropy"``,
-            ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``,
-            the last three from logits; ``"crf"`` for a model that ends in a `CRF` and
-            ``"ctc"`` for logits of labels, both of whole sequences; an object of
+            ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``;
+            ``"crf"`` for a model that ends in a `CRF` and ``"ctc"`` for scores of
+            labels, both of whole sequences; an object of
             `fastrnn.objectives`; or a function ``(pred, target) -> (loss, dpred)``.
             `EncoderDecoder` and `Generator` need none: theirs is
             ``"sparse_categorical_crossentropy"``.
@@ -105,16 +118,32 @@ class Model(Module):
             ``"top_5_accuracy"`` (any number), ``"label_error_rate"`` with the loss
             ``"ctc"``, objects of `fastrnn.metrics`, or functions
             ``(pred, target) -> number``.
+        from_logits : bool, optional
+            For a cross-entropy or ``"ctc"`` by name: whether the model's output is
+            logits or probabilities. Default: probabilities where the last layer is a
+            `Sigmoid`, a `Softmax` or one with such an ``activation``, else logits.
         **optimizer_options
             Arguments of the optimiser, such as ``lr``.
 
         Raises
         ------
         ValueError, TypeError
-            If a name is unknown or an argument is not as described.
+            If a name is unknown or an argument is not as described, or the last layer
+            is another function, such as a `ReLU`, before a cross-entropy.
+
+        Notes
+        -----
+        Where the last layer is the sigmoid of a binary cross-entropy or the softmax of
+        the others, loss and gradient are computed from what that layer is given, which
+        is exact for outputs of 0 and 1, too. Other probabilities are brought into
+        [1e-7, 1 - 1e-7] first, as in Keras.
+
+        A model of one's own may say in a method ``ends_in`` which of its layers makes
+        the output; if not, it is watched on a sample. Dropout is looked through.
         """
         who = f"{type(self).__name__}.compile"
-        loss = objectives.by_name(who, self._default_loss if loss is None else loss)
+        loss = self._default_loss if loss is None else loss
+        loss = objectives.by_name(who, loss, from_logits)
         if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
             metrics = [metrics]
         metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
@@ -187,11 +216,36 @@ class Model(Module):
                 self(*(one[:1] for one in inputs))
             fit.reset_states(self)
             self._leaves()  # raises when dtypes differ
+        self._attach_loss(inputs)
         if self.optimizer is None and self._make_optimizer is not None:
             cls, options = self._make_optimizer
             self.optimizer = cls(self, **options)
         self._seen = tuple(np.array(one[:1]) for one in inputs)
         return self
+
+    def _try(self, inputs):
+        """Output for the first of some samples, nothing being changed."""
+        one = (part[:1] for part in inputs)
+        with self._evaluating(), fit._states_of_its_own(self):
+            y = self(*one)
+        return y[0] if isinstance(y, tuple) else y
+
+    def _attach_loss(self, inputs):
+        """Let the loss see what the model is now, and what it gives for such inputs."""
+        if self.loss is not None:
+            self.loss.attach(self)
+            self.loss.observe(self, lambda: self._try(inputs))
+
+    def _check_balance(self, class_weight, inputs):
+        """Refuse to balance classes of steps that a mask is to leave out."""
+        if class_weight != "balanced" or not any(map(makes_mask, self.modules())):
+            return
+        self._try(inputs)
+        if of_output(self) is not None:
+            raise ValueError(
+                "fit: class_weight must be a mapping for a model whose output has a "
+                "mask, since 'balanced' would count what the mask leaves out"
+            )
 
     def _example(self, zeros):
         """Inputs that `forward` takes, from zeros in their shapes."""
@@ -257,7 +311,8 @@ class Model(Module):
         callbacks : sequence of Callback
             See `fastrnn.callbacks` and `fastrnn.schedules`.
         class_weight : mapping of int to float, or "balanced", optional
-            Weight of each class's samples (or steps).
+            Weight of each class's samples (or steps). A mapping where the output has a
+            mask.
         sample_weight : array_like, shape (N,) or (N, T), optional
             Weight of each sample (or step, then a list for sequences of many lengths).
             Multiplied with the class's. The weighted
@@ -301,6 +356,9 @@ class Model(Module):
         and batches of one size, and begins anew with every epoch; in `evaluate` and
         `predict` it has a state of its own.
 
+        Steps that a mask leaves out (see `Masking`) count neither in the loss nor in
+        metrics, whatever their weights and targets.
+
         Ctrl-C ends the run: the model has the parameters of the best epoch (by
         ``val_loss``, else ``loss``), and ``history.interrupted`` is True.
         """
@@ -326,6 +384,7 @@ class Model(Module):
                 )
             train.check_steps()
         self._see(train.take(np.arange(1))[0])
+        self._check_balance(class_weight, train.take(np.arange(1))[0])
         history, given = History(), seed
         if resume is not None:
             seed, history = saving.resume(resume, self, options, callbacks)
@@ -393,7 +452,11 @@ class Model(Module):
         return fit.evaluate(self, samples, batch_size)
 
     def predict(self, x, *, batch_size=32, decode=True, **options):
-        """Outputs for samples.
+        """Outputs for samples: what the last layer gives.
+
+        These are logits after a plain `Linear`, probabilities after a `Sigmoid` or
+        `Softmax` (or a `Linear` with such an ``activation``), whatever the loss. Steps
+        that a mask leaves out have an output, too.
 
         Parameters
         ----------
@@ -425,6 +488,8 @@ class Model(Module):
         one = samples.take(np.arange(1))[0]
         if is_built(self):
             self._check_axes(one[0])
+            if decoder is not None:
+                self._attach_loss(one)
         else:
             self._see(one)
         return fit.predict(self, samples, batch_size, decoder)
@@ -438,7 +503,7 @@ class Model(Module):
         of_loss = getattr(loss, "decode", None) if decode else None
         known = inspect.signature(of_loss).parameters if of_loss else ()
         for name in options:
-            if name == "pred" or name not in known:
+            if name in ("pred", "mask") or name not in known:
                 raise TypeError(f"predict: got an unknown argument {name!r}")
         return functools.partial(of_loss, **options) if of_loss else None
 

@@ -10,6 +10,7 @@ pass over memory.
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -92,9 +93,13 @@ class Module:
 
     training = True
     context = None
+    # Whether an output has the steps of its input, so that their mask is its own.
+    supports_masking = False
     # The constructor's first argument where it is the size of the input: it may then be
     # None, and `fastrnn.build` finds it out.
     _input_size_name = None
+    # The constructor's arguments that came after the first files: see `build.describe`.
+    _later_arguments = ()
 
     def __new__(cls, *args, **kwargs):
         # Here and not in __init__, so that a model need not call super().__init__().
@@ -363,6 +368,41 @@ class Module:
     def backward(self, *args, **kwargs):
         """Accumulate gradients and return the input's; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward")
+
+    def ends_in(self):
+        """The part whose output is this module's output, or None where it is not known.
+
+        A model of one's own may define it, so that losses know whether the output is
+        logits or probabilities; itself if it is a chain of layers to iterate over.
+        """
+        return
+
+    def compute_mask(self, x, mask=None):
+        """The mask of the output: see `Masking`.
+
+        Parameters
+        ----------
+        x : array_like
+            Input of the layer.
+        mask : ndarray of bool, optional
+            Mask of `x`, laid out like its first two axes.
+
+        Returns
+        -------
+        ndarray of bool, or None
+            `mask`, if the class has ``supports_masking = True``; a class may define
+            this method instead. Else None, with a warning where there is a mask: the
+            layers that follow, loss and metrics count all steps then.
+        """
+        if mask is None or self.supports_masking:
+            return mask
+        name = type(self).__name__
+        warnings.warn(
+            f"{name}: a mask ends here; supports_masking = True in the class hands it "
+            "on, and compute_mask says what becomes of it",
+            stacklevel=2,
+        )
+        return None
 
     def _keep(self, saved):
         """Put `saved` aside for backward if in training mode."""

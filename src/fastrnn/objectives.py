@@ -11,9 +11,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastrnn import _check, losses
-from fastrnn._loss import Loss, check_fits
-from fastrnn.pairs import IGNORED
+from fastrnn import _check, _ending, losses, masking
+from fastrnn._loss import Loss
+from fastrnn.crossentropy import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    SparseCategoricalCrossentropy,
+)
 from fastrnn.structured import (
     ConditionalRandomField,
     ConnectionistTemporalClassification,
@@ -30,9 +34,9 @@ class MeanSquaredError(Loss):
         width = pred.shape[-1]
         return np.mean(difference**2, axis=-1), difference * (2 / width)
 
-    def __call__(self, pred, target, weight=None):
+    def mean(self, pred, target, weight=None):
         if weight is not None:
-            return super().__call__(pred, target, weight)
+            return super().mean(pred, target, weight)
         return losses.mse_loss(*self.prepare(pred, target))
 
 
@@ -75,98 +79,13 @@ class Huber(Loss):
         return np.mean(values, axis=-1), d
 
 
-class BinaryCrossentropy(Loss):
-    """Cross-entropy of each output's own yes or no, from logits, in nats."""
-
-    name = "binary_crossentropy"
-    classes = True
-
-    def prepare(self, pred, target):
-        pred, target = super().prepare(pred, target)
-        if target.size and not (target.min() >= 0 and target.max() <= 1):
-            wrong = target[~((target >= 0) & (target <= 1))][0]
-            raise ValueError(f"{self.name}: y must be in [0, 1], got {wrong}")
-        return pred, target
-
-    def rows(self, pred, target):
-        small = np.exp(-abs(pred))  # in (0, 1]: nothing overflows
-        values = np.maximum(pred, 0) - pred * target + np.log1p(small)
-        sigmoid = np.where(pred >= 0, 1, small) / (1 + small)
-        return np.mean(values, axis=-1), (sigmoid - target) * (1 / pred.shape[-1])
-
-
-def _log_softmax(pred):
-    shifted = pred - pred.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
-
-
-class CategoricalCrossentropy(Loss):
-    """Cross-entropy with a distribution over classes (one-hot, say), from logits."""
-
-    name = "categorical_crossentropy"
-    classes = True
-
-    def rows(self, pred, target):
-        log_p = _log_softmax(pred)
-        total = np.sum(target, axis=-1, keepdims=True)
-        return -np.sum(target * log_p, axis=-1), np.exp(log_p) * total - target
-
-
-class SparseCategoricalCrossentropy(Loss):
-    """Cross-entropy with class indices, from logits, in nats.
-
-    A target of -100 counts for nothing: its row is not among those divided by.
-    """
-
-    name = "sparse_categorical_crossentropy"
-    classes = True
-    ignore_index = IGNORED
-
-    def count(self, pred, target):
-        return int(np.count_nonzero(np.asarray(target) != self.ignore_index))
-
-    def prepare(self, pred, target):
-        target = _check.integer_array(self.name, "y", target)
-        if target.ndim == pred.ndim and target.shape[-1] == 1:
-            target = target[..., 0]
-        whose = "the model's output without its last axis"
-        check_fits(self.name, target, whose, pred.shape[:-1], pred)
-        return pred, target
-
-    def counted(self, pred, target):
-        """Outputs and class indices of the rows that count."""
-        keep = target != self.ignore_index
-        target = _check.index_array(self.name, "y", target[keep], pred.shape[-1])
-        return pred[keep], target, keep
-
-    def rows(self, pred, target):
-        """As of `Loss`, with zeros in rows that do not count."""
-        kept, classes, keep = self.counted(pred, target)
-        log_p = _log_softmax(kept)
-        at = np.arange(classes.size), classes
-        row_losses = np.zeros(target.shape, pred.dtype)
-        row_losses[keep] = -log_p[at]
-        d_kept = np.exp(log_p)
-        d_kept[at] -= 1
-        d = np.zeros_like(pred)
-        d[keep] = d_kept
-        return row_losses, d
-
-    def __call__(self, pred, target, weight=None):
-        pred, target = self.prepare(pred, target)
-        if weight is None:
-            return losses.cross_entropy(pred, target, self.ignore_index)
-        loss, d = super().__call__(pred, target, weight)
-        share = np.count_nonzero(target != self.ignore_index) / max(1, target.size)
-        return (loss / share, d / d.dtype.type(share)) if share else (float("nan"), d)
-
-
 class Custom(Loss):
     """A function ``(pred, target) -> (loss, dpred)`` as a loss; no weights.
 
     Parameters
     ----------
     function : callable
+        It is given ``mask=`` where the model's output has a mask, and must take it.
     """
 
     def __init__(self, function):
@@ -174,18 +93,19 @@ class Custom(Loss):
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def attach(self, model):
-        """Nothing: the function has what it needs."""
+        """The function has what it needs; metrics ask what the model ends in."""
+        self._end = _ending.ending(model)
 
     def count(self, pred, target):
         return len(pred)
 
-    def __call__(self, pred, target, weight=None):
+    def __call__(self, pred, target, weight=None, mask=None):
         if weight is not None:
             raise ValueError(
                 f"{self.name}: weights go with the losses that have a name "
                 f"({', '.join(LOSSES)}), got them with a function"
             )
-        return self.function(pred, target)
+        return masking.call(self.name, self.function, pred, target, mask)
 
 
 LOSSES = {
@@ -212,29 +132,57 @@ _FUNCTIONS = {
 }
 
 
-def by_name(who, loss):
+def by_name(who, loss, from_logits=None):
     """The loss that a name, an object or a function stands for.
+
+    Parameters
+    ----------
+    who : str
+    loss : str, Loss or callable
+    from_logits : bool, optional
+        For a loss by name that has this option.
 
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If the name is unknown, or the loss does not take `from_logits`.
     TypeError
         If it is none of these.
     """
     if isinstance(loss, Loss):
+        if from_logits is not None:
+            raise ValueError(
+                f"{who}: from_logits must be given to the loss object itself, got "
+                f"{from_logits!r} beside {type(loss).__name__}"
+            )
         return loss
     if callable(loss) and not isinstance(loss, type):
         loss = _FUNCTIONS.get(loss, loss)
         if callable(loss):
-            return Custom(loss)
+            made = Custom(loss)
+            _check_takes(who, made, from_logits)
+            return made
     if not isinstance(loss, str):
         raise TypeError(
             f"{who}: loss must be a name, an object of fastrnn.objectives or a "
             f"function, got {loss!r}"
         )
     loss = _LONG.get(loss, loss)
-    return LOSSES[_check.choice(who, "loss", loss, tuple(LOSSES))]()
+    cls = LOSSES[_check.choice(who, "loss", loss, tuple(LOSSES))]
+    if _check_takes(who, cls, from_logits):
+        return cls(from_logits=from_logits)
+    return cls()
+
+
+def _check_takes(who, loss, from_logits):
+    """Whether there is a `from_logits`; refused for a loss that has no logits."""
+    if from_logits is not None and loss.activation is None:
+        named = [name for name, cls in LOSSES.items() if cls.activation is not None]
+        raise ValueError(
+            f"{who}: from_logits is for {', '.join(named)}, got {from_logits!r} with "
+            f"{loss.name!r}"
+        )
+    return from_logits is not None
 
 
 def class_weights(who, class_weight, loss, y):

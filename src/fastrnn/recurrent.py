@@ -59,6 +59,10 @@ class RNN(_Recurrent):
     stateful : bool
         A call that is given no `hx` goes on from the last state of the one before,
         which is kept in ``state``, until `reset_state`. Gradients stay in a call.
+    zero_output_for_mask : bool
+        y is zero at masked steps, not that of the step before; without
+        ``return_sequences``, where the last step is masked. As in Keras, for one
+        direction: see `Masking` for two.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
@@ -116,6 +120,7 @@ class RNN(_Recurrent):
         checkpoint_every=None,
         go_backwards=False,
         stateful=False,
+        zero_output_for_mask=False,
         dtype="float32",
         seed=None,
     ):
@@ -145,6 +150,7 @@ class RNN(_Recurrent):
             checkpoint_every=checkpoint_every,
             go_backwards=go_backwards,
             stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
             dtype=dtype,
             seed=seed,
         )
@@ -214,6 +220,10 @@ class LSTM(_Recurrent):
     stateful : bool
         A call that is given no `hx` goes on from the last state of the one before,
         which is kept in ``state``, until `reset_state`. Gradients stay in a call.
+    zero_output_for_mask : bool
+        y is zero at masked steps, not that of the step before; without
+        ``return_sequences``, where the last step is masked. As in Keras, for one
+        direction: see `Masking` for two.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
@@ -291,6 +301,7 @@ class LSTM(_Recurrent):
         checkpoint_every=None,
         go_backwards=False,
         stateful=False,
+        zero_output_for_mask=False,
         dtype="float32",
         seed=None,
     ):
@@ -317,6 +328,7 @@ class LSTM(_Recurrent):
             checkpoint_every=checkpoint_every,
             go_backwards=go_backwards,
             stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
             dtype=dtype,
             seed=seed,
         )
@@ -381,6 +393,10 @@ class GRU(_Recurrent):
     stateful : bool
         A call that is given no `hx` goes on from the last state of the one before,
         which is kept in ``state``, until `reset_state`. Gradients stay in a call.
+    zero_output_for_mask : bool
+        y is zero at masked steps, not that of the step before; without
+        ``return_sequences``, where the last step is masked. As in Keras, for one
+        direction: see `Masking` for two.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
         For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
@@ -444,6 +460,7 @@ class GRU(_Recurrent):
         checkpoint_every=None,
         go_backwards=False,
         stateful=False,
+        zero_output_for_mask=False,
         dtype="float32",
         seed=None,
     ):
@@ -467,6 +484,7 @@ class GRU(_Recurrent):
             checkpoint_every=checkpoint_every,
             go_backwards=go_backwards,
             stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
             dtype=dtype,
             seed=seed,
         )

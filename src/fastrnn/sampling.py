@@ -16,13 +16,16 @@ def check_options(who, temperature, top_k, top_p):
     return temperature, top_k, top_p
 
 
-def sample(logits, temperature=1.0, top_k=None, top_p=None, seed=None):
+def sample(
+    logits, temperature=1.0, top_k=None, top_p=None, seed=None, *, from_logits=True
+):
     """Draw a class from each row of logits.
 
     Parameters
     ----------
     logits : array_like, shape (..., classes)
         Scores before the softmax; -inf for a class that must not be drawn.
+        Probabilities with ``from_logits=False``.
     temperature : float >= 0
         Divides the logits: below 1 for likelier classes, above 1 for wilder ones, 0 to
         take the likeliest every time (the first of equals).
@@ -33,6 +36,8 @@ def sample(logits, temperature=1.0, top_k=None, top_p=None, seed=None):
         (nucleus sampling), after `temperature` and `top_k`.
     seed : None, int or numpy.random.Generator
         Where the draws come from: one number for each row, whatever the options.
+    from_logits : bool
+        False for the output of a model that ends in a `Softmax`.
 
     Returns
     -------
@@ -41,8 +46,8 @@ def sample(logits, temperature=1.0, top_k=None, top_p=None, seed=None):
     Raises
     ------
     ValueError
-        If an option is out of range, there is no class, or a row has NaN, +inf or
-        nothing but -inf.
+        If an option is out of range, there is no class, a row has NaN, +inf or nothing
+        but -inf, or a probability is not in [0, 1].
     TypeError
         If `logits` are not real numbers, or an option is of the wrong type.
 
@@ -70,6 +75,15 @@ def sample(logits, temperature=1.0, top_k=None, top_p=None, seed=None):
             f"{who}: logits must have shape (..., classes) with at least one class, "
             f"got {logits.shape}"
         )
+    if not _check.flag(who, "from_logits", from_logits):
+        wrong = logits[~((logits >= 0) & (logits <= 1))]
+        if wrong.size:
+            raise ValueError(
+                f"{who}: logits must be probabilities in [0, 1] with "
+                f"from_logits=False, got {wrong[0]}"
+            )
+        with np.errstate(divide="ignore"):
+            logits = np.log(logits)
     return draw(who, logits, *options, _check.generator(who, seed))
 
 

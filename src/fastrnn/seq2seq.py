@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _axes, _check, _ragged, pairs
+from fastrnn._ending import check_gives_scores
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
 from fastrnn.generate import StartState, Stepper, check_decoder, check_token
@@ -332,6 +333,7 @@ class EncoderDecoder(Model):
             If an argument is not as above.
         """
         who = f"{type(self).__name__}.translate"
+        check_gives_scores(who, self.head)
         options = Options(
             who,
             0.0,
@@ -369,6 +371,10 @@ class EncoderDecoder(Model):
         return result
 
     # -- fit and predict ---------------------------------------------------------------
+
+    def ends_in(self):
+        """The head, whose logits are the output."""
+        return self.head
 
     def build(self, input_shape):
         """Nothing: all sizes are known.

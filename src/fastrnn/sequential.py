@@ -3,9 +3,10 @@
 
 import numpy as np
 
+from fastrnn import masking
 from fastrnn._recurrent import _Recurrent
 from fastrnn.bidirectional import Bidirectional
-from fastrnn.build import is_built
+from fastrnn.build import Unbuilt, is_built
 from fastrnn.crf import CRF
 from fastrnn.model import Model
 from fastrnn.module import Module
@@ -111,27 +112,29 @@ class Sequential(Model):
         """The layers, a tuple."""
         return tuple(self)
 
-    def forward(self, x):
+    def forward(self, x, *, mask=None):
         """Run all layers in order.
 
         Parameters
         ----------
         x : array_like
             Input of the first layer.
+        mask : array_like of bool, optional
+            Which steps of `x` count, laid out like its first two axes: see `Masking`.
 
         Returns
         -------
         ndarray
-            Output of the last layer.
+            Output of the last layer; its mask is ``output_mask``.
 
         Raises
         ------
         ValueError, TypeError
             What the layers raise.
         """
-        return self._run(x, None)[0]
+        return self._run(x, None, mask)[0]
 
-    def forward_from(self, x, states=None):
+    def forward_from(self, x, states=None, *, mask=None):
         """Run all layers in order, the recurrent ones from given states.
 
         Parameters
@@ -140,6 +143,8 @@ class Sequential(Model):
             Input of the first layer.
         states : list, optional
             As returned for the steps before; zero if not given.
+        mask : array_like of bool, optional
+            As for `forward`.
 
         Returns
         -------
@@ -154,38 +159,61 @@ class Sequential(Model):
             If a layer runs from the last step to the first, which has no state to go
             on from.
         """
-        return self._run(x, [None] * len(self) if states is None else states)
+        return self._run(x, [None] * len(self) if states is None else states, mask)
 
-    def _run(self, x, states):
+    def _run(self, x, states, mask):
         """All layers; with `states`, from these, and the new ones."""
+        who = type(self).__name__
+        if mask is not None:
+            mask = masking.check(f"{who}: input", mask, np.shape(x)[:2])
         calls, ends = [], []
+        for _, layer, y, end, found in self._each(x, states, mask):
+            if not isinstance(layer, CRF):
+                calls.append((layer, layer.context, layer.training))
+                ends.append(end)
+            x, mask = y, found
+        self._keep(calls)
+        self.__dict__["output_mask"] = mask  # past __setattr__, as `_keep`
+        return x, ends
+
+    def _each(self, x, states, mask):
+        """Name, layer, output, state and mask of the output, layer by layer."""
         ended = None  # which layer gave the last output of sequences alone
-        for i, layer in enumerate(self):
-            if isinstance(layer, CRF):
-                continue  # the loss's part: see objectives.ConditionalRandomField
+        for i, (name, layer) in enumerate(self._children.items()):
+            end, options = None, {}
+            if isinstance(layer, CRF):  # the loss's part, see `structured`
+                yield name, layer, x, end, mask
+                continue
             inner = layer.layer if isinstance(layer, Bidirectional) else layer
+            if mask is not None:
+                if isinstance(inner, Unbuilt):  # which arguments it takes is not known
+                    inner.build(np.shape(x)[-1])
+                options = masking.arguments(layer, mask)
             if isinstance(inner, _Recurrent):
                 if np.ndim(x) == 2:
                     raise ValueError(_not_sequences(i, ended, np.shape(x)))
                 ended = ended if inner.return_sequences else i
             if states is None:
-                y, end = layer(x), None
+                y = layer(x, **options)
             elif isinstance(layer, Sequential):
-                y, end = layer.forward_from(x, states[i])
-            elif isinstance(layer, _Recurrent):
-                if layer.bidirectional:
-                    raise ValueError(
-                        f"Sequential: layer {i} is bidirectional, so it cannot go on "
-                        "from a state (tbptt)"
-                    )
-                y, end = layer(x, states[i])
+                y, end = layer.forward_from(x, states[i], **options)
+            elif isinstance(inner, _Recurrent):
+                for way in ("bidirectional", "go_backwards"):
+                    if getattr(inner, way):
+                        raise ValueError(
+                            f"Sequential: layer {i} is {way}, so it cannot go on from "
+                            "a state (tbptt)"
+                        )
+                y, end = layer(x, states[i], **options)
             else:
-                y, end = layer(x), None
+                y = layer(x, **options)
+            knows = "output_mask" in vars(layer)
+            if isinstance(layer, Model) and (knows or mask is None):
+                mask = masking.of_output(layer)
+            elif mask is not None or masking.makes_mask(layer):
+                mask = layer.compute_mask(x, mask)
             x = y[0] if isinstance(y, tuple) else y
-            calls.append((layer, layer.context, layer.training))
-            ends.append(end)
-        self._keep(calls)
-        return x, ends
+            yield name, layer, x, end, mask
 
     def backward(self, dy, *, context=None):
         """Accumulate all gradients and return the input's.
@@ -225,15 +253,15 @@ class Sequential(Model):
         context.release()
         return dy
 
+    def ends_in(self):
+        """Itself, a chain: see `Module.ends_in`."""
+        return self
+
     def _outputs(self, inputs):
         if inputs is None:
             return super()._outputs(inputs)
-        (x,), found = inputs, []
-        for name, layer in self._children.items():
-            y = x if isinstance(layer, CRF) else layer(x)
-            x = y[0] if isinstance(y, tuple) else y
-            found.append((name, layer, x))
-        return found
+        (x,) = inputs
+        return [found[:3] for found in self._each(x, None, None)]
 
 
 def _not_sequences(i, ended, shape):

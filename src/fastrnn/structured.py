@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn import _axes, _check
+from fastrnn import _axes, _check, _ending, masking
 from fastrnn._loss import Loss, row_weights
 from fastrnn.crf import CRF
 from fastrnn.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
@@ -19,9 +19,19 @@ class _OfSequences(Loss):
     def count(self, pred, target):
         return len(pred)
 
-    def decode(self, pred):
-        """The best answer to each of a batch's outputs."""
+    def decode(self, pred, mask=None):
+        """The best answer to each of a batch's outputs, from the steps that count."""
         raise NotImplementedError
+
+    def _counted(self, pred, mask):
+        """Outputs with the steps that count first, their number, and their order.
+
+        Of the sequences that have one: `some` are these.
+        """
+        mask = masking.check(self.name, mask, pred.shape[:2])
+        some = mask.any(axis=1)
+        order, lengths = masking.counted_first(mask[some])
+        return masking.take_steps(pred[some], order), lengths, order, some
 
 
 class ConditionalRandomField(_OfSequences):
@@ -45,6 +55,12 @@ class ConditionalRandomField(_OfSequences):
                 f"{len(found)}"
             )
         self.crf = found[0]
+        function = _ending.ending(model).function
+        if function in _ending.PROBABILITIES:
+            raise ValueError(
+                f"{self.name}: the CRF must be given scores, got the output of a "
+                f"{function}, which belongs into no such model: take it out"
+            )
 
     def _lengths(self, target):
         inside = target != IGNORED
@@ -58,7 +74,7 @@ class ConditionalRandomField(_OfSequences):
     def targets(self, who, y):
         return y if isinstance(y, list) else _without_last_axis(y)
 
-    def __call__(self, pred, target, weight=None):
+    def __call__(self, pred, target, weight=None, mask=None):
         if weight is not None and weight.ndim != 1:
             raise ValueError(
                 f"{self.name}: sample_weight must have shape (N,), got {weight.shape}"
@@ -66,14 +82,36 @@ class ConditionalRandomField(_OfSequences):
         target = _check.integer_array(self.name, "y", _without_last_axis(target))
         letters, sizes = ("N", "T"), np.shape(pred)[:2]
         _check.shape(self.name, "y", target, letters, sizes)
-        with _axes.as_in_a_model():
-            loss = self.crf(pred, target, self._lengths(target), weights=weight)
-            return loss, self.crf.backward() if self.crf.training else None
+        if mask is None:
+            with _axes.as_in_a_model():
+                loss = self.crf(pred, target, self._lengths(target), weights=weight)
+                return loss, self.crf.backward() if self.crf.training else None
+        return self._of_counted(pred, target, weight, mask)
+
+    def _of_counted(self, pred, target, weight, mask):
+        """As a call, the mean being over the sequences with a step that counts."""
+        x, lengths, order, some = self._counted(pred, mask)
+        d = np.zeros_like(pred)
+        if not len(x):
+            return 0.0, d
+        target = masking.take_steps(target[some], order)
+        target[np.arange(target.shape[1]) >= lengths[:, None]] = IGNORED
+        loss, dx = self(x, target, None if weight is None else weight[some])
+        if dx is not None:
+            d[some] = masking.put_steps(dx, order)
+        return loss, d
 
     @_axes.of_a_model
-    def decode(self, pred):
-        """The most probable tags (N, T)."""
-        return self.crf.decode(pred)[0]
+    def decode(self, pred, mask=None):
+        """The most probable tags (N, T), -1 at steps that do not count."""
+        if mask is None:
+            return self.crf.decode(pred)[0]
+        tags = np.full(pred.shape[:2], -1)
+        x, lengths, order, some = self._counted(pred, mask)
+        if len(x):
+            found = self.crf.decode(x, lengths)[0]
+            tags[some] = masking.put_steps(found, order)
+        return tags
 
 
 def _without_last_axis(y):
@@ -83,7 +121,7 @@ def _without_last_axis(y):
 
 
 class ConnectionistTemporalClassification(_OfSequences):
-    """`ctc_loss` of logits (N, T, classes), each divided by its number of labels.
+    """`ctc_loss` of outputs (N, T, classes), each divided by its number of labels.
 
     Targets are sequences of labels, a list of arrays of any lengths or an array (N, S),
     -100 where one has ended.
@@ -94,32 +132,76 @@ class ConnectionistTemporalClassification(_OfSequences):
         The class that stands for no label.
     zero_infinity : bool
         Whether sequences too short for their labels count as a loss of zero.
+    from_logits : bool, optional
+        What the model's output is taken for. Default: probabilities where the model
+        ends in a softmax, else logits.
     """
 
     name = "ctc"
+    activation = "softmax"
 
-    def __init__(self, blank=0, zero_infinity=False):
+    def __init__(self, blank=0, zero_infinity=False, from_logits=None):
         self.blank = _check.integer("ctc", "blank", blank)
         self.zero_infinity = _check.flag("ctc", "zero_infinity", zero_infinity)
+        if from_logits is not None:
+            from_logits = _check.flag("ctc", "from_logits", from_logits)
+        self.from_logits = from_logits
+
+    def _attach_end(self, end):
+        if self.from_logits is None and end.function == "sigmoid":
+            raise ValueError(
+                f"{self.name}: the model must end in logits or in a softmax over the "
+                "labels and the blank, got a sigmoid"
+            )
+        super()._attach_end(end)
 
     def targets(self, who, y):
         rows = token_rows(who, "y", y, np.iinfo(np.int64).max, least=0)
         return pad_sequences(rows, batch_first=True, value=IGNORED)[0]
 
-    def __call__(self, pred, target, weight=None):
-        pred, target = np.asarray(pred), np.asarray(target)
+    def __call__(self, pred, target, weight=None, mask=None):
+        return self._of(np.asarray(pred), not self.probabilities, target, weight, mask)
+
+    def of_batch(self, pred, target, weight, mask):
+        result = self._of(*self.scores(pred), target, weight, mask)
+        applied = self._applied(pred)
+        if applied is not None:
+            applied.of_input = True
+        return result
+
+    def _of(self, pred, logits, target, weight, mask):
+        if not logits:
+            # softmax(log p) is p: what is exact of logits is of these.
+            p = np.maximum(pred, np.finfo(pred.dtype).tiny)
+            loss, d = self._of(np.log(p), True, target, weight, mask)
+            return loss, np.where(pred == p, d / p, 0)
+        target = np.asarray(target)
+        if mask is None:
+            return self._of_steps(pred, target, weight, None)
+        x, lengths, order, some = self._counted(pred, mask)
+        d = np.zeros_like(pred)
+        if not len(x):
+            return 0.0, d
+        weight = None if weight is None else weight[some]
+        loss, dx = self._of_steps(x, target[some], weight, lengths)
+        d[some] = masking.put_steps(dx, order)
+        return loss, d
+
+    def _of_steps(self, pred, target, weight, steps):
+        """Loss and gradient of logits, of which `steps` each count."""
         lengths = np.count_nonzero(target != IGNORED, axis=1)
         row_losses, d = ctc_loss(
-            pred.swapaxes(0, 1), target, None, lengths, self.blank, "none",
+            pred.swapaxes(0, 1), target, steps, lengths, self.blank, "none",
             self.zero_infinity,
         )  # fmt: skip
         if not np.isfinite(row_losses).all():
+            at = np.argmax(~np.isfinite(row_losses))
             raise ValueError(
                 f"{self.name}: y must have labels that fit into the steps of x, two of "
-                "a kind with a blank between, got "
-                f"{lengths[np.argmax(~np.isfinite(row_losses))]} labels for "
-                f"{pred.shape[1]} steps; objectives.ConnectionistTemporalClassification"
-                "(zero_infinity=True) leaves such sequences out"
+                f"a kind with a blank between, got {lengths[at]} labels for "
+                f"{pred.shape[1] if steps is None else steps[at]} steps; objectives."
+                "ConnectionistTemporalClassification(zero_infinity=True) leaves such "
+                "sequences out"
             )
         scale = 1 / (len(pred) * np.maximum(lengths, 1))
         if weight is not None:
@@ -128,9 +210,24 @@ class ConnectionistTemporalClassification(_OfSequences):
         loss = float(np.sum(row_losses * scale))
         return loss, np.ascontiguousarray(d.swapaxes(0, 1))
 
-    def decode(self, pred, beam_width=None):
+    def decode(self, pred, mask=None, beam_width=None):
         """Labels of each sequence: of the best alignment, or by beam search."""
+        if self.probabilities:
+            pred = np.log(np.maximum(pred, np.finfo(pred.dtype).tiny))
+        steps, labels = None, [np.zeros(0, np.int64) for _ in pred]
+        some = np.arange(len(pred))
+        if mask is not None:
+            pred, steps, _, counted = self._counted(pred, mask)
+            some = np.flatnonzero(counted)
+        if not len(some):
+            return labels
         pred = pred.swapaxes(0, 1)
         if beam_width is None:
-            return ctc_greedy_decode(pred, blank=self.blank)
-        return ctc_beam_search(pred, blank=self.blank, beam_width=beam_width)[0]
+            found = ctc_greedy_decode(pred, steps, blank=self.blank)
+        else:
+            found = ctc_beam_search(
+                pred, steps, blank=self.blank, beam_width=beam_width
+            )[0]
+        for i, row in zip(some, found, strict=True):
+            labels[i] = row
+        return labels

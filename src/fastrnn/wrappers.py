@@ -41,6 +41,8 @@ class TimeDistributed(Module):
     (5, 3, 7, 8)
     """
 
+    supports_masking = True
+
     def __init__(self, layer):
         who = type(self).__name__
         if not isinstance(layer, Module):
@@ -242,6 +244,7 @@ class LayerNorm(Module):
     """
 
     _input_size_name = "normalized_shape"
+    supports_masking = True
 
     def __init__(
         self,

@@ -18,10 +18,8 @@ from fastrnn import (
     _check,
     _extras,
 )
-from fastrnn.keras._activation import FUNCTIONS, Activation
-from fastrnn.keras._masking import MaskedSequential, Masking
+from fastrnn.activations import FUNCTIONS, Activation
 from fastrnn.keras._options import (
-    ONE_DIRECTION,
     OTHERS,
     SEQUENCE,
     TRAINING,
@@ -32,6 +30,7 @@ from fastrnn.keras._options import (
 )
 from fastrnn.keras._read import Layer, read
 from fastrnn.keras._weights import dense_state, recurrent_state
+from fastrnn.masking import Masking
 
 _CLASSES = {"SimpleRNN": RNN, "LSTM": LSTM, "GRU": GRU}
 # What needs no TimeDistributed around it.
@@ -57,8 +56,8 @@ def load(path, *, inference=False):
     Sequential
         Recurrent layers are ``batch_first``, as Keras's are. Activations other than
         linear are layers of their own, after the Dense that had them. float64 where
-        the file's weights are, else float32. A model with a Masking or an Embedding
-        with ``mask_zero`` is a `MaskedSequential`.
+        the file's weights are, else float32. Masks go through the model as in Keras:
+        see `Masking`.
 
     Raises
     ------
@@ -94,8 +93,7 @@ def load(path, *, inference=False):
         doubles = any(a.dtype == np.float64 for layer in layers for a in layer.arrays)
         build = _Builder(who, version, "float64" if doubles else "float32", inference)
         parts = [part for layer in layers for part in build(layer)]
-        masks = any(isinstance(part, Masking) for part in parts)
-        model = (MaskedSequential if masks else Sequential)(*parts)
+        model = Sequential(*parts)
     return model.eval() if inference else model
 
 
@@ -154,18 +152,17 @@ class _Builder:
     # -- recurrent layers -------------------------------------------------------------
 
     def _recurrent(self, layer):
-        self._check(layer, layer.config, ONE_DIRECTION)
         arguments = self._arguments(layer, layer.kind, layer.config)
         return [self._cell(layer, layer.kind, layer.config, 1, arguments)]
 
-    def _arguments(self, layer, kind, config):
+    def _arguments(self, layer, kind, config, directions=1):
         """Our arguments for a layer's options."""
         self._check(layer, config, SEQUENCE)
         if not self.inference:
             self._check(layer, config, TRAINING)
         return {
             "bias": config.get("use_bias", True),
-            **sequence_arguments(config),
+            **sequence_arguments(config, directions),
             **cell_arguments(self.who, layer, kind, config, self.version),
         }
 
@@ -216,7 +213,7 @@ class _Builder:
         arguments, others = (
             {
                 "units": one["units"],
-                **self._arguments(layer, kind, {**one, "go_backwards": False}),
+                **self._arguments(layer, kind, {**one, "go_backwards": False}, 2),
             }
             for one in (config, other["config"])
         )
@@ -235,9 +232,9 @@ class _Builder:
 
     def _embedding(self, layer):
         (table,) = self._arrays(layer, 1)
-        module = Embedding(*table.shape, dtype=self.dtype)
-        mask = [Masking(0.0, indices=True)] if layer.config.get("mask_zero") else []
-        return [*mask, self._filled(layer, module, {"weight": table})]
+        masks = layer.config.get("mask_zero", False)
+        module = Embedding(*table.shape, mask_zero=masks, dtype=self.dtype)
+        return [self._filled(layer, module, {"weight": table})]
 
     def _dense(self, layer):
         state = dense_state(self._arrays(layer, 1 + layer.config.get("use_bias", True)))

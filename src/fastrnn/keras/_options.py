@@ -23,7 +23,6 @@ KERAS_2 = {"hard_sigmoid": "hard_sigmoid"}  # where it differs: 0.2 x + 0.5
 
 # How sequences go through a layer, beside what `sequence_arguments` takes over.
 SEQUENCE = {"return_state": (False,), "time_major": (False,)}
-ONE_DIRECTION = {"zero_output_for_mask": (False,)}
 TWO_DIRECTIONS = {"go_backwards": (False,)}  # the second one's is the opposite
 
 # What acts in training alone; a model for inference may have them.
@@ -94,9 +93,9 @@ def cell_arguments(who, layer, kind, config, version):
     return arguments
 
 
-def sequence_arguments(config):
-    """Arguments of how sequences go through a layer."""
-    return {
-        name: config.get(name, False)
-        for name in ("return_sequences", "go_backwards", "stateful")
-    }
+def sequence_arguments(config, directions=1):
+    """Arguments of how sequences go through a layer, in one direction or two."""
+    names = ["return_sequences", "go_backwards", "stateful"]
+    # Around two directions Keras sets it anyway, and so does ours.
+    names += ["zero_output_for_mask"] if directions == 1 else []
+    return {name: config.get(name, False) for name in names}

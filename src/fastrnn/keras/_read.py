@@ -169,13 +169,15 @@ def _layer(who, entry):
 
 def _functional_chain(who, entries, outputs):
     """Layers of a functional model from its only input to its only output."""
-    source = {}
+    source, masks = {}, {}
     for entry in entries:
         name = entry.get("name", entry["config"].get("name"))
         calls = entry["inbound_nodes"]
         if len(calls) > 1:
             raise ValueError(f"{who}: layer {name!r} is used {len(calls)} times")
+        calls, masks[name] = _without_mask(calls)
         source[name] = sorted(set(_sources(calls)))
+    entries = _without_mask_makers(who, entries, source, masks)
     layers = {}
     for entry in entries:
         layer = _layer(who, entry)
@@ -193,6 +195,75 @@ def _functional_chain(who, entries, outputs):
             f"got {len(layers)} layers with other connections"
         )
     return [layers[name] for name in order]
+
+
+def _without_mask(calls):
+    """The calls of a layer, and the names of the layers that give its ``mask=``."""
+    masks = []
+    for k, call in enumerate(calls):
+        if isinstance(call, dict) and "kwargs" in call:
+            rest = dict(call["kwargs"])
+            masks += _sources(rest.pop("mask", None))
+            calls = [*calls[:k], {**call, "kwargs": rest}, *calls[k + 1 :]]
+    return calls, masks
+
+
+def _without_mask_makers(who, entries, source, masks):
+    """Entries without the operations of Keras 3 that only say what a mask is.
+
+    A functional model of Keras 3 has, beside an Embedding with mask_zero or a Masking,
+    the operations that make the layer's mask (NotEqual, and Any of it), and gives the
+    mask to every layer that takes one. Ours make it again and hand it on alike.
+    """
+    named = {e.get("name", e["config"].get("name")): e for e in entries}
+    makers = {name for found in masks.values() for name in found}
+    makers |= {
+        other for name in makers if named[name]["class_name"] == "Any"
+        for other in source[name]
+    }  # fmt: skip
+    for name, found in masks.items():
+        for maker in found:
+            origin = _origin(named, source, maker)
+            if origin is None or _mask_before(named, source, masks, name) != origin:
+                raise ValueError(
+                    f"{who}: layer {name!r}: mask must be that of an Embedding with "
+                    f"mask_zero or of a Masking before it, got that of {maker!r}"
+                )
+    for name in makers:
+        del source[name]
+    return [e for name, e in named.items() if name not in makers]
+
+
+def _origin(named, source, maker):
+    """Layer whose mask an operation makes anew: the one with the same input, value."""
+    entry = named[maker]
+    if entry["class_name"] == "Any":
+        config = entry["config"]
+        if config.get("axis") not in (-1, [-1]) or config.get("keepdims"):
+            return None
+        (inner,) = source[maker]
+        kinds, entry = ("Masking",), named[inner]
+    else:
+        kinds, inner = ("Embedding",), maker
+    if entry["class_name"] != "NotEqual":
+        return None
+    value = entry["inbound_nodes"][0]["args"][1]
+    for name, other in named.items():
+        config = other["config"]
+        own = config.get("mask_value", 0 if config.get("mask_zero") else None)
+        if other["class_name"] in kinds and source[name] == source[inner]:
+            return name if own == value else None
+    return None
+
+
+def _mask_before(named, source, masks, name):
+    """The layer before `name` that last made a mask, as a chain hands it on."""
+    while source[name]:
+        (name, *_) = source[name]
+        entry = named[name]
+        if entry["class_name"] == "Masking" or entry["config"].get("mask_zero"):
+            return name
+    return None
 
 
 def _sources(calls):

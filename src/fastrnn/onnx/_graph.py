@@ -114,7 +114,20 @@ class Graph(Module):
         if node.op == "Gather":
             indices = given[1]
             return [module(indices + (indices < 0) * module.num_embeddings)]
-        return [module(given[0])]
+        with np.errstate(all="ignore"):  # as `apply`
+            y = module(given[0])
+        # Of float16, say: the nodes that follow are for the graph's own type.
+        return [y.astype(given[0].dtype, copy=False)]
+
+    def ends_in(self):
+        """The layer that makes the first output; None if an operator does."""
+        name = self.outputs[0]
+        for node, layer in reversed(self._steps):
+            if name in node.outputs:
+                if node.op != "Identity":
+                    return None if layer is None else getattr(self, layer)
+                (name,) = node.inputs
+        return None
 
     def extra_repr(self):
         """The arguments that `repr` shows."""

@@ -8,11 +8,14 @@ import re
 import numpy as np
 
 from fastrnn import Embedding, Linear, _check, _extras
+from fastrnn.activations import Activation
 from fastrnn.onnx import _recurrent
 from fastrnn.onnx._graph import Graph, Input, Step
 from fastrnn.onnx._operators import OPERATORS, Node, apply
 
 OLDEST_OPSET = 7  # broadcasting as in NumPy begins here
+_SOFTMAX_OF_AN_AXIS = 13  # before, Softmax was of all axes from one on
+_FUNCTIONS = ("Relu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh")
 
 
 def load(path):
@@ -235,8 +238,15 @@ class _Loader:
             return None
         if node.op in ("MatMul", "Gemm"):
             return self._add_product(node, nodes, uses)
+        if node.op in _FUNCTIONS and self._is_of_last_axis(node):
+            self._layer_step(node, Activation(node.op.lower()))
+            return None
         self.steps.append(Step(node, None))
         return None
+
+    def _is_of_last_axis(self, node):
+        new = self.opset >= _SOFTMAX_OF_AN_AXIS
+        return node.op != "Softmax" or (new and node.get("axis", -1) == -1)
 
     def _layer_step(self, node, layer):
         # A name of an attribute that is neither taken nor one of Module's.

@@ -20,7 +20,7 @@ from fastrnn import (
     _extras,
     _files,
 )
-from fastrnn.keras._activation import Activation
+from fastrnn.activations import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
 
 OLDEST_OPSET = 14
@@ -36,8 +36,9 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     ----------
     model : Module
         RNN, LSTM, GRU, Bidirectional, Embedding, Linear, LayerNorm (from opset 17 on),
-        Dropout (left out: it does nothing in inference), Activation, TimeDistributed of
-        the last four, or a Sequential of these.
+        Dropout (left out: it does nothing in inference), Activation and its kin,
+        TimeDistributed of the last four, or a Sequential of these. None may make a
+        mask: standard operators have none.
     path : path-like
         File to write; one that exists is replaced at the end, in one step.
     states : bool
@@ -101,12 +102,9 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
 
 
 _RECURRENT = (RNN, LSTM, GRU)
-_EVERYWHERE = (
-    Linear,
-    LayerNorm,
-    Dropout,
-    Activation,
-)  # on the last axis, whatever is before it
+_ACTIVATIONS = (Activation, ReLU, Sigmoid, Softmax, Tanh)
+# On the last axis, whatever is before it.
+_EVERYWHERE = (Linear, LayerNorm, Dropout, *_ACTIVATIONS)
 
 
 def _flattened(module, prefix=""):
@@ -137,7 +135,7 @@ class _Writer:
             Linear: self._linear,
             LayerNorm: self._layer_norm,
             Dropout: lambda prefix, layer, x: x,
-            Activation: self._activation,
+            **dict.fromkeys(_ACTIVATIONS, self._activation),
         }
         for prefix, layer in self.layers:
             if type(layer) not in self.kinds:
@@ -241,6 +239,11 @@ class _Writer:
             raise ValueError(
                 f"{self.who}: layer {prefix[:-1]!r}: an Embedding must come first"
             )
+        if layer.mask_zero:
+            raise ValueError(
+                f"{self.who}: layer {prefix[:-1] or 'model'!r}: mask_zero must be "
+                "False, since ONNX's operators have no masks, got True"
+            )
         self.width = (layer.embedding_dim,)
         table = self.weight(f"{prefix}weight", layer.parameters["weight"])
         return self.add("Gather", [table, x], f"{prefix}embedding")
@@ -253,6 +256,8 @@ class _Writer:
         if layer.bias:
             bias = self.weight(f"{prefix}bias", weights["bias"])
             y = self.add("Add", [y, bias], f"{prefix}biased")
+        if layer.activation is not None:
+            y = self._function(prefix, layer.activation, y)
         return y
 
     def _layer_norm(self, prefix, layer, x):
@@ -273,9 +278,12 @@ class _Writer:
         )
 
     def _activation(self, prefix, layer, x):
-        op = layer.function.capitalize()
+        return self._function(prefix, layer.function, x)
+
+    def _function(self, prefix, function, x):
+        op = function.capitalize()
         attributes = {"axis": -1} if op == "Softmax" else {}
-        return self.add(op, [x], f"{prefix}{layer.function}", **attributes)
+        return self.add(op, [x], f"{prefix}{function}", **attributes)
 
     def _recurrent(self, prefix, layer, x):
         if not self.sequences:
