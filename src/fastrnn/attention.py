@@ -202,7 +202,7 @@ class Attention(Module):
             lengths = lengths_array(who, "lengths", lengths, B, S)
             allowed = steps_mask(lengths, S).T
         if mask is not None:
-            mask = np.asarray(mask)
+            mask = _check._as_array(who, "mask", mask)
             if mask.dtype != bool:
                 raise TypeError(f"{who}: mask must be bool, got dtype {mask.dtype}")
             letters, sizes = (

@@ -76,7 +76,7 @@ class ConditionalRandomField(_OfSequences):
 
 def _without_last_axis(y):
     """Tags (N, T) from (N, T, 1)."""
-    y = np.asarray(y)
+    y = _check._as_array("crf", "y", y)
     return y[..., 0] if y.ndim == 3 and y.shape[2] == 1 else y
 
 

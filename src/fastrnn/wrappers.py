@@ -72,7 +72,7 @@ class TimeDistributed(Module):
             If `x` has fewer than two axes, and what the layer raises.
         """
         who = type(self).__name__
-        x = np.asarray(x)
+        x = _check._as_array(who, "x", x)
         if x.ndim < 2:
             raise ValueError(f"{who}: x must have shape (T, B, ...), got {x.shape}")
         y = self.layer(x.reshape(-1, *x.shape[2:]))
@@ -104,7 +104,7 @@ class TimeDistributed(Module):
         """
         context = self._context(context)
         x_shape, y_shape, kept = context.saved
-        dy = np.asarray(dy)
+        dy = _check._as_array(f"{type(self).__name__}.backward", "dy", dy)
         expected = (*x_shape[:2], *y_shape[1:])
         _check.same_shape(f"{type(self).__name__}.backward", "dy", dy, "y", expected)
         dx = self.layer.backward(
