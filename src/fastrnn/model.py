@@ -7,7 +7,16 @@ import os
 
 import numpy as np
 
-from fastrnn import _check, fit, objectives, optim, saving, summary
+from fastrnn import (
+    _before_fit,
+    _check,
+    _stateful,
+    fit,
+    objectives,
+    optim,
+    saving,
+    summary,
+)
 from fastrnn import metrics as _metrics
 from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, is_built
@@ -175,7 +184,7 @@ class Model(Module):
         if not is_built(self):
             with fit.batch_first(self), self._evaluating():
                 self(*(one[:1] for one in inputs))
-            fit.reset_states(self)
+            _stateful.reset_states(self)
             self._leaves()  # raises when dtypes differ
         if self.optimizer is None and self._make_optimizer is not None:
             cls, options = self._make_optimizer
@@ -241,13 +250,15 @@ class Model(Module):
         validation_data : tuple of (x, y) or (x, y, sample_weight), optional
             Evaluated after every epoch.
         validation_split : float in [0, 1)
-            Instead: the last so many of the samples, which are not trained on.
+            Instead: the last so many of the samples, which are not trained on. They
+            keep their part of `sample_weight`.
         shuffle : bool
             Whether every epoch has an order of its own.
         callbacks : sequence of Callback
             See `fastrnn.callbacks` and `fastrnn.schedules`.
         class_weight : mapping of int to float, or "balanced", optional
-            Weight of each class's samples (or steps).
+            Weight of each class's samples (or steps), of those that are trained on:
+            validation is not weighted, and "balanced" does not count its samples.
         sample_weight : array_like, shape (N,) or (N, T), optional
             Weight of each sample (or step, then a list for sequences of many lengths).
             Multiplied with the class's. The weighted
@@ -278,7 +289,8 @@ class Model(Module):
         Raises
         ------
         ValueError, TypeError
-            If arguments do not go together.
+            If arguments do not go together: known before the first step, and nothing
+            has changed then, but that layers have found their input sizes.
         FloatingPointError
             If the loss or the gradient is not finite; parameters are as before that
             step.
@@ -288,11 +300,13 @@ class Model(Module):
         Notes
         -----
         A layer that is `stateful` goes on from batch to batch, with ``shuffle=False``
-        and batches of one size, and begins anew with every epoch; in `evaluate` and
-        `predict` it has a state of its own.
+        and batches of one size. It begins anew with every epoch (Keras goes on: there a
+        callback has to reset), and validation has a state of its own.
 
-        Ctrl-C ends the run: the model has the parameters of the best epoch (by
-        ``val_loss``, else ``loss``), and ``history.interrupted`` is True.
+        Ctrl-C ends the run, as soon as the layer at hand is through its forward or
+        backward of a batch: the model has the parameters of the best epoch (by
+        ``val_loss``, else ``loss``; those of the last step before there is one), a line
+        says so unless `verbose` is 0, and ``history.interrupted`` is True.
         """
         who = "fit"
         self._compiled(who)
@@ -304,10 +318,10 @@ class Model(Module):
         callbacks = Callbacks(callbacks)
         train = self._samples(who, x, y, sample_weight)
         validation = self._validation(who, validation_data, share)
-        if class_weight is not None:
-            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
         if share:
             train, validation = train.split(share)
+        if class_weight is not None:
+            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
         if tbptt is not None:
             if not self.loss.steps:
                 raise ValueError(
@@ -316,25 +330,18 @@ class Model(Module):
                 )
             train.check_steps()
         self._see(train.take(np.arange(1))[0])
-        history, given = History(), seed
-        if resume is not None:
-            seed, history = saving.resume(resume, self, options, callbacks)
-            if given not in (None, seed):
-                raise ValueError(
-                    f"{who}: seed must be that of the run to go on with, {seed}, got "
-                    f"{given!r}"
-                )
-        elif seed is None:
-            seed = int(np.random.default_rng().integers(2**63))
-        else:
-            _check.generator(who, _check.integer(who, "seed", seed))
-        self.history = history
         run = fit.Run(
-            self, train, validation, epochs, options, seed, callbacks, history, verbose
-        )
+            self, train, validation, epochs, options, _before_fit.seed_of(who, seed),
+            callbacks, History(), verbose,
+        )  # fmt: skip
+        go_on = None if resume is None else saving.resume(resume, run, seed)
         callbacks.attach(self, run)
+        _before_fit.check(run)
+        if go_on is not None:
+            go_on()
+        self.history = run.history
         run.run()
-        return history
+        return run.history
 
     def _validation(self, who, data, share):
         if data is None:
@@ -357,7 +364,7 @@ class Model(Module):
         return Samples(who, x, y, weight)
 
     def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
-        """Loss and metrics on samples, the model unchanged.
+        """Loss and metrics on samples; stateful layers go on, as in `predict`.
 
         Parameters
         ----------
@@ -380,17 +387,22 @@ class Model(Module):
         batch_size = _check.positive_int(who, "batch_size", batch_size)
         samples = self._samples(who, x, y, sample_weight)
         self._see(samples.take(np.arange(1))[0])
+        _stateful.check_batches(who, self, samples, batch_size, True)
         return fit.evaluate(self, samples, batch_size)
 
     def predict(self, x, *, batch_size=32, decode=True, **options):
         """Outputs for samples.
+
+        Layers that are `stateful` go on from the state that the call before left, batch
+        after batch, until `reset_states`.
 
         Parameters
         ----------
         x
             As for `fit`.
         batch_size : int
-            Does not change a bit of the result.
+            Does not change a bit of the result, but for stateful layers: these take
+            row i of a batch as what follows row i of the batch before.
         decode : bool
             With the losses ``"crf"`` and ``"ctc"``: the best tags, and the labels of
             each sequence; if not, emissions and logits.
@@ -407,7 +419,7 @@ class Model(Module):
         Raises
         ------
         ValueError, TypeError
-            If `x` is not as described.
+            If `x` is not as described; no state has changed then.
         """
         batch_size = _check.positive_int("predict", "batch_size", batch_size)
         decoder = self._decoder(_check.flag("predict", "decode", decode), options)
@@ -417,7 +429,12 @@ class Model(Module):
             self._check_axes(one[0])
         else:
             self._see(one)
+        _stateful.check_batches("predict", self, samples, batch_size, True)
         return fit.predict(self, samples, batch_size, decoder)
+
+    def reset_states(self):
+        """Let stateful layers begin anew, from zero or what they learned."""
+        _stateful.reset_states(self)
 
     def _decoder(self, decode, options):
         """What makes an answer of a batch's outputs, or None."""

@@ -450,6 +450,16 @@ class Module:
         self._load(f"{type(self).__name__}.load_state_dict", state_dict, strict)
 
     def _load(self, who, state_dict, strict=True):
+        self._set(self._values(who, state_dict, strict))
+
+    def _set(self, values):
+        """Write what `_values` gave."""
+        views = self.parameters
+        for name, value in values.items():
+            views[name][...] = value
+
+    def _values(self, who, state_dict, strict=True):
+        """Copies of the values in a state dict, once they are known to fit."""
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"{who}: state_dict must be a mapping of names to arrays, "
@@ -478,8 +488,7 @@ class Module:
                 f"{who}: names and shapes must be those of the parameters, got "
                 + "; ".join(problems)
             )
-        for name, value in values.items():
-            views[name][...] = value
+        return values
 
     def save(self, path):
         """Write all parameters to a safetensors file, all of it or nothing.

@@ -6,7 +6,9 @@ the formulas.  What an optimiser keeps between steps are flat arrays like the mo
 Above 600 lines for the docstrings: five of a kind, each with all its arguments.
 """
 
+import copy
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -229,7 +231,16 @@ class Optimizer:
         TypeError
             If a value is of the wrong type. Nothing is changed in either case.
         """
+        self._set_state(self._checked_state(state_dict))
+
+    def _checked_state(self, state_dict):
+        """Step count, hyperparameters and arrays, once they are known to fit."""
         who = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{who}: state_dict must be a mapping of names to arrays, got "
+                f"{type(state_dict).__name__}"
+            )
         wanted = self.state_dict()
         if set(state_dict) != set(wanted):
             raise ValueError(
@@ -237,7 +248,9 @@ class Optimizer:
                 f"has {sorted(set(state_dict) - set(wanted))} that this optimiser has "
                 "not"
             )
-        arrays = {name: np.asarray(state_dict[name]) for name in wanted}
+        arrays = {
+            name: _check._as_array(who, name, state_dict[name]) for name in wanted
+        }
         for name, array in arrays.items():
             _check.same_shape(who, name, array, "its own", wanted[name].shape)
             if array.dtype.kind not in "fiub":
@@ -251,8 +264,18 @@ class Optimizer:
             for name in self._hyperparameters
             if name in arrays
         }
-        self.n_steps, self.lr = step, lr
+        trial = copy.copy(self)
         for name, value in values.items():
+            setattr(trial, name, value)
+        trial._check_options(who, ValueError)
+        kept = {name: arrays[name].astype(self._made_for[1]) for name in self._state}
+        return step, {"lr": lr, **values}, kept
+
+    def _set_state(self, checked):
+        """Become what `_checked_state` gave."""
+        self._steps.settle()
+        self.n_steps, hyperparameters, arrays = checked
+        for name, value in hyperparameters.items():
             setattr(self, name, value)
         for name, array in self._state.items():
             array[:] = arrays[name]

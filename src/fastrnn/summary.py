@@ -2,6 +2,7 @@
 """`Model.summary`: a table of layers."""
 
 from fastrnn import fit
+from fastrnn._stateful import states_of_their_own
 
 
 def _bytes(n):
@@ -17,7 +18,7 @@ def _bytes(n):
 
 def _outputs(model):
     """Name, layer and output shape of each part, for samples as the model last saw."""
-    with fit.batch_first(model), model._evaluating():
+    with fit.batch_first(model), model._evaluating(), states_of_their_own(model):
         for name, layer, y in model._outputs(model._seen):
             if y is None:
                 shape = "?"
