@@ -140,6 +140,11 @@ class _Recurrent(Module):
         return super().__getstate__() | {"_plan": None, "_plans": {}}
 
     @property
+    def _wanted_grads(self):
+        """The buffer that gradients of parameters are added to; None for none."""
+        return self._buffers[1] if self._trainable else None
+
+    @property
     def _directions(self):
         return 2 if self.bidirectional else 1
 
@@ -541,7 +546,7 @@ class _Recurrent(Module):
         else:
             plan.backward(
                 self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
-                dx, d_start, self._buffers[1], self._start, flow=flow,
+                dx, d_start, self._wanted_grads, self._start, flow=flow,
             )  # fmt: skip
         return dx, _states.narrow(self, d_start)
 

@@ -301,7 +301,8 @@ class Attention(Module):
         dk = dkeys if first else dkeys.swapaxes(0, 1)
         np.matmul(weights.swapaxes(1, 2), dcontext, out=dk)
         if self.kind == "additive":
-            self._grad["v"] += np.tensordot(ds, hidden, 3)
+            if self._trainable:
+                self._grad["v"] += np.tensordot(ds, hidden, 3)
             np.square(hidden, out=hidden)
             np.subtract(1, hidden, out=hidden)
             hidden *= self._param["v"]

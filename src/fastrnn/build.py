@@ -90,6 +90,7 @@ class Unbuilt(Module):
         """
         layer = self._layer(**{self.layer_class._input_size_name: input_size})
         layer.training = self.training
+        layer.trainable = self._trainable
         for name in ("batch_first", "given_batch_first"):  # set from outside: see fit
             if name in self.__dict__:
                 setattr(layer, name, self.__dict__[name])
@@ -107,6 +108,10 @@ class Unbuilt(Module):
                 "got shape ()"
             )
         return self.build(shape[-1]).forward(x, *args, **kwargs)
+
+    @property
+    def _has_parameters(self):
+        return True
 
     def __repr__(self):
         # The first argument shown is the size, which is not 1 but unknown.

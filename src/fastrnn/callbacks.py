@@ -418,7 +418,7 @@ class GradientMonitor(Callback):
 
 
 def layer_norms(model):
-    """Norm of the gradient of each layer that has parameters, by the layer's name.
+    """Norm of the gradient of each layer that is trained, by the layer's name.
 
     Parameters
     ----------
@@ -436,7 +436,10 @@ def layer_norms(model):
     {'0': 5.0}
     """
     squares = {}
+    stay = [p for p, leaf in model._leaves()[0] if not leaf._trainable]
     for name, grad in model.grads.items():
+        if name.rpartition(".")[0] + "." * ("." in name) in stay:
+            continue
         layer = name.rpartition(".")[0] or type(model).__name__
         square = float(np.sum(np.square(grad, dtype=np.float64)))
         squares[layer] = squares.get(layer, 0.0) + square

@@ -233,17 +233,18 @@ class CRF(Module):
         dx[(*np.nonzero(inside), tags[inside])] -= 1
         final = np.exp(alpha[-1] + end - log_z[:, None])
         final[b, last] -= 1
-        inner = inside[1:]
-        pairs = np.nonzero(inner)[1]  # each one's sequence
-        dmoves = self._expected(
-            alpha[:-1][inner], (x + beta)[1:][inner], pairs, log_z, moves, weight
-        )
-        right = tags[:-1][inner], tags[1:][inner]
-        np.subtract.at(dmoves, right, weight[pairs])
         dx *= weight[:, None]
-        self._grad["start_transitions"] += dx[0].sum(0)
-        self._grad["end_transitions"] += weight @ final
-        self._grad["transitions"] += dmoves
+        if self._trainable:
+            self._grad["start_transitions"] += dx[0].sum(0)
+            self._grad["end_transitions"] += weight @ final
+            inner = inside[1:]
+            pairs = np.nonzero(inner)[1]  # each one's sequence
+            dmoves = self._expected(
+                alpha[:-1][inner], (x + beta)[1:][inner], pairs, log_z, moves, weight
+            )
+            right = tags[:-1][inner], tags[1:][inner]
+            np.subtract.at(dmoves, right, weight[pairs])
+            self._grad["transitions"] += dmoves
         dx = dx.astype(self.dtype)
         return np.ascontiguousarray(dx.swapaxes(0, 1)) if self.batch_first else dx
 

@@ -138,6 +138,9 @@ class Linear(Module):
         kernels = _core.kernels(self.dtype)
         sizes = x.size // self.in_features, self.in_features, self.out_features
         work = self._pool.take(kernels.linear_work_size(True, *sizes))
+        grads = None, None
+        if self._trainable:
+            grads = self._grad["weight"], self._grad.get("bias")
         kernels.linear_backward(
             _threads.for_kernel(),
             *sizes,
@@ -145,8 +148,7 @@ class Linear(Module):
             self._param["weight"],
             dy,
             dx,
-            self._grad["weight"],
-            self._grad.get("bias"),
+            *grads,
             work,
         )
         self._pool.give(work)
@@ -307,6 +309,9 @@ class Embedding(Module):
         indices = context.saved
         dy = _check.float_array(who, "dy", dy, self.dtype)
         _check.same_shape(who, "dy", dy, "y", (*indices.shape, self.embedding_dim))
+        if not self._trainable:
+            context.release()
+            return
         if self._table is not None:
             self._table.mark(indices)
         _core.kernels(self.dtype).embedding_backward(

@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from fastrnn import _check, _core, _files, _sparse, _threads
 from fastrnn._pool import aligned
+from fastrnn._trainable import Trainable
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
 
@@ -46,7 +47,7 @@ class Context:
         self.spent = True
 
 
-class Module:
+class Module(Trainable):
     """Base of all layers and models.
 
     A layer declares its parameters with ``_declare`` and defines ``forward`` and
@@ -59,6 +60,9 @@ class Module:
         True after `train` (and at first), False after `eval`.
     context : Context or None
         What the last forward kept for backward; None in eval mode.
+    trainable : bool
+        False leaves the parameters, here and below, as they are: backward computes no
+        gradients of them, and neither clipping nor an optimiser sees them.
 
     Notes
     -----
@@ -271,10 +275,11 @@ class Module:
         leaves = [leaf for _, leaf in self._leaves()[0]]
         return self._handed_out("_grad", self._flat()[1], leaves)
 
-    def _grads_in_use(self):
+    def _grads_in_use(self, frozen_too=True):
         """Flat gradients, and the spans of them that may not be zero; None for all."""
         grads = self._flat()[1]
-        return grads, _sparse.spans([leaf for _, leaf in self._leaves()[0]])
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return grads, _sparse.spans(leaves, frozen_too)
 
     def _mark_all(self):
         """Any gradient may be other than zero from now on."""

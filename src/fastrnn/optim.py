@@ -33,7 +33,12 @@ class Optimizer:
         that needs an array kept between steps can be turned off and on again, but not
         on for the first time.
     n_steps : int
-        Steps taken so far.
+        Steps taken so far, whichever layers were trainable.
+
+    Notes
+    -----
+    A step leaves layers that are not `trainable` as they are, and what is kept of them
+    between steps; they join in again when they are trainable again.
     """
 
     _hyperparameters: ClassVar = {}
@@ -130,12 +135,14 @@ class Optimizer:
     def _dense_spans(self, rates, arrays, options):
         """Step sparse tables, if there are any; slices of the flat arrays that remain.
 
+        Layers that are not trainable are in neither.
+
         Rows that have missed steps have to take them with the arguments of the time.
         Rates are remembered; where anything else changes, or a rate is too large for
         the type, no row is left behind.
         """
         layers = [leaf for _, leaf in self.model._leaves()[0]]
-        if all(layer._table is None for layer in layers):
+        if all(layer._table is None and layer._trainable for layer in layers):
             return [slice(None)]
         steps = self._steps
         options = options, [array is None for array in arrays]
@@ -146,8 +153,10 @@ class Optimizer:
             may_lag = np.isfinite(np.array(rates, self.model.dtype)).all()
         lazy, spans, at, dense_from = [], [], 0, 0
         for layer in layers:
-            if layer._table is not None and may_lag and layer._table.may_lag():
+            lags = layer._table is not None and may_lag and layer._table.may_lag()
+            if lags and layer._trainable:
                 lazy.append((layer, at))
+            if lags or not layer._trainable:
                 spans.append(slice(dense_from, at))
                 dense_from = at + layer._size
             at += layer._size

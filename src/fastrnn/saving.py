@@ -13,6 +13,7 @@ from dataclasses import asdict
 import numpy as np
 
 from fastrnn import _check, _files, container, metrics, objectives
+from fastrnn._trainable import freeze_only, frozen, named
 from fastrnn.build import construct, describe
 from fastrnn.container import with_prefix, without_prefix
 from fastrnn.history import History
@@ -46,6 +47,7 @@ def _meta(model):
         "model": describe(model),
         "seen": seen,
         "compiled": _compiled(model),
+        "frozen": frozen(model),
         "run": None,
     }
 
@@ -153,6 +155,7 @@ def resume(path, run, seed=None):
         state = without_prefix("optimizer", extra)
         optimizer = run.model.optimizer._checked_state(state)
         generators = _checked_generators(run.model, kept["generators"])
+        stay = named(run.model, meta.get("frozen", ()))
         states = [
             state | without_prefix(f"callback.{i}", extra)
             for i, (_, state) in enumerate(kept["callbacks"])
@@ -167,6 +170,7 @@ def resume(path, run, seed=None):
             _load_states(run.callbacks.all, states)
         # Nothing can fail from here on.
         run.model._set(values)
+        freeze_only(run.model, stay)
         run.model.optimizer._set_state(optimizer)
         for generator, state in generators:
             generator.bit_generator.state = state
@@ -273,6 +277,7 @@ def load_model(path, custom_layers=None):
             # Parts of a class of the user's may have input sizes that it does not know.
             model._see(model._example(inputs))
         model._load("load_model", _parameters(arrays))
+        freeze_only(model, named(model, meta.get("frozen", ())))
         compiled = meta["compiled"]
         if compiled is not None:
             loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])

@@ -64,6 +64,7 @@ def table(model):
     1 Linear        (N, 1)           9     36 B
     -------------------------------------------
     425 parameters, float32: 1.7 KiB, and as much for gradients
+    425 are trainable, 0 are not
     """
     total = model.flat_parameters  # raises where a size is not known
     rows = [("layer", "output shape", "parameters", "memory")]
@@ -85,4 +86,6 @@ def table(model):
         kept = sum(array.nbytes for array in model.optimizer._state.values())
         name = type(model.optimizer).__name__
         end += f"; {name} keeps {_bytes(kept)}"
-    return "\n".join([lines[0], rule, *lines[1:], rule, end])
+    trained = sum(leaf._size for _, leaf in model._leaves()[0] if leaf._trainable)
+    shares = f"{trained:,} are trainable, {total.size - trained:,} are not"
+    return "\n".join([lines[0], rule, *lines[1:], rule, end, shares])

@@ -336,9 +336,10 @@ class LayerNorm(Module):
         dy = dy.reshape(n.shape)
         product = dy * n
         if self.elementwise_affine:
-            self._grad["weight"] += product.sum(0).reshape(self.normalized_shape)
-            if self.bias:
-                self._grad["bias"] += dy.sum(0).reshape(self.normalized_shape)
+            if self._trainable:
+                self._grad["weight"] += product.sum(0).reshape(self.normalized_shape)
+                if self.bias:
+                    self._grad["bias"] += dy.sum(0).reshape(self.normalized_shape)
             weight = self._param["weight"].reshape(-1) / n.shape[1]
             mean, along = dy @ weight, product @ weight
             dx = dy * self._param["weight"].reshape(-1)
