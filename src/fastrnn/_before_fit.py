@@ -36,6 +36,8 @@ def check(run):
         If batches do not fit a stateful model, targets the output, metrics either, or
         if a callback watches a figure that there is not.
     """
+    if run.model.optimizer.model is not run.model:
+        raise ValueError("fit: the optimizer must be one made for this model")
     size = run.options.batch_size
     for who, samples in (("fit", run.train), ("fit: validation", run.validation)):
         if samples is not None:

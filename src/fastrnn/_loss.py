@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import Attributes
 from fastrnn.crf import CRF
 
 
@@ -34,7 +35,7 @@ def check_fits(name, target, whose, shape, pred):
         ) from None
 
 
-class Loss:
+class Loss(Attributes):
     """Base of the losses: `rows` gives each row's loss and its gradient.
 
     Attributes

@@ -2,6 +2,7 @@
 """What RNN, LSTM and GRU have in common: arguments, forward, backward through time."""
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from fastrnn import (
     _weights,
     init,
 )
+from fastrnn._attributes import flag
 from fastrnn._blocks import Blocks
 from fastrnn._composed import Layers
 from fastrnn._packed import PackedWeights
@@ -28,6 +30,31 @@ _MOST_PLANS = 32
 _MOST_ROOMS = 6
 
 
+def _dropout(layer, name, value):
+    """The rule of `dropout`."""
+    who = type(layer).__name__
+    value = _check.probability(who, name, value)
+    if value > 0 and layer.num_layers == 1:
+        _warn_of_dropout(who, 7 if "_layout" in vars(layer) else 9)
+    return value
+
+
+def _warn_of_dropout(who, stacklevel):
+    warnings.warn(
+        f"{who}: dropout acts between layers, and num_layers is 1",
+        stacklevel=stacklevel,
+    )
+
+
+def _go_backwards(layer, name, value):
+    """The rule of `go_backwards`."""
+    who = type(layer).__name__
+    value = _check.flag(who, name, value)
+    if value and layer.bidirectional:
+        raise ValueError(f"{who}: go_backwards and bidirectional must not both be True")
+    return value
+
+
 class _Recurrent(Module):
     """What RNN, LSTM and GRU have in common: everything but the cell."""
 
@@ -36,6 +63,14 @@ class _Recurrent(Module):
     _cell = "rnn_tanh"
     _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see _options.cell
     _input_size_name = "input_size"
+    _changeable: ClassVar = {
+        "batch_first": flag,
+        "dropout": _dropout,
+        "return_sequences": flag,
+        "go_backwards": _go_backwards,
+        "stateful": flag,
+    }
+    _others = ("state",)
 
     def __init__(
         self,
@@ -65,23 +100,13 @@ class _Recurrent(Module):
         self.hidden_size = _check.positive_int(who, "hidden_size", hidden_size)
         self.num_layers = _check.positive_int(who, "num_layers", num_layers)
         self.bias = _check.flag(who, "bias", bias)
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
-        self.dropout = _check.probability(who, "dropout", dropout)
+        self.batch_first = batch_first
+        self.dropout = dropout
         self.bidirectional = _check.flag(who, "bidirectional", bidirectional)
-        self.return_sequences = _check.flag(who, "return_sequences", return_sequences)
+        self.return_sequences = return_sequences
         self.checkpoint_every = checkpoint_every
-        self.go_backwards = _check.flag(who, "go_backwards", go_backwards)
-        self.stateful = _check.flag(who, "stateful", stateful)
-        if self.bidirectional and self.go_backwards:
-            raise ValueError(
-                f"{who}: go_backwards and bidirectional must not both be True"
-            )
+        self.go_backwards, self.stateful = go_backwards, stateful
         self.state = None  # of a stateful layer, from its last call
-        if self.dropout > 0 and self.num_layers == 1:
-            warnings.warn(
-                f"{who}: dropout acts between layers, and num_layers is 1",
-                stacklevel=3,
-            )
         self.learn_initial_state = _check.flag(
             who, "learn_initial_state", learn_initial_state
         )

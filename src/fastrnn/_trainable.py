@@ -7,9 +7,10 @@ optimiser neither its parameters nor what it keeps of them between steps.
 """
 
 from fastrnn import _check
+from fastrnn._attributes import Attributes
 
 
-class Trainable:
+class Trainable(Attributes):
     """The attribute `trainable` of modules."""
 
     _trainable = True

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Attention`: weighted means of an encoder's outputs, after Luong and Bahdanau."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._attributes import flag
 from fastrnn._ragged import lengths_array, steps_mask
 from fastrnn.layers import Linear
 from fastrnn.module import Module
@@ -87,6 +90,9 @@ class Attention(Module):
     array([1.39, 1.57, 0.  , 0.  , 0.  ], dtype=float32)
     """
 
+    _changeable: ClassVar = {"batch_first": flag}
+    _parts = ("query", "key")
+
     def __init__(
         self,
         query_size,
@@ -107,7 +113,7 @@ class Attention(Module):
             raise ValueError(
                 f"{who}: units must be None unless kind is 'additive', got {units!r}"
             )
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
+        self.batch_first = batch_first
         self._dtype = _check.dtype_name(who, dtype)
         rng = _check.generator(who, seed)
         if kind == "dot" and self.query_size != self.key_size:
@@ -115,6 +121,8 @@ class Attention(Module):
                 f"{who}: key_size must be query_size = {query_size} for kind 'dot', "
                 f"got {key_size}"
             )
+        if kind != "additive":
+            self.units = None
         if kind == "general":
             self.query = Linear(query_size, key_size, False, dtype=dtype, seed=rng)
         if kind == "additive":

@@ -7,10 +7,12 @@ attributes of the same names; any class that does so can be part of a saved mode
 
 import inspect
 import re
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import flag
 from fastrnn.module import Module
 
 # Not part of a description: weights and generators are saved as such.
@@ -40,6 +42,10 @@ class Unbuilt(Module):
     LSTM(3, 4)
     """
 
+    _others = ("layer_arguments", "layer_class", "given_batch_first")
+    _not_kept = ("cls", "args", "kwargs")
+    _changeable: ClassVar = {"batch_first": flag}
+
     def __init__(self, cls, args, kwargs):
         try:
             bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
@@ -61,6 +67,20 @@ class Unbuilt(Module):
         """A layer with one input, to be thrown away."""
         seed = {"seed": 0} if "seed" in _parameters(self.layer_class) else {}
         return self._layer(**{self.layer_class._input_size_name: 1}, **seed)
+
+    def __setattr__(self, name, value):
+        arguments = vars(self).get("layer_arguments")
+        if arguments is None or hasattr(type(self), name) or name in vars(self):
+            super().__setattr__(name, value)
+            return
+        # What the layer will not take it refuses as if it were made already.
+        setattr(self._trial(), name, value)
+        if name not in _parameters(self.layer_class):
+            raise AttributeError(
+                f"{self.layer_class.__name__}: {name} cannot be set before the layer "
+                "knows its input size"
+            )
+        arguments[name] = value
 
     def __getstate__(self):
         return self.__dict__.copy()
@@ -93,7 +113,7 @@ class Unbuilt(Module):
         layer.trainable = self._trainable
         for name in ("batch_first", "given_batch_first"):  # set from outside: see fit
             if name in self.__dict__:
-                setattr(layer, name, self.__dict__[name])
+                vars(layer)[name] = self.__dict__[name]
         self.__class__ = self.layer_class
         self.__dict__.clear()
         self.__dict__.update(layer.__dict__)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`CRF`: a linear chain over the tags of a sequence, trained and decoded exactly."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._attributes import flag
 from fastrnn._logspace import logsumexp
 from fastrnn._ragged import lengths_array, steps_mask
 from fastrnn.losses import REDUCTIONS
@@ -67,10 +70,12 @@ class CRF(Module):
            [ 2,  2,  2, -1, -1]])
     """
 
+    _changeable: ClassVar = {"batch_first": flag}
+
     def __init__(self, num_tags, *, batch_first=False, dtype="float32", seed=None):
         who = type(self).__name__
         self.num_tags = K = _check.positive_int(who, "num_tags", num_tags)
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
+        self.batch_first = batch_first
         rng = _check.generator(who, seed)
         shapes = {
             "start_transitions": (K,),

@@ -38,15 +38,14 @@ def batch_first(model):
         for m in model.modules()
         if hasattr(m, "batch_first") and not hasattr(m, "given_batch_first")
     ]
-    for module in before:
-        module.given_batch_first = module.batch_first
-        module.batch_first = True
+    for module in before:  # past rules for those who set it from outside
+        vars(module).update(given_batch_first=module.batch_first, batch_first=True)
     try:
         yield
     finally:
         for module in before:
-            module.batch_first = module.given_batch_first
-            del module.given_batch_first
+            own = vars(module)
+            own["batch_first"] = own.pop("given_batch_first")
 
 
 @contextlib.contextmanager

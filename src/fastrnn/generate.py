@@ -2,6 +2,7 @@
 """`Generator`: one to many, a model that goes on with its own output."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -92,8 +93,19 @@ def check_token(who, name, token, size):
     return token
 
 
+def of_all_parts(model, name, value):
+    """The rule of an attribute that a model sets in its parts, too."""
+    raise AttributeError(
+        f"{type(model).__name__}: {name} is True within fit, here and in all parts, "
+        f"and cannot be set to {value!r}"
+    )
+
+
 class StartState(Module):
     """A recurrent layer's initial state as tanh(W v + b) of a vector."""
+
+    _parts = ("linear",)
+    _not_kept = ("size", "recurrent")
 
     def __init__(self, size, recurrent, *, seed=None):
         parts = recurrent._states, recurrent.num_layers, recurrent.hidden_size
@@ -193,6 +205,8 @@ class Generator(Model):
 
     _default_loss = "sparse_categorical_crossentropy"
     batch_first = False  # True within `fit`, here and in all parts
+    _changeable: ClassVar = {"batch_first": of_all_parts}
+    _parts = ("embedding", "head", "recurrent", "state")
 
     def __init__(
         self,

@@ -6,9 +6,12 @@ be. What forward keeps for backward it keeps by reference: an input must not be 
 to between the two.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, _core, _threads, init
+from fastrnn._attributes import by
 from fastrnn._pool import Pool
 from fastrnn._sparse import Table
 from fastrnn.module import Module
@@ -232,7 +235,6 @@ class Embedding(Module):
         who = type(self).__name__
         self.num_embeddings = _check.positive_int(who, "num_embeddings", num_embeddings)
         self.embedding_dim = _check.positive_int(who, "embedding_dim", embedding_dim)
-        self.padding_idx = None
         if padding_idx is not None:
             n = self.num_embeddings
             index = _check.integer(who, "padding_idx", padding_idx)
@@ -240,7 +242,8 @@ class Embedding(Module):
                 raise ValueError(
                     f"{who}: padding_idx must be in [-{n}, {n}), got {padding_idx!r}"
                 )
-            self.padding_idx = index % n
+            padding_idx = index % n
+        self.padding_idx = padding_idx
         self.sparse = _check.flag(who, "sparse", sparse)
         rng = _check.generator(who, seed)
         self._declare({"weight": (self.num_embeddings, self.embedding_dim)}, dtype)
@@ -334,6 +337,16 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}"
 
 
+def _generator(layer, name, value):
+    """The rule of `Dropout.generator`."""
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(
+            f"{type(layer).__name__}: {name} must be a numpy.random.Generator, got "
+            f"{value!r}"
+        )
+    return value
+
+
 class Dropout(Module):
     """In training, zero each element with probability p and scale the rest.
 
@@ -366,9 +379,14 @@ class Dropout(Module):
     array([1., 1.])
     """
 
+    _changeable: ClassVar = {
+        "p": by(_check.probability),
+        "generator": _generator,
+    }
+
     def __init__(self, p=0.5, *, seed=None):
         who = type(self).__name__
-        self.p = _check.probability(who, "p", p)
+        self.p = p
         self.generator = _check.generator(who, seed)
 
     def forward(self, x):

@@ -4,6 +4,7 @@
 import functools
 import inspect
 import os
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from fastrnn import (
     summary,
 )
 from fastrnn import metrics as _metrics
+from fastrnn._attributes import flag, instance_of
+from fastrnn._loss import Loss
 from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, is_built
 from fastrnn.callbacks import Callbacks
@@ -74,6 +77,11 @@ class Model(Module):
     array([[6.]], dtype=float32)
     """
 
+    _changeable: ClassVar = {
+        "loss": instance_of(Loss),
+        "optimizer": instance_of(optim.Optimizer),
+        "stop_training": flag,
+    }
     loss = None
     _default_loss = None
     metrics = ()

@@ -12,11 +12,13 @@ import math
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import safetensors.numpy
 
 from fastrnn import _check, _core, _files, _sparse, _threads
+from fastrnn._attributes import flag
 from fastrnn._pool import aligned
 from fastrnn._trainable import Trainable
 
@@ -119,6 +121,20 @@ class Module(Trainable):
         return self
 
     # -- children ---------------------------------------------------------------------
+
+    _changeable: ClassVar = {"training": flag}
+    _parts = ()  # attributes that hold a module, and nothing else
+
+    def _knows(self, name, value):
+        return name in self._parts or super()._knows(name, value)
+
+    def _to_set(self, name, value):
+        if name in self._parts and not isinstance(value, Module):
+            raise TypeError(
+                f"{type(self).__name__}: {name} must be a Module, "
+                f"got {type(value).__name__}"
+            )
+        return super()._to_set(name, value)
 
     def __setattr__(self, name, value):
         if isinstance(value, Module):
@@ -331,7 +347,8 @@ class Module(Trainable):
         """
         mode = _check.flag(f"{type(self).__name__}.train", "mode", mode)
         for module in self.modules():
-            module.training = mode
+            # Past __setattr__: this is in every prediction.
+            module.__dict__["training"] = mode
         return self
 
     def eval(self):
@@ -353,7 +370,7 @@ class Module(Trainable):
             yield
         finally:
             for module, training, context in before:
-                module.training, module.context = training, context
+                module.__dict__.update(training=training, context=context)
 
     def __call__(self, *args, **kwargs):
         return self.forward(*args, **kwargs)

@@ -14,11 +14,12 @@ from typing import ClassVar
 import numpy as np
 
 from fastrnn import _check, _core, _threads
+from fastrnn._attributes import Attributes
 from fastrnn._sparse import Steps
 from fastrnn.module import Module
 
 
-class Optimizer:
+class Optimizer(Attributes):
     """Base of the optimisers: the model, the learning rate, the step count, the state.
 
     A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
@@ -44,6 +45,7 @@ class Optimizer:
     _hyperparameters: ClassVar = {}
     _optional_state: ClassVar = {}
     _kernel: ClassVar = ""
+    _first_only: ClassVar = ()  # hyperparameters that only the first step is due to
 
     def __init__(self, model, lr, **hyperparameters):
         who = type(self).__name__
@@ -65,10 +67,13 @@ class Optimizer:
         for name, option in self._optional_state.items():
             self._new_state(name, getattr(self, option))
 
-    def __setattr__(self, name, value):
-        if name in self._hyperparameters:
-            value = self._checked(name, value)
-        super().__setattr__(name, value)
+    _others = ("n_steps",)
+
+    def _to_set(self, name, value):
+        if name not in self._hyperparameters:
+            return super()._to_set(name, value)
+        value = self._checked(name, value)
+        return super()._to_set(name, value) if name in self._first_only else value
 
     @property
     def lr(self):
@@ -535,6 +540,7 @@ class Adagrad(Optimizer):
         "eps": "[0, inf)",
         "maximize": bool,
     }
+    _first_only = ("initial_accumulator_value",)
 
     def __init__(
         self,

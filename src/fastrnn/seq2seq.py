@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`EncoderDecoder`: one sequence in, another one out, with attention between."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, _ragged, pairs
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
-from fastrnn.generate import StartState, Stepper, check_decoder, check_token
+from fastrnn.generate import (
+    StartState,
+    Stepper,
+    check_decoder,
+    check_token,
+    of_all_parts,
+)
 from fastrnn.layers import Dropout, Embedding, Linear
 from fastrnn.model import Model
 from fastrnn.recurrent import GRU, LSTM, RNN
@@ -86,6 +94,12 @@ class EncoderDecoder(Model):
 
     _default_loss = "sparse_categorical_crossentropy"
     batch_first = False  # True within `fit`, here and in all parts
+    _changeable: ClassVar = {"batch_first": of_all_parts}
+    _others = ("given_attention", "given_dropout")
+    _parts = (
+        "attention", "bridge", "combine", "concatenate", "decoder", "dropout",
+        "encoder", "head", "source", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -141,7 +155,9 @@ class EncoderDecoder(Model):
         if not self._same_shape:
             self.bridge = StartState(width, decoder, seed=rng)
         self._attends = attention is not None
-        if self._attends:
+        if not self._attends:
+            vars(self)["attention"] = None
+        else:
             self.attention = Attention(
                 H, width, attention, units, dtype=dtype, seed=rng
             )

@@ -61,6 +61,10 @@ class Sequential(Model):
         if is_built(self):
             self._leaves()  # raises when dtypes differ
 
+    def _knows(self, name, value):
+        is_layer = name.isdigit() and isinstance(value, Module)
+        return is_layer or super()._knows(name, value)
+
     def _check_layers(self, layers):
         who = type(self).__name__
         for i, layer in enumerate(layers):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Losses of whole sequences for `Model.compile`, whose best answer is looked for."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check
@@ -95,10 +97,13 @@ class ConnectionistTemporalClassification(_OfSequences):
     """
 
     name = "ctc"
+    _changeable: ClassVar = {
+        "blank": lambda loss, name, value: _check.integer("ctc", name, value),
+        "zero_infinity": lambda loss, name, value: _check.flag("ctc", name, value),
+    }
 
     def __init__(self, blank=0, zero_infinity=False):
-        self.blank = _check.integer("ctc", "blank", blank)
-        self.zero_infinity = _check.flag("ctc", "zero_infinity", zero_infinity)
+        self.blank, self.zero_infinity = blank, zero_infinity
 
     def targets(self, who, y):
         rows = token_rows(who, "y", y, np.iinfo(np.int64).max, least=0)

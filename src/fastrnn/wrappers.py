@@ -2,10 +2,12 @@
 """`TimeDistributed`, `Concatenate` and `LayerNorm`: small layers around others."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import by
 from fastrnn.module import Module
 
 
@@ -242,6 +244,7 @@ class LayerNorm(Module):
     """
 
     _input_size_name = "normalized_shape"
+    _changeable: ClassVar = {"eps": by(_check.real_in, "(0, inf)")}
 
     def __init__(
         self,
@@ -260,7 +263,7 @@ class LayerNorm(Module):
         self.normalized_shape = tuple(
             _check.positive_int(who, "normalized_shape", size) for size in sizes
         )
-        self.eps = _check.real_in(who, "eps", eps, "(0, inf)")
+        self.eps = eps
         self.elementwise_affine = _check.flag(
             who, "elementwise_affine", elementwise_affine
         )

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Masking` and `MaskedSequential`: steps of a sequence that recurrent layers skip."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import Bidirectional, Sequential, _check
+from fastrnn._attributes import by, flag
 from fastrnn._recurrent import _Recurrent
 from fastrnn.module import Module
 
@@ -32,11 +35,13 @@ class Masking(Module):
     array([[ True, False]])
     """
 
+    _changeable: ClassVar = {"mask_value": by(_check.finite), "batch_first": flag}
+
     def __init__(self, mask_value=0.0, indices=False, batch_first=True):
         who = type(self).__name__
-        self.mask_value = _check.finite(who, "mask_value", mask_value)
+        self.mask_value = mask_value
         self.indices = _check.flag(who, "indices", indices)
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
+        self.batch_first = batch_first
 
     def mask(self, x):
         """The mask (B, T) that `x` gives recurrent layers: False is left out."""
