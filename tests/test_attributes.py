@@ -275,9 +275,14 @@ def test_layers_can_be_put_in_and_taken_out():
     model = fastrnn.Sequential(fastrnn.Linear(3, 4, seed=0), fastrnn.Linear(4, 1))
     setattr(model, "1", fastrnn.Linear(4, 2, seed=1))
     assert model(X).shape == (5, 2, 2)
-    with pytest.raises(AttributeError, match="Sequential has no attribute 'extra'"):
-        model.extra = fastrnn.Linear(1, 1)
-    assert list(model.parameters) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    model.last = fastrnn.Linear(2, 5, seed=2)
+    assert model(X).shape == (5, 2, 5)
+    bundle = fastrnn.module.Module()
+    bundle.one, bundle.two = model, fastrnn.Linear(1, 1)
+    assert len(bundle.parameters) == 8
+    for thing in (fastrnn.CRF(3), MADE["EncoderDecoder"]()):
+        with pytest.raises(AttributeError, match="has no attribute 'extra'"):
+            thing.extra = fastrnn.Linear(1, 1)
 
 
 def test_copies_know_the_same():

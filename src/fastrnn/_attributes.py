@@ -10,7 +10,6 @@ Names that begin with an underscore are nobody's business but the class's.
 """
 
 import difflib
-import functools
 import inspect
 import sys
 from typing import ClassVar
@@ -133,33 +132,30 @@ def _is_ours(cls):
     return getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls
 
 
-@functools.cache
-def _of_class(cls):
-    """What a class itself says of its attributes: rules, and those that are free."""
-    rules = dict(vars(cls).get("_changeable", {}))
-    free = {name for name in vars(cls) if not name.startswith("_")}
-    return rules, free | set(vars(cls).get("_others", ()))
+def _arguments(cls):
+    """Names of what a class's constructor takes one by one."""
+    if "__init__" not in vars(cls):
+        return set()
+    kinds = inspect.Parameter
+    return {
+        name
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if parameter.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
+    }
 
 
 def _names(cls):
     """Rules of what may be changed, what is fixed, and what else can be set."""
-    known = vars(cls).get("_known_names")
-    if known is not None:
-        return known
-    rules, free = {}, set()
+    kept = vars(cls).get("_known_names")
+    if kept is not None and kept[0] is cls.__init__:
+        return kept[1]
+    rules, fixed, free = {}, set(), set()
     for base in reversed(cls.__mro__):
-        own_rules, own_free = _of_class(base) if _is_ours(base) else ({}, set())
-        rules.update(own_rules)
-        free |= own_free
-    ours = next(base for base in cls.__mro__ if _is_ours(base))
-    kinds = inspect.Parameter
-    fixed = {
-        name
-        for name, parameter in inspect.signature(ours.__init__).parameters.items()
-        if name not in ("self", "seed", *ours._not_kept)
-        and parameter.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
-        and name not in free
-        and name not in rules
-    }
-    cls._known_names = rules, fixed, free
-    return cls._known_names
+        if _is_ours(base):
+            rules.update(vars(base).get("_changeable", {}))
+            free |= {name for name in vars(base) if not name.startswith("_")}
+            free |= set(vars(base).get("_others", ()))
+            fixed |= _arguments(base)
+    fixed -= {"self", "seed", *cls._not_kept, *free, *rules}
+    cls._known_names = cls.__init__, (rules, fixed, free)
+    return rules, fixed, free

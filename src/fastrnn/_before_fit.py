@@ -22,6 +22,22 @@ def seed_of(who, seed):
     return seed
 
 
+def validation(model, data, share):
+    """The samples of fit's `validation_data`, or None."""
+    if data is None:
+        return None
+    if share:
+        raise ValueError(
+            "fit: validation_data and validation_split must not both be given"
+        )
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError(
+            "fit: validation_data must be (x, y) or (x, y, sample_weight), got "
+            f"{type(data).__name__}"
+        )
+    return model._samples("fit: validation_data", *data)
+
+
 def check(run):
     """Refuse a run that would fail after its first steps.
 

@@ -91,7 +91,7 @@ class Attention(Module):
     """
 
     _changeable: ClassVar = {"batch_first": flag}
-    _parts = ("query", "key")
+    _child_names = ("query", "key")
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class Unbuilt(Module):
         layer = self._trial()  # so that a wrong argument is found now
         self._dtype = layer.dtype
         if hasattr(layer, "batch_first"):
-            self.batch_first = layer.batch_first
+            vars(self)["batch_first"] = layer.batch_first
 
     def _layer(self, **changes):
         return self.layer_class(**self.layer_arguments | changes)

@@ -47,7 +47,7 @@ class CharModel(Module):
     4
     """
 
-    _parts = ("embedding", "head", "recurrent")
+    _child_names = ("embedding", "head", "recurrent")
     _not_kept = ("embedding_dim", "hidden_size", "num_layers")
 
     def __init__(

@@ -104,7 +104,7 @@ def of_all_parts(model, name, value):
 class StartState(Module):
     """A recurrent layer's initial state as tanh(W v + b) of a vector."""
 
-    _parts = ("linear",)
+    _child_names = ("linear",)
     _not_kept = ("size", "recurrent")
 
     def __init__(self, size, recurrent, *, seed=None):
@@ -206,7 +206,7 @@ class Generator(Model):
     _default_loss = "sparse_categorical_crossentropy"
     batch_first = False  # True within `fit`, here and in all parts
     _changeable: ClassVar = {"batch_first": of_all_parts}
-    _parts = ("embedding", "head", "recurrent", "state")
+    _child_names = ("embedding", "head", "recurrent", "state")
 
     def __init__(
         self,

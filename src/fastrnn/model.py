@@ -325,7 +325,7 @@ class Model(Module):
         share = _check.real_in(who, "validation_split", validation_split, "[0, 1)")
         callbacks = Callbacks(callbacks)
         train = self._samples(who, x, y, sample_weight)
-        validation = self._validation(who, validation_data, share)
+        validation = _before_fit.validation(self, validation_data, share)
         if share:
             train, validation = train.split(share)
         if class_weight is not None:
@@ -350,20 +350,6 @@ class Model(Module):
         self.history = run.history
         run.run()
         return run.history
-
-    def _validation(self, who, data, share):
-        if data is None:
-            return None
-        if share:
-            raise ValueError(
-                f"{who}: validation_data and validation_split must not both be given"
-            )
-        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-            raise TypeError(
-                f"{who}: validation_data must be (x, y) or (x, y, sample_weight), got "
-                f"{type(data).__name__}"
-            )
-        return self._samples(f"{who}: validation_data", *data)
 
     def _samples(self, who, x, y=(), weight=None):
         """The samples in what the user gave; without `y`, for `predict`."""
@@ -471,26 +457,7 @@ class Model(Module):
 
     def _outputs(self, inputs):
         """Name, layer and output of each part; None for those that are not called."""
-        found = {}
-
-        def noting(name, layer):
-            def forward(*args, **kwargs):
-                y = type(layer).forward(layer, *args, **kwargs)
-                found[name] = y[0] if isinstance(y, tuple) else y
-                return y
-
-            return forward
-
-        children = dict(self._children)
-        try:
-            for name, layer in children.items():
-                vars(layer)["forward"] = noting(name, layer)
-            if inputs is not None:
-                self(*inputs)
-        finally:
-            for layer in children.values():
-                vars(layer).pop("forward", None)
-        return [(name, layer, found.get(name)) for name, layer in children.items()]
+        return summary.noted_outputs(self, inputs)
 
     def save(self, path):
         """Write the whole model to one safetensors file, all of it or nothing.

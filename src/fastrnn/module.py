@@ -19,34 +19,11 @@ import safetensors.numpy
 
 from fastrnn import _check, _core, _files, _sparse, _threads
 from fastrnn._attributes import flag
+from fastrnn._context import Context
 from fastrnn._pool import aligned
 from fastrnn._trainable import Trainable
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
-
-
-class Context:
-    """What one forward in training mode leaves for its backward.
-
-    Attributes
-    ----------
-    owner : Module
-        The layer that made it.
-    saved : object
-        What the layer put aside; None once backward has used it.
-    """
-
-    __slots__ = ("owner", "saved", "spent")
-
-    def __init__(self, owner, saved):
-        self.owner = owner
-        self.saved = saved
-        self.spent = False
-
-    def release(self):
-        """Mark as used and let go of the memory."""
-        self.saved = None
-        self.spent = True
 
 
 class Module(Trainable):
@@ -123,13 +100,15 @@ class Module(Trainable):
     # -- children ---------------------------------------------------------------------
 
     _changeable: ClassVar = {"training": flag}
-    _parts = ()  # attributes that hold a module, and nothing else
+    _child_names = ()  # attributes that hold a module, and nothing else
 
     def _knows(self, name, value):
-        return name in self._parts or super()._knows(name, value)
+        if isinstance(value, Module) and type(self).forward is Module.forward:
+            return True  # it computes nothing itself: a bundle of any parts
+        return name in type(self)._child_names or super()._knows(name, value)
 
     def _to_set(self, name, value):
-        if name in self._parts and not isinstance(value, Module):
+        if name in type(self)._child_names and not isinstance(value, Module):
             raise TypeError(
                 f"{type(self).__name__}: {name} must be a Module, "
                 f"got {type(value).__name__}"
@@ -137,18 +116,17 @@ class Module(Trainable):
         return super()._to_set(name, value)
 
     def __setattr__(self, name, value):
-        if isinstance(value, Module):
-            who = type(self).__name__
-            if "." in name:
-                raise ValueError(
-                    f"{who}: a child's name must not contain a dot, got {name!r}"
-                )
-            if any(module is self for module in value.modules()):
-                raise ValueError(f"{who}: {name} must not contain the module itself")
-            super().__setattr__(name, value)
+        who, is_child = type(self).__name__, isinstance(value, Module)
+        if is_child and "." in name:
+            raise ValueError(
+                f"{who}: a child's name must not contain a dot, got {name!r}"
+            )
+        if is_child and any(module is self for module in value.modules()):
+            raise ValueError(f"{who}: {name} must not contain the module itself")
+        super().__setattr__(name, value)
+        if is_child:
             self._children[name] = value
         else:
-            super().__setattr__(name, value)
             self._children.pop(name, None)
 
     def __delattr__(self, name):

@@ -96,7 +96,7 @@ class EncoderDecoder(Model):
     batch_first = False  # True within `fit`, here and in all parts
     _changeable: ClassVar = {"batch_first": of_all_parts}
     _others = ("given_attention", "given_dropout")
-    _parts = (
+    _child_names = (
         "attention", "bridge", "combine", "concatenate", "decoder", "dropout",
         "encoder", "head", "source", "target",
     )  # fmt: skip

@@ -62,8 +62,8 @@ class Sequential(Model):
             self._leaves()  # raises when dtypes differ
 
     def _knows(self, name, value):
-        is_layer = name.isdigit() and isinstance(value, Module)
-        return is_layer or super()._knows(name, value)
+        # Whatever its name, a layer runs after those that are there.
+        return isinstance(value, Module) or super()._knows(name, value)
 
     def _check_layers(self, layers):
         who = type(self).__name__

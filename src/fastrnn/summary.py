@@ -29,6 +29,37 @@ def _outputs(model):
             yield name, layer, shape
 
 
+def noted_outputs(model, inputs):
+    """Name, layer and output of each part, from a call whose parts note them.
+
+    Parameters
+    ----------
+    model : Model
+    inputs : tuple or None
+        Of the call; without one, and of parts that it does not call, outputs are None.
+    """
+    found = {}
+
+    def noting(name, layer):
+        def forward(*args, **kwargs):
+            y = type(layer).forward(layer, *args, **kwargs)
+            found[name] = y[0] if isinstance(y, tuple) else y
+            return y
+
+        return forward
+
+    children = dict(model._children)
+    try:
+        for name, layer in children.items():
+            vars(layer)["forward"] = noting(name, layer)
+        if inputs is not None:
+            model(*inputs)
+    finally:
+        for layer in children.values():
+            vars(layer).pop("forward", None)
+    return [(name, layer, found.get(name)) for name, layer in children.items()]
+
+
 def _shape(y, axis):
     """A shape with N in place of the axis of samples."""
     sizes = [*map(str, y.shape)]

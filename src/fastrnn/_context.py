@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Context`: what a forward keeps for its backward."""
+
+
+class Context:
+    """What one forward in training mode leaves for its backward.
+
+    Attributes
+    ----------
+    owner : Module
+        The layer that made it.
+    saved : object
+        What the layer put aside; None once backward has used it.
+    """
+
+    __slots__ = ("owner", "saved", "spent")
+
+    def __init__(self, owner, saved):
+        self.owner = owner
+        self.saved = saved
+        self.spent = False
+
+    def release(self):
+        """Mark as used and let go of the memory."""
+        self.saved = None
+        self.spent = True
