@@ -252,7 +252,7 @@ typedef struct {
     void *y;        /* (N, O); forward */
     const void *dy; /* (N, O); backward */
     void *dx;       /* (N, I) or NULL when not wanted; backward */
-    void *dW;       /* (O, I), accumulated; backward */
+    void *dW;       /* (O, I) or NULL, accumulated; backward */
     void *db;       /* (O,) or NULL, accumulated; backward */
     void *work;     /* linear_work_size() elements, 64-byte aligned */
 } fr_linear_args;

@@ -124,7 +124,8 @@ def test_stateful_layers_go_on_from_batch_to_batch(rng):
 
     class Look(Callback):
         def on_epoch_end(self, epoch, logs=None):
-            self.model.predict(x)  # of another length, and it changes no state
+            self.model.reset_states()
+            self.model.predict(x)  # of another length; the next epoch begins anew
             checked.append(self.model[0].state[0].shape)
 
     options = {"epochs": 2, "batch_size": 4, "shuffle": False, "verbose": 0}
@@ -132,6 +133,7 @@ def test_stateful_layers_go_on_from_batch_to_batch(rng):
     theirs.fit(x, y, tbptt=5, **options)
     np.testing.assert_array_equal(ours.flat_parameters, theirs.flat_parameters)
     assert checked == [(1, 4, 5)] * 2
+    ours.reset_states()
     np.testing.assert_array_equal(ours.predict(x), theirs.predict(x))
 
 

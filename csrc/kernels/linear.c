@@ -302,10 +302,10 @@ static void linear_backward_thread(const team *self, const void *args)
         const product m = {.a = dy, .b = weights, .c = a->dx, .K = O, .N = I};
         multiply_share(self, &m, N);
     }
-    for (ptrdiff_t row = 0; row < N; row += block) {
+    for (ptrdiff_t row = 0; (a->dW || a->db) && row < N; row += block) {
         const ptrdiff_t K = min_size(block, N - row);
         team_share(self, K, &begin, &end);
-        for (ptrdiff_t k = begin; k < end; k++)
+        for (ptrdiff_t k = begin; a->dW && k < end; k++)
             pack_row(packed_x, block, k, x + (row + k) * I, I, SUM_NV);
         team_barrier(self);
         team_share(self, tiles, &begin, &end);
@@ -314,8 +314,9 @@ static void linear_backward_thread(const team *self, const void *args)
                             mr = split.each + (i < split.longer);
             pack_sum_tile(packed_dy, dy + row * O, O, first, mr, K, a->db);
             const memory_range next = {(const char *)packed_dy, 0}; /* the same again */
-            add_product(packed_dy, packed_x, block, K, next, (real *)a->dW + first * I,
-                        mr, I);
+            if (a->dW)
+                add_product(packed_dy, packed_x, block, K, next,
+                            (real *)a->dW + first * I, mr, I);
         }
         team_barrier(self);
     }

@@ -150,7 +150,7 @@ class Blocks:
             )  # fmt: skip
             block.backward(
                 layer._memory, self._use, kept, x, x_at, None, 0.0, None, y_at,
-                dy, dh, dc, dx, results[j % 2], layer._buffers[1], layer._start,
+                dy, dh, dc, dx, results[j % 2], layer._wanted_grads, layer._start,
                 sums, j < n_blocks - 1, j > 0,
                 flow, ((cell or 0) * plan.length + begin) * self._B,
             )  # fmt: skip

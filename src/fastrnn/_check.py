@@ -16,6 +16,8 @@ import operator
 
 import numpy as np
 
+from fastrnn import _tables
+
 DTYPES = ("float32", "float64")
 
 
@@ -37,7 +39,17 @@ def dtype_name(who, dtype):
 
 
 def _as_array(who, name, value):
-    """`value` as an array, with one kind of message when NumPy cannot read it."""
+    """`value` as an array, with one kind of message when NumPy cannot read it.
+
+    Tables and columns of pandas become the numbers that they hold; where a value is
+    masked or missing, it is an error.
+    """
+    if type(value) is np.ndarray:
+        return value
+    _tables.refuse_masked(who, name, value)
+    found = _tables.numbers_of(who, name, value)
+    if found is not None:
+        return found
     try:
         return np.asarray(value)
     except ValueError as error:

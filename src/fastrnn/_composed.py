@@ -271,7 +271,7 @@ class Layers(Blocks):
         *_, block = self._block(plan, 0, cell)
         block.backward(
             layer._memory, self._use, self._kept[cell], x, 0, None, 0.0, y, 0,
-            dy, dh, dc, dx, d_start, layer._buffers[1], layer._start,
+            dy, dh, dc, dx, d_start, layer._wanted_grads, layer._start,
             flow=flow, flow_at=cell * self._T * self._B,
         )  # fmt: skip
         self._kept[cell] = None
@@ -300,10 +300,10 @@ class Layers(Blocks):
         h = merge(self._layer.merge_mode, raw)
         da = d * (h - x) * t * (one - t)
         dx = np.empty_like(x)
-        grads = self._layer._grad
-        plan.kernels.linear_backward(
-            *sizes, x, weight, da, dx, grads[f"weight_gate_l{k}"],
-            grads[f"bias_gate_l{k}"], work,
-        )  # fmt: skip
+        grads = None, None
+        if self._layer._trainable:
+            names = f"weight_gate_l{k}", f"bias_gate_l{k}"
+            grads = [self._layer._grad[name] for name in names]
+        plan.kernels.linear_backward(*sizes, x, weight, da, dx, *grads, work)
         dx += d * (one - t)
         return d * t, dx

@@ -464,14 +464,14 @@ cdef class Kernels:
 
     def linear_backward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                         x, W, dy, dx, dW, db, work):
-        """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; dx, db may be None."""
+        """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; each may be None."""
         cdef fr_linear_args a
         a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.dy = address(required(dy, "dy"), "dy", self.kind, N * O, False)
         a.dx = address(dx, "dx", self.kind, N * I, True)
-        a.dW = address(required(dW, "dW"), "dW", self.kind, O * I, True)
+        a.dW = address(dW, "dW", self.kind, O * I, True)
         a.db = address(db, "db", self.kind, O, True)
         a.work = address(required(work, "work"), "work", self.kind,
                          self.linear_work_size(True, N, I, O), True, True)

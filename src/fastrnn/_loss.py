@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from fastrnn import _check, _ending, masking
+from fastrnn._attributes import Attributes
 from fastrnn.crf import CRF
 
 
@@ -35,7 +36,7 @@ def check_fits(name, target, whose, shape, pred):
         ) from None
 
 
-class Loss:
+class Loss(Attributes):
     """Base of the losses: `rows` gives each row's loss and its gradient.
 
     Attributes

@@ -2,6 +2,7 @@
 """What RNN, LSTM and GRU have in common: arguments, forward, backward through time."""
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from fastrnn import (
     _weights,
     init,
 )
+from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn._blocks import Blocks
 from fastrnn._composed import Layers
@@ -30,6 +32,31 @@ _MOST_PLANS = 32
 _MOST_ROOMS = 6
 
 
+def _dropout(layer, name, value):
+    """The rule of `dropout`."""
+    who = type(layer).__name__
+    value = _check.probability(who, name, value)
+    if value > 0 and layer.num_layers == 1:
+        _warn_of_dropout(who, 7 if "_layout" in vars(layer) else 9)
+    return value
+
+
+def _warn_of_dropout(who, stacklevel):
+    warnings.warn(
+        f"{who}: dropout acts between layers, and num_layers is 1",
+        stacklevel=stacklevel,
+    )
+
+
+def _go_backwards(layer, name, value):
+    """The rule of `go_backwards`."""
+    who = type(layer).__name__
+    value = _check.flag(who, name, value)
+    if value and layer.bidirectional:
+        raise ValueError(f"{who}: go_backwards and bidirectional must not both be True")
+    return value
+
+
 class _Recurrent(BatchFirst, Module):
     """What RNN, LSTM and GRU have in common: everything but the cell."""
 
@@ -39,6 +66,15 @@ class _Recurrent(BatchFirst, Module):
     _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see _options.cell
     _input_size_name = "input_size"
     _later_arguments = ("zero_output_for_mask",)
+    _changeable: ClassVar = {
+        "batch_first": flag,
+        "dropout": _dropout,
+        "return_sequences": flag,
+        "go_backwards": _go_backwards,
+        "stateful": flag,
+        "zero_output_for_mask": flag,
+    }
+    _others = ("state",)
 
     def __init__(
         self,
@@ -69,26 +105,14 @@ class _Recurrent(BatchFirst, Module):
         self.hidden_size = _check.positive_int(who, "hidden_size", hidden_size)
         self.num_layers = _check.positive_int(who, "num_layers", num_layers)
         self.bias = _check.flag(who, "bias", bias)
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
-        self.dropout = _check.probability(who, "dropout", dropout)
+        self.batch_first = batch_first
+        self.dropout = dropout
         self.bidirectional = _check.flag(who, "bidirectional", bidirectional)
-        self.return_sequences = _check.flag(who, "return_sequences", return_sequences)
+        self.return_sequences = return_sequences
         self.checkpoint_every = checkpoint_every
-        self.go_backwards = _check.flag(who, "go_backwards", go_backwards)
-        self.stateful = _check.flag(who, "stateful", stateful)
-        self.zero_output_for_mask = _check.flag(
-            who, "zero_output_for_mask", zero_output_for_mask
-        )
-        if self.bidirectional and self.go_backwards:
-            raise ValueError(
-                f"{who}: go_backwards and bidirectional must not both be True"
-            )
+        self.go_backwards, self.stateful = go_backwards, stateful
+        self.zero_output_for_mask = zero_output_for_mask
         self.state = None  # of a stateful layer, from its last call
-        if self.dropout > 0 and self.num_layers == 1:
-            warnings.warn(
-                f"{who}: dropout acts between layers, and num_layers is 1",
-                stacklevel=3,
-            )
         self.learn_initial_state = _check.flag(
             who, "learn_initial_state", learn_initial_state
         )
@@ -145,6 +169,11 @@ class _Recurrent(BatchFirst, Module):
     def __getstate__(self):
         # Plans hold addresses of this process; a copy makes its own.
         return super().__getstate__() | {"_plan": None, "_plans": {}}
+
+    @property
+    def _wanted_grads(self):
+        """The buffer that gradients of parameters are added to; None for none."""
+        return self._buffers[1] if self._trainable else None
 
     @property
     def _directions(self):
@@ -567,7 +596,7 @@ class _Recurrent(BatchFirst, Module):
         else:
             plan.backward(
                 self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
-                dx, d_start, self._buffers[1], self._start, flow=flow,
+                dx, d_start, self._wanted_grads, self._start, flow=flow,
             )  # fmt: skip
         return dx, _states.narrow(self, d_start)
 

@@ -235,8 +235,14 @@ def handed_out(which, array, layers):
     return root.reshape(array.shape)
 
 
-def spans(layers):
+def spans(layers, frozen_too=True):
     """Where gradients of layers that lie one after the other may be other than zero.
+
+    Parameters
+    ----------
+    layers : sequence of Module
+    frozen_too : bool
+        Whether those of layers that are not trainable are asked for.
 
     Returns
     -------
@@ -246,7 +252,10 @@ def spans(layers):
     pieces, dense_from, at = [], 0, 0
     for layer in layers:
         rows = None if layer._table is None else layer._table.used_rows()
-        if rows is not None:
+        if not (layer._trainable or frozen_too):
+            pieces.append([[dense_from, at]])
+            dense_from = at + layer._size
+        elif rows is not None:
             pieces.append([[dense_from, at]])
             width = layer._size // layer._table.n_rows
             begin = at + rows * width

@@ -365,8 +365,9 @@ cdef class Stack:
             Laid out like x. Overwritten; by the second direction alone, added to.
         d_start : ndarray, shape (n_states, n_cells, B, H)
             Gradients of the initial states, written.
-        grads : ndarray, 1-D
-            The layer's begin at element `grads_start`; added to.
+        grads : ndarray, 1-D, or None
+            The layer's begin at element `grads_start`; added to. None where nobody
+            wants them: they are not computed.
         sums : Memory, optional
             From `take_sums`, when the sequence comes in several calls, last steps
             first: `started` for all but the first, `open` for all but the last.
@@ -414,8 +415,8 @@ cdef class Stack:
         cdef int at_once = self.calls(seeds is not None)
         cdef ptrdiff_t buffers = self.buffers(at_once)
         cdef bint both = at_once == 2 and not self.chained
-        if x is None or dx is None or d_start is None or grads is None:
-            raise TypeError("Stack.backward: x, dx, d_start and grads must be arrays")
+        if x is None or dx is None or d_start is None:
+            raise TypeError("Stack.backward: x, dx and d_start must be arrays")
         use.make_backward(self.first, self.n_cells, self.n_threads)
         if both:
             dx_size = self.extent(self.x_step, self.x_row, self.shape.I)
@@ -430,7 +431,9 @@ cdef class Stack:
         a.flow = NULL
         a.db_sums, a.db_started, a.db_open = NULL, started, open
         a.dc_n = a.dc0 = NULL
-        gradient += grads_start * size
+        memset(&g, 0, sizeof(g))  # no gradient is wanted, unless there is room for it
+        if gradient != NULL:
+            gradient += grads_start * size
         with nogil:
             for layer in range(inner, -1, -1):
                 if layer == 0:
@@ -466,9 +469,10 @@ cdef class Stack:
                     if self.n_states == 2:
                         a.dc_n = dc + k * self.state * size if dc != NULL else NULL
                         a.dc0 = <char *>a.dh0 + n_bytes
-                    self.layout.fill(
-                        &g, self.first + k,
-                        gradient + self.layout.start(self.first + k) * size, size)
+                    if gradient != NULL:
+                        self.layout.fill(
+                            &g, self.first + k,
+                            gradient + self.layout.start(self.first + k) * size, size)
                     a.dW, a.dR = <void *>g.W, <void *>g.R
                     a.db_ih, a.db_hh = <void *>g.b_ih, <void *>g.b_hh
                     a.dP, a.dW_hr = <void *>g.P, <void *>g.W_hr

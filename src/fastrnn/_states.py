@@ -46,5 +46,7 @@ def start(layer, h0, c0, B):
 
 def add_learned(layer, learned, d_start):
     """Add the gradients of learned initial states, row after row."""
+    if not layer._trainable:
+        return
     for name, k in learned:
         layer._grad[name] += np.add.reduce(d_start[k], axis=1)

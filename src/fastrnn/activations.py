@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Functions as layers: `Activation`, `ReLU`, `Sigmoid`, `Softmax` and `Tanh`."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import by
 from fastrnn._functions import elu, relu, sigmoid, softmax, softplus, softsign
 from fastrnn.module import Module
 
@@ -104,9 +107,10 @@ class Activation(Activated):
     """
 
     supports_masking = True
+    _changeable: ClassVar = {"function": by(by_name)}
 
     def __init__(self, function):
-        self.function = by_name(type(self).__name__, "function", function)
+        self.function = function
 
     def forward(self, x):
         """Apply the function.

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Attention`: weighted means of an encoder's outputs, after Luong and Bahdanau."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn._ragged import lengths_array, steps_mask
 from fastrnn.layers import Linear
@@ -88,6 +91,9 @@ class Attention(BatchFirst, Module):
     array([1.39, 1.57, 0.  , 0.  , 0.  ], dtype=float32)
     """
 
+    _changeable: ClassVar = {"batch_first": flag}
+    _child_names = ("query", "key")
+
     def __init__(
         self,
         query_size,
@@ -108,7 +114,7 @@ class Attention(BatchFirst, Module):
             raise ValueError(
                 f"{who}: units must be None unless kind is 'additive', got {units!r}"
             )
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
+        self.batch_first = batch_first
         self._dtype = _check.dtype_name(who, dtype)
         rng = _check.generator(who, seed)
         if kind == "dot" and self.query_size != self.key_size:
@@ -116,6 +122,8 @@ class Attention(BatchFirst, Module):
                 f"{who}: key_size must be query_size = {query_size} for kind 'dot', "
                 f"got {key_size}"
             )
+        if kind != "additive":
+            self.units = None
         if kind == "general":
             self.query = Linear(query_size, key_size, False, dtype=dtype, seed=rng)
         if kind == "additive":
@@ -203,7 +211,7 @@ class Attention(BatchFirst, Module):
             lengths = lengths_array(who, "lengths", lengths, B, S)
             allowed = steps_mask(lengths, S).T
         if mask is not None:
-            mask = np.asarray(mask)
+            mask = _check._as_array(who, "mask", mask)
             if mask.dtype != bool:
                 raise TypeError(f"{who}: mask must be bool, got dtype {mask.dtype}")
             letters, sizes = (
@@ -302,7 +310,8 @@ class Attention(BatchFirst, Module):
         dk = dkeys if first else dkeys.swapaxes(0, 1)
         np.matmul(weights.swapaxes(1, 2), dcontext, out=dk)
         if self.kind == "additive":
-            self._grad["v"] += np.tensordot(ds, hidden, 3)
+            if self._trainable:
+                self._grad["v"] += np.tensordot(ds, hidden, 3)
             np.square(hidden, out=hidden)
             np.subtract(1, hidden, out=hidden)
             hidden *= self._param["v"]

@@ -158,6 +158,7 @@ def _with_both_directions(layer):
     arguments = describe(layer)["arguments"] | {"bidirectional": True}
     seed = layer._dropout_seeds.spawn(1)[0]
     both = type(layer)(**arguments, seed=seed)
+    both.trainable = layer.trainable
     for name, value in layer.parameters.items():
         both.parameters[name][...] = value
     return both

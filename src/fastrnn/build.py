@@ -7,10 +7,12 @@ attributes of the same names; any class that does so can be part of a saved mode
 
 import inspect
 import re
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn.module import Module
 
@@ -41,6 +43,10 @@ class Unbuilt(Module):
     LSTM(3, 4)
     """
 
+    _others = ("layer_arguments", "layer_class", "given_batch_first")
+    _not_kept = ("cls", "args", "kwargs")
+    _changeable: ClassVar = {"batch_first": flag}
+
     def __init__(self, cls, args, kwargs):
         try:
             bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
@@ -53,7 +59,7 @@ class Unbuilt(Module):
         layer = self._trial()  # so that a wrong argument is found now
         self._dtype = layer.dtype
         if isinstance(layer, BatchFirst):
-            self.batch_first = layer._batch_first
+            vars(self)["batch_first"] = layer._batch_first
 
     def _layer(self, **changes):
         return self.layer_class(**self.layer_arguments | changes)
@@ -62,6 +68,20 @@ class Unbuilt(Module):
         """A layer with one input, to be thrown away."""
         seed = {"seed": 0} if "seed" in _parameters(self.layer_class) else {}
         return self._layer(**{self.layer_class._input_size_name: 1}, **seed)
+
+    def __setattr__(self, name, value):
+        arguments = vars(self).get("layer_arguments")
+        if arguments is None or hasattr(type(self), name) or name in vars(self):
+            super().__setattr__(name, value)
+            return
+        # What the layer will not take it refuses as if it were made already.
+        setattr(self._trial(), name, value)
+        if name not in _parameters(self.layer_class):
+            raise AttributeError(
+                f"{self.layer_class.__name__}: {name} cannot be set before the layer "
+                "knows its input size"
+            )
+        arguments[name] = value
 
     def __getstate__(self):
         return self.__dict__.copy()
@@ -91,6 +111,7 @@ class Unbuilt(Module):
         """
         layer = self._layer(**{self.layer_class._input_size_name: input_size})
         layer.training = self.training
+        layer.trainable = self._trainable
         if "batch_first" in self.__dict__:  # it may have been set meanwhile
             layer.batch_first = self.__dict__["batch_first"]
         self.__class__ = self.layer_class
@@ -107,6 +128,10 @@ class Unbuilt(Module):
                 "got shape ()"
             )
         return self.build(shape[-1]).forward(x, *args, **kwargs)
+
+    @property
+    def _has_parameters(self):
+        return True
 
     def __repr__(self):
         # The first argument shown is the size, which is not 1 but unknown.

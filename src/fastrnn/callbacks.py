@@ -12,7 +12,9 @@ import os
 import numpy as np
 
 from fastrnn import _check
+from fastrnn.build import describe
 from fastrnn.history import pyplot
+from fastrnn.monitor import is_better
 from fastrnn.saving import save_checkpoint
 
 
@@ -43,6 +45,13 @@ class Callback:
 
     model = None
     run = None
+
+    def _check_run(self, figures):
+        """Refuse a run that would end in an error of this callback's.
+
+        `figures` are the names that its logs will have; None where a callback of the
+        user's may add some.
+        """
 
     def on_train_begin(self, logs=None):
         """Before the first epoch of a run."""
@@ -98,10 +107,10 @@ class Callbacks:
                     "fit: callbacks must be objects of fastrnn.callbacks.Callback, got "
                     f"{callback!r}"
                 )
-        self._in_order = sorted(self.all, key=lambda callback: callback.last)
+        self.in_order = sorted(self.all, key=lambda callback: callback.last)
         # An epoch has many batches: nobody is called for nothing.
         self._of_batch = {
-            name: [c for c in self._in_order if _overrides(c, name)]
+            name: [c for c in self.in_order if _overrides(c, name)]
             for name in ("on_train_batch_begin", "on_gradients", "on_train_batch_end")
         }
 
@@ -111,11 +120,11 @@ class Callbacks:
             callback.model, callback.run = model, run
 
     def on_train_begin(self):
-        for callback in self._in_order:
+        for callback in self.in_order:
             callback.on_train_begin({})
 
     def on_epoch_begin(self, epoch):
-        for callback in self._in_order:
+        for callback in self.in_order:
             callback.on_epoch_begin(epoch, {})
 
     def on_train_batch_begin(self, batch):
@@ -131,11 +140,11 @@ class Callbacks:
             callback.on_train_batch_end(batch, means.result())
 
     def on_epoch_end(self, epoch, logs):
-        for callback in self._in_order:
+        for callback in self.in_order:
             callback.on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs):
-        for callback in self._in_order:
+        for callback in self.in_order:
             callback.on_train_end(logs)
 
 
@@ -161,25 +170,30 @@ class _Monitor(Callback):
         name = self.monitor.removeprefix("val_")
         return any(m.name == name and m.higher_is_better for m in self.model.metrics)
 
-    def _value(self, logs):
-        if self.monitor not in logs:
+    def _check_run(self, figures):
+        if figures is not None:
+            self._check_monitor(figures)
+
+    def _check_monitor(self, figures):
+        if self.monitor not in figures:
             raise ValueError(
-                f"{type(self).__name__}: monitor must be one of {', '.join(logs)}, "
+                f"{type(self).__name__}: monitor must be one of {', '.join(figures)}, "
                 f"got {self.monitor!r}"
             )
+
+    def _value(self, logs):
+        self._check_monitor(logs)
         return logs[self.monitor]
 
     def _better(self, value, best):
         """Whether `value` is better than `best` by more than min_delta."""
-        if best is None:
-            return True
-        if self._upwards:
-            return value - self.min_delta > best
-        return value + self.min_delta < best
+        return is_better(value, best, upwards=self._upwards, min_delta=self.min_delta)
 
 
 class EarlyStopping(_Monitor):
     """End the run when a figure has not become better for some epochs.
+
+    A figure that is NaN is no progress, and any number after it is.
 
     Parameters
     ----------
@@ -218,6 +232,8 @@ class EarlyStopping(_Monitor):
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.patience = _not_negative(who, "patience", patience)
+        if baseline is not None:
+            baseline = _check.finite(who, "baseline", baseline)
         self.baseline = baseline
         self.restore_best_weights = _check.flag(
             who, "restore_best_weights", restore_best_weights
@@ -244,7 +260,8 @@ class EarlyStopping(_Monitor):
                 self.best_weights = self.model.flat_parameters.copy()
             if self.baseline is None or self._better(value, self.baseline):
                 self.wait = 0
-        elif self.wait >= self.patience:
+        elif self.wait >= self.patience and epoch > self.start_from_epoch:
+            # Never the first epoch, whose figure may be NaN: as in Keras.
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
@@ -281,6 +298,17 @@ class ModelCheckpoint(_Monitor):
             type(self).__name__, "save_best_only", save_best_only
         )
         self.best = None
+
+    def _check_run(self, figures):
+        if self.save_best_only:
+            super()._check_run(figures)
+        describe(self.model)  # raises where a layer cannot be written
+        folder = os.path.dirname(self.path) or os.curdir
+        if "{epoch}" not in folder and not os.path.isdir(folder):
+            raise ValueError(
+                f"{type(self).__name__}: path must be in a folder that exists, got "
+                f"{self.path!r}"
+            )
 
     def on_train_begin(self, logs=None):
         if not self.run.history.epoch:
@@ -356,7 +384,8 @@ class GradientMonitor(Callback):
     def on_gradients(self, batch):
         for name, norm in layer_norms(self.model).items():
             self._sums[name] = self._sums.get(name, 0.0) + norm
-            self._largest[name] = max(self._largest.get(name, 0.0), norm)
+            # A NaN stays, whichever comes first.
+            self._largest[name] = float(np.maximum(self._largest.get(name, 0.0), norm))
         self._n += 1
 
     def on_epoch_end(self, epoch, logs=None):
@@ -389,7 +418,7 @@ class GradientMonitor(Callback):
 
 
 def layer_norms(model):
-    """Norm of the gradient of each layer that has parameters, by the layer's name.
+    """Norm of the gradient of each layer that is trained, by the layer's name.
 
     Parameters
     ----------
@@ -407,7 +436,10 @@ def layer_norms(model):
     {'0': 5.0}
     """
     squares = {}
+    stay = [p for p, leaf in model._leaves()[0] if not leaf._trainable]
     for name, grad in model.grads.items():
+        if name.rpartition(".")[0] + "." * ("." in name) in stay:
+            continue
         layer = name.rpartition(".")[0] or type(model).__name__
         square = float(np.sum(np.square(grad, dtype=np.float64)))
         squares[layer] = squares.get(layer, 0.0) + square

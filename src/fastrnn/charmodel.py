@@ -47,6 +47,9 @@ class CharModel(Module):
     4
     """
 
+    _child_names = ("embedding", "head", "recurrent")
+    _not_kept = ("embedding_dim", "hidden_size", "num_layers")
+
     def __init__(
         self,
         vocabulary,

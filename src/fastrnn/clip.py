@@ -2,6 +2,7 @@
 """Gradient clipping: one or two passes over a model's flat gradients.
 
 Of a sparse table only the rows in use are read and written; the norm has the same bits.
+Layers that are not trainable are left out of all.
 """
 
 import math
@@ -13,14 +14,15 @@ from fastrnn.module import Module
 def _grads(who, model):
     if not isinstance(model, Module):
         raise TypeError(f"{who}: model must be a Module, got {type(model).__name__}")
-    return *model._grads_in_use(), _core.kernels(model.dtype), _threads.for_kernel()
+    in_use = model._grads_in_use(frozen_too=False)
+    return *in_use, _core.kernels(model.dtype), _threads.for_kernel()
 
 
 def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
     """Scale all gradients so that their norm is at most `max_norm`.
 
-    The norm is that of all gradients as one vector. They are multiplied by
-    ``min(1, max_norm / (norm + 1e-6))``, as PyTorch does.
+    The norm is that of all gradients of trainable layers as one vector. They are
+    multiplied by ``min(1, max_norm / (norm + 1e-6))``, as PyTorch does.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
     factor = max_norm / (norm + 1e-6)
     if math.isnan(factor):  # which makes gradients that are zero NaN, too
         model._mark_all()
-        spans = None
+        spans = model._grads_in_use(frozen_too=False)[1]
     if not factor >= 1:
         kernels.scale(n_threads, grads, factor, spans)
     return norm
@@ -80,6 +82,8 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
 
 def clip_grad_value_(model, clip_value):
     """Bring every gradient into ``[-clip_value, clip_value]``; NaN stays NaN.
+
+    Layers that are not trainable keep what they have.
 
     Parameters
     ----------

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`CRF`: a linear chain over the tags of a sequence, trained and decoded exactly."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn._logspace import logsumexp
 from fastrnn._ragged import lengths_array, steps_mask
@@ -68,10 +71,12 @@ class CRF(BatchFirst, Module):
            [ 2,  2,  2, -1, -1]])
     """
 
+    _changeable: ClassVar = {"batch_first": flag}
+
     def __init__(self, num_tags, *, batch_first=False, dtype="float32", seed=None):
         who = type(self).__name__
         self.num_tags = K = _check.positive_int(who, "num_tags", num_tags)
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
+        self.batch_first = batch_first
         rng = _check.generator(who, seed)
         shapes = {
             "start_transitions": (K,),
@@ -234,17 +239,18 @@ class CRF(BatchFirst, Module):
         dx[(*np.nonzero(inside), tags[inside])] -= 1
         final = np.exp(alpha[-1] + end - log_z[:, None])
         final[b, last] -= 1
-        inner = inside[1:]
-        pairs = np.nonzero(inner)[1]  # each one's sequence
-        dmoves = self._expected(
-            alpha[:-1][inner], (x + beta)[1:][inner], pairs, log_z, moves, weight
-        )
-        right = tags[:-1][inner], tags[1:][inner]
-        np.subtract.at(dmoves, right, weight[pairs])
         dx *= weight[:, None]
-        self._grad["start_transitions"] += dx[0].sum(0)
-        self._grad["end_transitions"] += weight @ final
-        self._grad["transitions"] += dmoves
+        if self._trainable:
+            self._grad["start_transitions"] += dx[0].sum(0)
+            self._grad["end_transitions"] += weight @ final
+            inner = inside[1:]
+            pairs = np.nonzero(inner)[1]  # each one's sequence
+            dmoves = self._expected(
+                alpha[:-1][inner], (x + beta)[1:][inner], pairs, log_z, moves, weight
+            )
+            right = tags[:-1][inner], tags[1:][inner]
+            np.subtract.at(dmoves, right, weight[pairs])
+            self._grad["transitions"] += dmoves
         dx = dx.astype(self.dtype)
         if self._was_batch_first(context):
             return np.ascontiguousarray(dx.swapaxes(0, 1))

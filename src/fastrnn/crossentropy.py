@@ -118,10 +118,14 @@ class BinaryCrossentropy(_Crossentropy):
 
     def prepare(self, pred, target):
         pred, target = super().prepare(pred, target)
+        self.check_range(target)
+        return pred, target
+
+    def check_range(self, target):
+        """Refuse targets that are no probabilities."""
         if target.size and not (target.min() >= 0 and target.max() <= 1):
             wrong = target[~((target >= 0) & (target <= 1))][0]
             raise ValueError(f"{self.name}: y must be in [0, 1], got {wrong}")
-        return pred, target
 
     def rows(self, pred, target, logits=True):
         share = 1 / pred.shape[-1]

@@ -7,7 +7,7 @@ scikit-learn's scalers as they are, fitted on the part to train on.
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _tables
 
 
 def one_hot(indices, num_classes=None, dtype="float32"):
@@ -52,6 +52,8 @@ def one_hot(indices, num_classes=None, dtype="float32"):
 def _series(who, name, value):
     """A series as (T, F), without a copy where it is an array."""
     array = _check._as_array(who, name, value)
+    if array.dtype.kind == "O":
+        array = _tables.object_numbers(who, name, array)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{who}: {name} must be real numbers, got dtype {array.dtype}")
     if array.ndim not in (1, 2):
@@ -61,13 +63,26 @@ def _series(who, name, value):
     return array if array.ndim == 2 else array[:, None]
 
 
+def _typed(who, name, value):
+    """`value` as an array of numbers or of dates."""
+    array = _check._as_array(who, name, value)
+    if array.dtype.kind == "O":
+        array = _tables.object_numbers(who, name, array)
+    if array.dtype.kind not in "fiubMm":
+        raise TypeError(
+            f"{who}: {name} must be real numbers or dates, got dtype {array.dtype}"
+        )
+    return array
+
+
 def windows(series, length, horizon=1, target=None, stride=1, gap=0):
     """Sliding windows over a series, and what follows each.
 
     Parameters
     ----------
     series : array_like, shape (T,) or (T, F)
-        Time first; a pandas Series or DataFrame will do.
+        Time first; a pandas Series or DataFrame will do, of numbers and flags, nullable
+        ones included as long as no value is missing.
     length : int
         Steps in a window.
     horizon : int
@@ -129,7 +144,7 @@ def split_by_time(*series, test_size=0.2, overlap=0):
     Parameters
     ----------
     *series : array_like, shape (T, ...)
-        Of one length.
+        Numbers or dates, of one length; pandas objects will do.
     test_size : float in (0, 1) or int
         Share, or number, of the steps at the end.
     overlap : int >= 0
@@ -156,7 +171,7 @@ def split_by_time(*series, test_size=0.2, overlap=0):
     who = "split_by_time"
     if not series:
         raise TypeError(f"{who}: at least one series must be given")
-    arrays = [_check._as_array(who, f"series[{i}]", s) for i, s in enumerate(series)]
+    arrays = [_typed(who, f"series[{i}]", s) for i, s in enumerate(series)]
     if any(array.ndim == 0 for array in arrays):
         raise ValueError(f"{who}: series must have an axis of time, got a number")
     T = len(arrays[0])

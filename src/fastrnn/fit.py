@@ -12,9 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn import _check, masking
+from fastrnn import _check, _interrupt, masking
+from fastrnn._stateful import (
+    reset_states,
+    states_kept_on_error,
+    states_of_their_own,
+)
 from fastrnn.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.history import format_logs
+from fastrnn.monitor import is_better
 from fastrnn.progress import Progress
 
 # Seconds between updates of the bar: a batch can take less time than one.
@@ -31,26 +37,6 @@ def _training(model):
     finally:
         for module, mode in before:
             module.training = mode
-
-
-def reset_states(model):
-    """Let stateful layers begin anew."""
-    for module in model.modules():
-        if getattr(module, "stateful", False):
-            module.state = None
-
-
-@contextlib.contextmanager
-def _states_of_its_own(model):
-    """Stateful layers begin anew within the body; then they have their states back."""
-    stateful = [m for m in model.modules() if getattr(m, "stateful", False)]
-    before = [(module, module.state) for module in stateful]
-    reset_states(model)
-    try:
-        yield
-    finally:
-        for module, state in before:
-            module.state = state
 
 
 @dataclass(frozen=True)
@@ -134,7 +120,8 @@ class Run:
         self.epochs, self.options, self.seed = epochs, options, seed
         self.callbacks, self.history, self.verbose = callbacks, history, verbose
         self.steps = train.count_batches(options.batch_size)
-        self._best = None  # value and parameters of the best epoch
+        self._best = None  # value, parameters and number of the best epoch
+        self._now = None  # the epoch at hand
         self._bar, self._bar_time, self._bar_waiting = None, 0.0, 0
 
     @property
@@ -157,17 +144,20 @@ class Run:
                     if model.stop_training:
                         break
             except KeyboardInterrupt:
-                self.history.interrupted = True
-                if self._best is not None:
-                    model.flat_parameters[...] = self._best[1]
+                with _interrupt.once_more_later():
+                    self.history.interrupted = True
+                    if self._best is not None:
+                        model.flat_parameters[...] = self._best[1]
             finally:
                 if self._bar is not None:
                     n = len(self.history.epoch)
                     self._bar.close(self._where(n) if n else None)
+            if self.history.interrupted:
+                _interrupt.say(self, self._now, self._best)
             self.callbacks.on_train_end(self.history.last)
 
     def _epoch(self, epoch):
-        start = time.monotonic()
+        start, self._now = time.monotonic(), epoch
         reset_states(self.model)
         self.callbacks.on_epoch_begin(epoch)
         rng = np.random.default_rng([self.seed, epoch])
@@ -182,14 +172,15 @@ class Run:
         logs = figures = means.result()
         if self.validation is not None:
             size = self.options.batch_size
-            logs = logs | evaluate(self.model, self.validation, size, "val_")
+            with states_of_their_own(self.model):
+                logs = logs | evaluate(self.model, self.validation, size, "val_")
         logs = logs | {"lr": self.model.optimizer.lr}
         self.history.add(epoch, logs, time.monotonic() - start)
         if self._bar is not None and self.validation is not None:
             self._bar.update(0, self._where(epoch + 1, self._short(figures)))
         value = logs[self.monitored]
-        if self._best is None or value < self._best[0]:
-            self._best = value, self.model.flat_parameters.copy()
+        if is_better(value, None if self._best is None else self._best[0]):
+            self._best = value, self.model.flat_parameters.copy(), epoch
         self.callbacks.on_epoch_end(epoch, logs)
         if self.verbose == 2:
             print(f"epoch {epoch + 1}/{self.epochs}  {format_logs(logs)}", flush=True)
@@ -231,8 +222,9 @@ class Run:
                 f"{loss}, gradient norm {norm}; lower the learning rate "
                 f"({model.optimizer.lr:g}), give clip_norm, or look for NaN in the data"
             )
-        model.optimizer.step()
+        # Before the step, for a metric may fail.
         means.update(loss, n, pred, target, mask)
+        model.optimizer.step()
 
     def _where(self, epoch, logs=None):
         logs = self.history.last if logs is None else logs
@@ -255,7 +247,7 @@ class Run:
 
 
 def evaluate(model, samples, batch_size, prefix=""):
-    """Loss and metrics of a compiled model, nothing being changed.
+    """Loss and metrics of a compiled model; stateful layers go on.
 
     Parameters
     ----------
@@ -270,7 +262,7 @@ def evaluate(model, samples, batch_size, prefix=""):
     dict of str to float
     """
     means, loss = Means(model.metrics), model.loss
-    with model._evaluating(), _states_of_its_own(model), loss.watching():
+    with model._evaluating(), states_kept_on_error(model), loss.watching():
         for indices in samples.batches(batch_size, np.arange(samples.n)):
             inputs, target, weight = samples.take(indices)
             pred = model(*inputs)
@@ -291,7 +283,7 @@ def predict(model, samples, batch_size, decode=None):
     """
     outputs = []
     batches = samples.batches(batch_size, np.arange(samples.n))
-    with model._evaluating(), _states_of_its_own(model):
+    with model._evaluating(), states_kept_on_error(model):
         for indices in batches:
             pred = model(*samples.take(indices)[0])
             pred = pred[0] if isinstance(pred, tuple) else pred

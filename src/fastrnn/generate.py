@@ -98,6 +98,9 @@ def check_token(who, name, token, size):
 class StartState(Module):
     """A recurrent layer's initial state as tanh(W v + b) of a vector."""
 
+    _child_names = ("linear",)
+    _not_kept = ("size", "recurrent")
+
     def __init__(self, size, recurrent, *, seed=None):
         parts = recurrent._states, recurrent.num_layers, recurrent.hidden_size
         self._parts = parts
@@ -195,6 +198,7 @@ class Generator(Model):
     """
 
     _default_loss = "sparse_categorical_crossentropy"
+    _child_names = ("embedding", "head", "recurrent", "state")
 
     def __init__(
         self,

@@ -6,9 +6,12 @@ be. What forward keeps for backward it keeps by reference: an input must not be 
 to between the two.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _check, _core, _threads, init
+from fastrnn._attributes import by
 from fastrnn._pool import Pool
 from fastrnn._sparse import Table
 from fastrnn.activations import Activated, by_name
@@ -16,6 +19,13 @@ from fastrnn.module import Module
 
 # No index is negative, so the kernel leaves none out.
 _NO_PADDING = -1
+
+
+def _activation(layer, name, value):
+    """The rule of `activation`: None or a function's name; Keras's "linear" is None."""
+    if value in (None, "linear"):
+        return None
+    return by_name(type(layer).__name__, name, value)
 
 
 class Linear(Activated):
@@ -58,6 +68,7 @@ class Linear(Activated):
 
     _input_size_name = "in_features"
     _later_arguments = ("activation",)
+    _changeable: ClassVar = {"activation": _activation}
     supports_masking = True
 
     def __init__(
@@ -74,9 +85,7 @@ class Linear(Activated):
         self.in_features = _check.positive_int(who, "in_features", in_features)
         self.out_features = _check.positive_int(who, "out_features", out_features)
         self.bias = _check.flag(who, "bias", bias)
-        self.activation = None
-        if activation not in (None, "linear"):
-            self.activation = by_name(who, "activation", activation)
+        self.activation = activation
         rng = _check.generator(who, seed)
         shapes = {"weight": (self.out_features, self.in_features)}
         if self.bias:
@@ -160,6 +169,9 @@ class Linear(Activated):
         kernels = _core.kernels(self.dtype)
         sizes = x.size // self.in_features, self.in_features, self.out_features
         work = self._pool.take(kernels.linear_work_size(True, *sizes))
+        grads = None, None
+        if self._trainable:
+            grads = self._grad["weight"], self._grad.get("bias")
         kernels.linear_backward(
             _threads.for_kernel(),
             *sizes,
@@ -167,8 +179,7 @@ class Linear(Activated):
             self._param["weight"],
             dy,
             dx,
-            self._grad["weight"],
-            self._grad.get("bias"),
+            *grads,
             work,
         )
         self._pool.give(work)
@@ -261,7 +272,6 @@ class Embedding(Module):
         who = type(self).__name__
         self.num_embeddings = _check.positive_int(who, "num_embeddings", num_embeddings)
         self.embedding_dim = _check.positive_int(who, "embedding_dim", embedding_dim)
-        self.padding_idx = None
         if padding_idx is not None:
             n = self.num_embeddings
             index = _check.integer(who, "padding_idx", padding_idx)
@@ -269,7 +279,8 @@ class Embedding(Module):
                 raise ValueError(
                     f"{who}: padding_idx must be in [-{n}, {n}), got {padding_idx!r}"
                 )
-            self.padding_idx = index % n
+            padding_idx = index % n
+        self.padding_idx = padding_idx
         self.sparse = _check.flag(who, "sparse", sparse)
         self.mask_zero = _check.flag(who, "mask_zero", mask_zero)
         rng = _check.generator(who, seed)
@@ -343,6 +354,9 @@ class Embedding(Module):
         indices = context.saved
         dy = _check.float_array(who, "dy", dy, self.dtype)
         _check.same_shape(who, "dy", dy, "y", (*indices.shape, self.embedding_dim))
+        if not self._trainable:
+            context.release()
+            return
         if self._table is not None:
             self._table.mark(indices)
         _core.kernels(self.dtype).embedding_backward(
@@ -364,6 +378,16 @@ class Embedding(Module):
         sparse = ", sparse=True" if self.sparse else ""
         mask = ", mask_zero=True" if self.mask_zero else ""
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}{mask}"
+
+
+def _generator(layer, name, value):
+    """The rule of `Dropout.generator`."""
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(
+            f"{type(layer).__name__}: {name} must be a numpy.random.Generator, got "
+            f"{value!r}"
+        )
+    return value
 
 
 class Dropout(Module):
@@ -400,9 +424,14 @@ class Dropout(Module):
 
     supports_masking = True
 
+    _changeable: ClassVar = {
+        "p": by(_check.probability),
+        "generator": _generator,
+    }
+
     def __init__(self, p=0.5, *, seed=None):
         who = type(self).__name__
-        self.p = _check.probability(who, "p", p)
+        self.p = p
         self.generator = _check.generator(who, seed)
 
     def forward(self, x):

@@ -29,7 +29,7 @@ def _counted(who, shape, lengths, mask, batch_first):
         lengths = _check.integer_array(who, "lengths", lengths)
         _check.shape(who, "lengths", lengths, ("B",), (B,))
         mask = mask_from_lengths(lengths, T, batch_first)
-    mask = np.asarray(mask)
+    mask = _check._as_array(who, "mask", mask)
     if mask.dtype.kind not in "biu":
         raise TypeError(f"{who}: mask must be booleans, got dtype {mask.dtype}")
     if mask.shape != shape[: mask.ndim]:

@@ -10,10 +10,12 @@ metrics.
 
 import functools
 import inspect
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import by, flag
 from fastrnn._axes import BatchFirst
 from fastrnn._recurrent import _Recurrent
 from fastrnn.bidirectional import Bidirectional
@@ -66,12 +68,12 @@ class Masking(BatchFirst, Module):
     """
 
     supports_masking = True
+    _changeable: ClassVar = {"mask_value": by(_check.finite), "batch_first": flag}
 
     def __init__(self, mask_value=0.0, indices=False, batch_first=True):
         who = type(self).__name__
-        self.mask_value = _check.finite(who, "mask_value", mask_value)
+        self.mask_value, self.batch_first = mask_value, batch_first
         self.indices = _check.flag(who, "indices", indices)
-        self.batch_first = _check.flag(who, "batch_first", batch_first)
 
     def _differs(self, x):
         # A padding value may have been rounded to float32 on its way into `x`.

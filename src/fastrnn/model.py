@@ -4,11 +4,24 @@
 import functools
 import inspect
 import os
+from typing import ClassVar
 
 import numpy as np
 
-from fastrnn import _axes, _check, fit, objectives, optim, saving, summary
+from fastrnn import (
+    _axes,
+    _before_fit,
+    _check,
+    _stateful,
+    fit,
+    objectives,
+    optim,
+    saving,
+    summary,
+)
 from fastrnn import metrics as _metrics
+from fastrnn._attributes import flag, instance_of
+from fastrnn._loss import Loss
 from fastrnn._recurrent import _Recurrent
 from fastrnn.build import Unbuilt, is_built
 from fastrnn.callbacks import Callbacks
@@ -73,6 +86,11 @@ class Model(Module):
     array([[6.]], dtype=float32)
     """
 
+    _changeable: ClassVar = {
+        "loss": instance_of(Loss),
+        "optimizer": instance_of(optim.Optimizer),
+        "stop_training": flag,
+    }
     loss = None
     output_mask = None
     _default_loss = None
@@ -214,7 +232,7 @@ class Model(Module):
         if not is_built(self):
             with self._evaluating():
                 self(*(one[:1] for one in inputs))
-            fit.reset_states(self)
+            _stateful.reset_states(self)
             self._leaves()  # raises when dtypes differ
         self._attach_loss(inputs)
         if self.optimizer is None and self._make_optimizer is not None:
@@ -226,7 +244,7 @@ class Model(Module):
     def _try(self, inputs):
         """Output for the first of some samples, nothing being changed."""
         one = (part[:1] for part in inputs)
-        with self._evaluating(), fit._states_of_its_own(self):
+        with self._evaluating(), _stateful.states_of_their_own(self):
             y = self(*one)
         return y[0] if isinstance(y, tuple) else y
 
@@ -305,14 +323,16 @@ class Model(Module):
         validation_data : tuple of (x, y) or (x, y, sample_weight), optional
             Evaluated after every epoch.
         validation_split : float in [0, 1)
-            Instead: the last so many of the samples, which are not trained on.
+            Instead: the last so many of the samples, which are not trained on. They
+            keep their part of `sample_weight`.
         shuffle : bool
             Whether every epoch has an order of its own.
         callbacks : sequence of Callback
             See `fastrnn.callbacks` and `fastrnn.schedules`.
         class_weight : mapping of int to float, or "balanced", optional
-            Weight of each class's samples (or steps). A mapping where the output has a
-            mask.
+            Weight of each class's samples (or steps), of those that are trained on:
+            validation is not weighted, and "balanced" does not count its samples. A
+            mapping where the output has a mask.
         sample_weight : array_like, shape (N,) or (N, T), optional
             Weight of each sample (or step, then a list for sequences of many lengths).
             Multiplied with the class's. The weighted
@@ -343,7 +363,8 @@ class Model(Module):
         Raises
         ------
         ValueError, TypeError
-            If arguments do not go together.
+            If arguments do not go together: known before the first step, and nothing
+            has changed then, but that layers have found their input sizes.
         FloatingPointError
             If the loss or the gradient is not finite; parameters are as before that
             step.
@@ -353,14 +374,16 @@ class Model(Module):
         Notes
         -----
         A layer that is `stateful` goes on from batch to batch, with ``shuffle=False``
-        and batches of one size, and begins anew with every epoch; in `evaluate` and
-        `predict` it has a state of its own.
+        and batches of one size. It begins anew with every epoch (Keras goes on: there a
+        callback has to reset), and validation has a state of its own.
 
         Steps that a mask leaves out (see `Masking`) count neither in the loss nor in
         metrics, whatever their weights and targets.
 
-        Ctrl-C ends the run: the model has the parameters of the best epoch (by
-        ``val_loss``, else ``loss``), and ``history.interrupted`` is True.
+        Ctrl-C ends the run, as soon as the layer at hand is through its forward or
+        backward of a batch: the model has the parameters of the best epoch (by
+        ``val_loss``, else ``loss``; those of the last step before there is one), a line
+        says so unless `verbose` is 0, and ``history.interrupted`` is True.
         """
         who = "fit"
         self._compiled(who)
@@ -371,11 +394,11 @@ class Model(Module):
         share = _check.real_in(who, "validation_split", validation_split, "[0, 1)")
         callbacks = Callbacks(callbacks)
         train = self._samples(who, x, y, sample_weight)
-        validation = self._validation(who, validation_data, share)
-        if class_weight is not None:
-            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
+        validation = _before_fit.validation(self, validation_data, share)
         if share:
             train, validation = train.split(share)
+        if class_weight is not None:
+            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
         if tbptt is not None:
             if not self.loss.steps:
                 raise ValueError(
@@ -385,39 +408,18 @@ class Model(Module):
             train.check_steps()
         self._see(train.take(np.arange(1))[0])
         self._check_balance(class_weight, train.take(np.arange(1))[0])
-        history, given = History(), seed
-        if resume is not None:
-            seed, history = saving.resume(resume, self, options, callbacks)
-            if given not in (None, seed):
-                raise ValueError(
-                    f"{who}: seed must be that of the run to go on with, {seed}, got "
-                    f"{given!r}"
-                )
-        elif seed is None:
-            seed = int(np.random.default_rng().integers(2**63))
-        else:
-            _check.generator(who, _check.integer(who, "seed", seed))
-        self.history = history
         run = fit.Run(
-            self, train, validation, epochs, options, seed, callbacks, history, verbose
-        )
+            self, train, validation, epochs, options, _before_fit.seed_of(who, seed),
+            callbacks, History(), verbose,
+        )  # fmt: skip
+        go_on = None if resume is None else saving.resume(resume, run, seed)
         callbacks.attach(self, run)
+        _before_fit.check(run)
+        if go_on is not None:
+            go_on()
+        self.history = run.history
         run.run()
-        return history
-
-    def _validation(self, who, data, share):
-        if data is None:
-            return None
-        if share:
-            raise ValueError(
-                f"{who}: validation_data and validation_split must not both be given"
-            )
-        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-            raise TypeError(
-                f"{who}: validation_data must be (x, y) or (x, y, sample_weight), got "
-                f"{type(data).__name__}"
-            )
-        return self._samples(f"{who}: validation_data", *data)
+        return run.history
 
     def _samples(self, who, x, y=(), weight=None):
         """The samples in what the user gave; without `y`, for `predict`."""
@@ -426,7 +428,7 @@ class Model(Module):
         return Samples(who, x, y, weight)
 
     def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
-        """Loss and metrics on samples, the model unchanged.
+        """Loss and metrics on samples; stateful layers go on, as in `predict`.
 
         Parameters
         ----------
@@ -449,6 +451,7 @@ class Model(Module):
         batch_size = _check.positive_int(who, "batch_size", batch_size)
         samples = self._samples(who, x, y, sample_weight)
         self._see(samples.take(np.arange(1))[0])
+        _stateful.check_batches(who, self, samples, batch_size, True)
         return fit.evaluate(self, samples, batch_size)
 
     def predict(self, x, *, batch_size=32, decode=True, **options):
@@ -458,12 +461,16 @@ class Model(Module):
         `Softmax` (or a `Linear` with such an ``activation``), whatever the loss. Steps
         that a mask leaves out have an output, too.
 
+        Layers that are `stateful` go on from the state that the call before left, batch
+        after batch, until `reset_states`.
+
         Parameters
         ----------
         x
             As for `fit`.
         batch_size : int
-            Does not change a bit of the result.
+            Does not change a bit of the result, but for stateful layers: these take
+            row i of a batch as what follows row i of the batch before.
         decode : bool
             With the losses ``"crf"`` and ``"ctc"``: the best tags, and the labels of
             each sequence; if not, emissions and logits.
@@ -480,7 +487,7 @@ class Model(Module):
         Raises
         ------
         ValueError, TypeError
-            If `x` is not as described.
+            If `x` is not as described; no state has changed then.
         """
         batch_size = _check.positive_int("predict", "batch_size", batch_size)
         decoder = self._decoder(_check.flag("predict", "decode", decode), options)
@@ -492,7 +499,12 @@ class Model(Module):
                 self._attach_loss(one)
         else:
             self._see(one)
+        _stateful.check_batches("predict", self, samples, batch_size, True)
         return fit.predict(self, samples, batch_size, decoder)
+
+    def reset_states(self):
+        """Let stateful layers begin anew, from zero or what they learned."""
+        _stateful.reset_states(self)
 
     def _decoder(self, decode, options):
         """What makes an answer of a batch's outputs, or None."""
@@ -521,26 +533,7 @@ class Model(Module):
 
     def _outputs(self, inputs):
         """Name, layer and output of each part; None for those that are not called."""
-        found = {}
-
-        def noting(name, layer):
-            def forward(*args, **kwargs):
-                y = type(layer).forward(layer, *args, **kwargs)
-                found[name] = y[0] if isinstance(y, tuple) else y
-                return y
-
-            return forward
-
-        children = dict(self._children)
-        try:
-            for name, layer in children.items():
-                vars(layer)["forward"] = noting(name, layer)
-            if inputs is not None:
-                self(*inputs)
-        finally:
-            for layer in children.values():
-                vars(layer).pop("forward", None)
-        return [(name, layer, found.get(name)) for name, layer in children.items()]
+        return summary.noted_outputs(self, inputs)
 
     def save(self, path):
         """Write the whole model to one safetensors file, all of it or nothing.

@@ -13,44 +13,21 @@ import os
 import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import safetensors.numpy
 
-from fastrnn import _axes, _check, _core, _files, _sparse, _threads
+from fastrnn import _check, _core, _files, _sparse, _threads
+from fastrnn._attributes import flag
+from fastrnn._context import Context
 from fastrnn._pool import aligned
+from fastrnn._trainable import Trainable
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
 
 
-class Context:
-    """What one forward in training mode leaves for its backward.
-
-    Attributes
-    ----------
-    owner : Module
-        The layer that made it.
-    saved : object
-        What the layer put aside; None once backward has used it.
-    samples_first : bool
-        Whether a model ran the forward, so that sequences were (N, T, ...).
-    """
-
-    __slots__ = ("owner", "samples_first", "saved", "spent")
-
-    def __init__(self, owner, saved):
-        self.owner = owner
-        self.saved = saved
-        self.spent = False
-        self.samples_first = _axes.samples_first()
-
-    def release(self):
-        """Mark as used and let go of the memory."""
-        self.saved = None
-        self.spent = True
-
-
-class Module:
+class Module(Trainable):
     """Base of all layers and models.
 
     A layer declares its parameters with ``_declare`` and defines ``forward`` and
@@ -63,6 +40,9 @@ class Module:
         True after `train` (and at first), False after `eval`.
     context : Context or None
         What the last forward kept for backward; None in eval mode.
+    trainable : bool
+        False leaves the parameters, here and below, as they are: backward computes no
+        gradients of them, and neither clipping nor an optimiser sees them.
 
     Notes
     -----
@@ -124,19 +104,34 @@ class Module:
 
     # -- children ---------------------------------------------------------------------
 
+    _changeable: ClassVar = {"training": flag}
+    _child_names = ()  # attributes that hold a module, and nothing else
+
+    def _knows(self, name, value):
+        if isinstance(value, Module) and type(self).forward is Module.forward:
+            return True  # it computes nothing itself: a bundle of any parts
+        return name in type(self)._child_names or super()._knows(name, value)
+
+    def _to_set(self, name, value):
+        if name in type(self)._child_names and not isinstance(value, Module):
+            raise TypeError(
+                f"{type(self).__name__}: {name} must be a Module, "
+                f"got {type(value).__name__}"
+            )
+        return super()._to_set(name, value)
+
     def __setattr__(self, name, value):
-        if isinstance(value, Module):
-            who = type(self).__name__
-            if "." in name:
-                raise ValueError(
-                    f"{who}: a child's name must not contain a dot, got {name!r}"
-                )
-            if any(module is self for module in value.modules()):
-                raise ValueError(f"{who}: {name} must not contain the module itself")
-            super().__setattr__(name, value)
+        who, is_child = type(self).__name__, isinstance(value, Module)
+        if is_child and "." in name:
+            raise ValueError(
+                f"{who}: a child's name must not contain a dot, got {name!r}"
+            )
+        if is_child and any(module is self for module in value.modules()):
+            raise ValueError(f"{who}: {name} must not contain the module itself")
+        super().__setattr__(name, value)
+        if is_child:
             self._children[name] = value
         else:
-            super().__setattr__(name, value)
             self._children.pop(name, None)
 
     def __delattr__(self, name):
@@ -279,10 +274,11 @@ class Module:
         leaves = [leaf for _, leaf in self._leaves()[0]]
         return self._handed_out("_grad", self._flat()[1], leaves)
 
-    def _grads_in_use(self):
+    def _grads_in_use(self, frozen_too=True):
         """Flat gradients, and the spans of them that may not be zero; None for all."""
         grads = self._flat()[1]
-        return grads, _sparse.spans([leaf for _, leaf in self._leaves()[0]])
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return grads, _sparse.spans(leaves, frozen_too)
 
     def _mark_all(self):
         """Any gradient may be other than zero from now on."""
@@ -334,7 +330,8 @@ class Module:
         """
         mode = _check.flag(f"{type(self).__name__}.train", "mode", mode)
         for module in self.modules():
-            module.training = mode
+            # Past __setattr__: this is in every prediction.
+            module.__dict__["training"] = mode
         return self
 
     def eval(self):
@@ -356,7 +353,7 @@ class Module:
             yield
         finally:
             for module, training, context in before:
-                module.training, module.context = training, context
+                module.__dict__.update(training=training, context=context)
 
     def __call__(self, *args, **kwargs):
         return self.forward(*args, **kwargs)
@@ -493,6 +490,16 @@ class Module:
         self._load(f"{type(self).__name__}.load_state_dict", state_dict, strict)
 
     def _load(self, who, state_dict, strict=True):
+        self._set(self._values(who, state_dict, strict))
+
+    def _set(self, values):
+        """Write what `_values` gave."""
+        views = self.parameters
+        for name, value in values.items():
+            views[name][...] = value
+
+    def _values(self, who, state_dict, strict=True):
+        """Copies of the values in a state dict, once they are known to fit."""
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"{who}: state_dict must be a mapping of names to arrays, "
@@ -521,8 +528,7 @@ class Module:
                 f"{who}: names and shapes must be those of the parameters, got "
                 + "; ".join(problems)
             )
-        for name, value in values.items():
-            views[name][...] = value
+        return values
 
     def save(self, path):
         """Write all parameters to a safetensors file, all of it or nothing.

@@ -8,10 +8,12 @@ kernel; everything else is NumPy on the model's output.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check, _ending, losses, masking
+from fastrnn._attributes import by
 from fastrnn._loss import Loss
 from fastrnn.crossentropy import (
     BinaryCrossentropy,
@@ -66,9 +68,10 @@ class Huber(Loss):
     """
 
     name = "huber"
+    _changeable: ClassVar = {"delta": by(_check.real_in, "(0, inf)")}
 
     def __init__(self, delta=1.0):
-        self.delta = _check.real_in("Huber", "delta", delta, "(0, inf)")
+        self.delta = delta
 
     def rows(self, pred, target):
         difference = pred - target

@@ -6,17 +6,20 @@ the formulas.  What an optimiser keeps between steps are flat arrays like the mo
 Above 600 lines for the docstrings: five of a kind, each with all its arguments.
 """
 
+import copy
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check, _core, _threads
+from fastrnn._attributes import Attributes
 from fastrnn._sparse import Steps
 from fastrnn.module import Module
 
 
-class Optimizer:
+class Optimizer(Attributes):
     """Base of the optimisers: the model, the learning rate, the step count, the state.
 
     A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
@@ -31,12 +34,18 @@ class Optimizer:
         that needs an array kept between steps can be turned off and on again, but not
         on for the first time.
     n_steps : int
-        Steps taken so far.
+        Steps taken so far, whichever layers were trainable.
+
+    Notes
+    -----
+    A step leaves layers that are not `trainable` as they are, and what is kept of them
+    between steps; they join in again when they are trainable again.
     """
 
     _hyperparameters: ClassVar = {}
     _optional_state: ClassVar = {}
     _kernel: ClassVar = ""
+    _first_only: ClassVar = ()  # hyperparameters that only the first step is due to
 
     def __init__(self, model, lr, **hyperparameters):
         who = type(self).__name__
@@ -58,10 +67,13 @@ class Optimizer:
         for name, option in self._optional_state.items():
             self._new_state(name, getattr(self, option))
 
-    def __setattr__(self, name, value):
-        if name in self._hyperparameters:
-            value = self._checked(name, value)
-        super().__setattr__(name, value)
+    _others = ("n_steps",)
+
+    def _to_set(self, name, value):
+        if name not in self._hyperparameters:
+            return super()._to_set(name, value)
+        value = self._checked(name, value)
+        return super()._to_set(name, value) if name in self._first_only else value
 
     @property
     def lr(self):
@@ -128,12 +140,14 @@ class Optimizer:
     def _dense_spans(self, rates, arrays, options):
         """Step sparse tables, if there are any; slices of the flat arrays that remain.
 
+        Layers that are not trainable are in neither.
+
         Rows that have missed steps have to take them with the arguments of the time.
         Rates are remembered; where anything else changes, or a rate is too large for
         the type, no row is left behind.
         """
         layers = [leaf for _, leaf in self.model._leaves()[0]]
-        if all(layer._table is None for layer in layers):
+        if all(layer._table is None and layer._trainable for layer in layers):
             return [slice(None)]
         steps = self._steps
         options = options, [array is None for array in arrays]
@@ -144,8 +158,10 @@ class Optimizer:
             may_lag = np.isfinite(np.array(rates, self.model.dtype)).all()
         lazy, spans, at, dense_from = [], [], 0, 0
         for layer in layers:
-            if layer._table is not None and may_lag and layer._table.may_lag():
+            lags = layer._table is not None and may_lag and layer._table.may_lag()
+            if lags and layer._trainable:
                 lazy.append((layer, at))
+            if lags or not layer._trainable:
                 spans.append(slice(dense_from, at))
                 dense_from = at + layer._size
             at += layer._size
@@ -229,7 +245,16 @@ class Optimizer:
         TypeError
             If a value is of the wrong type. Nothing is changed in either case.
         """
+        self._set_state(self._checked_state(state_dict))
+
+    def _checked_state(self, state_dict):
+        """Step count, hyperparameters and arrays, once they are known to fit."""
         who = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{who}: state_dict must be a mapping of names to arrays, got "
+                f"{type(state_dict).__name__}"
+            )
         wanted = self.state_dict()
         if set(state_dict) != set(wanted):
             raise ValueError(
@@ -237,7 +262,9 @@ class Optimizer:
                 f"has {sorted(set(state_dict) - set(wanted))} that this optimiser has "
                 "not"
             )
-        arrays = {name: np.asarray(state_dict[name]) for name in wanted}
+        arrays = {
+            name: _check._as_array(who, name, state_dict[name]) for name in wanted
+        }
         for name, array in arrays.items():
             _check.same_shape(who, name, array, "its own", wanted[name].shape)
             if array.dtype.kind not in "fiub":
@@ -251,8 +278,18 @@ class Optimizer:
             for name in self._hyperparameters
             if name in arrays
         }
-        self.n_steps, self.lr = step, lr
+        trial = copy.copy(self)
         for name, value in values.items():
+            setattr(trial, name, value)
+        trial._check_options(who, ValueError)
+        kept = {name: arrays[name].astype(self._made_for[1]) for name in self._state}
+        return step, {"lr": lr, **values}, kept
+
+    def _set_state(self, checked):
+        """Become what `_checked_state` gave."""
+        self._steps.settle()
+        self.n_steps, hyperparameters, arrays = checked
+        for name, value in hyperparameters.items():
             setattr(self, name, value)
         for name, array in self._state.items():
             array[:] = arrays[name]
@@ -503,6 +540,7 @@ class Adagrad(Optimizer):
         "eps": "[0, inf)",
         "maximize": bool,
     }
+    _first_only = ("initial_accumulator_value",)
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ targets that do not count.
 import numpy as np
 
 from fastrnn import _check
-from fastrnn.samples import Samples
+from fastrnn.samples import Samples, listed
 from fastrnn.sequences import pad_sequences
 
 IGNORED = -100  # what `cross_entropy` does not count
@@ -65,6 +65,7 @@ def _parts(who, name, value):
                 f"a tuple of {len(value)}"
             )
         value, lengths = value
+    value = listed(value)
     if not isinstance(value, list):
         value = _check._as_array(who, name, value)
         if value.ndim == 0:

@@ -99,6 +99,8 @@ class RNN(_Recurrent):
     (7, 2, 3)
     """
 
+    _not_kept = ("forget_bias",)
+
     def __init__(
         self,
         input_size,
@@ -435,6 +437,7 @@ class GRU(_Recurrent):
     """
 
     _gates = 3
+    _not_kept = ("forget_bias",)
     _cell, _kind = "gru", "GRU"
     _functions = ("sigmoid", "sigmoid", "tanh")
 

@@ -5,7 +5,7 @@ import copy
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _tables
 
 
 def _is_ragged(value):
@@ -16,7 +16,7 @@ def _is_ragged(value):
     return len(shapes) > 1
 
 
-def _listed(value):
+def listed(value):
     """A list in place of a pandas column, or an array of objects, of sequences."""
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind == "O" and np.ndim(value) == 1 and any(map(np.ndim, value)):
@@ -28,12 +28,7 @@ def _numbers(who, name, value):
     """`value` as an array of real numbers, with an axis of samples."""
     array = _check._as_array(who, name, value)
     if array.dtype.kind == "O":
-        try:
-            array = array.astype(np.float64)  # a data frame of several types
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"{who}: {name} must be real numbers, got {error}"
-            ) from None
+        array = _tables.object_numbers(who, name, array)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{who}: {name} must be real numbers, got dtype {array.dtype}")
     if array.ndim == 0:
@@ -71,7 +66,9 @@ class Samples:
         if y is None:
             raise TypeError(f"{who}: y must be targets, got None")
         self.who = who
-        x, y, weight = _listed(x), _listed(y), _listed(weight)
+        for name, value in (("x", x), ("y", y), ("sample_weight", weight)):
+            _tables.refuse_masked(who, name, value)
+        x, y, weight = listed(x), listed(y), listed(weight)
         self.several = isinstance(x, tuple)
         self.ragged = _is_ragged(x)
         self.lengths = None

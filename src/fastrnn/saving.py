@@ -6,12 +6,14 @@ needs to go on: the optimiser's arrays, the generators' states, the order of sam
 the history, and what each callback keeps.
 """
 
+import contextlib
 import os
 from dataclasses import asdict
 
 import numpy as np
 
-from fastrnn import _files, container, metrics, objectives
+from fastrnn import _check, _files, container, metrics, objectives
+from fastrnn._trainable import freeze_only, frozen, named
 from fastrnn.build import construct, describe
 from fastrnn.container import with_prefix, without_prefix
 from fastrnn.history import History
@@ -45,6 +47,7 @@ def _meta(model):
         "model": describe(model),
         "seen": seen,
         "compiled": _compiled(model),
+        "frozen": frozen(model),
         "run": None,
     }
 
@@ -110,24 +113,23 @@ def _generators(module):
     }
 
 
-def resume(path, model, options, callbacks):
-    """Bring a model and callbacks to where a checkpoint's run was.
+def resume(path, run, seed=None):
+    """What brings a run, its model and its callbacks to where a checkpoint's run was.
 
     Parameters
     ----------
     path : path-like
         Written by `ModelCheckpoint`.
-    model : Model
-        Of the same make, compiled alike.
-    options : fastrnn.fit.Options
-        Must be those of the run.
-    callbacks : Callbacks
-        Of the same kinds in the same order.
+    run : fastrnn.fit.Run
+        Of a model of the same make, compiled alike, with the same options, and with
+        callbacks of the same kinds in the same order.
+    seed : int, optional
+        What the run's seed must be.
 
     Returns
     -------
-    seed : int
-    history : History
+    callable
+        Changes them all, or raises and changes none: a callback may refuse its state.
 
     Raises
     ------
@@ -138,37 +140,91 @@ def resume(path, model, options, callbacks):
     """
     path = os.fspath(path)
     arrays, meta = container.read(path, _KIND)
-    run = meta.get("run")
-    if run is None:
+    kept = meta.get("run")
+    if kept is None:
         raise ValueError(
             f"fit: {path}: to go on a run needs a checkpoint, as ModelCheckpoint "
             "writes it, got a model without one"
         )
-    kept = without_prefix(_RUN, arrays)
+    with _reading(path):
+        found = _check.integer("resume", "seed", kept["seed"])
+        history = History.from_json(kept["history"])
+        _check_same_run(run, meta["model"], kept)
+        values = run.model._values(f"fit: {path}", _parameters(arrays))
+        extra = without_prefix(_RUN, arrays)
+        state = without_prefix("optimizer", extra)
+        optimizer = run.model.optimizer._checked_state(state)
+        generators = _checked_generators(run.model, kept["generators"])
+        stay = named(run.model, meta.get("frozen", ()))
+        states = [
+            state | without_prefix(f"callback.{i}", extra)
+            for i, (_, state) in enumerate(kept["callbacks"])
+        ]
+    if seed not in (None, found):
+        raise ValueError(
+            f"fit: seed must be that of the run to go on with, {found}, got {seed!r}"
+        )
+
+    def change():
+        with _reading(path):
+            _load_states(run.callbacks.all, states)
+        # Nothing can fail from here on.
+        run.model._set(values)
+        freeze_only(run.model, stay)
+        run.model.optimizer._set_state(optimizer)
+        for generator, state in generators:
+            generator.bit_generator.state = state
+        run.seed, run.history = found, history
+
+    return change
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """What is wrong with a checkpoint's contents is an error that names it."""
     try:
-        found, ours = meta["model"], describe(model)
-        if found != ours:
-            raise ValueError(f"the model must be {found}, got {ours}")
-        if run["options"] != asdict(options):
-            raise ValueError(
-                f"the run's options must be {run['options']}, got {asdict(options)}"
-            )
-        names = [type(callback).__name__ for callback in callbacks.all]
-        wanted = [name for name, _ in run["callbacks"]]
-        if names != wanted:
-            raise ValueError(f"callbacks must be {wanted}, got {names}")
-        model._load(f"fit: {path}", _parameters(arrays))
-        model.optimizer.load_state_dict(without_prefix("optimizer", kept))
-        for module, states in zip(model.modules(), run["generators"], strict=True):
-            for name, state in states.items():
-                getattr(module, name).bit_generator.state = state
-        for i, (callback, (_, state)) in enumerate(
-            zip(callbacks.all, run["callbacks"], strict=True)
-        ):
-            callback.load_state(state | without_prefix(f"callback.{i}", kept))
-        return run["seed"], History.from_json(run["history"])
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        yield
+    except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"fit: cannot go on from {path}: {error}") from error
+
+
+def _load_states(callbacks, states):
+    """Let all callbacks take their states back, or none of them."""
+    before = [dict(vars(callback)) for callback in callbacks]
+    try:
+        for callback, state in zip(callbacks, states, strict=True):
+            callback.load_state(state)
+    except BaseException:
+        for callback, attributes in zip(callbacks, before, strict=True):
+            vars(callback).clear()
+            vars(callback).update(attributes)
+        raise
+
+
+def _check_same_run(run, model, kept):
+    """Refuse a checkpoint of another model, other options or other callbacks."""
+    for what, found, ours in (
+        ("the model", model, describe(run.model)),
+        ("the run's options", kept["options"], asdict(run.options)),
+        (
+            "callbacks",
+            [name for name, _ in kept["callbacks"]],
+            [type(callback).__name__ for callback in run.callbacks.all],
+        ),
+    ):
+        if found != ours:
+            raise ValueError(f"{what} must be {found}, got {ours}")
+
+
+def _checked_generators(model, kept):
+    """Pairs of a model's generators and the states for them, known to fit."""
+    pairs = []
+    for module, states in zip(model.modules(), kept, strict=True):
+        for name, state in states.items():
+            generator = vars(module)[name]
+            type(generator.bit_generator)().state = state  # raises if it is none
+            pairs.append((generator, state))
+    return pairs
 
 
 def _parameters(arrays):
@@ -221,6 +277,7 @@ def load_model(path, custom_layers=None):
             # Parts of a class of the user's may have input sizes that it does not know.
             model._see(model._example(inputs))
         model._load("load_model", _parameters(arrays))
+        freeze_only(model, named(model, meta.get("frozen", ())))
         compiled = meta["compiled"]
         if compiled is not None:
             loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])

@@ -26,6 +26,12 @@ class Schedule(Callback):
         """
         raise NotImplementedError
 
+    def _check_run(self, figures):
+        for epoch in range(self.run.epochs):
+            _check.real_in(
+                type(self).__name__, "factor", self.factor(epoch), "[0, inf)"
+            )
+
     def on_train_begin(self, logs=None):
         if self.base_lr is None or not self.run.history.epoch:
             self.base_lr = self.model.optimizer.lr
@@ -118,10 +124,10 @@ class WarmUp(Schedule):
             raise TypeError(f"{who}: then must be a schedule, got {then!r}")
         self.then = then
 
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
+    def _check_run(self, figures):
         if self.then is not None:
             self.then.model, self.then.run = self.model, self.run
+        super()._check_run(figures)
 
     def on_train_batch_begin(self, batch, logs=None):
         # A rate of zero would waste a batch: the rise counts the batch at hand.

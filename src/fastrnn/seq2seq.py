@@ -7,7 +7,12 @@ from fastrnn import _axes, _check, _ragged, pairs
 from fastrnn._ending import check_gives_scores
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
-from fastrnn.generate import StartState, Stepper, check_decoder, check_token
+from fastrnn.generate import (
+    StartState,
+    Stepper,
+    check_decoder,
+    check_token,
+)
 from fastrnn.layers import Dropout, Embedding, Linear
 from fastrnn.model import Model
 from fastrnn.recurrent import GRU, LSTM, RNN
@@ -86,6 +91,11 @@ class EncoderDecoder(Model):
     """
 
     _default_loss = "sparse_categorical_crossentropy"
+    _others = ("given_attention", "given_dropout")
+    _child_names = (
+        "attention", "bridge", "combine", "concatenate", "decoder", "dropout",
+        "encoder", "head", "source", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -139,7 +149,9 @@ class EncoderDecoder(Model):
         if not self._same_shape:
             self.bridge = StartState(width, decoder, seed=rng)
         self._attends = attention is not None
-        if self._attends:
+        if not self._attends:
+            vars(self)["attention"] = None
+        else:
             self.attention = Attention(
                 H, width, attention, units, dtype=dtype, seed=rng
             )

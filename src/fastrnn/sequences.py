@@ -179,7 +179,7 @@ def unpack(packed):
     """
     who = "unpack"
     data, lengths = packed
-    data = np.asarray(data)
+    data = _check._as_array(who, "data", data)
     lengths = _check.integer_array(who, "lengths", lengths)
     if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != len(data):
         raise ValueError(

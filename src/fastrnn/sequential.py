@@ -62,6 +62,10 @@ class Sequential(Model):
         if is_built(self):
             self._leaves()  # raises when dtypes differ
 
+    def _knows(self, name, value):
+        # Whatever its name, a layer runs after those that are there.
+        return isinstance(value, Module) or super()._knows(name, value)
+
     def _check_layers(self, layers):
         who = type(self).__name__
         for i, layer in enumerate(layers):

@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from fastrnn import _check
+from fastrnn import _check, _tables
 from fastrnn.callbacks import EarlyStopping
 from fastrnn.layers import Linear
 from fastrnn.recurrent import GRU, LSTM, RNN
@@ -56,6 +56,12 @@ _PARAMETERS = """
     random_state : int, RandomState or None
         For initial weights and the order of samples.
 """
+
+
+def _refuse_masked(estimator, X, y=None, sample_weight=None):
+    """scikit-learn takes masked arrays for plain ones."""
+    for name, value in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+        _tables.refuse_masked(type(estimator).__name__, name, value)
 
 
 class _RNN(BaseEstimator):
@@ -126,6 +132,7 @@ class _RNN(BaseEstimator):
 
     def _outputs(self, X):
         check_is_fitted(self)
+        _refuse_masked(self, X)
         X = validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32)
         return self.model_.predict(self._sequences(X), batch_size=256)
 
@@ -166,6 +173,7 @@ class RNNClassifier(ClassifierMixin, _RNN):
         -------
         RNNClassifier
         """
+        _refuse_masked(self, X, y, sample_weight)
         X, y = validate_data(self, X, y, allow_nd=True, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
@@ -245,6 +253,7 @@ class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
         -------
         RNNRegressor
         """
+        _refuse_masked(self, X, y, sample_weight)
         X, y = validate_data(
             self,
             X,
@@ -341,6 +350,7 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         -------
         RNNForecaster
         """
+        _refuse_masked(self, X, y)
         if y is None:
             X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
             x, y = self._sequences(X)[:-1], X[1:]
@@ -390,6 +400,7 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
             raise ValueError(
                 f"{who}: needs a forecaster fitted without y, on the series itself"
             )
+        _refuse_masked(self, X)
         X = validate_data(self, X, reset=False, dtype=np.float32)
         rows = list(X[-self.window :])
         for _ in range(steps):

@@ -143,7 +143,8 @@ class Stream:
             If `mask` is not such an array.
         """
         B = self._shape[0]
-        mask = np.ones(B, bool) if mask is None else np.asarray(mask)
+        mask = np.ones(B, bool) if mask is None else mask
+        mask = _check._as_array("Stream.reset", "mask", mask)
         if mask.dtype != bool:
             raise TypeError(f"Stream.reset: mask must be bool, got {mask.dtype}")
         _check.shape("Stream.reset", "mask", mask, ("B",), (B,))

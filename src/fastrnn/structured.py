@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Losses of whole sequences for `Model.compile`, whose best answer is looked for."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fastrnn import _axes, _check, _ending, masking
@@ -116,7 +118,7 @@ class ConditionalRandomField(_OfSequences):
 
 def _without_last_axis(y):
     """Tags (N, T) from (N, T, 1)."""
-    y = np.asarray(y)
+    y = _check._as_array("crf", "y", y)
     return y[..., 0] if y.ndim == 3 and y.shape[2] == 1 else y
 
 
@@ -139,10 +141,13 @@ class ConnectionistTemporalClassification(_OfSequences):
 
     name = "ctc"
     activation = "softmax"
+    _changeable: ClassVar = {
+        "blank": lambda loss, name, value: _check.integer("ctc", name, value),
+        "zero_infinity": lambda loss, name, value: _check.flag("ctc", name, value),
+    }
 
     def __init__(self, blank=0, zero_infinity=False, from_logits=None):
-        self.blank = _check.integer("ctc", "blank", blank)
-        self.zero_infinity = _check.flag("ctc", "zero_infinity", zero_infinity)
+        self.blank, self.zero_infinity = blank, zero_infinity
         if from_logits is not None:
             from_logits = _check.flag("ctc", "from_logits", from_logits)
         self.from_logits = from_logits

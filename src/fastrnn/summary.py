@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Model.summary`: a table of layers."""
 
+from fastrnn._stateful import states_of_their_own
+
 
 def _bytes(n):
     """A number of bytes in a unit that keeps it short."""
@@ -15,7 +17,7 @@ def _bytes(n):
 
 def _outputs(model):
     """Name, layer and output shape of each part, for samples as the model last saw."""
-    with model._evaluating():
+    with model._evaluating(), states_of_their_own(model):
         for name, layer, y in model._outputs(model._seen):
             if y is None:
                 shape = "?"
@@ -24,6 +26,37 @@ def _outputs(model):
             else:
                 shape = _shape(y, 0)
             yield name, layer, shape
+
+
+def noted_outputs(model, inputs):
+    """Name, layer and output of each part, from a call whose parts note them.
+
+    Parameters
+    ----------
+    model : Model
+    inputs : tuple or None
+        Of the call; without one, and of parts that it does not call, outputs are None.
+    """
+    found = {}
+
+    def noting(name, layer):
+        def forward(*args, **kwargs):
+            y = type(layer).forward(layer, *args, **kwargs)
+            found[name] = y[0] if isinstance(y, tuple) else y
+            return y
+
+        return forward
+
+    children = dict(model._children)
+    try:
+        for name, layer in children.items():
+            vars(layer)["forward"] = noting(name, layer)
+        if inputs is not None:
+            model(*inputs)
+    finally:
+        for layer in children.values():
+            vars(layer).pop("forward", None)
+    return [(name, layer, found.get(name)) for name, layer in children.items()]
 
 
 def _shape(y, axis):
@@ -61,6 +94,7 @@ def table(model):
     1 Linear        (N, 1)           9     36 B
     -------------------------------------------
     425 parameters, float32: 1.7 KiB, and as much for gradients
+    425 are trainable, 0 are not
     """
     total = model.flat_parameters  # raises where a size is not known
     rows = [("layer", "output shape", "parameters", "memory")]
@@ -82,4 +116,6 @@ def table(model):
         kept = sum(array.nbytes for array in model.optimizer._state.values())
         name = type(model.optimizer).__name__
         end += f"; {name} keeps {_bytes(kept)}"
-    return "\n".join([lines[0], rule, *lines[1:], rule, end])
+    trained = sum(leaf._size for _, leaf in model._leaves()[0] if leaf._trainable)
+    shares = f"{trained:,} are trainable, {total.size - trained:,} are not"
+    return "\n".join([lines[0], rule, *lines[1:], rule, end, shares])

@@ -2,10 +2,12 @@
 """`TimeDistributed`, `Concatenate` and `LayerNorm`: small layers around others."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attributes import by
 from fastrnn.module import Module
 
 
@@ -74,7 +76,7 @@ class TimeDistributed(Module):
             If `x` has fewer than two axes, and what the layer raises.
         """
         who = type(self).__name__
-        x = np.asarray(x)
+        x = _check._as_array(who, "x", x)
         if x.ndim < 2:
             raise ValueError(f"{who}: x must have shape (T, B, ...), got {x.shape}")
         y = self.layer(x.reshape(-1, *x.shape[2:]))
@@ -106,7 +108,7 @@ class TimeDistributed(Module):
         """
         context = self._context(context)
         x_shape, y_shape, kept = context.saved
-        dy = np.asarray(dy)
+        dy = _check._as_array(f"{type(self).__name__}.backward", "dy", dy)
         expected = (*x_shape[:2], *y_shape[1:])
         _check.same_shape(f"{type(self).__name__}.backward", "dy", dy, "y", expected)
         dx = self.layer.backward(
@@ -245,6 +247,7 @@ class LayerNorm(Module):
 
     _input_size_name = "normalized_shape"
     supports_masking = True
+    _changeable: ClassVar = {"eps": by(_check.real_in, "(0, inf)")}
 
     def __init__(
         self,
@@ -263,7 +266,7 @@ class LayerNorm(Module):
         self.normalized_shape = tuple(
             _check.positive_int(who, "normalized_shape", size) for size in sizes
         )
-        self.eps = _check.real_in(who, "eps", eps, "(0, inf)")
+        self.eps = eps
         self.elementwise_affine = _check.flag(
             who, "elementwise_affine", elementwise_affine
         )
@@ -339,9 +342,10 @@ class LayerNorm(Module):
         dy = dy.reshape(n.shape)
         product = dy * n
         if self.elementwise_affine:
-            self._grad["weight"] += product.sum(0).reshape(self.normalized_shape)
-            if self.bias:
-                self._grad["bias"] += dy.sum(0).reshape(self.normalized_shape)
+            if self._trainable:
+                self._grad["weight"] += product.sum(0).reshape(self.normalized_shape)
+                if self.bias:
+                    self._grad["bias"] += dy.sum(0).reshape(self.normalized_shape)
             weight = self._param["weight"].reshape(-1) / n.shape[1]
             mean, along = dy @ weight, product @ weight
             dx = dy * self._param["weight"].reshape(-1)

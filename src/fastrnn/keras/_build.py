@@ -126,7 +126,12 @@ class _Builder:
                 f"{self.who}: {layer} is not one of the layers that can be read: "
                 f"{', '.join(sorted(self.kinds))}"
             )
-        return self.kinds[layer.kind](layer)
+        parts = self.kinds[layer.kind](layer)
+        inner = layer.config.get("layer", {}).get("config", {})
+        if not all(one.get("trainable", True) for one in (layer.config, inner)):
+            for part in parts:
+                part.trainable = False
+        return parts
 
     def _check(self, layer, config, options):
         for option, accepted in options.items():

@@ -49,6 +49,11 @@ class Graph(Module):
             setattr(self, name, layer)
         self._leaves()  # raises when dtypes differ
 
+    _not_kept = ("constants", "steps", "layers")
+
+    def _knows(self, name, value):
+        return isinstance(value, Module) or super()._knows(name, value)
+
     @property
     def inputs(self):
         return tuple(one.name for one in self._inputs)
