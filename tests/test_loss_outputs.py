@@ -321,7 +321,12 @@ def test_metrics_by_themselves():
     [
         ("mse", True, ValueError, "compile: from_logits is for binary_crossentropy, c"),
         (lambda p, t: (0.0, p), False, ValueError, "compile: from_logits is for bina"),
-        ("ctc", "yes", TypeError, "ctc: from_logits must be True or False, got 'yes'"),
+        (
+            "ctc",
+            "yes",
+            TypeError,
+            "ConnectionistTemporalClassification: from_logits must be True or False, got 'yes'",
+        ),
         (
             objectives.BinaryCrossentropy(),
             True,

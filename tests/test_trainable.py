@@ -234,7 +234,7 @@ def test_training_with_a_frozen_layer_is_pytorchs():
     optimizer = fastrnn.AdamW(ours, lr=0.05)
     parameters = [*lstm.parameters(), *head.parameters()]
     theirs = torch.optim.AdamW(parameters, lr=0.05)
-    x = torch.from_numpy(X)
+    x = torch.from_numpy(X).transpose(0, 1)  # a model takes samples first
     for _ in range(3):
         ours.zero_grad()
         y = ours(X)

@@ -99,7 +99,7 @@ def _try_batch(who, model, samples, batch_size):
             for metric in model.metrics:
                 if not isinstance(metric, metrics.Custom):
                     metric.reset()
-                    metric.update(pred, target, mask)
+                    metric.update(pred, target, *(() if mask is None else (mask,)))
                     metric.reset()
             _check_classes(who, loss, pred, samples.y)
         except (TypeError, ValueError) as error:

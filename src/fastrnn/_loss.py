@@ -3,6 +3,7 @@
 
 import contextlib
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,11 @@ def check_fits(name, target, whose, shape, pred):
         ) from None
 
 
+def _flag_or_none(loss, name, value):
+    """The rule of `from_logits`."""
+    return value if value is None else _check.flag(type(loss).__name__, name, value)
+
+
 class Loss(Attributes):
     """Base of the losses: `rows` gives each row's loss and its gradient.
 
@@ -55,6 +61,7 @@ class Loss(Attributes):
     classes = False
     steps = True
     from_logits = None
+    _changeable: ClassVar = {"from_logits": _flag_or_none}
     # The function whose input is the loss's logits; None where it has none.
     activation = None
     _end = _ending.Ending()

@@ -66,9 +66,6 @@ class _Crossentropy(Loss):
     classes = True
 
     def __init__(self, from_logits=None):
-        if from_logits is not None:
-            who = type(self).__name__
-            from_logits = _check.flag(who, "from_logits", from_logits)
         self.from_logits = from_logits
 
     def __call__(self, pred, target, weight=None, mask=None):

@@ -148,8 +148,6 @@ class ConnectionistTemporalClassification(_OfSequences):
 
     def __init__(self, blank=0, zero_infinity=False, from_logits=None):
         self.blank, self.zero_infinity = blank, zero_infinity
-        if from_logits is not None:
-            from_logits = _check.flag("ctc", "from_logits", from_logits)
         self.from_logits = from_logits
 
     def _attach_end(self, end):
