@@ -10,6 +10,7 @@ from fastrnn import (
     _check,
     _core,
     _options,
+    _room,
     _stack,
     _states,
     _threads,
@@ -95,6 +96,7 @@ class _Recurrent(Module):
         vars(self).update(cell_options)
         generator = _check.generator(who, seed)
         H, S = self.hidden_size, self._h_size
+        self._check_room(who, _check.dtype_name(who, dtype))
         self._layout = _weights.Layout(
             self._cell,
             self.input_size,
@@ -138,6 +140,15 @@ class _Recurrent(Module):
     def __getstate__(self):
         # Plans hold addresses of this process; a copy makes its own.
         return super().__getstate__() | {"_plan": None, "_plans": {}}
+
+    def _check_room(self, who, dtype):
+        """Refuse sizes that nothing can be made of before a list of shapes is."""
+        n_first = self._directions * self._gates * self.hidden_size * self.input_size
+        n_cells = self._directions * self.num_layers
+        n_others = n_cells * self._gates * self.hidden_size * self._h_size
+        n_arrays = n_cells * (2 + 2 * self.bias)
+        itemsize = np.dtype(dtype).itemsize
+        _room.check(who, n_first + n_others, n_arrays, itemsize)
 
     @property
     def _directions(self):

@@ -6,19 +6,61 @@ needs to go on: the optimiser's arrays, the generators' states, the order of sam
 the history, and what each callback keeps.
 """
 
+import math
 import os
 from dataclasses import asdict
 
 import numpy as np
 
-from fastrnn import _files, container, metrics, objectives
-from fastrnn.build import construct, describe
+from fastrnn import _files, _room, container, metrics, objectives
+from fastrnn._printable import short
+from fastrnn._schema import (
+    any_of,
+    check,
+    dict_of,
+    integer,
+    list_of,
+    matching,
+    one_of,
+    row_of,
+)
+from fastrnn.build import build_as_stored, construct, describe, is_built
 from fastrnn.container import with_prefix, without_prefix
 from fastrnn.history import History
 from fastrnn.module import Module
 
 _KIND = container.Kind("fastrnn-model", 1, "a model", "saved by fastrnn")
 _RUN = "training"  # before the names of arrays that are not parameters
+
+# Elements of the sample that `Model.summary` runs again, of which a file has the shape
+# alone; a model that has seen a larger one is saved without.
+MOST_SEEN = 2**26
+
+# What the JSON object must have. Constructors have rules of their own, in addition.
+_SEEN = row_of(
+    list_of(integer(0), most=32),
+    matching(r"bool|(int|uint)(8|16|32|64)|float(16|32|64)", "a type of numbers"),
+)
+_COMPILED = {
+    "loss": one_of(*objectives.LOSSES),
+    "loss_options": dict,
+    "optimizer": str,
+    "options": dict,
+    "metrics": list_of(str),
+}
+_META = {
+    "model": dict,
+    "seen": list_of(_SEEN, most=32),
+    "compiled": any_of(None, _COMPILED),
+    "run": any_of(None, dict),
+}
+_RUN_META = {
+    "options": dict,
+    "seed": integer(0, math.inf),
+    "history": dict,
+    "generators": list_of(dict_of(dict)),
+    "callbacks": list_of(row_of(str, dict)),
+}
 
 
 def save_model(model, path):
@@ -41,6 +83,8 @@ def save_model(model, path):
 
 def _meta(model):
     seen = [[list(one.shape), one.dtype.name] for one in model._seen or ()]
+    if sum(math.prod(shape) for shape, _ in seen) > MOST_SEEN:
+        seen = []
     return {
         "model": describe(model),
         "seen": seen,
@@ -137,8 +181,8 @@ def resume(path, model, options, callbacks):
         If it is not a checkpoint, or of another run.
     """
     path = os.fspath(path)
-    arrays, meta = container.read(path, _KIND)
-    run = meta.get("run")
+    arrays, meta = _read(f"fit: {path}", path)
+    run = meta["run"]
     if run is None:
         raise ValueError(
             f"fit: {path}: to go on a run needs a checkpoint, as ModelCheckpoint "
@@ -146,6 +190,8 @@ def resume(path, model, options, callbacks):
         )
     kept = without_prefix(_RUN, arrays)
     try:
+        check(run, _RUN_META, "run")
+        history = History.from_json(run["history"])
         found, ours = meta["model"], describe(model)
         if found != ours:
             raise ValueError(f"the model must be {found}, got {ours}")
@@ -166,9 +212,17 @@ def resume(path, model, options, callbacks):
             zip(callbacks.all, run["callbacks"], strict=True)
         ):
             callback.load_state(state | without_prefix(f"callback.{i}", kept))
-        return run["seed"], History.from_json(run["history"])
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"fit: cannot go on from {path}: {error}") from error
+        return run["seed"], history
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(short(f"fit: cannot go on from {path}: {error}")) from error
+
+
+def _read(who, path):
+    """The arrays of a saved model or checkpoint, and its object, of the right form."""
+    arrays, meta = container.read(path, _KIND)
+    with _files.reading(who, str(_KIND)):
+        check(meta, _META)
+    return arrays, meta
 
 
 def _parameters(arrays):
@@ -213,23 +267,45 @@ def load_model(path, custom_layers=None):
       (0): Linear(2, 1)
     )
     """
-    arrays, meta = container.read(path, _KIND)
-    try:
-        model = construct(meta["model"], known_layers() | dict(custom_layers or {}))
-        inputs = tuple(np.zeros(shape, dtype) for shape, dtype in meta.get("seen", ()))
-        if inputs:
-            # Parts of a class of the user's may have input sizes that it does not know.
-            model._see(model._example(inputs))
-        model._load("load_model", _parameters(arrays))
-        compiled = meta["compiled"]
-        if compiled is not None:
-            loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])
-            model.compile(
-                loss, compiled["optimizer"], compiled["metrics"], **compiled["options"]
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"load_model: {os.fspath(path)}: {error}") from error
+    who = f"load_model: {os.fspath(path)}"
+    arrays, meta = _read(who, path)
+    classes = known_layers() | dict(custom_layers or {})
+    with _files.reading(who, str(_KIND)):
+        return _model_of(_parameters(arrays), meta, classes)
+
+
+def _model_of(parameters, meta, classes):
+    from fastrnn.model import Model  # it needs this module first
+
+    with _room.limited(*_files.stored(parameters.values())):
+        model = construct(meta["model"], classes)
+        if not isinstance(model, Model):
+            raise ValueError(f"model must be a Model, got a {type(model).__name__}")
+        # Parts of a class of the user's may have input sizes that it does not know.
+        build_as_stored(model, parameters)
+        _let_see(model, meta["seen"])
+    model._load("load_model", parameters)
+    compiled = meta["compiled"]
+    if compiled is not None:
+        loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])
+        model.compile(
+            loss, compiled["optimizer"], compiled["metrics"], **compiled["options"]
+        )
     return model
+
+
+def _let_see(model, seen):
+    """Let a model have seen a sample of these shapes, nothing being allocated."""
+    n = sum(math.prod(shape) for shape, _ in seen)
+    if n > MOST_SEEN:
+        raise ValueError(f"seen must have at most {MOST_SEEN:,} elements, got {n:,}")
+    inputs = tuple(np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in seen)
+    if inputs:
+        inputs = model._example(inputs)
+        if is_built(model):
+            model._seen = inputs
+        else:
+            model._see(inputs)
 
 
 def known_layers():

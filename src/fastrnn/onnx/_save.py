@@ -16,8 +16,8 @@ from fastrnn import (
     TimeDistributed,
     _check,
     _extras,
-    _files,
 )
+from fastrnn._writing import write_atomically
 from fastrnn.keras._activation import Activation
 from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
 
@@ -93,7 +93,7 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     size = proto.ByteSize()
     if size > _LARGEST:
         raise ValueError(f"{who}: the model must fit in 2 GB, got {size} bytes")
-    _files.write_atomically(path, proto.SerializeToString())
+    write_atomically(path, proto.SerializeToString())
 
 
 _RECURRENT = (RNN, LSTM, GRU)
