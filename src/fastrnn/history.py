@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`History`: the figures of a run, epoch by epoch."""
 
+from fastrnn._printable import printable
 from fastrnn._schema import check, dict_of, integer, list_of, number
 
 _SCHEMA = {"epoch": list_of(integer(0)), "history": dict_of(list_of(number))}
@@ -14,7 +15,8 @@ def format_logs(logs):
     >>> format_logs({"loss": 0.12345, "lr": 0.001})
     'loss 0.1235  lr 0.001'
     """
-    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+    # Names may come from a file.
+    return "  ".join(f"{printable(name)} {value:.4g}" for name, value in logs.items())
 
 
 def pyplot(who):

@@ -17,6 +17,7 @@ from fastrnn import (
     Sequential,
     _check,
     _extras,
+    _files,
 )
 from fastrnn.keras._activation import FUNCTIONS, Activation
 from fastrnn.keras._masking import MaskedSequential, Masking
@@ -87,9 +88,8 @@ def load(path, *, inference=False):
     inference = _check.flag(who, "inference", inference)
     h5py = _extras.require(who, "h5py", "keras")
     who = f"{who}: {os.fspath(path)}"
-    with open(path, "rb") as file:
-        data = file.read()
-    with _extras.reading(who, "a .keras or .h5 file"):
+    data = _files.read_bytes(path)
+    with _files.reading(who, "a .keras or .h5 file"):
         version, layers = read(who, h5py, data)
         doubles = any(a.dtype == np.float64 for layer in layers for a in layer.arrays)
         build = _Builder(who, version, "float64" if doubles else "float32", inference)
@@ -235,6 +235,10 @@ class _Builder:
 
     def _embedding(self, layer):
         (table,) = self._arrays(layer, 1)
+        if table.ndim != 2:
+            raise ValueError(
+                f"{self.who}: {layer}: weights must be a matrix, got {table.shape}"
+            )
         module = Embedding(*table.shape, dtype=self.dtype)
         mask = [Masking(0.0, indices=True)] if layer.config.get("mask_zero") else []
         return [*mask, self._filled(layer, module, {"weight": table})]
