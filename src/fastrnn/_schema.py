@@ -83,6 +83,17 @@ def finite(value, name):
         raise ValueError(f"{name} must be finite, got {value}")
 
 
+def at_least(low):
+    """The rule of a finite number of at least `low`."""
+
+    def rule(value, name):
+        finite(value, name)
+        if value < low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+    return rule
+
+
 def one_of(*values):
     """The rule of one of some strings."""
 
@@ -143,15 +154,15 @@ def dict_of(inner):
 
 
 def any_of(*rules):
-    """The rule of what fits one of some rules; the error is the first one's."""
+    """The rule of what fits one of some rules; the error is the last one's."""
 
     def rule(value, name):
-        found = []
-        for inner in rules:
+        for inner in rules[:-1]:
             try:
-                return check(value, inner, name)
-            except ValueError as error:
-                found.append(error)
-        raise found[0]
+                check(value, inner, name)
+            except ValueError:
+                continue
+            return
+        check(value, rules[-1], name)
 
     return rule

@@ -37,7 +37,7 @@ _SCHEMA = {
         "seed": integer(0, math.inf),
     },
     "text": {
-        "source": any_of(str, None),
+        "source": any_of(None, str),
         "characters": _COUNT,
         "sha256": str,
     },

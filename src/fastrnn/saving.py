@@ -206,11 +206,17 @@ def resume(path, model, options, callbacks):
         model._load(f"fit: {path}", _parameters(arrays))
         model.optimizer.load_state_dict(without_prefix("optimizer", kept))
         for module, states in zip(model.modules(), run["generators"], strict=True):
+            if set(states) != set(_generators(module)):
+                raise ValueError(
+                    f"generators must be {sorted(_generators(module))} of a "
+                    f"{type(module).__name__}, got {sorted(states)}"
+                )
             for name, state in states.items():
-                getattr(module, name).bit_generator.state = state
+                vars(module)[name].bit_generator.state = state
         for i, (callback, (_, state)) in enumerate(
             zip(callbacks.all, run["callbacks"], strict=True)
         ):
+            callback.model = model  # which some compare their arrays with
             callback.load_state(state | without_prefix(f"callback.{i}", kept))
         return run["seed"], history
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -202,7 +202,7 @@ _SCHEMA = {
     "tokenizer": one_of(CharTokenizer.kind, WordTokenizer.kind),
     "lower": bool,
     "specials": list_of(str),
-    "vocabulary": any_of(VOCABULARY, type(None)),
+    "vocabulary": any_of(None, VOCABULARY),
 }
 
 

@@ -20,7 +20,7 @@ REPLACEMENT = "\ufffd"
 SCHEMA = {
     "tokens": list_of(str),
     "specials": list_of(str),
-    "unknown": any_of(str, type(None)),
+    "unknown": any_of(None, str),
 }
 
 

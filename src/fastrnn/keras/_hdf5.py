@@ -35,6 +35,7 @@ class Hdf5File:
         self.h5py, self.size = h5py, len(data)
         self.room = len(data)  # bytes that arrays may still take
         self.met = {}  # addresses of the objects met so far, and their names
+        _check_heaps(data)
         try:
             self.file = h5py.File(io.BytesIO(data), "r")
         except OSError as error:
@@ -67,6 +68,30 @@ class Hdf5File:
                 f"{self.size:,}, of which others take {self.size - self.room:,}"
             )
         self.room -= n_bytes
+
+
+def _check_heaps(data):
+    """Refuse a heap of texts whose list of objects does not end.
+
+    The HDF5 library follows such a list for ever. A heap is the bytes ``GCOL``, its
+    version (1), three zeros and its size in eight bytes; then come the objects, each a
+    number (0 for what is free), a count, the size in eight bytes, and its bytes up to a
+    multiple of eight. The size of what is free counts these 16 bytes, too.
+    """
+    steps = len(data) // 16  # more there are not, unless heaps overlap
+    at = data.find(b"GCOL\x01\0\0\0")
+    while at >= 0:
+        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+        place = at + 16
+        while place + 16 <= min(end, len(data)):
+            size = int.from_bytes(data[place + 8 : place + 16], "little")
+            free = data[place : place + 2] == b"\0\0"
+            step = size if free else 16 + (size + 7) // 8 * 8
+            steps -= 1
+            if step < 16 or steps < 0:
+                raise ValueError("must be a whole .keras or .h5 file, got a bad heap")
+            place += step
+        at = data.find(b"GCOL\x01\0\0\0", at + 1)
 
 
 class Group:

@@ -153,7 +153,8 @@ def _range(node, start, limit, delta):
 
 
 def _tile(node, x, repeats):
-    return x.size * math.prod(_sizes(repeats)), x.itemsize
+    # Axis by axis: none of what comes before a repeat of 0 is smaller for it.
+    return x.size * math.prod(max(1, n) for n in _sizes(repeats)), x.itemsize
 
 
 _RULES = {
