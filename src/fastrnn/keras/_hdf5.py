@@ -125,10 +125,13 @@ class Group:
             return None
         kind = self._group.links.get_info(key).type
         if kind != h5py.h5l.TYPE_HARD:
-            kinds = {h5py.h5l.TYPE_SOFT: "soft", h5py.h5l.TYPE_EXTERNAL: "external"}
+            kinds = {
+                h5py.h5l.TYPE_SOFT: "a soft",
+                h5py.h5l.TYPE_EXTERNAL: "an external",
+            }
             raise ValueError(
                 f"{whole!r} must be in its group itself, got "
-                f"a {kinds.get(kind, 'user-defined')} link"
+                f"{kinds.get(kind, 'a user-defined')} link"
             )
         thing = h5py.h5o.open(self._group, key)
         self._file.meet(whole, thing)

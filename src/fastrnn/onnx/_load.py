@@ -110,8 +110,9 @@ class _Loader:
         for name in outputs:
             users.setdefault(name, []).append(None)
         done = set()
-        # What the tensors of the file take again, as parameters of layers.
-        with _room.limited(allowance(self.contents.stored), _room.MOST_ARRAYS):
+        # What tensors take again as parameters of layers, which have gradients too.
+        room = allowance(self.contents.stored) // 2
+        with _room.limited(room, _room.MOST_ARRAYS):
             for k, node in enumerate(nodes):
                 if k not in done:
                     done.add(self._add(node, nodes, users))

@@ -138,7 +138,7 @@ class Contents:
 
     def _path(self, what, location):
         """The path of a file below the model's own folder, no link on the way."""
-        path = os.path.join(self.folder, os.path.normpath(location))
+        path = os.path.normpath(os.path.join(self.folder, location))
         inside = os.path.commonpath([self.folder, path]) == self.folder
         if not location or os.path.isabs(location) or "\0" in location or not inside:
             raise ValueError(
