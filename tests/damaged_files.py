@@ -22,10 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import safetensors.numpy
 
 import fastrnn
 from fastrnn import checkpoint, text
+from fastrnn._printable import printable
 from fastrnn.settings import Settings
 from fastrnn.training import Trainer
 
@@ -54,6 +56,18 @@ def bounded(path):
     finally:
         tracemalloc.stop()
     assert peak <= most_memory(Path(path).stat().st_size)
+
+
+ESCAPE = "\x1b]0;owned\x07\x9b2J\u202e"
+
+
+def refused(path, message, read=fastrnn.load_model):
+    """Reading must fail with the path and the message, and take little memory."""
+    with bounded(path), pytest.raises(ValueError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert printable(str(caught.value)) == str(caught.value)
+    return str(caught.value)
 
 
 # -- container files -------------------------------------------------------------------

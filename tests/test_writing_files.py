@@ -123,8 +123,6 @@ def test_links_are_followed_and_what_is_no_file_stays():
     os.mkfifo("pipe")
     with pytest.raises(OSError, match="must be a regular file to be replaced: 'pipe'"):
         write_atomically("pipe", b"x")
-    with pytest.raises(OSError, match="regular file to be replaced: '/dev/null'"):
-        fastrnn.Linear(1, 1, seed=0).save("/dev/null")
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     os.mkdir("folder")
     with pytest.raises(IsADirectoryError, match="'folder'"):

@@ -261,7 +261,31 @@ def load_model(path, custom_layers=None):
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a saved model, or damaged, or has a layer that is not known.
+        If it is not a saved model, or damaged, or has a layer that is not known, or
+        says anything that it does not have: the error names the file.
+
+    Notes
+    -----
+    What is in a file is not trusted, here and wherever fastrnn reads one
+    (`Module.load`, ``fit(resume=)``, `fastrnn.keras.load`, `fastrnn.onnx.load`,
+    vocabularies, tokenisers, checkpoints and texts of the command line):
+
+    - Nothing in a file is run. It sets nothing but what models and runs are made of.
+    - Only regular files are read. A file names no other one, with two exceptions: an
+      ONNX file may have data in files below its own folder, behind no link, and
+      ``fastrnn train --resume`` reads the text that the checkpoint names if that is a
+      regular file of the size that was noted. A text that the user names may come out
+      of a pipe, too.
+    - What a file declares is compared with what it has before it is allocated or
+      computed: a model takes as much memory as its parameters in the file, what is
+      unpacked from an archive or computed from an ONNX file's constants at most four
+      times the file and 32 MiB. All in all, reading stays below ten times the file and
+      64 MiB, and ends.
+    - Contents that are anything else raise ValueError. Its message, and what the
+      command line shows of a file's text, have escapes for what acts on a terminal.
+
+    The packages safetensors, h5py and onnx make sense of the bytes of their formats, in
+    compiled code: a fault of theirs is not one that fastrnn can find.
 
     Examples
     --------

@@ -74,6 +74,8 @@ def load(path, *, inference=False):
     Notes
     -----
     Optimiser, loss, metrics, initialisers, regularisers and constraints are not read.
+    HDF5 that Keras does not write (arrays in other files, links, filters, types that
+    are not floating) is refused: see `fastrnn.load_model` for what a file may do.
     "hard_sigmoid" is what it was in the Keras that wrote the file.
 
     Where Keras has one bias, fastrnn has two, the second zero at first. Both learn:

@@ -53,6 +53,9 @@ def load(path):
     inputs, and types other than float32 and float64. Functions that are given no
     parameters have ONNX's, where it says what they are, else those of `RNN`.
 
+    Nodes whose inputs are constants are computed here, as far as they take no more than
+    four times the file and 32 MiB: see `fastrnn.load_model` for what a file may do.
+
     Examples
     --------
     >>> fastrnn.onnx.save(fastrnn.GRU(3, 4, seed=0), "gru.onnx")
