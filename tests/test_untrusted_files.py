@@ -59,7 +59,7 @@ def shared(levels):
             "at most 1,000,0",
         ),
         (layer("GRU", input_size=1, hidden_size=1, num_layers=10**5), "no larger than"),
-        (layer("RNN", input_size=1, hidden_size=10**400), "more than 10\\*\\*24"),
+        (layer("RNN", input_size=1, hidden_size=10**400), "more than 10\\*\\*30"),
         (layer("Embedding", num_embeddings=10**9, embedding_dim=9), "no larger than"),
         (layer("LayerNorm", normalized_shape=[10**4, 10**5]), "no larger than what is"),
         (layer("CRF", num_tags=40_000), "no larger than what is stored"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What RNN, LSTM and GRU have in common: arguments, forward, backward through time."""
 
+import math
 import warnings
 
 import numpy as np
@@ -143,12 +144,15 @@ class _Recurrent(Module):
 
     def _check_room(self, who, dtype):
         """Refuse sizes that nothing can be made of before a list of shapes is."""
-        n_first = self._directions * self._gates * self.hidden_size * self.input_size
-        n_cells = self._directions * self.num_layers
-        n_others = n_cells * self._gates * self.hidden_size * self._h_size
-        n_arrays = n_cells * (2 + 2 * self.bias)
-        itemsize = np.dtype(dtype).itemsize
-        _room.check(who, n_first + n_others, n_arrays, itemsize)
+        D, L, y_size = self._directions, self.num_layers, self._y_size
+        first, other = (
+            [math.prod(shape) for shape in self._cell_shapes("", I).values()]
+            for I in (self.input_size, y_size)
+        )
+        n = D * (sum(first) + (L - 1) * sum(other))
+        if self.connection == "highway":
+            n += (L - 1) * y_size * (y_size + 1)
+        _room.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
     @property
     def _directions(self):

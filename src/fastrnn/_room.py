@@ -101,4 +101,4 @@ def take(who, n_parameters, n_arrays, itemsize):
 
 def _written(n):
     # Python refuses to write integers of more than some thousand digits.
-    return f"{n:,}" if n < 10**24 else "more than 10**24"
+    return f"{n:,}" if n < 10**30 else "more than 10**30"
