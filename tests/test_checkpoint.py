@@ -309,7 +309,8 @@ def changed(path, change):
         (lambda a, m: m.update(text=[]), "damaged: text is of the wrong type, list"),
         (
             lambda a, m: m["model"].update(hidden_size=13),
-            "damaged or of another architecture: CharModel.load_state_dict: ",
+            "damaged or of another architecture: Linear: the model must be no larger "
+            "than what is stored, ",
         ),
         (
             lambda a, m: m["model"].update(cell="gru"),

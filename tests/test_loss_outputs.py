@@ -325,7 +325,7 @@ def test_metrics_by_themselves():
             "ctc",
             "yes",
             TypeError,
-            "ConnectionistTemporalClassification: from_logits must be True or False, got 'yes'",
+            "ConnectionistTemporalClassification: from_logits must be True or False",
         ),
         (
             objectives.BinaryCrossentropy(),

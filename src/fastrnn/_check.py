@@ -213,7 +213,10 @@ def real_in(who, name, value, interval):
     rule = f"{who}: {name} must be a number in {interval}, got {value!r}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(rule)
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:  # an integer or a fraction that no float comes near
+        raise ValueError(rule) from None
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What readers of other libraries' files share: optional packages, damaged files."""
+"""Optional packages, and how to get them."""
 
-import contextlib
 import importlib
 
 
@@ -34,25 +33,4 @@ def require(who, package, extra):
         raise ImportError(
             f"{who}: needs the package {package}, which is not installed: "
             f"pip install 'fastrnn[{extra}]'"
-        ) from error
-
-
-@contextlib.contextmanager
-def reading(who, kind):
-    """Let a file whose parts are not what they should be raise ValueError.
-
-    Parameters
-    ----------
-    who : str
-        Function and file.
-    kind : str
-        What the file should be.
-    """
-    wrong = AttributeError, LookupError, OverflowError, RuntimeError, TypeError
-    try:
-        yield
-    except wrong as error:
-        raise ValueError(
-            f"{who}: must be {kind}, got one that is damaged or of an unknown make: "
-            f"{type(error).__name__}: {error}"
         ) from error

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What RNN, LSTM and GRU have in common: arguments, forward, backward through time."""
 
+import math
 import warnings
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from fastrnn import (
     _check,
     _core,
     _options,
+    _room,
     _stack,
     _states,
     _threads,
@@ -126,6 +128,7 @@ class _Recurrent(BatchFirst, Module):
         vars(self).update(cell_options)
         generator = _check.generator(who, seed)
         H, S = self.hidden_size, self._h_size
+        self._check_room(who, _check.dtype_name(who, dtype))
         self._layout = _weights.Layout(
             self._cell,
             self.input_size,
@@ -169,6 +172,18 @@ class _Recurrent(BatchFirst, Module):
     def __getstate__(self):
         # Plans hold addresses of this process; a copy makes its own.
         return super().__getstate__() | {"_plan": None, "_plans": {}}
+
+    def _check_room(self, who, dtype):
+        """Refuse sizes that nothing can be made of before a list of shapes is."""
+        D, L, y_size = self._directions, self.num_layers, self._y_size
+        first, other = (
+            [math.prod(shape) for shape in self._cell_shapes("", I).values()]
+            for I in (self.input_size, y_size)
+        )
+        n = D * (sum(first) + (L - 1) * sum(other))
+        if self.connection == "highway":
+            n += (L - 1) * y_size * (y_size + 1)
+        _room.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
     @property
     def _wanted_grads(self):

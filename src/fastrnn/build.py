@@ -11,13 +11,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _room
 from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn.module import Module
 
 # Not part of a description: weights and generators are saved as such.
 _NOT_DESCRIBED = ("self", "seed")
+
+MOST_NESTED = 64  # layers within layers in a file
+MOST_USES = 10**5  # of layers in one pass through a model in a file
 
 
 class Unbuilt(Module):
@@ -67,7 +70,12 @@ class Unbuilt(Module):
     def _trial(self):
         """A layer with one input, to be thrown away."""
         seed = {"seed": 0} if "seed" in _parameters(self.layer_class) else {}
-        return self._layer(**{self.layer_class._input_size_name: 1}, **seed)
+        with _room.trial():
+            return self._layer(**{self.layer_class._input_size_name: 1}, **seed)
+
+    def first_parameter(self):
+        """Name of the layer's first parameter, which knows its input size, or None."""
+        return next(iter(self._trial()._shapes), None)
 
     def __setattr__(self, name, value):
         arguments = vars(self).get("layer_arguments")
@@ -143,7 +151,7 @@ def is_built(model):
     return not any(isinstance(module, Unbuilt) for module in model.modules())
 
 
-def describe(layer, seen=None):
+def describe(layer, seen=None, depth=0):
     """A layer as an object for JSON: its class and its arguments.
 
     Parameters
@@ -153,6 +161,8 @@ def describe(layer, seen=None):
         same name: a number, a string, None, a flag, a layer or a list of these.
     seen : dict of int to int, optional
         Numbers of the layers described before, by their identity.
+    depth : int
+        Layers that it is part of.
 
     Returns
     -------
@@ -164,6 +174,8 @@ def describe(layer, seen=None):
     ------
     TypeError
         If an argument is not kept, or of another kind.
+    ValueError
+        If layers are nested too deeply to be read again.
 
     Examples
     --------
@@ -176,6 +188,7 @@ def describe(layer, seen=None):
             f"{layer.layer_class.__name__}: its input size is not known yet, so it "
             "cannot be described; call the model, or its build, first"
         )
+    _check_depth(depth)
     seen = {} if seen is None else seen
     if id(layer) in seen:
         return {"again": seen[id(layer)]}
@@ -196,7 +209,7 @@ def describe(layer, seen=None):
                 f"{name}; Module.save writes the parameters alone"
             )
         what = f"{cls.__name__}: {name}"
-        arguments[name] = _to_json(what, getattr(layer, kept), seen)
+        arguments[name] = _to_json(what, getattr(layer, kept), seen, depth + 1)
     return {"class": cls.__name__, "arguments": arguments}
 
 
@@ -207,11 +220,11 @@ def _parameters(cls):
     return inspect.signature(cls.__init__).parameters
 
 
-def _to_json(what, value, seen):
+def _to_json(what, value, seen, depth):
     if isinstance(value, Module):
-        return describe(value, seen)
+        return describe(value, seen, depth)
     if isinstance(value, (tuple, list)):
-        return [_to_json(what, item, seen) for item in value]
+        return [_to_json(what, item, seen, depth) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -222,7 +235,7 @@ def _to_json(what, value, seen):
     )
 
 
-def construct(description, classes, made=None):
+def construct(description, classes):
     """The layer that `describe` described, with parameters yet to be loaded.
 
     Parameters
@@ -230,51 +243,125 @@ def construct(description, classes, made=None):
     description : dict
     classes : mapping of str to type
         Layers by name.
-    made : list of Module, optional
-        The layers constructed before, in order of description.
 
     Raises
     ------
     ValueError
-        If the class is not among `classes`, or does not take the arguments.
+        If the class is not among `classes`, or does not take the arguments, or layers
+        are nested or used again too often.
     """
-    made = [] if made is None else made
-    if isinstance(description, dict) and set(description) == {"again"}:
-        number = description["again"]
-        if number not in range(len(made)) or made[number] is None:
-            raise ValueError(f"a layer must be described before its use, got {number}")
-        return made[number]
-    if not isinstance(description, dict) or set(description) != {"class", "arguments"}:
-        raise ValueError(
-            f"a layer must be described by class and arguments, got {description!r}"
-        )
-    name, arguments = description["class"], description["arguments"]
-    if name not in classes:
-        raise ValueError(
-            f"layer {name!r} is not one of fastrnn's: give its class as "
-            f"custom_layers={{{name!r}: ...}}"
-        )
-    cls, place = classes[name], len(made)
-    made.append(None)  # its parts come after it
-    parameters = _parameters(cls)
-    positional, named = [], {}
-    for key, value in arguments.items():
-        value = _from_json(value, classes, made)
-        if key not in parameters:
-            raise ValueError(f"layer {name!r} has no argument {key!r}")
-        if parameters[key].kind is inspect.Parameter.VAR_POSITIONAL:
-            positional = value
+    return _Construction(classes).layer(description)
+
+
+class _Construction:
+    """Layers made of descriptions, one after the other, those within others first."""
+
+    def __init__(self, classes):
+        self.classes = classes
+        self.made = []  # in order of description; None while its parts are made
+        self.uses = []  # layers on all ways down from each, itself included
+        self.depth = 0
+
+    def layer(self, description, above=None):
+        """The layer of a description; `above` is the place in ``uses`` of its owner."""
+        if isinstance(description, dict) and set(description) == {"again"}:
+            place = description["again"]
+            if not self._is_place(place) or self.made[place] is None:
+                raise ValueError(
+                    f"a layer must be described before its use, got {place!r}"
+                )
         else:
-            named[key] = value
-    if "seed" in parameters:
-        named["seed"] = 0  # parameters are overwritten, generators set
-    made[place] = cls(*positional, **named)
-    return made[place]
+            place = self._new(description)
+        if above is not None:
+            self.uses[above] += self.uses[place]
+            if self.uses[above] > MOST_USES:
+                raise ValueError(
+                    f"a model must use its layers at most {MOST_USES:,} times in all, "
+                    "got one that uses layers again within layers that are used again"
+                )
+        return self.made[place]
+
+    def _is_place(self, value):
+        return type(value) is int and 0 <= value < len(self.made)
+
+    def _new(self, description):
+        """Make a layer; its place."""
+        if (
+            not isinstance(description, dict)
+            or set(description) != {"class", "arguments"}
+            or not isinstance(description["class"], str)
+            or not isinstance(description["arguments"], dict)
+        ):
+            raise ValueError(
+                f"a layer must be described by class and arguments, got {description!r}"
+            )
+        name, arguments = description["class"], description["arguments"]
+        if name not in self.classes:
+            raise ValueError(
+                f"layer {name!r} is not one of fastrnn's: give its class as "
+                f"custom_layers={{{name!r}: ...}}"
+            )
+        cls, place = self.classes[name], len(self.made)
+        self.made.append(None)  # its parts come after it
+        self.uses.append(1)
+        _check_depth(self.depth)
+        self.depth += 1
+        parameters = _parameters(cls)
+        positional, named = [], {}
+        for key, value in arguments.items():
+            value = self._value(value, place)
+            if key not in parameters:
+                raise ValueError(f"layer {name!r} has no argument {key!r}")
+            if parameters[key].kind is not inspect.Parameter.VAR_POSITIONAL:
+                named[key] = value
+            elif isinstance(value, tuple):
+                positional = value
+            else:
+                raise ValueError(f"layer {name!r}: {key} must be a list, got {value!r}")
+        if "seed" in parameters:
+            named["seed"] = 0  # parameters are overwritten, generators set
+        self.made[place] = cls(*positional, **named)
+        self.depth -= 1
+        return place
+
+    def _value(self, value, place, depth=0):
+        if isinstance(value, dict):
+            return self.layer(value, place)
+        if isinstance(value, list):
+            _check_depth(depth)
+            return tuple(self._value(item, place, depth + 1) for item in value)
+        return value
 
 
-def _from_json(value, classes, made):
-    if isinstance(value, dict):
-        return construct(value, classes, made)
-    if isinstance(value, list):
-        return tuple(_from_json(item, classes, made) for item in value)
-    return value
+def _check_depth(depth):
+    if depth >= MOST_NESTED:
+        raise ValueError(
+            f"layers must be nested at most {MOST_NESTED} deep to be saved and loaded"
+        )
+
+
+def build_as_stored(model, arrays):
+    """Build the layers of a model whose input sizes are None, as their weights say.
+
+    Parameters
+    ----------
+    model : Module
+    arrays : mapping of str to ndarray
+        Parameters by name. The last axis of a layer's first one is as long as its
+        input is wide.
+
+    Raises
+    ------
+    ValueError
+        If the parameters of such a layer are missing.
+    """
+    for prefix, module in model._walk():
+        if not isinstance(module, Unbuilt):
+            continue
+        first = module.first_parameter()
+        if first is None:
+            continue  # nothing is stored of it: the first call builds it
+        array = arrays.get(prefix + first)
+        if array is None or array.ndim == 0:
+            raise ValueError(f"the parameter {prefix}{first} must be a stored array")
+        module.build(array.shape[-1])

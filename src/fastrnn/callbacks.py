@@ -8,10 +8,12 @@ checkpoint it gives as `state` and takes back by `load_state`.
 import csv
 import math
 import os
+from typing import ClassVar
 
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._schema import any_of, check, dict_of, integer, list_of, number
 from fastrnn.build import describe
 from fastrnn.history import pyplot
 from fastrnn.monitor import is_better
@@ -75,11 +77,32 @@ class Callback:
         """After the last epoch, or after Ctrl-C."""
 
     def state(self):
-        """What a checkpoint has to keep: a dict of numbers, strings, arrays, None."""
+        """What a checkpoint has to keep: a dict of numbers, strings, arrays, None.
+
+        Its names are attributes, and the same before a run as in it.
+        """
         return {}
 
+    # What each of these must be in a file: see `fastrnn._schema`.
+    _state_rules: ClassVar = {}
+
     def load_state(self, state):
-        """Take back what `state` gave."""
+        """Take back what `state` gave.
+
+        Raises
+        ------
+        ValueError
+            If it has names that `state` does not give: a file must not set other
+            attributes, such as a path to write to. Nothing has changed then.
+        """
+        who, names = type(self).__name__, list(self.state())
+        for name in state:
+            if name not in names:
+                raise ValueError(
+                    f"{who}: a checkpoint must have {', '.join(names) or 'nothing'} of "
+                    f"it, got {name!r}"
+                )
+        check(state, self._state_rules, who)
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -269,6 +292,26 @@ class EarlyStopping(_Monitor):
         if self.best_weights is not None:
             self.model.flat_parameters[...] = self.best_weights
 
+    _state_rules: ClassVar = {
+        "best": any_of(None, number),
+        "best_epoch": any_of(None, integer(0)),
+        "stopped_epoch": any_of(None, integer(0)),
+        "wait": integer(0),
+    }
+
+    def load_state(self, state):
+        """Take back what `state` gave."""
+        weights, wanted = state.get("best_weights"), self.model.flat_parameters
+        if weights is not None and (
+            not isinstance(weights, np.ndarray)
+            or (weights.shape, weights.dtype) != (wanted.shape, wanted.dtype)
+        ):
+            raise ValueError(
+                f"{type(self).__name__}: best_weights must be {wanted.dtype} of shape "
+                f"{wanted.shape}"
+            )
+        super().load_state(state)
+
     def state(self):
         names = ("best", "best_epoch", "stopped_epoch", "best_weights", "wait")
         return {name: getattr(self, name) for name in names}
@@ -322,6 +365,8 @@ class ModelCheckpoint(_Monitor):
             self.best = value
         save_checkpoint(self.run, self.path.replace("{epoch}", str(epoch + 1)))
 
+    _state_rules: ClassVar = {"best": any_of(None, number)}
+
     def state(self):
         return {"best": self.best}
 
@@ -346,7 +391,13 @@ class CSVLogger(Callback):
         goes_on = self.append or bool(self.run.history.epoch)
         if goes_on and os.path.exists(self.path):
             with open(self.path, newline="", encoding="utf-8") as file:
-                self._names = next(csv.reader(file), None)
+                try:
+                    self._names = next(csv.reader(file), None)
+                except (csv.Error, UnicodeDecodeError) as error:
+                    raise ValueError(
+                        f"CSVLogger: {self.path}: must be a CSV file to go on with, "
+                        f"got: {error}"
+                    ) from error
         else:
             with open(self.path, "w", encoding="utf-8"):
                 pass  # a path that cannot be written is known before an epoch is run
@@ -392,6 +443,11 @@ class GradientMonitor(Callback):
         for name, total in self._sums.items():
             self.mean.setdefault(name, []).append(total / self._n)
             self.max.setdefault(name, []).append(self._largest[name])
+
+    _state_rules: ClassVar = {
+        "mean": dict_of(list_of(number)),
+        "max": dict_of(list_of(number)),
+    }
 
     def state(self):
         return {"mean": self.mean, "max": self.max}

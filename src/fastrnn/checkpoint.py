@@ -1,48 +1,57 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Checkpoints of `fastrnn train`: what the file must hold, and the model in it."""
 
+import math
 import os
 
-from fastrnn import container
+from fastrnn import _files, _room, container
+from fastrnn._printable import short
+from fastrnn._schema import any_of, check, finite, integer, list_of, number, row_of
+from fastrnn._writing import write_atomically
 from fastrnn.charmodel import CharModel
 from fastrnn.container import without_prefix
 from fastrnn.vocabulary import CharVocabulary
 
 _KIND = container.Kind("fastrnn-charmodel", 1, "a checkpoint", "of fastrnn train")
 
-_INT, _REAL = (int,), (int, float)
+_COUNT, _POSITIVE = integer(0), integer(1)
 
-# What the JSON object must have, level by level.
+# What the JSON object must have, level by level. The constructors of what is made of it
+# have rules of their own, in addition.
 _SCHEMA = {
-    "version": _INT,
+    "version": integer(),
     "model": {
-        "cell": (str,),
-        "embedding_dim": _INT,
-        "hidden_size": _INT,
-        "num_layers": _INT,
-        "dtype": (str,),
+        "cell": str,
+        "embedding_dim": _POSITIVE,
+        "hidden_size": _POSITIVE,
+        "num_layers": _POSITIVE,
+        "dtype": str,
     },
-    "vocabulary": (str,),
+    "vocabulary": str,
     "settings": {
-        "batch_size": _INT,
-        "seq_length": _INT,
-        "epochs": _INT,
-        "lr": _REAL,
-        "clip_norm": _REAL,
-        "seed": _INT,
+        "batch_size": _POSITIVE,
+        "seq_length": _POSITIVE,
+        "epochs": _POSITIVE,
+        "lr": number,
+        "clip_norm": number,
+        "seed": integer(0, math.inf),
     },
-    "text": {"source": (str, type(None)), "characters": _INT, "sha256": (str,)},
+    "text": {
+        "source": any_of(None, str),
+        "characters": _COUNT,
+        "sha256": str,
+    },
     "progress": {
-        "step": _INT,
-        "loss_sum": _REAL,
-        "loss_count": _INT,
-        "evaluations": (list,),
+        "step": _COUNT,
+        "loss_sum": finite,
+        "loss_count": _COUNT,
+        "evaluations": list_of(row_of(_COUNT, number, number)),
     },
-    "rng": (dict,),
+    "rng": dict,
 }
 
 
-def write(path, arrays, meta):
+def write(path, arrays, meta, write=write_atomically):
     """Write a checkpoint so that `path` holds it whole or what it held before.
 
     The same arrays and the same object give the same bytes.
@@ -53,13 +62,15 @@ def write(path, arrays, meta):
     arrays : mapping of str to ndarray
     meta : dict
         What JSON can hold.
+    write : callable
+        Writes the bytes: ``write(path, data)``.
 
     Raises
     ------
     OSError
         If the file cannot be written; it names `path`.
     """
-    container.write(path, arrays, _KIND, meta)
+    container.write(path, arrays, _KIND, meta, write)
 
 
 def read(path):
@@ -82,23 +93,11 @@ def read(path):
         If it is not a checkpoint of this program, or damaged.
     """
     arrays, meta = container.read(path, _KIND)
-    _check_schema(os.fspath(path), "", meta, _SCHEMA)
+    try:
+        check(meta, _SCHEMA)
+    except ValueError as error:
+        raise ValueError(short(f"{os.fspath(path)}: damaged: {error}")) from error
     return arrays, meta
-
-
-def _check_schema(path, name, value, rule):
-    fits = isinstance(value, dict if isinstance(rule, dict) else rule)
-    if not fits or isinstance(value, bool):
-        raise ValueError(
-            f"{path}: damaged: {name or 'its description'} is of the wrong type, "
-            f"{type(value).__name__}"
-        )
-    if isinstance(rule, dict):
-        for key, inner in rule.items():
-            below = f"{name}.{key}" if name else key
-            if key not in value:
-                raise ValueError(f"{path}: damaged: {below} is missing")
-            _check_schema(path, below, value[key], inner)
 
 
 def model_of(path, arrays, meta):
@@ -109,13 +108,15 @@ def model_of(path, arrays, meta):
     ValueError
         If the parameters are not those of the architecture that it names.
     """
+    parameters = without_prefix("model", arrays)
     try:
         vocabulary = CharVocabulary(meta["vocabulary"])
-        model = CharModel(vocabulary, **meta["model"], seed=0)
-        model.load_state_dict(without_prefix("model", arrays))
+        with _room.limited(*_files.stored(parameters.values())):
+            model = CharModel(vocabulary, **meta["model"], seed=0)
+        model.load_state_dict(parameters)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{os.fspath(path)}: damaged or of another architecture: {error}"
+            short(f"{os.fspath(path)}: damaged or of another architecture: {error}")
         ) from error
     return model
 

@@ -10,6 +10,8 @@ from dataclasses import fields
 
 import fastrnn
 from fastrnn import checkpoint, text
+from fastrnn._printable import printable
+from fastrnn._writing import Claim
 from fastrnn.charmodel import CELLS
 from fastrnn.progress import Reporter
 from fastrnn.settings import Settings
@@ -32,7 +34,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _print_error(message):
-    print(f"fastrnn: error: {message}", file=sys.stderr)
+    # What is in a file, or its name, may be part of it: nothing of that may act.
+    print(f"fastrnn: error: {printable(str(message))}", file=sys.stderr)
 
 
 def _number(kind, fits, rule):
@@ -178,27 +181,31 @@ def _add_info(commands):
 def _train(args):
     if args.threads is not None:
         fastrnn.set_num_threads(args.threads)
-    trainer = _resumed(args) if args.resume else _started(args)
-    if trainer.step == trainer.total_steps:
-        print(
-            f"{args.out} has been trained for all of its {trainer.settings.epochs} "
-            "epochs; a larger --epochs goes on"
-        )
-        return 0
-    print(_run_description(trainer), flush=True)
-    reporter = Reporter(trainer)
-    try:
-        train(trainer, args.out, reporter)
-    except KeyboardInterrupt:
-        reporter.close()
-        print(
-            f"stopped after {trainer.epoch:.1f} epochs; {args.out} is at most a few "
-            f"seconds behind; go on with: fastrnn train --resume --out {args.out}",
-            file=sys.stderr,
-        )
-        return _INTERRUPTED
-    finally:
-        reporter.close()
+    with _claimed(args) as claim:
+        trainer = _resumed(args) if args.resume else _started(args)
+        if trainer.step == trainer.total_steps:
+            print(
+                f"{args.out} has been trained for all of its "
+                f"{trainer.settings.epochs} epochs; a larger --epochs goes on"
+            )
+            return 0
+        print(_run_description(trainer), flush=True)
+        reporter = Reporter(trainer)
+        try:
+            train(trainer, args.out, reporter, claim.write)
+        except FileExistsError as error:
+            raise _exists(args) from error
+        except KeyboardInterrupt:
+            reporter.close()
+            print(
+                f"stopped after {trainer.epoch:.1f} epochs; {args.out} is at most a "
+                "few seconds behind; go on with: fastrnn train --resume --out "
+                f"{args.out}",
+                file=sys.stderr,
+            )
+            return _INTERRUPTED
+        finally:
+            reporter.close()
     bits = trainer.evaluations[-1][2]
     print(
         f"{bits:.3f} bits/char held out after {reporter.elapsed} "
@@ -208,12 +215,22 @@ def _train(args):
     return 0
 
 
+def _claimed(args):
+    """The checkpoint, which no other run may write at the same time."""
+    try:
+        return Claim(args.out, new=not args.resume)
+    except FileExistsError as error:
+        raise _exists(args) from error
+
+
+def _exists(args):
+    return ValueError(
+        f"{args.out}: already exists; go on with it by --resume, or name another "
+        "file with --out"
+    )
+
+
 def _started(args):
-    if os.path.exists(args.out):
-        raise ValueError(
-            f"{args.out}: already exists; go on with it by --resume, or name another "
-            "file with --out"
-        )
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {name: given.get(name, value) for name, value in _SHAPE.items()}
     settings = Settings(
@@ -235,8 +252,14 @@ def _resumed(args):
                 f"argument --{name.replace('_', '-')}: must stay {value} to resume "
                 f"{args.out}, got {asked}"
             )
-    source = args.text or meta["text"]["source"]
-    words = text.default_text() if source is None else text.read_text(source)
+    source = meta["text"]["source"]
+    if args.text is not None:
+        words = text.read_text(args.text)
+    elif source is not None:
+        # The file says what to read: no more than the text that it was made from.
+        words = text.read_text(source, meta["text"]["characters"])
+    else:
+        words = text.default_text()
     return Trainer.resume(args.out, contents, words, epochs=args.epochs)
 
 
@@ -260,9 +283,9 @@ def _generate(args):
         )
     except ValueError as error:
         raise ValueError(f"argument --prompt: {error}") from error
-    sys.stdout.write(args.prompt)
+    sys.stdout.write(printable(args.prompt, keep="\n\t"))
     for character in characters:
-        sys.stdout.write(character)
+        sys.stdout.write(printable(character, keep="\n\t"))
         sys.stdout.flush()
     sys.stdout.write("\n")
     return 0
@@ -293,7 +316,7 @@ def _info(args):
         )
     print()
     for name, value in rows.items():
-        print(f"{name:<15} {value}")
+        print(f"{name:<15} {printable(value)}")
     return 0
 
 

@@ -11,10 +11,10 @@ import struct
 import zlib
 from typing import NamedTuple
 
-import safetensors
 import safetensors.numpy
 
 from fastrnn import _files
+from fastrnn._writing import write_atomically
 
 
 class Kind(NamedTuple):
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
         return f"{self.name} {self.origin}"
 
 
-def write(path, arrays, kind, meta):
+def write(path, arrays, kind, meta, write=write_atomically):
     """Write a file so that `path` holds it whole or what it held before.
 
     The same arrays and the same object give the same bytes.
@@ -41,6 +41,8 @@ def write(path, arrays, kind, meta):
     kind : Kind
     meta : dict
         What JSON can hold.
+    write : callable
+        Writes the bytes: ``write(path, data)``.
 
     Raises
     ------
@@ -49,12 +51,7 @@ def write(path, arrays, kind, meta):
     """
     meta = {"version": kind.version, **meta}
     meta["checksum"] = _checksum(arrays, meta)
-    data = safetensors.numpy.save(arrays, {kind.key: json.dumps(meta)})
-    try:
-        _files.write_atomically(path, data)
-    except OSError as error:
-        # The system's message is about the temporary file, which nobody asked for.
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    write(path, safetensors.numpy.save(arrays, {kind.key: json.dumps(meta)}))
 
 
 def read(path, kind):
@@ -78,27 +75,30 @@ def read(path, kind):
         If it is not of this kind and version, or damaged.
     """
     path = os.fspath(path)
-    with open(path, "rb") as file:
-        data = file.read()
+    data = _files.read_bytes(path)
+    with _files.reading(path, str(kind)):
+        return _contents(path, kind, data)
+
+
+def _contents(path, kind, data):
     try:
-        arrays = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError) as error:
-        # KeyError: a type that NumPy does not have, and our files neither.
+        arrays = _files.arrays_of(path, data)
+    except ValueError as error:
         raise ValueError(
             f"{path}: must be {kind}, got a file that is damaged or of another kind "
-            f"({error})"
+            f"({error.__cause__})"
         ) from error
     # The loader has found the header whole: its length, then JSON.
     (length,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + length])
+    header = _files.parse_json(data[8 : 8 + length])
     text = (header.get("__metadata__") or {}).get(kind.key)
     if text is None:
         raise ValueError(
             f"{path}: must be {kind}, got a safetensors file of something else"
         )
     try:
-        meta = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        meta = _files.parse_json(text)
+    except ValueError as error:
         raise ValueError(f"{path}: damaged: its description is not JSON") from error
     if not isinstance(meta, dict) or meta.get("version") != kind.version:
         found = meta.get("version") if isinstance(meta, dict) else None

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`History`: the figures of a run, epoch by epoch."""
 
+from fastrnn._printable import printable
+from fastrnn._schema import check, dict_of, integer, list_of, number
+
+_SCHEMA = {"epoch": list_of(integer(0)), "history": dict_of(list_of(number))}
+
 
 def format_logs(logs):
     """Figures on one line.
@@ -10,7 +15,8 @@ def format_logs(logs):
     >>> format_logs({"loss": 0.12345, "lr": 0.001})
     'loss 0.1235  lr 0.001'
     """
-    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+    # Names may come from a file.
+    return "  ".join(f"{printable(name)} {value:.4g}" for name, value in logs.items())
 
 
 def pyplot(who):
@@ -114,9 +120,25 @@ class History:
 
     @classmethod
     def from_json(cls, value):
-        """What `to_json` gave; its epochs took no time."""
+        """What `to_json` gave; its epochs took no time.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        check(value, _SCHEMA, "history")
         self = cls()
-        self.epoch = [int(epoch) for epoch in value["epoch"]]
-        self.history = {k: [float(v) for v in vs] for k, vs in value["history"].items()}
-        self.seconds = [0.0] * len(self.epoch)
+        n = len(value["epoch"])
+        if value["epoch"] != list(range(n)):
+            raise ValueError(f"history.epoch must be 0, 1, ... to {n - 1}")
+        for name, values in value["history"].items():
+            if not 0 < len(values) <= n:
+                raise ValueError(
+                    f"history.history.{name} must have a figure of each epoch, {n}, "
+                    f"got {len(values)}"
+                )
+            self.history[name] = [float(one) for one in values]
+        self.epoch = value["epoch"]
+        self.seconds = [0.0] * n
         return self

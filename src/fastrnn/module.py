@@ -18,13 +18,11 @@ from typing import ClassVar
 import numpy as np
 import safetensors.numpy
 
-from fastrnn import _check, _core, _files, _sparse, _threads
+from fastrnn import _check, _core, _files, _room, _sparse, _threads, _writing
 from fastrnn._attributes import flag
 from fastrnn._context import Context
 from fastrnn._pool import aligned
 from fastrnn._trainable import Trainable
-
-MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
 
 
 class Module(Trainable):
@@ -200,11 +198,7 @@ class Module(Trainable):
             raise RuntimeError(f"{who}: parameters are declared once")
         dtype = _check.dtype_name(who, dtype)
         size = sum(math.prod(shape) for shape in shapes.values())
-        if size > MOST_PARAMETERS:
-            raise ValueError(
-                f"{who}: a layer must have at most {MOST_PARAMETERS:,} parameters, "
-                f"got sizes that make {size:,}"
-            )
+        _room.take(who, size, len(shapes), np.dtype(dtype).itemsize)
         self._dtype, self._size = dtype, size
         self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
         self._bind(tuple(aligned(self._size, dtype, np.zeros) for _ in range(2)), 0)
@@ -538,7 +532,7 @@ class Module(Trainable):
         path : path-like
             File to write; one that exists is replaced at the end, in one step.
         """
-        _files.write_atomically(path, safetensors.numpy.save(self.state_dict()))
+        _writing.write_atomically(path, safetensors.numpy.save(self.state_dict()))
 
     def load(self, path):
         """Read all parameters from a safetensors file.

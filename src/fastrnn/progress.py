@@ -8,6 +8,8 @@ import time
 
 from tqdm import tqdm
 
+from fastrnn._printable import printable
+
 # Seconds between lines where there is no terminal.
 LINE_SECONDS = 10.0
 
@@ -106,6 +108,7 @@ class Reporter(Progress):
             f"{found.held_out_bits:.3f} bits/char held out, "
             f"{found.train_bits:.3f} in training"
         )
-        sample = textwrap.indent(found.sample.strip("\n"), "    | ", lambda line: True)
+        sample = printable(found.sample.strip("\n"), keep="\n\t")
+        sample = textwrap.indent(sample, "    | ", lambda line: True)
         tqdm.write(f"{head}\n{sample}", file=sys.stdout)
         sys.stdout.flush()

@@ -7,20 +7,63 @@ the history, and what each callback keeps.
 """
 
 import contextlib
+import math
 import os
 from dataclasses import asdict
 
 import numpy as np
 
-from fastrnn import _check, _files, container, metrics, objectives
+from fastrnn import _files, _room, container, metrics, objectives
+from fastrnn._printable import short
+from fastrnn._schema import (
+    any_of,
+    check,
+    dict_of,
+    integer,
+    list_of,
+    matching,
+    one_of,
+    row_of,
+)
 from fastrnn._trainable import freeze_only, frozen, named
-from fastrnn.build import construct, describe
+from fastrnn.build import build_as_stored, construct, describe, is_built
 from fastrnn.container import with_prefix, without_prefix
 from fastrnn.history import History
 from fastrnn.module import Module
 
 _KIND = container.Kind("fastrnn-model", 1, "a model", "saved by fastrnn")
 _RUN = "training"  # before the names of arrays that are not parameters
+
+# Elements of the sample that `Model.summary` runs again, of which a file has the shape
+# alone; a model that has seen a larger one is saved without.
+MOST_SEEN = 2**26
+
+# What the JSON object must have. Constructors have rules of their own, in addition.
+_SEEN = row_of(
+    list_of(integer(0), most=32),
+    matching(r"bool|(int|uint)(8|16|32|64)|float(16|32|64)", "a type of numbers"),
+)
+_COMPILED = {
+    "loss": one_of(*objectives.LOSSES),
+    "loss_options": dict,
+    "optimizer": str,
+    "options": dict,
+    "metrics": list_of(str),
+}
+_META = {
+    "model": dict,
+    "seen": list_of(_SEEN, most=32),
+    "compiled": any_of(None, _COMPILED),
+    "frozen": list_of(str),
+    "run": any_of(None, dict),
+}
+_RUN_META = {
+    "options": dict,
+    "seed": integer(0, math.inf),
+    "history": dict,
+    "generators": list_of(dict_of(dict)),
+    "callbacks": list_of(row_of(str, dict)),
+}
 
 
 def save_model(model, path):
@@ -43,6 +86,8 @@ def save_model(model, path):
 
 def _meta(model):
     seen = [[list(one.shape), one.dtype.name] for one in model._seen or ()]
+    if sum(math.prod(shape) for shape, _ in seen) > MOST_SEEN:
+        seen = []
     return {
         "model": describe(model),
         "seen": seen,
@@ -139,15 +184,16 @@ def resume(path, run, seed=None):
         If it is not a checkpoint, or of another run.
     """
     path = os.fspath(path)
-    arrays, meta = container.read(path, _KIND)
-    kept = meta.get("run")
+    arrays, meta = _read(f"fit: {path}", path)
+    kept = meta["run"]
     if kept is None:
         raise ValueError(
             f"fit: {path}: to go on a run needs a checkpoint, as ModelCheckpoint "
             "writes it, got a model without one"
         )
     with _reading(path):
-        found = _check.integer("resume", "seed", kept["seed"])
+        check(kept, _RUN_META, "run")
+        found = kept["seed"]
         history = History.from_json(kept["history"])
         _check_same_run(run, meta["model"], kept)
         values = run.model._values(f"fit: {path}", _parameters(arrays))
@@ -155,7 +201,7 @@ def resume(path, run, seed=None):
         state = without_prefix("optimizer", extra)
         optimizer = run.model.optimizer._checked_state(state)
         generators = _checked_generators(run.model, kept["generators"])
-        stay = named(run.model, meta.get("frozen", ()))
+        stay = named(run.model, meta["frozen"])
         states = [
             state | without_prefix(f"callback.{i}", extra)
             for i, (_, state) in enumerate(kept["callbacks"])
@@ -184,8 +230,17 @@ def _reading(path):
     """What is wrong with a checkpoint's contents is an error that names it."""
     try:
         yield
-    except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"fit: cannot go on from {path}: {error}") from error
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(short(f"fit: cannot go on from {path}: {error}")) from error
+
+
+def _read(who, path):
+    """The arrays of a saved model or checkpoint, and its object, of the right form."""
+    arrays, meta = container.read(path, _KIND)
+    meta.setdefault("frozen", [])  # which older versions did not write
+    with _files.reading(who, str(_KIND)):
+        check(meta, _META)
+    return arrays, meta
 
 
 def _load_states(callbacks, states):
@@ -220,6 +275,12 @@ def _checked_generators(model, kept):
     """Pairs of a model's generators and the states for them, known to fit."""
     pairs = []
     for module, states in zip(model.modules(), kept, strict=True):
+        names = sorted(_generators(module))
+        if sorted(states) != names:
+            raise ValueError(
+                f"generators must be {names} of a {type(module).__name__}, got "
+                f"{sorted(states)}"
+            )
         for name, state in states.items():
             generator = vars(module)[name]
             type(generator.bit_generator)().state = state  # raises if it is none
@@ -257,7 +318,31 @@ def load_model(path, custom_layers=None):
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a saved model, or damaged, or has a layer that is not known.
+        If it is not a saved model, or damaged, or has a layer that is not known, or
+        says anything that it does not have: the error names the file.
+
+    Notes
+    -----
+    What is in a file is not trusted, here and wherever fastrnn reads one
+    (`Module.load`, ``fit(resume=)``, `fastrnn.keras.load`, `fastrnn.onnx.load`,
+    vocabularies, tokenisers, checkpoints and texts of the command line):
+
+    - Nothing in a file is run. It sets nothing but what models and runs are made of.
+    - Only regular files are read. A file names no other one, with two exceptions: an
+      ONNX file may have data in files below its own folder, behind no link, and
+      ``fastrnn train --resume`` reads the text that the checkpoint names if that is a
+      regular file of the size that was noted. A text that the user names may come out
+      of a pipe, too.
+    - What a file declares is compared with what it has before it is allocated or
+      computed: a model takes as much memory as its parameters in the file, what is
+      unpacked from an archive or computed from an ONNX file's constants at most four
+      times the file and 32 MiB. All in all, reading stays below ten times the file and
+      64 MiB, and ends.
+    - Contents that are anything else raise ValueError. Its message, and what the
+      command line shows of a file's text, have escapes for what acts on a terminal.
+
+    The packages safetensors, h5py and onnx make sense of the bytes of their formats, in
+    compiled code: a fault of theirs is not one that fastrnn can find.
 
     Examples
     --------
@@ -269,24 +354,46 @@ def load_model(path, custom_layers=None):
       (0): Linear(2, 1)
     )
     """
-    arrays, meta = container.read(path, _KIND)
-    try:
-        model = construct(meta["model"], known_layers() | dict(custom_layers or {}))
-        inputs = tuple(np.zeros(shape, dtype) for shape, dtype in meta.get("seen", ()))
-        if inputs:
-            # Parts of a class of the user's may have input sizes that it does not know.
-            model._see(model._example(inputs))
-        model._load("load_model", _parameters(arrays))
-        freeze_only(model, named(model, meta.get("frozen", ())))
-        compiled = meta["compiled"]
-        if compiled is not None:
-            loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])
-            model.compile(
-                loss, compiled["optimizer"], compiled["metrics"], **compiled["options"]
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"load_model: {os.fspath(path)}: {error}") from error
+    who = f"load_model: {os.fspath(path)}"
+    arrays, meta = _read(who, path)
+    classes = known_layers() | dict(custom_layers or {})
+    with _files.reading(who, str(_KIND)):
+        return _model_of(_parameters(arrays), meta, classes)
+
+
+def _model_of(parameters, meta, classes):
+    from fastrnn.model import Model  # it needs this module first
+
+    with _room.limited(*_files.stored(parameters.values())):
+        model = construct(meta["model"], classes)
+        if not isinstance(model, Model):
+            raise ValueError(f"model must be a Model, got a {type(model).__name__}")
+        # Parts of a class of the user's may have input sizes that it does not know.
+        build_as_stored(model, parameters)
+        _let_see(model, meta["seen"])
+    model._load("load_model", parameters)
+    freeze_only(model, named(model, meta["frozen"]))
+    compiled = meta["compiled"]
+    if compiled is not None:
+        loss = objectives.LOSSES[compiled["loss"]](**compiled["loss_options"])
+        model.compile(
+            loss, compiled["optimizer"], compiled["metrics"], **compiled["options"]
+        )
     return model
+
+
+def _let_see(model, seen):
+    """Let a model have seen a sample of these shapes, nothing being allocated."""
+    n = sum(math.prod(shape) for shape, _ in seen)
+    if n > MOST_SEEN:
+        raise ValueError(f"seen must have at most {MOST_SEEN:,} elements, got {n:,}")
+    inputs = tuple(np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in seen)
+    if inputs:
+        inputs = model._example(inputs)
+        if is_built(model):
+            model._seen = inputs
+        else:
+            model._see(inputs)
 
 
 def known_layers():

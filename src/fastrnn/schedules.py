@@ -6,8 +6,10 @@ the epochs done, a fraction of one included.
 """
 
 import math
+from typing import ClassVar
 
 from fastrnn import _check
+from fastrnn._schema import any_of, at_least, integer, number
 from fastrnn.callbacks import Callback, _Monitor, _not_negative
 
 
@@ -43,6 +45,8 @@ class Schedule(Callback):
     def on_train_batch_begin(self, batch, logs=None):
         done = self._epoch + batch / self.run.steps
         self.model.optimizer.lr = self.base_lr * self.factor(done)
+
+    _state_rules: ClassVar = {"base_lr": any_of(None, at_least(0))}
 
     def state(self):
         return {"base_lr": self.base_lr}
@@ -198,6 +202,12 @@ class ReduceLROnPlateau(_Monitor):
             if self.wait >= self.patience and optimizer.lr > self.min_lr:
                 optimizer.lr = max(self.min_lr, optimizer.lr * self.factor)
                 self.wait, self.cooling = 0, self.cooldown
+
+    _state_rules: ClassVar = {
+        "best": any_of(None, number),
+        "wait": integer(0),
+        "cooling": integer(0),
+    }
 
     def state(self):
         return {"best": self.best, "wait": self.wait, "cooling": self.cooling}

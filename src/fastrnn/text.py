@@ -2,11 +2,13 @@
 """Text for a character model: finding and reading it, cutting windows."""
 
 import importlib
+import os
 import re
+import stat
 
 import numpy as np
 
-from fastrnn import _check
+from fastrnn import _check, _files
 
 # Paragraphs of the default text that are shorter may come again: "Example:".
 _SHORT_PARAGRAPH = 60
@@ -51,12 +53,17 @@ def default_text():
     return "\n\n".join(paragraphs)
 
 
-def read_text(path):
+def read_text(path, characters=None):
     """The characters of a UTF-8 file, as they are but for a byte order mark.
 
     Parameters
     ----------
     path : path-like
+        A regular file, or a pipe that ends.
+    characters : int, optional
+        How many the text is known to have, where a file says so and names `path`: then
+        `path` must be a regular file, and one that is too large for a text of so many
+        characters is not read.
 
     Returns
     -------
@@ -67,10 +74,17 @@ def read_text(path):
     OSError
         If the file cannot be read.
     ValueError
-        If it is empty or not text: a NUL byte, or bytes that are not UTF-8.
+        If it is empty or not text: a NUL byte, or bytes that are not UTF-8; or if it is
+        neither a regular file nor a pipe, or too large.
     """
-    with open(path, "rb") as file:
-        data = file.read()
+    if characters is not None:
+        # At most four bytes a character, and a byte order mark.
+        data = _files.read_bytes(path, most=4 * characters + 3)
+    elif stat.S_ISFIFO(os.stat(path).st_mode):
+        with open(path, "rb") as file:
+            data = file.read()
+    else:
+        data = _files.read_bytes(path)
     nul = data.find(b"\0")
     if nul >= 0:
         raise ValueError(

@@ -8,7 +8,10 @@ import re
 import numpy as np
 
 from fastrnn import _check, _files
+from fastrnn._schema import any_of, check, list_of, one_of
+from fastrnn._writing import write_atomically
 from fastrnn.vocabulary import PAD, UNKNOWN, Vocabulary
+from fastrnn.vocabulary import SCHEMA as VOCABULARY
 
 
 class Tokenizer:
@@ -105,7 +108,7 @@ class Tokenizer:
         data = {"tokenizer": self.kind, "lower": self.lower, "vocabulary": vocabulary}
         data["specials"] = list(self.specials)
         text = json.dumps(data, ensure_ascii=True, indent=1)
-        _files.write_atomically(path, text.encode())
+        write_atomically(path, text.encode())
 
     @staticmethod
     def load(path):
@@ -126,20 +129,16 @@ class Tokenizer:
         ValueError
             If it is not such a file.
         """
-        with open(path, "rb") as file:
-            text = file.read()
-        try:
-            data = json.loads(text)
-            cls = {c.kind: c for c in (CharTokenizer, WordTokenizer)}[data["tokenizer"]]
-            self = cls(data["lower"], data["specials"])
-            if data["vocabulary"] is not None:
-                self.vocabulary = Vocabulary(**data["vocabulary"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"Tokenizer.load: {os.fspath(path)} must be a tokeniser's file, got "
-                f"one that is damaged or of another kind ({error})"
-            ) from error
-        return self
+        who = f"Tokenizer.load: {os.fspath(path)}"
+        data = _files.read_bytes(path)
+        with _files.reading(who, "a tokeniser's file"):
+            try:
+                return _from_json(_files.parse_json(data))
+            except ValueError as error:
+                raise ValueError(
+                    f"{who} must be a tokeniser's file, got one that is damaged or of "
+                    f"another kind ({error})"
+                ) from error
 
 
 class CharTokenizer(Tokenizer):
@@ -197,3 +196,26 @@ class WordTokenizer(Tokenizer):
 
     def join(self, tokens):
         return " ".join(tokens)
+
+
+_SCHEMA = {
+    "tokenizer": one_of(CharTokenizer.kind, WordTokenizer.kind),
+    "lower": bool,
+    "specials": list_of(str),
+    "vocabulary": any_of(None, VOCABULARY),
+}
+
+
+def _from_json(data):
+    """The tokeniser of an object that `Tokenizer.save` wrote."""
+    check(data, _SCHEMA)
+    cls = {c.kind: c for c in (CharTokenizer, WordTokenizer)}[data["tokenizer"]]
+    made = cls(data["lower"], data["specials"])
+    if data["vocabulary"] is not None:
+        made.vocabulary = Vocabulary.from_json(data["vocabulary"])
+        if made.vocabulary.specials != made.specials:
+            raise ValueError(
+                f"specials must be those of the vocabulary, "
+                f"{made.vocabulary.specials}, got {made.specials}"
+            )
+    return made

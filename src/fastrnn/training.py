@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from fastrnn import _check, checkpoint
+from fastrnn._printable import short
+from fastrnn._writing import write_atomically
 from fastrnn.charmodel import CharModel
 from fastrnn.clip import clip_grad_norm_
 from fastrnn.container import with_prefix, without_prefix
@@ -244,8 +246,14 @@ class Trainer:
 
     # -- checkpoints ------------------------------------------------------------------
 
-    def save(self, path):
+    def save(self, path, write=write_atomically):
         """Write a checkpoint, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+        write : callable
+            Writes the bytes: ``write(path, data)``.
 
         Raises
         ------
@@ -269,7 +277,7 @@ class Trainer:
             },
             "rng": self.rng.bit_generator.state,
         }
-        checkpoint.write(path, arrays, meta)
+        checkpoint.write(path, arrays, meta, write)
 
     @classmethod
     def resume(cls, path, contents, text, *, epochs=None):
@@ -309,8 +317,14 @@ class Trainer:
             self.optimizer.load_state_dict(without_prefix("optimizer", arrays))
             self.rng.bit_generator.state = meta["rng"]
             self.state = self._state_of(without_prefix("state", arrays))
-        except (TypeError, ValueError, KeyError) as error:
-            raise ValueError(f"{path}: damaged: {error}") from error
+        except (
+            AttributeError,
+            OverflowError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as error:
+            raise ValueError(short(f"{path}: damaged: {error}")) from error
         self.step = progress["step"]
         self.loss_sum = progress["loss_sum"]
         self.loss_count = progress["loss_count"]
@@ -334,11 +348,16 @@ class Trainer:
             raise ValueError(
                 f"state must be {' and '.join(names)} of shape {shape}, got {found}"
             )
+        for name, array in arrays.items():
+            if array.dtype.name != self.model.dtype:
+                raise ValueError(
+                    f"state {name} must be {self.model.dtype}, got {array.dtype}"
+                )
         state = tuple(arrays[name] for name in names)
         return state if len(state) == 2 else state[0]
 
 
-def train(trainer, path, reporter):
+def train(trainer, path, reporter, write=write_atomically):
     """Train to the end, writing checkpoints on the way.
 
     Parameters
@@ -351,6 +370,8 @@ def train(trainer, path, reporter):
     reporter : object
         Has ``window(trainer, n_characters)`` and ``evaluation(trainer, evaluation)``,
         called as training goes on.
+    write : callable
+        Writes a checkpoint's bytes: ``write(path, data)``.
 
     Raises
     ------
@@ -362,7 +383,7 @@ def train(trainer, path, reporter):
         If the user interrupts; the checkpoint is then a few seconds old.
     """
     if trainer.step == 0:
-        trainer.save(path)
+        trainer.save(path, write)
     saved = time.monotonic()
     while trainer.step < trainer.total_steps:
         reporter.window(trainer, trainer.train_window())
@@ -370,7 +391,7 @@ def train(trainer, path, reporter):
         if due:
             reporter.evaluation(trainer, trainer.evaluate())
         if due or time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            trainer.save(path)
+            trainer.save(path, write)
             saved = time.monotonic()
 
 

@@ -8,11 +8,20 @@ from collections import Counter
 import numpy as np
 
 from fastrnn import _check, _files
+from fastrnn._schema import any_of, check, list_of
+from fastrnn._writing import write_atomically
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
 # What stands for a character that the vocabulary of a character model does not have.
 REPLACEMENT = "\ufffd"
+
+# What the object of `Vocabulary.to_json` has.
+SCHEMA = {
+    "tokens": list_of(str),
+    "specials": list_of(str),
+    "unknown": any_of(None, str),
+}
 
 
 class Vocabulary:
@@ -181,7 +190,7 @@ class Vocabulary:
         path : path-like
         """
         text = json.dumps({"vocabulary": self.to_json()}, ensure_ascii=True, indent=1)
-        _files.write_atomically(path, text.encode())
+        write_atomically(path, text.encode())
 
     @staticmethod
     def load(path):
@@ -202,15 +211,23 @@ class Vocabulary:
         ValueError
             If it is not such a file.
         """
-        with open(path, "rb") as file:
-            text = file.read()
-        try:
-            return Vocabulary(**json.loads(text)["vocabulary"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"Vocabulary.load: {os.fspath(path)} must be a vocabulary's file, got "
-                f"one that is damaged or of another kind ({error})"
-            ) from error
+        who = f"Vocabulary.load: {os.fspath(path)}"
+        data = _files.read_bytes(path)
+        with _files.reading(who, "a vocabulary's file"):
+            try:
+                found = _files.parse_json(data)
+                check(found, {"vocabulary": SCHEMA})
+                return Vocabulary.from_json(found["vocabulary"])
+            except ValueError as error:
+                raise ValueError(
+                    f"{who} must be a vocabulary's file, got one that is damaged or "
+                    f"of another kind ({error})"
+                ) from error
+
+    @classmethod
+    def from_json(cls, value):
+        """The vocabulary of an object that `to_json` gave."""
+        return cls(value["tokens"], value["specials"], value["unknown"])
 
     def to_json(self):
         """Everything, as an object for JSON."""

@@ -17,6 +17,7 @@ from fastrnn import (
     Sequential,
     _check,
     _extras,
+    _files,
 )
 from fastrnn.activations import FUNCTIONS, Activation
 from fastrnn.keras._options import (
@@ -72,6 +73,8 @@ def load(path, *, inference=False):
     Notes
     -----
     Optimiser, loss, metrics, initialisers, regularisers and constraints are not read.
+    HDF5 that Keras does not write (arrays in other files, links, filters, types that
+    are not floating) is refused: see `fastrnn.load_model` for what a file may do.
     "hard_sigmoid" is what it was in the Keras that wrote the file.
 
     Where Keras has one bias, fastrnn has two, the second zero at first. Both learn:
@@ -86,9 +89,8 @@ def load(path, *, inference=False):
     inference = _check.flag(who, "inference", inference)
     h5py = _extras.require(who, "h5py", "keras")
     who = f"{who}: {os.fspath(path)}"
-    with open(path, "rb") as file:
-        data = file.read()
-    with _extras.reading(who, "a .keras or .h5 file"):
+    data = _files.read_bytes(path)
+    with _files.reading(who, "a .keras or .h5 file"):
         version, layers = read(who, h5py, data)
         doubles = any(a.dtype == np.float64 for layer in layers for a in layer.arrays)
         build = _Builder(who, version, "float64" if doubles else "float32", inference)
@@ -237,6 +239,10 @@ class _Builder:
 
     def _embedding(self, layer):
         (table,) = self._arrays(layer, 1)
+        if table.ndim != 2:
+            raise ValueError(
+                f"{self.who}: {layer}: weights must be a matrix, got {table.shape}"
+            )
         masks = layer.config.get("mask_zero", False)
         module = Embedding(*table.shape, mask_zero=masks, dtype=self.dtype)
         return [self._filled(layer, module, {"weight": table})]

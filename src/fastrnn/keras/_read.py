@@ -6,12 +6,16 @@ has the configuration in an attribute and the weights in ``model_weights``.
 """
 
 import io
-import json
 import re
 import zipfile
+import zlib
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+
+from fastrnn._files import allowance, parse_json
+from fastrnn.keras._hdf5 import Group, Hdf5File
 
 # Where the weights of a layer's parts are in model.weights.h5, in Keras's own order.
 _PARTS = ("forward_layer", "backward_layer", "layer", "cell")
@@ -54,55 +58,84 @@ def read(who, h5py, data):
     """
     if data[:2] == b"PK":
         return _read_zip(who, h5py, data)
-    with _h5(who, h5py, data) as file:
-        text = file.attrs.get("model_config")
+    with Hdf5File(h5py, data) as root:
+        text = root.attribute("model_config")
         if text is None:
             raise ValueError(
                 f"{who}: must hold a whole model, got weights without configuration"
             )
         layers = _chain(who, _json(who, text))
-        return _version(file.attrs.get("keras_version", "2")), [
-            layer._replace(arrays=_legacy_arrays(who, file, layer)) for layer in layers
+        weights = root.get("model_weights")
+        return _version(root.attribute("keras_version") or "2"), [
+            layer._replace(arrays=_legacy_arrays(who, weights, layer))
+            for layer in layers
         ]
 
 
 def _version(text):
-    text = text.decode() if isinstance(text, bytes) else str(text)
     return 2 if text.split(".")[0] in ("0", "1", "2") else 3
 
 
 def _read_zip(who, h5py, data):
+    names = "config.json", "model.weights.h5", "metadata.json"
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            config = archive.read("config.json")
-            weights = archive.read("model.weights.h5")
-            metadata = archive.read("metadata.json")
-    except (zipfile.BadZipFile, KeyError) as error:
+            config, weights, metadata = _members(archive, names, allowance(len(data)))
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise ValueError(f"{who}: must be a whole .keras file, got: {error}") from error
     layers, seen = [], {}
-    with _h5(who, h5py, weights) as file:
+    with Hdf5File(h5py, weights) as root:
+        groups = root.get("layers")
         for layer in _chain(who, _json(who, config)):
             # Groups are named by class and place among its like, not by layer name.
             stem = _snake_case(layer.kind)
             count = seen[stem] = seen.get(stem, -1) + 1
-            group = file.get(f"layers/{stem}_{count}" if count else f"layers/{stem}")
-            arrays = [] if group is None else _group_arrays(group)
-            layers.append(layer._replace(arrays=arrays))
+            group = groups and groups.get(f"{stem}_{count}" if count else stem)
+            layers.append(layer._replace(arrays=_group_arrays(group) if group else []))
     return _version(_json(who, metadata)["keras_version"]), layers
 
 
-def _h5(who, h5py, data):
-    try:
-        return h5py.File(io.BytesIO(data), "r")
-    except OSError as error:
-        raise ValueError(
-            f"{who}: must be a whole .keras or .h5 file, got: {error}"
-        ) from error
+def _members(archive, names, room):
+    """The contents of some members of a zip archive, of `room` bytes together.
+
+    Raises
+    ------
+    ValueError
+        If one is there twice, encrypted, packed in another way than Keras's or with
+        "deflate", or too large.
+    KeyError
+        If one is missing.
+    """
+    listed = Counter(info.filename for info in archive.infolist())
+    found = []
+    for name in names:
+        info = archive.getinfo(name)
+        if listed[name] > 1:
+            raise ValueError(f"{name} must be in the archive once, got {listed[name]}")
+        if info.flag_bits & 1:
+            raise ValueError(f"{name} must not be encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} must be stored or deflated")
+        if info.file_size > room:
+            raise ValueError(
+                f"{name} must have at most {room:,} bytes in a file of this size, "
+                f"got {info.file_size:,}"
+            )
+        room -= info.file_size
+        # `open` gives as many bytes as declared at most, whatever the stream has.
+        with archive.open(info) as member:
+            content = member.read(info.file_size)
+            if len(content) < info.file_size or member.read(1):
+                raise ValueError(
+                    f"{name} must have the {info.file_size:,} bytes that are declared"
+                )
+        found.append(content)
+    return found
 
 
 def _json(who, text):
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise ValueError(f"{who}: the configuration must be JSON, got: {error}") from (
             error
@@ -114,27 +147,41 @@ def _snake_case(name):
 
 
 def _group_arrays(group):
-    variables = group.get("vars", {})
-    arrays = [np.asarray(variables[str(k)]) for k in range(len(variables))]
+    """Weights of a layer and of its parts, in order."""
+    arrays = []
+    variables = group.get("vars")
+    while isinstance(variables, Group):
+        array = variables.get(str(len(arrays)))
+        if array is None:
+            break
+        arrays.append(_weights(array))
     for part in _PARTS:
-        if part in group:
-            arrays += _group_arrays(group[part])
+        inside = group.get(part)
+        if inside is not None:
+            arrays += _group_arrays(inside)
     return arrays
 
 
-def _legacy_arrays(who, file, layer):
-    weights = file.get("model_weights", {})
-    if layer.name not in weights:
+def _weights(found):
+    if not isinstance(found, np.ndarray):
+        raise ValueError("weights must be arrays, got a group")
+    return found
+
+
+def _legacy_arrays(who, weights, layer):
+    group = weights and weights.get(layer.name)
+    if group is None:
         return []
-    group = weights[layer.name]
-    names = [
-        name.decode() if isinstance(name, bytes) else str(name)
-        for name in group.attrs.get("weight_names", ())
-    ]
-    try:
-        return [np.asarray(group[name]) for name in names if "seed_gen" not in name]
-    except KeyError as error:
-        raise ValueError(f"{who}: {layer}: weights are missing: {error}") from error
+    names = group.attribute("weight_names") or ()
+    arrays = []
+    for name in names:
+        if "seed_gen" in name:
+            continue
+        array = group.get(name)
+        if array is None:
+            raise ValueError(f"{who}: {layer}: weights are missing: {name!r}")
+        arrays.append(_weights(array))
+    return arrays
 
 
 # -- configuration ---------------------------------------------------------------------
@@ -176,18 +223,18 @@ def _functional_chain(who, entries, outputs):
         if len(calls) > 1:
             raise ValueError(f"{who}: layer {name!r} is used {len(calls)} times")
         calls, masks[name] = _without_mask(calls)
-        source[name] = sorted(set(_sources(calls)))
+        source[name] = tuple(sorted(set(_sources(calls))))
     entries = _without_mask_makers(who, entries, source, masks)
     layers = {}
     for entry in entries:
         layer = _layer(who, entry)
         layers[entry.get("name", layer.name)] = layer
+    following = {}
+    for name, inputs in source.items():
+        following.setdefault(inputs, []).append(name)
     order = [name for name, inputs in source.items() if not inputs]
-    while True:
-        following = [name for name, inputs in source.items() if order[-1:] == inputs]
-        if len(following) != 1:
-            break
-        order += following
+    while len(after := following.get(tuple(order[-1:]), [])) == 1:
+        order += after
     if sorted(order) != sorted(layers) or outputs != {order[-1]}:
         # Several inputs or outputs, a branch, or a layer with two inputs.
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import _axes, _check
+from fastrnn._printable import printable
 from fastrnn.module import Module
 from fastrnn.onnx import _recurrent
 from fastrnn.onnx._operators import Node, apply
@@ -136,7 +137,8 @@ class Graph(Module):
 
     def extra_repr(self):
         """The arguments that `repr` shows."""
-        return f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        names = f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+        return printable(names)  # a file may have any names
 
 
 def _converted(who, wanted, value):

@@ -4,18 +4,24 @@
 import math
 import os
 import re
+from collections import Counter
 
 import numpy as np
 
-from fastrnn import Embedding, Linear, _check, _extras
+from fastrnn import Embedding, Linear, _check, _extras, _files, _room
+from fastrnn._files import allowance
 from fastrnn.activations import Activation
-from fastrnn.onnx import _recurrent
+from fastrnn.onnx import _cost, _recurrent
 from fastrnn.onnx._graph import Graph, Input, Step
-from fastrnn.onnx._operators import OPERATORS, Node, apply
+from fastrnn.onnx._operators import OPERATORS, Node, apply, fitting
+from fastrnn.onnx._read import Contents
 
 OLDEST_OPSET = 7  # broadcasting as in NumPy begins here
 _SOFTMAX_OF_AN_AXIS = 13  # before, Softmax was of all axes from one on
 _FUNCTIONS = ("Relu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh")
+
+# How often, in time, what constants may take is passed over to compute them.
+_MOST_WORK = 64
 
 
 def load(path):
@@ -50,6 +56,9 @@ def load(path):
     inputs, and types other than float32 and float64. Functions that are given no
     parameters have ONNX's, where it says what they are, else those of `RNN`.
 
+    Nodes whose inputs are constants are computed here, as far as they take no more than
+    four times the file and 32 MiB: see `fastrnn.load_model` for what a file may do.
+
     Examples
     --------
     >>> fastrnn.onnx.save(fastrnn.GRU(3, 4, seed=0), "gru.onnx")
@@ -64,49 +73,31 @@ def load(path):
     who = "fastrnn.onnx.load"
     onnx = _extras.require(who, "onnx", "onnx")
     who = f"{who}: {os.fspath(path)}"
-    model = _read(who, onnx, path)
-    with _extras.reading(who, "an ONNX file"):
-        return _Loader(who, onnx, model).graph().eval()
-
-
-def _read(who, onnx, path):
-    from google.protobuf.message import DecodeError  # comes with onnx
-
-    try:
-        model = onnx.load(path)
-    except DecodeError as error:
-        raise ValueError(f"{who}: must be an ONNX file, got: {error}") from error
-    if model.functions:
-        from onnx import inliner
-
-        model = inliner.inline_local_functions(model)
-    return model
+    data, folder = _files.read_bytes(path), os.path.dirname(os.fspath(path))
+    with _files.reading(who, "an ONNX file"):
+        contents = Contents(who, onnx, folder, data)
+        contents.inline()
+        return _Loader(who, onnx, contents).graph().eval()
 
 
 class _Loader:
     """Turns a ModelProto into the parts of a Graph."""
 
-    def __init__(self, who, onnx, model):
-        self.who, self.onnx, self.proto = who, onnx, model.graph
-        opsets = {one.domain: one.version for one in model.opset_import}
+    def __init__(self, who, onnx, contents):
+        self.who, self.onnx = who, onnx
+        self.contents, self.proto = contents, contents.model.graph
+        opsets = {one.domain: one.version for one in contents.model.opset_import}
         self.opset = opsets.get("", opsets.get("ai.onnx", 0))
         if self.opset < OLDEST_OPSET:
             raise ValueError(
                 f"{who}: opset must be {OLDEST_OPSET} or later, got {self.opset}"
             )
         self.constants = {
-            one.name: self._array(f"initializer {one.name!r}", one)
+            one.name: contents.array(f"initializer {one.name!r}", one)
             for one in self.proto.initializer
         }
-        self.steps, self.layers = [], {}
-
-    def _array(self, name, tensor):
-        try:
-            return self.onnx.numpy_helper.to_array(tensor)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.who}: {name} must be a whole tensor, got: {error}"
-            ) from error
+        self.work = 0  # of the nodes run so far
+        self.steps, self.layers, self.stems = [], {}, Counter()
 
     def graph(self):
         """The Graph."""
@@ -118,11 +109,19 @@ class _Loader:
         outputs = tuple(one.name for one in self.proto.output)
         nodes = [self._node(k, one) for k, one in enumerate(self.proto.node)]
         self._check_order(nodes, inputs, outputs)
-        uses = [name for node in nodes for name in node.inputs] + list(outputs)
-        done = set()
+        users = {}  # of each value, the nodes that take it, once for each time
         for k, node in enumerate(nodes):
-            if k not in done:
-                done.add(self._add(node, nodes, uses))
+            for name in node.inputs:
+                users.setdefault(name, []).append(k)
+        for name in outputs:
+            users.setdefault(name, []).append(None)
+        done = set()
+        # What tensors take again as parameters of layers, which have gradients too.
+        room = allowance(self.contents.stored) // 2
+        with _room.limited(room, _room.MOST_ARRAYS):
+            for k, node in enumerate(nodes):
+                if k not in done:
+                    done.add(self._add(node, nodes, users))
         used = {name for step in self.steps for name in step.node.inputs} | {*outputs}
         constants = {n: v for n, v in self.constants.items() if n in used}
         return Graph(inputs, outputs, constants, self.steps, self.layers)
@@ -136,6 +135,12 @@ class _Loader:
                 raise ValueError(
                     f"{self.who}: {node}: inputs must be made before it, "
                     f"got {', '.join(missing)}"
+                )
+            twice = [name for name in node.outputs if name and name in made]
+            if twice:
+                raise ValueError(
+                    f"{self.who}: {node}: outputs must be made once, "
+                    f"got {', '.join(twice)} again"
                 )
             made.update(node.outputs)
         missing = [name for name in outputs if name not in made]
@@ -166,7 +171,7 @@ class _Loader:
         for one in proto.attribute:
             value = self.onnx.helper.get_attribute_value(one)
             if isinstance(value, self.onnx.TensorProto):
-                value = self._array(f"node {name!r}: {one.name}", value)
+                value = self.contents.array(f"node {name!r}: {one.name}", value)
             elif isinstance(value, bytes):
                 value = value.decode(errors="replace")
             elif isinstance(value, list) and value and isinstance(value[0], bytes):
@@ -198,7 +203,13 @@ class _Loader:
                 f"{self.who}: node {name!r}: operator {domain}{op} is not one of "
                 f"those that can be run: {', '.join([*_recurrent.CLASSES, *OPERATORS])}"
             )
-        schema = self.onnx.defs.get_schema(op, self.opset, "")
+        try:
+            schema = self.onnx.defs.get_schema(op, self.opset, "")
+        except self.onnx.defs.SchemaError as error:
+            raise ValueError(
+                f"{self.who}: node {name!r}: operator {op} is not one of opset "
+                f"{self.opset}"
+            ) from error
         least, most, given = schema.min_input, schema.max_input, len(proto.input)
         if not least <= given <= most or "" in proto.input[:least]:
             raise ValueError(
@@ -216,7 +227,7 @@ class _Loader:
                 f"got {', '.join(found) or 'none'}"
             )
 
-    def _add(self, node, nodes, uses):
+    def _add(self, node, nodes, users):
         """Fold a node, or make a step of it; the index of one that it takes in."""
         who = f"{self.who}: {node}"
         if node.op in _recurrent.CLASSES:
@@ -226,9 +237,7 @@ class _Loader:
             self._layer_step(node, layer)
             return None
         if all(name in self.constants or not name for name in node.inputs):
-            given = [self.constants.get(name) for name in node.inputs]
-            made = apply(self.who, node, given)
-            self.constants.update(zip(node.outputs, made, strict=False))
+            self._fold(node)
             return None
         if node.op == "Gather" and self._is_table(node):
             table = self.constants[node.inputs[0]]
@@ -237,7 +246,7 @@ class _Loader:
             self._layer_step(node._replace(inputs=("", node.inputs[1])), layer)
             return None
         if node.op in ("MatMul", "Gemm"):
-            return self._add_product(node, nodes, uses)
+            return self._add_product(node, nodes, users)
         if node.op in _FUNCTIONS and self._is_of_last_axis(node):
             self._layer_step(node, Activation(node.op.lower()))
             return None
@@ -248,12 +257,34 @@ class _Loader:
         new = self.opset >= _SOFTMAX_OF_AN_AXIS
         return node.op != "Softmax" or (new and node.get("axis", -1) == -1)
 
+    def _fold(self, node):
+        """Run a node whose inputs are constants, if a file of this size may ask so."""
+        given = [self.constants.get(name) for name in node.inputs]
+        with fitting(self.who, node, given):
+            n_bytes = _cost.memory(node, given)
+            self.work += _cost.work(node, given, n_bytes)
+        room = self.contents.room
+        self.contents.take(node, n_bytes)
+        most = _MOST_WORK * allowance(self.contents.stored)
+        if self.work > most:
+            raise ValueError(
+                f"{self.who}: {node}: computing constants must take no longer than "
+                f"passing over {most:,} bytes, got a file of "
+                f"{self.contents.stored:,} that goes on"
+            )
+        made = apply(self.who, node, given)
+        # What was taken for the time of the run, and then what stays.
+        self.contents.room = room
+        self.contents.take(node, sum(_own_bytes(array, given) for array in made))
+        self.constants.update(zip(node.outputs, made, strict=False))
+
     def _layer_step(self, node, layer):
         # A name of an attribute that is neither taken nor one of Module's.
         stem = re.sub(r"\W", "_", node.name).strip("_") or node.op
-        name, k = stem, 1
+        name = stem
         while name in self.layers or hasattr(Graph, name):
-            name, k = f"{stem}_{k}", k + 1
+            self.stems[stem] += 1
+            name = f"{stem}_{self.stems[stem]}"
         self.layers[name] = layer
         self.steps.append(Step(node, name))
 
@@ -267,14 +298,14 @@ class _Loader:
         table = self._matrix(node.inputs[0])
         return table is not None and node.get("axis", 0) == 0
 
-    def _add_product(self, node, nodes, uses):
+    def _add_product(self, node, nodes, users):
         """A product with a constant matrix, and a bias added to it, as a Linear."""
         weight = self._matrix(node.inputs[1])
         plain = not node.get("transA", 0) and node.get("alpha", 1.0) == 1.0
         bias, taken = None, None
         if weight is not None and node.op == "MatMul":
             weight = weight.T
-            taken, bias = self._bias_after(node, nodes, uses, len(weight))
+            taken, bias = self._bias_after(node, nodes, users, len(weight))
         elif weight is not None:
             weight = weight if node.get("transB", 0) else weight.T
             bias = self.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
@@ -295,14 +326,21 @@ class _Loader:
         self._layer_step(node._replace(inputs=node.inputs[:1], outputs=outputs), layer)
         return taken
 
-    def _bias_after(self, node, nodes, uses, width):
+    def _bias_after(self, node, nodes, users, width):
         """(index, vector) of the Add that alone uses a product, or (None, None)."""
         (y,) = node.outputs
-        if uses.count(y) != 1:
+        if len(users.get(y, ())) != 1 or users[y] == [None]:
             return None, None
-        for k, other in enumerate(nodes):
-            if other.op == "Add" and y in other.inputs:
-                bias = other.inputs[1 - other.inputs.index(y)]
-                if np.shape(self.constants.get(bias)) == (width,):
-                    return k, self.constants[bias]
+        (k,) = users[y]
+        other = nodes[k]
+        if other.op == "Add":
+            bias = other.inputs[1 - other.inputs.index(y)]
+            if np.shape(self.constants.get(bias)) == (width,):
+                return k, self.constants[bias]
         return None, None
+
+
+def _own_bytes(array, inputs):
+    """Bytes of an array, unless it is a view of one of the inputs."""
+    shared = any(v is not None and np.may_share_memory(array, v) for v in inputs)
+    return 0 if shared else array.nbytes

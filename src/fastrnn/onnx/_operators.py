@@ -6,6 +6,7 @@ returns an array or a list of them. Names and meanings are those of the ONNX ope
 from opset 7 on; where an attribute became an input later, both forms are read.
 """
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -58,20 +59,27 @@ def apply(who, node, inputs):
     ValueError
         If the inputs do not fit.
     """
-    try:
-        with np.errstate(all="ignore"):  # infinities and NaN are results like others
-            made = OPERATORS[node.op](node, *inputs)
-    except (ValueError, IndexError, TypeError) as error:
-        shapes = ", ".join("none" if v is None else str(v.shape) for v in inputs)
-        raise ValueError(
-            f"{who}: {node}: inputs of shapes {shapes} do not fit: {error}"
-        ) from error
+    with fitting(who, node, inputs), np.errstate(all="ignore"):
+        # Infinities and NaN are results like others.
+        made = OPERATORS[node.op](node, *inputs)
     made = made if isinstance(made, list) else [np.asarray(made)]
     if len(made) < len(node.outputs):
         raise ValueError(
             f"{who}: {node} must have {len(made)} outputs, got {len(node.outputs)}"
         )
     return made
+
+
+@contextlib.contextmanager
+def fitting(who, node, inputs):
+    """Let inputs that an operator cannot take raise ValueError with their shapes."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        shapes = ", ".join("none" if v is None else str(v.shape) for v in inputs)
+        raise ValueError(
+            f"{who}: {node}: inputs of shapes {shapes} do not fit: {error}"
+        ) from error
 
 
 def _axes(node, given=()):

@@ -18,8 +18,8 @@ from fastrnn import (
     _axes,
     _check,
     _extras,
-    _files,
 )
+from fastrnn._writing import write_atomically
 from fastrnn.activations import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
 
@@ -98,7 +98,7 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     size = proto.ByteSize()
     if size > _LARGEST:
         raise ValueError(f"{who}: the model must fit in 2 GB, got {size} bytes")
-    _files.write_atomically(path, proto.SerializeToString())
+    write_atomically(path, proto.SerializeToString())
 
 
 _RECURRENT = (RNN, LSTM, GRU)

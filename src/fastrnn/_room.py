@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How much the parameters of modules may take: as much as the file that is read has.
+
+A file says how large its model is in a few digits. While a model is made of what a file
+says, each module takes its parameters out of a room of the size that is stored, before
+it allocates them; outside of that only sizes beyond any machine are refused.
+"""
+
+import contextlib
+import contextvars
+
+MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
+MOST_ARRAYS = 10**6  # of one layer
+
+
+class _Room:
+    def __init__(self, n_bytes, n_arrays):
+        self.n_bytes, self.n_arrays = n_bytes, n_arrays
+
+
+_room = contextvars.ContextVar("_room", default=None)
+
+
+@contextlib.contextmanager
+def limited(n_bytes, n_arrays):
+    """Let modules made within the body take at most so much for their parameters.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Bytes of all parameters together.
+    n_arrays : int
+        How many parameters there may be.
+    """
+    before = _room.set(_Room(n_bytes, n_arrays))
+    try:
+        yield
+    finally:
+        _room.reset(before)
+
+
+@contextlib.contextmanager
+def trial():
+    """Give back at the end what modules take within the body: they are thrown away."""
+    room = _room.get()
+    if room is None:
+        yield
+        return
+    with limited(room.n_bytes, room.n_arrays):
+        yield
+
+
+def check(who, n_parameters, n_arrays, itemsize):
+    """Refuse parameters that there is no room for.
+
+    Parameters
+    ----------
+    who : str
+        The layer, for errors.
+    n_parameters, n_arrays : int
+        Numbers that are to be stored, and arrays that these make up; or bounds that
+        they are not below, known before all of them are.
+    itemsize : int
+        Bytes of a number.
+
+    Raises
+    ------
+    ValueError
+        If they are too many.
+    """
+    if n_parameters > MOST_PARAMETERS:
+        raise ValueError(
+            f"{who}: a layer must have at most {MOST_PARAMETERS:,} parameters, "
+            f"got sizes that make {_written(n_parameters)}"
+        )
+    if n_arrays > MOST_ARRAYS:
+        raise ValueError(
+            f"{who}: a layer must have at most {MOST_ARRAYS:,} arrays of parameters, "
+            f"got sizes that make {_written(n_arrays)}"
+        )
+    room = _room.get()
+    if room is None:
+        return
+    if n_parameters * itemsize > room.n_bytes or n_arrays > room.n_arrays:
+        raise ValueError(
+            f"{who}: the model must be no larger than what is stored, "
+            f"{room.n_bytes:,} bytes in {room.n_arrays:,} arrays for it and what "
+            f"follows, got sizes that make {_written(n_parameters)} parameters in "
+            f"{_written(n_arrays)} arrays"
+        )
+
+
+def take(who, n_parameters, n_arrays, itemsize):
+    """As `check`, and what is left is less by that."""
+    check(who, n_parameters, n_arrays, itemsize)
+    room = _room.get()
+    if room is not None:
+        room.n_bytes -= n_parameters * itemsize
+        room.n_arrays -= n_arrays
+
+
+def _written(n):
+    # Python refuses to write integers of more than some thousand digits.
+    return f"{n:,}" if n < 10**30 else "more than 10**30"

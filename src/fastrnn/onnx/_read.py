@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""An ONNX file as a message with everything in it, and its tensors as arrays.
+
+What a file declares is compared with what it has before it is unpacked: sizes of
+tensors, where tensors in other files are, and how large functions grow when their calls
+are written out.
+"""
+
+import math
+import os
+
+from fastrnn._files import allowance, open_regular
+
+_DEEPEST = 64  # functions within functions
+
+
+class Contents:
+    """A model as its file has it.
+
+    Parameters
+    ----------
+    who : str
+        The caller and the file, for errors.
+    onnx : module
+    folder : path-like
+        Where the file is: tensors may be in other files below.
+    data : bytes
+        The whole file.
+
+    Attributes
+    ----------
+    model : ModelProto
+        Without functions of its own.
+    stored : int
+        Bytes of the file, and of the others that have tensors of it.
+    room : int
+        Bytes that constants may still take.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+
+    def __init__(self, who, onnx, folder, data):
+        from google.protobuf.message import DecodeError  # comes with onnx
+
+        self.who, self.onnx = who, onnx
+        self.folder = os.path.realpath(folder)
+        self.stored, self.others = len(data), set()
+        self.room = allowance(len(data))
+        try:
+            self.model = onnx.ModelProto.FromString(data)
+        except DecodeError as error:
+            raise ValueError(f"{who}: must be an ONNX file, got: {error}") from error
+        types = onnx.TensorProto
+        self.types = {
+            types.BOOL, types.INT8, types.INT16, types.INT32, types.INT64, types.UINT8,
+            types.UINT16, types.UINT32, types.UINT64, types.FLOAT16, types.BFLOAT16,
+            types.FLOAT, types.DOUBLE,
+        }  # fmt: skip
+
+    def take(self, what, n_bytes):
+        """Refuse constants that are larger than a file of this size may ask for."""
+        if n_bytes > self.room:
+            raise ValueError(
+                f"{self.who}: {what}: constants must have at most "
+                f"{allowance(self.stored):,} bytes together in a file of "
+                f"{self.stored:,}, got one more of {n_bytes:,}"
+            )
+        self.room -= n_bytes
+
+    # -- tensors ----------------------------------------------------------------------
+
+    def array(self, name, tensor):
+        """A tensor as an array, once it has the elements that it declares.
+
+        Parameters
+        ----------
+        name : str
+            Where it is, for errors.
+        tensor : TensorProto
+        """
+        what = f"{self.who}: {name} must be a whole tensor"
+        if tensor.data_type not in self.types:
+            raise ValueError(
+                f"{what} of bool, integer or floating type, got type {tensor.data_type}"
+            )
+        if any(size < 0 for size in tensor.dims):
+            raise ValueError(f"{what}, got sizes {list(tensor.dims)}")
+        helper = self.onnx.helper
+        itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        n = math.prod(tensor.dims)
+        if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+            self._fetch(what, name, tensor, n * itemsize)
+        elif tensor.HasField("raw_data"):
+            self._check_size(what, n * itemsize, len(tensor.raw_data), "bytes")
+        else:
+            values = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
+            self._check_size(what, n, len(values), "elements")
+        self.take(name, n * itemsize)
+        try:
+            return self.onnx.numpy_helper.to_array(tensor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{what}, got: {error}") from error
+
+    def _check_size(self, what, declared, found, of):
+        if declared != found:
+            raise ValueError(f"{what}, got {found:,} of {declared:,} {of}")
+
+    def _fetch(self, what, name, tensor, n_bytes):
+        """Put the bytes of a tensor that another file has into the tensor."""
+        entries = {one.key: one.value for one in tensor.external_data}
+        path = self._path(what, entries.get("location", ""))
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", n_bytes))
+        self._check_size(what, n_bytes, length, "bytes")
+        with open(open_regular(path, os.O_NOFOLLOW), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not 0 <= offset <= offset + length <= size:
+                raise ValueError(
+                    f"{what}, got bytes {offset:,} to {offset + length:,} of a file "
+                    f"of {size:,}"
+                )
+            if path not in self.others:
+                self.others.add(path)
+                self.stored += size
+                self.room += allowance(size) - allowance(0)
+            # Tensors may overlap in their file: they must fit as constants first.
+            self.take(name, length)
+            self.room += length  # the constant itself is counted by the caller
+            file.seek(offset)
+            data = file.read(length)
+        self._check_size(what, n_bytes, len(data), "bytes")
+        tensor.raw_data = data
+        tensor.data_location = self.onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+    def _path(self, what, location):
+        """The path of a file below the model's own folder, no link on the way."""
+        path = os.path.normpath(os.path.join(self.folder, location))
+        inside = os.path.commonpath([self.folder, path]) == self.folder
+        if not location or os.path.isabs(location) or "\0" in location or not inside:
+            raise ValueError(
+                f"{what}, got one in {location!r}, which is not below the model's "
+                "folder"
+            )
+        if os.path.realpath(path) != path:
+            raise ValueError(f"{what}, got one in {location!r}, behind a link")
+        return path
+
+    # -- functions --------------------------------------------------------------------
+
+    def inline(self):
+        """Write out the calls of the model's own functions."""
+        if not self.model.functions:
+            return
+        self._check_calls()
+        from onnx import inliner
+
+        wrong = (
+            self.onnx.checker.ValidationError,
+            self.onnx.shape_inference.InferenceError,
+        )
+        try:
+            self.model = inliner.inline_local_functions(self.model)
+        except wrong as error:
+            raise ValueError(f"{self.who}: functions must fit: {error}") from error
+
+    def _check_calls(self):
+        """Refuse functions that call themselves or grow too large."""
+        bodies = {(f.domain, f.name, f.overload): f for f in self.model.functions}
+        sizes = {}  # of bodies with all calls written out; None while it is added up
+
+        def size_of(nodes, depth):
+            total = 0
+            for node in nodes:
+                if any(one.HasField("g") or one.graphs for one in node.attribute):
+                    raise ValueError(
+                        f"{self.who}: node {node.name!r}: operator {node.op_type} is "
+                        "not one of those that can be run: it has a graph of its own"
+                    )
+                total += node.ByteSize()
+                key = node.domain, node.op_type, node.overload
+                if key not in bodies:
+                    continue
+                if key not in sizes:
+                    if depth == _DEEPEST:
+                        raise ValueError(
+                            f"{self.who}: functions must be at most {_DEEPEST} deep"
+                        )
+                    sizes[key] = None
+                    sizes[key] = size_of(bodies[key].node, depth + 1)
+                if sizes[key] is None:
+                    raise ValueError(
+                        f"{self.who}: function {node.op_type!r} must not call itself"
+                    )
+                total += sizes[key]
+            return total
+
+        self.take("functions", size_of(self.model.graph.node, 0))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Damaged files of every format: refused by a ValueError with the path, or read.
+
+Each format's copies are read in a process of its own, which ends at the first that
+raises anything else, takes more than ten times the file and 64 MiB of memory, or does
+not come back. FASTRNN_FUZZ_EXAMPLES=3000 tries that many of each format.
+"""
+
+import os
+import subprocess
+import sys
+
+import damaged_files
+import pytest
+
+N = int(os.environ.get("FASTRNN_FUZZ_EXAMPLES", "60"))
+NEEDS = {"h5": "h5py", "keras": "h5py", "onnx": "onnx"}
+
+
+@pytest.mark.parametrize("kind", damaged_files.FORMATS)
+def test_damaged_copies_are_refused_or_read(tmp_path, kind):
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind], reason=f"{NEEDS[kind]} is not installed")
+    whole = tmp_path / "whole"
+    damaged_files.FORMATS[kind][0](whole)
+    done = subprocess.run(
+        [sys.executable, damaged_files.__file__, kind, str(whole), str(N)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = int(done.stdout.split()[0])
+    assert N // 4 < refused <= N
