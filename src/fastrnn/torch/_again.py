@@ -2,13 +2,12 @@
 """The same numbers from PyTorch's own operators, for what only they can do."""
 
 import torch
-from torch import _VF
 
 _SEQUENCE = {
-    "RNN_TANH": _VF.rnn_tanh,
-    "RNN_RELU": _VF.rnn_relu,
-    "LSTM": _VF.lstm,
-    "GRU": _VF.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
 }
 
 
@@ -53,7 +52,19 @@ def forward(call, x, h0, c0, weights, noises):
 
 
 def backward(call, x, h0, c0, weights, noises, gradients, wanted):
-    """Gradients that can themselves be differentiated; as `_stack.backward`."""
+    """Gradients as PyTorch's own operators compute them; as `_stack.backward`.
+
+    They can be differentiated where grad mode is on, and `gradients` may be of any
+    class, or batched.
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        return _backward(
+            call, x, h0, c0, weights, noises, gradients, wanted, differentiable
+        )
+
+
+def _backward(call, x, h0, c0, weights, noises, gradients, wanted, differentiable):
     h0_given, c0_given = h0, c0
     if h0 is None:
         h0 = x.new_zeros(call.state_shape(call.spec.S))
@@ -70,7 +81,7 @@ def backward(call, x, h0, c0, weights, noises, gradients, wanted):
             [out for out, _ in pairs],
             sources,
             [g for _, g in pairs],
-            create_graph=True,
+            create_graph=differentiable,
             allow_unused=True,
         )
     )

@@ -11,16 +11,15 @@ import importlib.util
 import sys
 
 import torch
-from torch._compile import _disable_dynamo
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch import _operator
+from fastrnn.torch import _compat, _operator
 
 _BUILDER = "torch._dynamo.variables.builder"
 _OURS = []  # classes that torch.compile may look into
 
 
-@_disable_dynamo
+@_compat.outside_the_graph
 def _outside_the_graph(module, input, hx):
     """A call between two graphs: what a PackedSequence's sizes are is data."""
     return module.forward(input, hx)
