@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Writing to what a layer returned, or was given, before backward."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -137,14 +136,13 @@ def test_gradients_have_the_bits_of_untouched_outputs(rng, name):
 
 @pytest.mark.parametrize("kind", twins.LAYERS)
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
-@pytest.mark.parametrize("form", twins.LENGTHS)
+@pytest.mark.parametrize("form", ["packed", "packed unsorted"])
 def test_packed_outputs_written_to(rng, kind, form):
     found = []
     for module in twins.pair(kind, num_layers=2):
         (x,) = twins.leaves([torch.ones(twins.T, len(twins.LENGTHS[form]), twins.I)])
         y, _ = module(twins.packed(x, form, False))
-        y.data.detach().relu_()
-        y.data.square().sum().backward()
+        y.data.relu_().square().sum().backward()
         found.append([x.grad, *[p.grad for p in module.parameters()]])
     names = ["dx", *dict(module.named_parameters())]
     twins.assert_all_same(names, *found[::-1], "float32", 300)
@@ -169,6 +167,7 @@ def test_a_large_layers_packed_weights(rng):
     for got in gradients(lambda y: y.detach().zero_()):
         for one, other in zip(got, want, strict=True):
             assert torch.equal(one, other)
+    module = fastrnn.torch.GRU(422, 421, 2)
     y, _ = module(x)
     y.detach().zero_()
     y.sum().backward(retain_graph=True)
@@ -196,7 +195,7 @@ def test_states_that_episodes_reset(rng, kind):
             else:
                 state = module(x, state)
                 y = state[0] if kind == "LSTM" else state
-            loss = loss + y.square().sum()
+            loss = loss + (y * x.sum()).sum()
             for part in state if kind == "LSTM" else [state]:
                 part.mul_(1 - end)
         loss.backward()
@@ -216,6 +215,7 @@ def test_what_pytorch_refuses_is_refused(rng, kind):
             written |= dict(module.named_parameters())
             if which not in written:
                 continue
+            x.requires_grad_()
             y, _ = module(x, *pack_states(module, states))
             with torch.no_grad():
                 written[which].mul_(2)
@@ -275,7 +275,7 @@ def test_second_derivatives_and_hooks_after_a_write(rng):
 
 def test_anomaly_mode(rng):
     _, ours = twins.pair("GRU")
-    with torch.autograd.detect_anomaly(check_nan=True):
+    with torch.autograd.set_detect_anomaly(True):
         y, _ = ours(twins.draw(rng, 4, 2, 3))
         y.relu_().sum().backward()
-    assert all(np.isfinite(p.grad).all() for p in ours.parameters())
+    assert all(p.grad.isfinite().all() for p in ours.parameters())

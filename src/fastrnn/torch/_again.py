@@ -3,6 +3,8 @@
 
 import torch
 
+from fastrnn.torch import _compat
+
 _SEQUENCE = {
     "RNN_TANH": torch.rnn_tanh,
     "RNN_RELU": torch.rnn_relu,
@@ -66,11 +68,14 @@ def backward(call, x, h0, c0, weights, noises, gradients, wanted):
 
 def _backward(call, x, h0, c0, weights, noises, gradients, wanted, differentiable):
     h0_given, c0_given = h0, c0
-    if h0 is None:
-        h0 = x.new_zeros(call.state_shape(call.spec.S))
-    if c0 is None and call.spec.has_c:
-        c0 = x.new_zeros(call.state_shape(call.spec.H))
-    outputs = forward(call, x, h0, c0, weights, noises)
+    # What was saved was made outside of any transform, and so is the graph over it: a
+    # transform that is active now acts on the gradients alone.
+    with _compat.no_transforms():
+        if h0 is None:
+            h0 = x.new_zeros(call.state_shape(call.spec.S))
+        if c0 is None and call.spec.has_c:
+            c0 = x.new_zeros(call.state_shape(call.spec.H))
+        outputs = forward(call, x, h0, c0, weights, noises)
     pairs = [
         (out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None
     ]

@@ -5,6 +5,7 @@ Such names come and go between versions. Each is looked up when fastrnn.torch is
 imported; where one is missing, a warning says what is lost, and the rest works.
 """
 
+import contextlib
 import functools
 import warnings
 
@@ -59,6 +60,10 @@ _current_level = private(
     "autograd.forward_ad._current_level",
     "whether forward mode is active is found by trying, in each call",
 )
+_clear_interpreter_stack = private(
+    "_functorch.pyfunctorch.temporarily_clear_interpreter_stack",
+    "torch.func.grad and jvp cannot go over a backward of ours",
+)
 create_script_module = private(
     "jit._recursive.create_script_module",
     "a torch.jit.ScriptModule cannot hold a layer of ours",
@@ -74,6 +79,13 @@ def transform_is_active():
     if _peek_interpreter_stack is None:
         return False
     return _peek_interpreter_stack() is not None
+
+
+def no_transforms():
+    """A context in which no transform of torch.func is active."""
+    if _clear_interpreter_stack is None or not transform_is_active():
+        return contextlib.nullcontext()
+    return _clear_interpreter_stack()
 
 
 def dispatch_mode_is_active():
