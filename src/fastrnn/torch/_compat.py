@@ -6,7 +6,7 @@ imported; where one is missing, a warning says what is lost, and the rest works.
 """
 
 import contextlib
-import functools
+import pkgutil
 import warnings
 
 import torch
@@ -23,8 +23,8 @@ def private(path, lost):
         What does not work, or is slower, without it.
     """
     try:
-        return functools.reduce(getattr, path.split("."), torch)
-    except AttributeError:
+        return pkgutil.resolve_name(f"torch.{path}")
+    except (AttributeError, ImportError):
         warn(f"torch.{path}", lost)
         return None
 
@@ -66,10 +66,6 @@ _clear_interpreter_stack = private(
 )
 create_script_module = private(
     "jit._recursive.create_script_module",
-    "a torch.jit.ScriptModule cannot hold a layer of ours",
-)
-prepare_scriptable = private(
-    "jit._script.call_prepare_scriptable_func",
     "a torch.jit.ScriptModule cannot hold a layer of ours",
 )
 

@@ -3,7 +3,7 @@
 
 import torch
 
-from fastrnn.torch import _autocast, _autograd, _compile, _path, _weights
+from fastrnn.torch import _autocast, _autograd, _compile, _fx, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -18,6 +18,8 @@ def _forward(cell, original, input, hx):
     seen = _path.recognise(home, input, hx, weights, 2, 0)
     if seen is not None:
         return _run(input, hx, weights, home, seen.requires_grad)
+    if (node := _fx.record(cell, input, hx)) is not None:
+        return node
     if _path.must_be_recorded():
         return original(input, hx)
     weights = _path.cell_weights(cell)

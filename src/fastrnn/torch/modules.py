@@ -4,7 +4,7 @@
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch import _autocast, _autograd, _compile, _path, _weights
+from fastrnn.torch import _autocast, _autograd, _compile, _fx, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -20,6 +20,8 @@ def _forward(module, original, input, hx):
     seen = _path.recognise(home, input, hx, weights, 3, batch_dim)
     if seen is not None:
         return _run_layers(module, input, hx, weights, home, seen.requires_grad)
+    if (node := _fx.record(module, input, hx)) is not None:
+        return node
     if _path.must_be_recorded():
         return original(input, hx)
     weights = _path.layers_weights(module)
