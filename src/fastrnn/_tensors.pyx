@@ -145,7 +145,7 @@ cdef class Weights:
 
     def __init__(self, Layout layout not None):
         self.layout, self.pool = layout, MemoryPool(2 * layout.n_cells)
-        self.tapes = common_pool("tapes", 32)
+        self.tapes = common_pool("tapes", 1024)
         self.scratch = common_pool("scratch", 8)
         self.cells = [None] * layout.n_cells
 

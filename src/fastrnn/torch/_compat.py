@@ -123,6 +123,19 @@ def is_zerotensor(tensor):
     return _is_zerotensor(tensor)
 
 
+def is_exporting():
+    """Whether torch.export is at work, also to code that torch.compile looks into.
+
+    The public function of this name is a constant in the eyes of PyTorch 2.11's
+    compiler: always true. What it returns, the compiler reads as it is.
+    """
+    return torch.compiler._is_exporting_flag
+
+
+if private("compiler._is_exporting_flag", "nothing, from PyTorch 2.12 on") is None:
+    is_exporting = torch.compiler.is_exporting
+
+
 def outside_the_graph(function):
     """`function`, called between two graphs wherever torch.compile meets it."""
     if _disable_dynamo is None:

@@ -96,7 +96,7 @@ def _unfit(input, hx, has_c, outer, widths, weights, module):
     """Whether PyTorch has to run this; in terms that its compiler can follow."""
     dtype = input.dtype
     if (
-        torch.compiler.is_exporting()
+        _compat.is_exporting()
         or torch.is_autocast_enabled("cpu")
         or dtype not in (torch.float32, torch.float64)
         or input.device.type != "cpu"
