@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastrnn._core import Kernels
-from fastrnn._weights import Layout, Packed
+from fastrnn._weights import Layout, MemoryPool, Packed
 
 Tensor = Any
 
 class Packs:
+    def can_run_again(self, first: int, kept: Packs) -> bool: ...
     def make_backward(
         self, kernels: Kernels, n_threads: int, tensors: Sequence[Tensor]
     ) -> None: ...
 
 class Weights:
     layout: Layout
+    tapes: MemoryPool
     current: list[Packed | None]
     def __init__(self, layout: Layout) -> None: ...
     def take(

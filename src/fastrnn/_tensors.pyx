@@ -11,6 +11,8 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memset
 
+import weakref
+
 import numpy as np
 
 from fastrnn._capi cimport (
@@ -25,7 +27,12 @@ from fastrnn._weights cimport (
 cdef enum:
     MOST_WEIGHTS = 5  # of a cell: W, R, two biases, W_hr
 
-cdef MemoryPool scratch = MemoryPool(8)
+# All stacks share these: there is one as long as there is a stack.
+_common = weakref.WeakValueDictionary()
+
+
+cdef MemoryPool common_pool(str what, int most):
+    return _common.setdefault(what, MemoryPool(most))
 
 
 cdef ptrdiff_t itemsize(Kernels kernels) noexcept:
@@ -89,6 +96,21 @@ cdef class Packs:
     cdef Packed form(self, int k):
         return (<PackedCell>self.cells[k]).packed
 
+    def can_run_again(self, int first, Packs kept not None):
+        """Whether cells from `first` on can run forward with the weights of `kept`.
+
+        They can in `kept` itself as long as no backward took the room of their forward
+        forms, and else in what was packed of the same numbers.
+        """
+        cdef int k
+        cdef bint same = True
+        cdef PackedCell cell, other
+        for k in range(first, len(self.cells)):
+            cell, other = self.cells[k], kept.cells[k]
+            same = same and cell.packed.forward is not None and (
+                cell is other or cell.same_content(other, self.owner.per_cell()))
+        return same
+
     def make_backward(self, Kernels kernels not None, int n_threads, tensors):
         """What `Plan.backward` reads; there is no forward after that.
 
@@ -109,14 +131,22 @@ cdef class Weights:
     A tensor's version tells that it was written to, and then there is nothing to
     compare.  It does not tell of writes through other views of its memory: weights that
     seem the same are compared by their fingerprint.
+
+    Attributes
+    ----------
+    tapes : _weights.MemoryPool
+        Memory for what backward needs of a forward; all stacks have the same.
     """
 
     cdef readonly Layout layout
-    cdef MemoryPool pool
+    cdef readonly MemoryPool tapes
+    cdef MemoryPool pool, scratch
     cdef list cells  # PackedCell or None
 
     def __init__(self, Layout layout not None):
         self.layout, self.pool = layout, MemoryPool(2 * layout.n_cells)
+        self.tapes = common_pool("tapes", 1024)
+        self.scratch = common_pool("scratch", 8)
         self.cells = [None] * layout.n_cells
 
     @property
@@ -365,7 +395,7 @@ cdef class Plan:
             a.shape.I = layout.inputs(first + i)
             size = max(size, table.forward_work_size(&a.shape, n_threads))
         size = round_up(size * self.itemsize)
-        work = scratch.take((1 + at_once) * state + at_once * size)
+        work = packs.owner.scratch.take((1 + at_once) * state + at_once * size)
         if ph0 == NULL or (has_c and pc0 == NULL):
             memset(work.start, 0, state)
         for i in range(n_layers):
@@ -455,7 +485,7 @@ cdef class Plan:
         size = round_up(size * self.itemsize)
         dx_size = round_up(dx_size * self.itemsize)
         sinks = (1 + 2 * at_once) * state
-        work = scratch.take(sinks + dx_size + at_once * size)
+        work = packs.owner.scratch.take(sinks + dx_size + at_once * size)
         if ph0 == NULL:
             memset(work.start, 0, state)
         extent.n_threads, extent.n_spans, extent.spans = n_threads, 0, NULL

@@ -24,13 +24,20 @@ cdef class Memory:
     cdef MemoryPool pool
     cdef Room room
     cdef char *start
+    cdef ptrdiff_t size  # bytes that were asked for
 
 
 cdef class MemoryPool:
+    cdef object __weakref__
     cdef list free
-    cdef int most  # rooms kept; the oldest goes first
-    cdef Memory take(self, ptrdiff_t n_bytes)
-    cdef int put(self, Room room) except -1
+    cdef int most  # free rooms kept; the oldest goes first
+    cdef ptrdiff_t free_bytes
+    cdef ptrdiff_t in_use, peak, peak_before  # bytes asked for: now, and at most
+    cdef int takes  # since the last window of takes ended
+    cpdef Memory take(self, ptrdiff_t n_bytes)
+    cdef int count(self, ptrdiff_t n_bytes) except -1
+    cdef int trim(self, ptrdiff_t coming) except -1
+    cdef int put(self, Room room, ptrdiff_t n_bytes) except -1
 
 
 cdef class Layout:

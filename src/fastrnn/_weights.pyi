@@ -13,7 +13,9 @@ class Use:
     def keep_forward(self) -> None: ...
 
 class MemoryPool:
+    held: int
     def __init__(self, most: int) -> None: ...
+    def take(self, n_bytes: int) -> Memory: ...
 
 class Layout:
     cell: int

@@ -7,6 +7,7 @@ without a backward leaves no less behind than one that is spent.
 """
 
 cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -37,10 +38,20 @@ cdef class Room:
 @cython.freelist(16)
 cdef class Memory:
     """The use of some bytes from the start of a cache line, until nobody refers to it.
+
+    Its buffer is those bytes: an array over it refers to it.
     """
 
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.start, self.size, False, flags)
+
     def __dealloc__(self):
-        self.pool.put(self.room)
+        self.pool.put(self.room, self.size)
+
+
+cdef enum:
+    WINDOW = 64  # takes: what none of so many needed goes
+    ALWAYS = 1 << 20  # bytes that may be free in any case
 
 
 @cython.final
@@ -50,6 +61,11 @@ cdef class MemoryPool:
     Fresh large arrays cost a page fault every 4 KiB when they are first written. A room
     may be up to twice as large as what is asked for, so that sequences of many lengths
     need few rooms.
+
+    All rooms together, free or in use, are at most twice what was in use at once in
+    the last calls (between `WINDOW` and twice as many), or `ALWAYS` more than what is
+    in use: the rooms that were free the longest go first. All are gone when nobody
+    refers to the pool or to memory from it.
     """
 
     def __init__(self, int most):
@@ -58,12 +74,21 @@ cdef class MemoryPool:
     def __reduce__(self):
         return MemoryPool, (self.most,)  # a copy of a layer starts empty
 
-    cdef Memory take(self, ptrdiff_t n_bytes):
+    @property
+    def held(self):
+        """Bytes that were asked for and are in use, and those of rooms that are free.
+        """
+        with cython.critical_section(self):
+            return self.in_use + self.free_bytes
+
+    cpdef Memory take(self, ptrdiff_t n_bytes):
         """At least `n_bytes`, contents arbitrary; from a room at most twice as large.
         """
         cdef Memory memory
         cdef Room room, best = None
         cdef Py_ssize_t at, best_at = -1, below = 0, below_at = -1
+        if n_bytes < 0:
+            raise ValueError(f"take: n_bytes must be >= 0, got {n_bytes}")
         with cython.critical_section(self):
             for at in range(len(self.free)):
                 room = <Room>self.free[at]
@@ -72,24 +97,55 @@ cdef class MemoryPool:
                     best, best_at = room, at
                 if below < room.size < n_bytes:
                     below, below_at = room.size, at
+            if best_at < 0:
+                best_at = below_at  # sequences got longer: what served them goes
             if best_at >= 0:
-                del self.free[best_at]
-            elif below_at >= 0:  # sequences got longer: what served them goes
-                del self.free[below_at]
-        if best_at < 0:
+                room = <Room>self.free.pop(best_at)
+                self.free_bytes -= room.size
+            self.trim(n_bytes)
+        if best is None:
             best = Room.__new__(Room)
             best.array, best.size = _pool.aligned(n_bytes, np.uint8), n_bytes
             best.start = <char *>address(
                 best.array, "memory", b"B", n_bytes, True)
+        with cython.critical_section(self):
+            self.count(n_bytes)
         memory = Memory.__new__(Memory)
         memory.pool, memory.room, memory.start = self, best, best.start
+        memory.size = n_bytes
         return memory
 
-    cdef int put(self, Room room) except -1:
+    cdef int count(self, ptrdiff_t n_bytes) except -1:
+        """Note that so many bytes more are in use."""
+        self.takes += 1
+        if self.takes == WINDOW:
+            self.takes, self.peak_before, self.peak = 0, self.peak, self.in_use
+        self.in_use += n_bytes
+        self.peak = max(self.peak, self.in_use)
+        return 0
+
+    cdef int trim(self, ptrdiff_t coming) except -1:
+        """Let free rooms go until there are no more than the class says.
+
+        Parameters
+        ----------
+        coming : ptrdiff_t
+            Bytes that will be in use besides those that are.
+        """
+        cdef ptrdiff_t in_use = self.in_use + coming
+        cdef ptrdiff_t most = max(self.peak, self.peak_before, in_use)
+        most = max(2 * most - in_use, ALWAYS)
+        while self.free_bytes > most or len(self.free) > self.most:
+            self.free_bytes -= (<Room>self.free.pop(0)).size
+        return 0
+
+    cdef int put(self, Room room, ptrdiff_t n_bytes) except -1:
+        """Take back a room of which so many bytes were in use."""
         with cython.critical_section(self):
+            self.in_use -= n_bytes
             self.free.append(room)
-            if len(self.free) > self.most:
-                del self.free[0]
+            self.free_bytes += room.size
+            self.trim(0)
         return 0
 
 

@@ -83,12 +83,12 @@ def test_second_derivatives_of_the_state(rng):
     )
 
 
-@pytest.mark.parametrize("what", ["x", "h0", "c0", "weight", "y"])
+@pytest.mark.parametrize("what", ["x", "h0", "c0", "weight"])
 def test_writing_to_what_is_saved_raises(rng, what):
     module = LSTM(3, 5)
     x, h0, c0 = (twins.draw(rng, *s) for s in ((4, 2, 3), (1, 2, 5), (1, 2, 5)))
     y, _ = module(x, (h0, c0))
-    saved = {"x": x, "h0": h0, "c0": c0, "weight": module.weight_hh_l0, "y": y}
+    saved = {"x": x, "h0": h0, "c0": c0, "weight": module.weight_hh_l0}
     with torch.no_grad():
         saved[what].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

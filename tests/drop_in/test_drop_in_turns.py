@@ -58,8 +58,7 @@ def wanted(make_one, change=None, scale=1.0):
 
 def forms(module):
     """Of the cells: whether there is a forward form, and a backward form."""
-    first = next(module.parameters())
-    (home,) = [h for h in _weights._homes.values() if h.owner() is first]
+    (home,) = [h for h in _weights._homes.values() if h.owner() is module]
     current = home.packer.current
     return {(p.forward is not None, p.backward is not None) for p in current}
 

@@ -9,13 +9,15 @@
 `explain` says which way a call takes and why.
 """
 
-from fastrnn.torch import _compile
+from fastrnn.torch import _compile, _fx, _script
 from fastrnn.torch._explain import Path, explain
 from fastrnn.torch.accelerate import OURS, accelerate, patched, restore
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.modules import GRU, LSTM, RNN
 
 _compile.let_in(*OURS.values())
+_fx.make_leaves(*OURS.values())
+_script.prepare_in_script_modules()
 
 __all__ = [
     "GRU",

@@ -2,13 +2,14 @@
 """The same numbers from PyTorch's own operators, for what only they can do."""
 
 import torch
-from torch import _VF
+
+from fastrnn.torch import _compat
 
 _SEQUENCE = {
-    "RNN_TANH": _VF.rnn_tanh,
-    "RNN_RELU": _VF.rnn_relu,
-    "LSTM": _VF.lstm,
-    "GRU": _VF.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
 }
 
 
@@ -53,13 +54,28 @@ def forward(call, x, h0, c0, weights, noises):
 
 
 def backward(call, x, h0, c0, weights, noises, gradients, wanted):
-    """Gradients that can themselves be differentiated; as `_stack.backward`."""
+    """Gradients as PyTorch's own operators compute them; as `_stack.backward`.
+
+    They can be differentiated where grad mode is on, and `gradients` may be of any
+    class, or batched.
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        return _backward(
+            call, x, h0, c0, weights, noises, gradients, wanted, differentiable
+        )
+
+
+def _backward(call, x, h0, c0, weights, noises, gradients, wanted, differentiable):
     h0_given, c0_given = h0, c0
-    if h0 is None:
-        h0 = x.new_zeros(call.state_shape(call.spec.S))
-    if c0 is None and call.spec.has_c:
-        c0 = x.new_zeros(call.state_shape(call.spec.H))
-    outputs = forward(call, x, h0, c0, weights, noises)
+    # What was saved was made outside of any transform, and so is the graph over it: a
+    # transform that is active now acts on the gradients alone.
+    with _compat.no_transforms():
+        if h0 is None:
+            h0 = x.new_zeros(call.state_shape(call.spec.S))
+        if c0 is None and call.spec.has_c:
+            c0 = x.new_zeros(call.state_shape(call.spec.H))
+        outputs = forward(call, x, h0, c0, weights, noises)
     pairs = [
         (out, g) for out, g in zip(outputs, gradients, strict=True) if g is not None
     ]
@@ -70,7 +86,7 @@ def backward(call, x, h0, c0, weights, noises, gradients, wanted):
             [out for out, _ in pairs],
             sources,
             [g for _, g in pairs],
-            create_graph=True,
+            create_graph=differentiable,
             allow_unused=True,
         )
     )

@@ -3,14 +3,15 @@
 
 import torch
 
-from fastrnn.torch import _again, _stack
+from fastrnn.torch import _again, _compat, _path, _stack
 
 
 class _Recurrence(torch.autograd.Function):
     """A stack of layers: one node of the graph.
 
-    What is saved is saved for backward as PyTorch's own operators do it, so writing to
-    x, a state, a weight or y before backward raises.
+    Writing to x, a state or a weight before backward raises, as with PyTorch's own
+    operators, which save these, too. Those do not need their output, for the most part,
+    and a user may write to it: backward then computes it again.
     """
 
     @staticmethod
@@ -18,7 +19,9 @@ class _Recurrence(torch.autograd.Function):
         y, h_n, c_n, kept = _stack.forward(call, x, h0, c0, weights, True)
         ctx.set_materialize_grads(False)
         ctx.call = call
-        ctx.save_for_backward(x, h0, c0, *weights, y, *kept)
+        ctx.y_writes = _WriteCounter(y)
+        # What is saved shares y's memory, not its count of writes.
+        ctx.save_for_backward(x, h0, c0, *weights, y.data, *kept)
         return tuple([t for t in (y, h_n, c_n) if t is not None])
 
     @staticmethod
@@ -30,16 +33,37 @@ class _Recurrence(torch.autograd.Function):
         x, h0, c0, *weights_and_kept = ctx.saved_tensors
         stop = len(call.spec.shapes)
         weights, (y, *kept) = weights_and_kept[:stop], weights_and_kept[stop:]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _path.gradients_problem(gradients, x.dtype):
             noises = _stack.unpack_kept(call, x, y, kept)[2]
             found = _again.backward(call, x, h0, c0, weights, noises, gradients, wanted)
         else:
+            if ctx.y_writes.found():
+                y = _stack.last_output_again(call, x, h0, c0, kept, weights)
             found = _stack.backward(call, x, h0, y, kept, weights, gradients, wanted)
         return None, *found
 
 
-# As `_Recurrence.apply`, but for what that does for torch.func: no transform is active.
-_apply = super(torch.autograd.Function, _Recurrence).apply
+class _WriteCounter:
+    """Knows whether somebody has written to a tensor, or to a view of it, since then.
+
+    It holds the tensor's count of writes, not its memory, which PyTorch's checkpoints
+    would wait for.
+    """
+
+    __slots__ = ("_at_first", "_tensor")
+
+    def __init__(self, tensor):
+        self._tensor = tensor.detach()
+        self._tensor.data = _NOTHING[tensor.dtype]
+        self._at_first = tensor._version
+
+    def found(self):
+        """Whether there were writes."""
+        return self._tensor._version != self._at_first
+
+
+_NOTHING = {dtype: torch.empty(0, dtype=dtype) for dtype in _path.DTYPES}
+_apply = _compat.apply_of(_Recurrence)
 
 
 def run(call, x, h0, c0, weights, requires_grad=None):

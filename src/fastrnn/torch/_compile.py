@@ -11,16 +11,15 @@ import importlib.util
 import sys
 
 import torch
-from torch._compile import _disable_dynamo
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch import _operator
+from fastrnn.torch import _compat, _operator
 
 _BUILDER = "torch._dynamo.variables.builder"
 _OURS = []  # classes that torch.compile may look into
 
 
-@_disable_dynamo
+@_compat.outside_the_graph
 def _outside_the_graph(module, input, hx):
     """A call between two graphs: what a PackedSequence's sizes are is data."""
     return module.forward(input, hx)
@@ -97,7 +96,7 @@ def _unfit(input, hx, has_c, outer, widths, weights, module):
     """Whether PyTorch has to run this; in terms that its compiler can follow."""
     dtype = input.dtype
     if (
-        torch.compiler.is_exporting()
+        _compat.is_exporting()
         or torch.is_autocast_enabled("cpu")
         or dtype not in (torch.float32, torch.float64)
         or input.device.type != "cpu"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from fastrnn import _tensors
 from fastrnn.torch import _stack, _weights
@@ -25,16 +26,20 @@ def _call(x, weights, mode, num_layers, bidirectional, batch_first, single, drop
     which = spec(
         mode, I, H, num_layers, per_cell > 3, bidirectional, S if projected else 0
     )
-    return _stack.Call(
-        _weights.home(weights[0], which), x, batch_first, dropout, single=single
-    )
+    if isinstance(x, FakeTensor):
+        home = _weights.Home(which)  # for the sizes only
+    else:
+        home = _weights.home(
+            weights[0].untyped_storage(), which, weights[0].storage_offset()
+        )
+    return _stack.Call(home, x, batch_first, dropout, single=single)
 
 
 @torch.library.custom_op(
     "fastrnn::recurrence",
     mutates_args=(),
     device_types="cpu",
-    tags=torch.Tag.nondeterministic_seeded,  # dropout
+    tags=[torch.Tag.nondeterministic_seeded],  # dropout
 )
 def recurrence(
     x: Tensor,

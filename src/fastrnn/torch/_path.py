@@ -2,22 +2,19 @@
 """Which implementation a call takes, and why.
 
 Whatever is not certain to be ours is PyTorch's, bad input included: its own checks then
-raise its own errors.  Names of PyTorch that are not public are used here and in
-`_compile` only.
+raise its own errors.
 """
 
 import torch
-from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn.torch import _compat
 from fastrnn.torch._spec import spec
 
 DTYPES = (torch.float32, torch.float64)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _CELL_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
-_functorch = torch._C._functorch
-_Guard = torch._C._dynamo.guards.TensorGuards
 _MOST_SEEN = 4  # training and inference, with and without gradients of the input
 
 
@@ -84,13 +81,13 @@ def cell_spec(module):
 
 def must_be_recorded():
     """Why PyTorch has to see its own operators now, or None."""
-    if _functorch.peek_interpreter_stack() is not None:
+    if _compat.transform_is_active():
         return "a torch.func transform (vmap, grad, jvp ...) is active"
-    if forward_ad._current_level >= 0:
+    if _compat.forward_mode_is_active():
         return "forward-mode differentiation is active"
-    if torch._C._get_tracing_state() is not None:
+    if torch.jit.is_tracing():
         return "torch.jit.trace is recording"
-    if torch._C._len_torch_dispatch_stack():
+    if _compat.dispatch_mode_is_active():
         return "a torch dispatch mode is active"
     return None
 
@@ -105,7 +102,22 @@ def tensor_problem(what, tensor, dtype=None):
         return f"{what} has layout {tensor.layout}"
     if dtype is not None and tensor.dtype is not dtype:
         return f"{what} is {tensor.dtype}, not {dtype}"
+    if not _compat.has_memory(tensor):
+        return f"{what} has no memory of its own: a transform made it"
     return None
+
+
+def gradients_problem(gradients, dtype):
+    """Why the kernels cannot go back from these gradients of outputs, or None.
+
+    They may be batches of gradients (`is_grads_batched`, vmap), duals, tensors of
+    other classes: whatever came between the outputs and the loss, or is active now.
+    """
+    for gradient in gradients:
+        if gradient is not None:
+            if problem := tensor_problem("a gradient", gradient, dtype):
+                return problem
+    return must_be_recorded()
 
 
 def weights_problem(weights, shapes, dtype):
@@ -229,7 +241,7 @@ class Seen:
             if at and batched:
                 sizes[at][-2] = None
             strides[at] = [None] * len(strides[at])
-        self._guard = _Guard(
+        self._guard = _compat.TensorGuards(
             *data, *weights, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
         )
         self.requires_grad = any(t.requires_grad for t in (*data, *weights))
@@ -260,7 +272,7 @@ def recognise(home, input, hx, weights, ndim, batch_dim):
     ndim, batch_dim : int
         Of a batched input.
     """
-    if home is None or forward_ad._current_level >= 0:
+    if home is None or _compat.forward_mode_is_active():
         return None
     data = _data(home.spec, input, hx)
     if data is None:
@@ -283,6 +295,8 @@ def recognise(home, input, hx, weights, ndim, batch_dim):
 
 def remember(home, input, hx, weights, ndim):
     """Let `recognise` know a call that fits."""
+    if _compat.TensorGuards is None:
+        return
     data = _data(home.spec, input, hx)
     tensors = data + weights
     if len(set(map(id, tensors))) < len(tensors):

@@ -146,7 +146,7 @@ def forward(call, x, h0, c0, weights, keep):
     if spec.has_c:
         c_n = x.new_empty(*call.state_shape(spec.H))
     if keep and plan.tape_size:
-        tapes = empty_as(x, plan.tape_size)
+        tapes = empty_as(x, plan.tape_size, call.home.packer.tapes)
     kept, y = [], None
     at_once = call.layers_at_once(threads)
     for first in range(0, spec.num_layers, at_once):
@@ -176,6 +176,40 @@ def forward(call, x, h0, c0, weights, keep):
     if tapes is not None:
         kept.append(tapes)
     return y, h_n, c_n, kept if keep else []
+
+
+def last_output_again(call, x, h0, c0, kept, weights):
+    """y as `forward` computed it, bit by bit, in the time that its last layer takes.
+
+    For a backward that finds y written to. Nothing is drawn again: dropout's noise is
+    kept, and so is what the last layer read.
+
+    Raises
+    ------
+    RuntimeError
+        If the weights of the forward are gone: a backward before this one used the room
+        that they were packed in, and they were written to where PyTorch does not see it.
+    """
+    spec, threads = call.spec, n_threads()
+    *_, x = unpack_kept(call, x, None, kept)[0]
+    x, h0, c0 = call.readable(x), _readable(h0), _readable(c0)
+    layer, packs = spec.num_layers - 1, call.packs
+    first_cell = layer * spec.directions
+    if not packs.can_run_again(first_cell, packs):
+        packs = call.home.packed(call.plan.kernels, threads, weights, True, True)
+        if not packs.can_run_again(first_cell, call.packs):
+            raise RuntimeError(
+                "fastrnn.torch: backward needs the output again, which was modified by "
+                "an inplace operation, and the weights, which were modified through "
+                ".data or NumPy"
+            )
+    y = call.new_outputs(x)
+    c_n = x.new_empty(*call.state_shape(spec.H)) if spec.has_c else None
+    batch_first = call.batch_first and layer == 0
+    call.plan.forward(
+        layer, threads, packs, [x], batch_first, h0, c0, [y], None, c_n, None
+    )
+    return y
 
 
 def _draw_noise(y, dropout):

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is known of a stack's weights from the calls before: packed, and fit to run."""
 
+import functools
 import weakref
 
 from fastrnn import _tensors
 
-_homes = {}  # id of a stack's first weight: its Home
+_homes = {}  # by id of an owner and place in it
 
 
 class Home:
-    """What belongs to the weights of a stack as long as its first weight lives.
+    """What is kept for the weights of a stack as long as their owner lives.
+
+    The owner is a module; in compiled code, where there is no module, the storage of
+    the first weight. It is never a tensor: PyTorch refuses to swap tensors that
+    somebody has a weak reference to.
+
+    Parameters
+    ----------
+    spec : Spec
 
     Attributes
     ----------
@@ -20,6 +29,10 @@ class Home:
     """
 
     __slots__ = ("owner", "packer", "seen", "spec")
+
+    def __init__(self, spec):
+        self.spec, self.owner = spec, None
+        self.packer, self.seen = _tensors.Weights(spec.layout), {}
 
     def packed(self, kernels, n_threads, weights, forward=True, backward=False):
         """The `_tensors.Packs` of weights, for these directions.
@@ -33,27 +46,36 @@ class Home:
         )
 
 
-def find(first, spec):
-    """The `Home` of the weights of a stack that begin with `first`, or None."""
-    home = _homes.get(id(first))
-    if home is None or home.spec is not spec or home.owner() is not first:
+def find(owner, spec, at=0):
+    """The `Home` of a stack's weights, or None."""
+    home = _homes.get((id(owner), at))
+    if home is None or home.spec is not spec or home.owner() is not owner:
         return None
     return home
 
 
-def home(first, spec):
-    """The `Home` of the weights of a stack that begin with `first`, made if need be."""
-    found = find(first, spec)
+def home(owner, spec, at=0):
+    """The `Home` of a stack's weights, made if need be.
+
+    Parameters
+    ----------
+    owner : object
+        Whose end is the home's; can be referred to weakly.
+    spec : Spec
+    at : int
+        Where in the owner's memory the weights begin, if there may be several.
+    """
+    found = find(owner, spec, at)
     if found is None:
-        found = Home()
-        found.owner, found.spec = weakref.ref(first, _forget), spec
-        found.packer, found.seen = _tensors.Weights(spec.layout), {}
-        _homes[id(first)] = found
+        key = id(owner), at
+        found = Home(spec)
+        found.owner = weakref.ref(owner, functools.partial(_forget, key))
+        _homes[key] = found
     return found
 
 
-def _forget(owner):
-    """A weight is gone: so is what was known of it."""
-    for key, held in tuple(_homes.items()):
-        if held.owner is owner:
-            _homes.pop(key, None)
+def _forget(key, owner):
+    """An owner is gone: so is what was known of its weights."""
+    held = _homes.get(key)
+    if held is not None and held.owner is owner:  # not a later one's of the same id
+        del _homes[key]

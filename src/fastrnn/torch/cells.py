@@ -3,7 +3,7 @@
 
 import torch
 
-from fastrnn.torch import _autocast, _autograd, _compile, _path, _weights
+from fastrnn.torch import _autocast, _autograd, _compile, _fx, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -14,10 +14,12 @@ def _forward(cell, original, input, hx):
         return _compile.cell(cell, original, input, hx)
     which = _path.cell_spec(cell)
     weights = _path.parameters_of(cell, _path.cell_names(cell))
-    home = _weights.find(weights[0], which)
+    home = _weights.find(cell, which)
     seen = _path.recognise(home, input, hx, weights, 2, 0)
     if seen is not None:
         return _run(input, hx, weights, home, seen.requires_grad)
+    if (node := _fx.record(cell, input, hx)) is not None:
+        return node
     if _path.must_be_recorded():
         return original(input, hx)
     weights = _path.cell_weights(cell)
@@ -26,7 +28,7 @@ def _forward(cell, original, input, hx):
     if _path.cell_problem(cell, input, hx, weights):
         return original(input, hx)
     weights = _path.contiguous(weights)
-    home = _weights.home(weights[0], which)
+    home = _weights.home(cell, which)
     _path.remember(home, input, hx, weights, 2)
     return _run(input, hx, weights, home)
 
@@ -37,7 +39,7 @@ def _forward_in_autocast(cell, original, input, hx, weights):
         return original(input, hx)
     which = _path.cell_spec(cell)
     weights = _path.contiguous(weights)
-    home = _weights.home(weights[0], which)
+    home = _weights.home(cell, which)
     result, _ = _autocast.result_dtypes(which.mode, False, input.dtype)
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))

@@ -4,7 +4,7 @@
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch import _autocast, _autograd, _compile, _path, _weights
+from fastrnn.torch import _autocast, _autograd, _compile, _fx, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -15,11 +15,13 @@ def _forward(module, original, input, hx):
         return _compile.layers(module, original, input, hx)
     which = _path.layers_spec(module)
     weights = _path.parameters_of(module, module._flat_weights_names)
-    home = _weights.find(weights[0], which)
+    home = _weights.find(module, which)
     batch_dim = 0 if module.batch_first else 1
     seen = _path.recognise(home, input, hx, weights, 3, batch_dim)
     if seen is not None:
         return _run_layers(module, input, hx, weights, home, seen.requires_grad)
+    if (node := _fx.record(module, input, hx)) is not None:
+        return node
     if _path.must_be_recorded():
         return original(input, hx)
     weights = _path.layers_weights(module)
@@ -28,7 +30,7 @@ def _forward(module, original, input, hx):
     if _path.layers_problem(module, input, hx, weights):
         return original(input, hx)
     weights = _path.contiguous(weights)
-    home = _weights.home(weights[0], which)
+    home = _weights.home(module, which)
     if not isinstance(input, PackedSequence):
         _path.remember(home, input, hx, weights, 3)
     return _run_layers(module, input, hx, weights, home)
@@ -47,7 +49,7 @@ def _forward_in_autocast(module, original, input, hx, weights):
         module.proj_size > 0,
     )
     weights = _path.contiguous(weights)
-    home = _weights.home(weights[0], _path.layers_spec(module))
+    home = _weights.home(module, _path.layers_spec(module))
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
         y, state = _run_layers(module, input, hx, weights, home)
