@@ -45,7 +45,7 @@ def test_all_of_it_ends_with_the_last_module(rng, kind):
     pool = tapes(modules[0])
     assert tapes(modules[1]) is pool
     del modules, module, pool
-    assert held() == before
+    assert held() <= before  # pools of tests before this one may have shrunk
 
 
 def test_a_graph_that_outlives_its_module(rng):
@@ -55,7 +55,7 @@ def test_a_graph_that_outlives_its_module(rng):
     del module
     loss.backward()
     del loss
-    assert held() == before
+    assert held() <= before
 
 
 def test_many_lengths_do_not_pile_up(rng):
