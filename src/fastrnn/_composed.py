@@ -63,7 +63,8 @@ def connection(layer, kernels, n_threads, k, B):
     weight, bias = _gate(layer, k)
     width = layer._y_size
     a, t = (np.empty((B, width), layer.dtype) for _ in range(2))
-    work = aligned(kernels.linear_work_size(False, B, width, width), layer.dtype)
+    size = kernels.linear_work_size(False, B, width, width, n_threads)
+    work = aligned(size, layer.dtype)
 
     def around(h, x):
         open_gate(kernels, n_threads, x, weight, bias, a, t, work)
@@ -280,8 +281,9 @@ class Layers(Blocks):
 
     def _work(self, plan, backward, x):
         n, width = x.shape
-        size = plan.kernels.linear_work_size(backward, n, width, width)
-        return (plan.n_threads, n, width, width), aligned(size, x.dtype)
+        sizes = n, width, width
+        size = plan.kernels.linear_work_size(backward, *sizes, plan.n_threads)
+        return (plan.n_threads, *sizes), aligned(size, x.dtype)
 
     def _highway(self, plan, k, h, x):
         _, work = self._work(plan, False, x)

@@ -10,6 +10,7 @@ Longer than other files because it has one method for each entry of the table.
 
 import contextlib
 import os
+import warnings
 
 import numpy as np
 
@@ -123,10 +124,42 @@ cdef object required(object array, str what):
     return array
 
 
-cdef int positive(int n_threads) except -1:
+cdef int team(int n_threads) except -1:
+    """`n_threads`, once it is known that a call here can have so many.
+
+    A call whose parts must all be done or none asks before the first of them.
+    """
+    cdef fr_team_report report
+    cdef int state
     if n_threads < 1:
         raise ValueError(f"n_threads must be >= 1, got {n_threads}")
+    report.alone = 0
+    state = fr_team_prepare(n_threads, &report)
+    if report.alone > 0:
+        warnings.warn(
+            f"{report.alone} call(s) ran on one thread: there was no memory to start "
+            "the others again", RuntimeWarning, stacklevel=1)
+    if state == FR_TEAM_NO_MEMORY:
+        raise MemoryError(f"no memory to start {n_threads} threads")
+    if state == FR_TEAM_NO_THREADS:
+        raise RuntimeError(
+            f"{n_threads} threads are more than the system lets this process start; "
+            "fastrnn.set_num_threads sets how many a call uses")
+    if state == FR_TEAM_SMALL_STACK:
+        raise RuntimeError(
+            f"a call needs {report.needed} bytes of stack, and its thread has "
+            f"{report.found} left; threading.stack_size sets what new threads get")
+    if state == FR_TEAM_SMALL_STACKS:
+        raise RuntimeError(
+            f"a call needs {report.needed} bytes of stack on each of its threads, and "
+            f"one that OpenMP made has {report.found}: set OMP_STACKSIZE to 64k or "
+            "more before Python starts, or fastrnn.set_num_threads(1)")
     return n_threads
+
+
+def prepare(int n_threads):
+    """See that this thread's calls can have so many threads, or say why not."""
+    team(n_threads)
 
 
 cdef class Shape:
@@ -221,7 +254,7 @@ cdef fr_embedding_args embedding(int n_threads, ptrdiff_t n, ptrdiff_t rows,
         raise ValueError(
             f"embedding: n >= 0, rows, width >= 1, got {(n, rows, width)}")
     a.n, a.rows, a.width = n, rows, width
-    a.n_threads, a.padding = positive(n_threads), padding
+    a.n_threads, a.padding = team(n_threads), padding
     a.indices = <const int64_t *>address(indices, "indices", b"l", n, False)
     return a
 
@@ -237,7 +270,7 @@ cdef fr_extent extent_of(int n_threads, ptrdiff_t n, spans) except *:
     """All n elements, or those in ascending spans; the caller keeps `spans`."""
     cdef fr_extent a
     cdef ptrdiff_t i, m, before = 0
-    a.n, a.n_threads, a.n_spans, a.spans = n, positive(n_threads), 0, NULL
+    a.n, a.n_threads, a.n_spans, a.spans = n, team(n_threads), 0, NULL
     if spans is not None:
         m = len(spans)
         a.spans = <const int64_t *>address(spans, "spans", b"l", 2 * m, False)
@@ -314,7 +347,7 @@ cdef class Kernels:
         cdef ptrdiff_t G = gates(cell), S = shape.c.S
         if (b_ih is None) != (b_hh is None):
             raise ValueError("pack: b_ih and b_hh are given together or not at all")
-        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.shape, a.n_threads = shape.c, team(n_threads)
         a.W = address(W, "W", self.kind, G * H * I, False)
         a.R = address(R, "R", self.kind, G * H * S, False)
         a.b_ih = address(b_ih, "b_ih", self.kind, G * H, False)
@@ -339,7 +372,7 @@ cdef class Kernels:
         cdef ptrdiff_t n = len(x)
         cdef const void *px = address(x, "x", self.kind, n, False)
         cdef uint32_t result[64]
-        positive(n_threads)
+        team(n_threads)
         n *= 8 if self.kind == b"d" else 4
         with nogil:
             self.table.fingerprint(n, px, n_threads, result)
@@ -368,7 +401,7 @@ cdef class Kernels:
         cdef char kind = self.kind
         cdef ptrdiff_t S = shape.c.S, state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * shape.c.H
-        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.shape, a.n_threads = shape.c, team(n_threads)
         a.x = x.at("x", kind, shape, shape.c.I, False)
         a.x_step, a.x_row = x.step, x.row
         a.packed = address(packed, "packed", kind,
@@ -402,7 +435,7 @@ cdef class Kernels:
         cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
         cdef ptrdiff_t G = gates(shape.c.cell), state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * H
-        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.shape, a.n_threads = shape.c, team(n_threads)
         a.x = x.at("x", kind, shape, I, False)
         a.x_step, a.x_row = x.step, x.row
         a.packed = address(packed, "packed", kind,
@@ -444,21 +477,23 @@ cdef class Kernels:
         with nogil:
             self.table.backward(&a, 1, False)
 
-    def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O):
+    def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+                         int n_threads):
         """Elements of scratch that `linear_forward` or `linear_backward` needs."""
-        return self.table.linear_work_size(backward, N, I, O)
+        return self.table.linear_work_size(backward, N, I, O, n_threads)
 
     def linear_forward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                        x, W, b, y, work):
         """``y = x W^T + b`` for x (N, I), W (O, I), b (O,) or None."""
         cdef fr_linear_args a
-        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
+        a.n_threads, a.N, a.I, a.O = team(n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.b = address(b, "b", self.kind, O, False)
         a.y = address(required(y, "y"), "y", self.kind, N * O, True)
         a.work = address(required(work, "work"), "work", self.kind,
-                         self.linear_work_size(False, N, I, O), True, True)
+                         self.linear_work_size(False, N, I, O, n_threads), True,
+                         True)
         with nogil:
             self.table.linear_forward(&a)
 
@@ -466,7 +501,7 @@ cdef class Kernels:
                         x, W, dy, dx, dW, db, work):
         """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; dx, db may be None."""
         cdef fr_linear_args a
-        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
+        a.n_threads, a.N, a.I, a.O = team(n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.dy = address(required(dy, "dy"), "dy", self.kind, N * O, False)
@@ -474,7 +509,8 @@ cdef class Kernels:
         a.dW = address(required(dW, "dW"), "dW", self.kind, O * I, True)
         a.db = address(db, "db", self.kind, O, True)
         a.work = address(required(work, "work"), "work", self.kind,
-                         self.linear_work_size(True, N, I, O), True, True)
+                         self.linear_work_size(True, N, I, O, n_threads), True,
+                         True)
         with nogil:
             self.table.linear_backward(&a)
 
@@ -489,6 +525,7 @@ cdef class Kernels:
     def fma_peak(self, int n_threads, ptrdiff_t n):
         """Floating-point operations in n rounds of FMAs on n_threads threads."""
         cdef double operations
+        team(n_threads)
         with nogil:
             operations = self.table.fma_peak(n_threads, n)
         return operations
@@ -499,7 +536,7 @@ cdef class Kernels:
         cdef fr_step a
         cdef int i
         a.P = len(p)
-        a.n_threads = positive(n_threads)
+        a.n_threads = team(n_threads)
         a.maximize = maximize
         a.p = address(p, "p", self.kind, a.P, True)
         a.g = address(g, "g", self.kind, a.P, False)
@@ -612,7 +649,7 @@ cdef class Kernels:
         if rows < 0 or classes < 1:
             raise ValueError(
                 f"cross_entropy: rows >= 0, classes >= 1, got {(rows, classes)}")
-        a.rows, a.classes, a.n_threads = rows, classes, positive(n_threads)
+        a.rows, a.classes, a.n_threads = rows, classes, team(n_threads)
         a.logits = address(logits, "logits", self.kind, rows * classes, False)
         a.targets = <const int64_t *>address(targets, "targets", b"l", rows, False)
         a.dlogits = address(dlogits, "dlogits", self.kind, rows * classes, True)
@@ -627,7 +664,7 @@ cdef class Kernels:
         """``weight`` times the sum of squared errors; ``dprediction`` written."""
         cdef fr_mse_args a
         cdef double loss
-        a.n, a.n_threads, a.weight = n, positive(n_threads), weight
+        a.n, a.n_threads, a.weight = n, team(n_threads), weight
         a.prediction = address(prediction, "prediction", self.kind, n, False)
         a.target = address(target, "target", self.kind, n, False)
         a.dprediction = address(dprediction, "dprediction", self.kind, n, True)
@@ -668,7 +705,7 @@ cdef class Kernels:
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p must be in [0, 1], got {p}")
         a.n = memoryview(x).nbytes // (8 if self.kind == b"d" else 4)
-        a.n_threads, a.p, a.seed = positive(n_threads), p, seed
+        a.n_threads, a.p, a.seed = team(n_threads), p, seed
         a.x = address(x, "x", self.kind, a.n, False)
         a.y = address(y, "y", self.kind, a.n, True)
         with nogil:
@@ -694,7 +731,7 @@ cdef class Stepper:
         if shape.c.T != 1 or shape.c.offsets != NULL:
             raise ValueError(f"Stepper: shape must have T = 1, got {shape.c.T}")
         self.kernels, self.y, self.kept = kernels, y, (shape, packed, h, c, work)
-        self.a.shape, self.a.n_threads = shape.c, positive(n_threads)
+        self.a.shape, self.a.n_threads = shape.c, team(n_threads)
         self.a.x_step = self.a.x_row = shape.c.I
         self.a.y_step = self.a.y_row = shape.c.S
         self.a.packed = address(
@@ -710,6 +747,7 @@ cdef class Stepper:
 
     def step(self, x):
         """``y``, overwritten, for x of shape (B, I)."""
+        team(self.a.n_threads)
         self.a.x = address(required(x, "x"), "x", self.kernels.kind,
                            self.a.shape.B * self.a.shape.I, False)
         with nogil:

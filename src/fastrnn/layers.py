@@ -92,11 +92,11 @@ class Linear(Module):
         x = _check.float_array(who, "x", x, self.dtype)
         _check.shape(who, "x", x, ("...", "in_features"), (None, self.in_features))
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
-        kernels = _core.kernels(self.dtype)
+        kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
-        work = self._pool.take(kernels.linear_work_size(False, *sizes))
+        work = self._pool.take(kernels.linear_work_size(False, *sizes, n_threads))
         kernels.linear_forward(
-            _threads.for_kernel(),
+            n_threads,
             *sizes,
             x,
             self._param["weight"],
@@ -135,11 +135,11 @@ class Linear(Module):
         dy = _check.float_array(who, "dy", dy, self.dtype)
         _check.same_shape(who, "dy", dy, "y", (*x.shape[:-1], self.out_features))
         dx = np.empty_like(x)
-        kernels = _core.kernels(self.dtype)
+        kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
-        work = self._pool.take(kernels.linear_work_size(True, *sizes))
+        work = self._pool.take(kernels.linear_work_size(True, *sizes, n_threads))
         kernels.linear_backward(
-            _threads.for_kernel(),
+            n_threads,
             *sizes,
             x,
             self._param["weight"],
