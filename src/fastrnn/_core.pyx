@@ -22,6 +22,16 @@ from cpython.buffer cimport (
 from fastrnn._capi cimport *
 
 
+cdef str format_order(const char *text):
+    """What is unusual about a buffer's format; None for the machine's own way."""
+    if text == NULL or text[0] not in b"=<>!^":
+        return None
+    name = text.decode("ascii", "replace")
+    if text[0] in b"=^":
+        return f"an array that is not aligned (buffer format {name!r})"
+    return f"another byte order (buffer format {name!r})"
+
+
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
                    bint writable, bint at_least=False) except? NULL:
     """Where `array` lies, once it is known to hold `size` elements of `kind`.
@@ -34,6 +44,7 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     cdef void *where
     cdef ptrdiff_t found
     cdef char given
+    cdef str order
     if array is None:
         return NULL
     if not PyObject_CheckBuffer(array):
@@ -44,9 +55,12 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     where = view.buf
     found = view.len // view.itemsize
     given = view.format[0] if view.format != NULL else b"B"
+    order = format_order(view.format)
     if given == b"q" and sizeof(long) == sizeof(long long):
         given = b"l"  # NumPy has two names for int64
     PyBuffer_Release(&view)
+    if order is not None:
+        raise TypeError(f"{what} must be aligned and in native byte order, got {order}")
     if given != kind:
         raise TypeError(
             f"{what} must have buffer format {chr(kind)!r}, got {chr(given)!r}")
@@ -124,6 +138,12 @@ cdef object required(object array, str what):
     return array
 
 
+cdef int positive(int n_threads) except -1:
+    if n_threads < 1:
+        raise ValueError(f"n_threads must be >= 1, got {n_threads}")
+    return team(n_threads)
+
+
 cdef int team(int n_threads) except -1:
     """`n_threads`, once it is known that a call here can have so many.
 
@@ -131,8 +151,6 @@ cdef int team(int n_threads) except -1:
     """
     cdef fr_team_report report
     cdef int state
-    if n_threads < 1:
-        raise ValueError(f"n_threads must be >= 1, got {n_threads}")
     report.alone = 0
     state = fr_team_prepare(n_threads, &report)
     if report.alone > 0:
@@ -159,7 +177,7 @@ cdef int team(int n_threads) except -1:
 
 def prepare(int n_threads):
     """See that this thread's calls can have so many threads, or say why not."""
-    team(n_threads)
+    positive(n_threads)
 
 
 cdef class Shape:
@@ -254,7 +272,7 @@ cdef fr_embedding_args embedding(int n_threads, ptrdiff_t n, ptrdiff_t rows,
         raise ValueError(
             f"embedding: n >= 0, rows, width >= 1, got {(n, rows, width)}")
     a.n, a.rows, a.width = n, rows, width
-    a.n_threads, a.padding = team(n_threads), padding
+    a.n_threads, a.padding = positive(n_threads), padding
     a.indices = <const int64_t *>address(indices, "indices", b"l", n, False)
     return a
 
@@ -270,7 +288,7 @@ cdef fr_extent extent_of(int n_threads, ptrdiff_t n, spans) except *:
     """All n elements, or those in ascending spans; the caller keeps `spans`."""
     cdef fr_extent a
     cdef ptrdiff_t i, m, before = 0
-    a.n, a.n_threads, a.n_spans, a.spans = n, team(n_threads), 0, NULL
+    a.n, a.n_threads, a.n_spans, a.spans = n, positive(n_threads), 0, NULL
     if spans is not None:
         m = len(spans)
         a.spans = <const int64_t *>address(spans, "spans", b"l", 2 * m, False)
@@ -347,7 +365,7 @@ cdef class Kernels:
         cdef ptrdiff_t G = gates(cell), S = shape.c.S
         if (b_ih is None) != (b_hh is None):
             raise ValueError("pack: b_ih and b_hh are given together or not at all")
-        a.shape, a.n_threads = shape.c, team(n_threads)
+        a.shape, a.n_threads = shape.c, positive(n_threads)
         a.W = address(W, "W", self.kind, G * H * I, False)
         a.R = address(R, "R", self.kind, G * H * S, False)
         a.b_ih = address(b_ih, "b_ih", self.kind, G * H, False)
@@ -372,7 +390,7 @@ cdef class Kernels:
         cdef ptrdiff_t n = len(x)
         cdef const void *px = address(x, "x", self.kind, n, False)
         cdef uint32_t result[64]
-        team(n_threads)
+        positive(n_threads)
         n *= 8 if self.kind == b"d" else 4
         with nogil:
             self.table.fingerprint(n, px, n_threads, result)
@@ -401,7 +419,7 @@ cdef class Kernels:
         cdef char kind = self.kind
         cdef ptrdiff_t S = shape.c.S, state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * shape.c.H
-        a.shape, a.n_threads = shape.c, team(n_threads)
+        a.shape, a.n_threads = shape.c, positive(n_threads)
         a.x = x.at("x", kind, shape, shape.c.I, False)
         a.x_step, a.x_row = x.step, x.row
         a.packed = address(packed, "packed", kind,
@@ -435,7 +453,7 @@ cdef class Kernels:
         cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
         cdef ptrdiff_t G = gates(shape.c.cell), state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * H
-        a.shape, a.n_threads = shape.c, team(n_threads)
+        a.shape, a.n_threads = shape.c, positive(n_threads)
         a.x = x.at("x", kind, shape, I, False)
         a.x_step, a.x_row = x.step, x.row
         a.packed = address(packed, "packed", kind,
@@ -486,7 +504,7 @@ cdef class Kernels:
                        x, W, b, y, work):
         """``y = x W^T + b`` for x (N, I), W (O, I), b (O,) or None."""
         cdef fr_linear_args a
-        a.n_threads, a.N, a.I, a.O = team(n_threads), N, I, O
+        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.b = address(b, "b", self.kind, O, False)
@@ -501,7 +519,7 @@ cdef class Kernels:
                         x, W, dy, dx, dW, db, work):
         """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; dx, db may be None."""
         cdef fr_linear_args a
-        a.n_threads, a.N, a.I, a.O = team(n_threads), N, I, O
+        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.dy = address(required(dy, "dy"), "dy", self.kind, N * O, False)
@@ -525,7 +543,7 @@ cdef class Kernels:
     def fma_peak(self, int n_threads, ptrdiff_t n):
         """Floating-point operations in n rounds of FMAs on n_threads threads."""
         cdef double operations
-        team(n_threads)
+        positive(n_threads)
         with nogil:
             operations = self.table.fma_peak(n_threads, n)
         return operations
@@ -536,7 +554,7 @@ cdef class Kernels:
         cdef fr_step a
         cdef int i
         a.P = len(p)
-        a.n_threads = team(n_threads)
+        a.n_threads = positive(n_threads)
         a.maximize = maximize
         a.p = address(p, "p", self.kind, a.P, True)
         a.g = address(g, "g", self.kind, a.P, False)
@@ -649,7 +667,7 @@ cdef class Kernels:
         if rows < 0 or classes < 1:
             raise ValueError(
                 f"cross_entropy: rows >= 0, classes >= 1, got {(rows, classes)}")
-        a.rows, a.classes, a.n_threads = rows, classes, team(n_threads)
+        a.rows, a.classes, a.n_threads = rows, classes, positive(n_threads)
         a.logits = address(logits, "logits", self.kind, rows * classes, False)
         a.targets = <const int64_t *>address(targets, "targets", b"l", rows, False)
         a.dlogits = address(dlogits, "dlogits", self.kind, rows * classes, True)
@@ -664,7 +682,7 @@ cdef class Kernels:
         """``weight`` times the sum of squared errors; ``dprediction`` written."""
         cdef fr_mse_args a
         cdef double loss
-        a.n, a.n_threads, a.weight = n, team(n_threads), weight
+        a.n, a.n_threads, a.weight = n, positive(n_threads), weight
         a.prediction = address(prediction, "prediction", self.kind, n, False)
         a.target = address(target, "target", self.kind, n, False)
         a.dprediction = address(dprediction, "dprediction", self.kind, n, True)
@@ -705,7 +723,7 @@ cdef class Kernels:
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p must be in [0, 1], got {p}")
         a.n = memoryview(x).nbytes // (8 if self.kind == b"d" else 4)
-        a.n_threads, a.p, a.seed = team(n_threads), p, seed
+        a.n_threads, a.p, a.seed = positive(n_threads), p, seed
         a.x = address(x, "x", self.kind, a.n, False)
         a.y = address(y, "y", self.kind, a.n, True)
         with nogil:
@@ -731,7 +749,7 @@ cdef class Stepper:
         if shape.c.T != 1 or shape.c.offsets != NULL:
             raise ValueError(f"Stepper: shape must have T = 1, got {shape.c.T}")
         self.kernels, self.y, self.kept = kernels, y, (shape, packed, h, c, work)
-        self.a.shape, self.a.n_threads = shape.c, team(n_threads)
+        self.a.shape, self.a.n_threads = shape.c, positive(n_threads)
         self.a.x_step = self.a.x_row = shape.c.I
         self.a.y_step = self.a.y_row = shape.c.S
         self.a.packed = address(

@@ -16,6 +16,7 @@ from fastrnn import (
     _weights,
     init,
 )
+from fastrnn._attempt import Attempt
 from fastrnn._blocks import Blocks
 from fastrnn._composed import Layers
 from fastrnn._packed import PackedWeights
@@ -492,7 +493,16 @@ class _Recurrent(Module):
         """
         context = self._context(context)
         if type(context.saved) is _calls.Call:
-            return _calls.backward(self, context, dy, d_state, record_flow)
+            with Attempt(self):
+                return _calls.backward(self, context, dy, d_state, record_flow)
+        _, learned, saved = context.saved
+        if learned or record_flow or isinstance(saved[2], Blocks):
+            with Attempt(self):
+                return self._backward(context, dy, d_state, record_flow)
+        return self._backward(context, dy, d_state, record_flow)
+
+    def _backward(self, context, dy, d_state, record_flow):
+        """`backward` through all steps of a forward from a given state."""
         unbatched, learned, saved = context.saved
         plan = saved[0]
         dh_n = dc_n = None
@@ -534,15 +544,19 @@ class _Recurrent(Module):
         room = np.empty if plan.length == plan.T else np.zeros
         dx = room(plan.x_shape, self._dtype)
         d_start = np.empty(plan.state_shape, self._dtype)
-        # From here on gradients are added: what fails now must not be added twice.
+        held = context.saved
         context.release()
-        if isinstance(kept, Blocks):
-            kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
-        else:
-            plan.backward(
-                self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
-                dx, d_start, self._buffers[1], self._start, flow=flow,
-            )  # fmt: skip
+        try:
+            if isinstance(kept, Blocks):  # in an `Attempt`
+                kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
+            else:
+                plan.backward(
+                    self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
+                    dx, d_start, self._buffers[1], self._start, flow=flow,
+                )  # fmt: skip
+        except Exception:  # before anything was added
+            context.restore(held)
+            raise
         return dx, _states.narrow(self, d_start)
 
 

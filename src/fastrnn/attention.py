@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._attempt import Attempt
 from fastrnn._ragged import lengths_array, steps_mask
 from fastrnn.layers import Linear
 from fastrnn.module import Module
@@ -24,6 +25,38 @@ class Memory:
     """
 
     __slots__ = ("keys", "mask", "projected")
+
+
+class Hidden:
+    """The largest array of an additive score, tanh(W q + U k), shape (B, T, S, units).
+
+    Backward needs another of its size, and takes this one: should it fail later on, the
+    next one computes the tanh again.
+    """
+
+    def __init__(self, q, projected):
+        self._of = q[:, :, None], projected[:, None]
+        self.array = self._of[0] + self._of[1]
+        np.tanh(self.array, out=self.array)
+        self._is_tanh = True
+
+    def tanh(self):
+        """What it is."""
+        if not self._is_tanh:
+            np.add(*self._of, out=self.array)
+            np.tanh(self.array, out=self.array)
+            self._is_tanh = True
+        return self.array
+
+    def d_sum(self, ds, v):
+        """Gradient of what tanh is of, in the same memory, from that of the scores."""
+        d = self.tanh()
+        self._is_tanh = False
+        np.square(d, out=d)
+        np.subtract(1, d, out=d)
+        d *= v
+        d *= ds[..., None]
+        return d
 
 
 class Attention(Module):
@@ -239,9 +272,8 @@ class Attention(Module):
         q = q if self.batch_first else q.swapaxes(0, 1)  # (B, T, ...)
         hidden = None
         if self.kind == "additive":
-            hidden = q[:, :, None] + memory.projected[:, None]
-            np.tanh(hidden, out=hidden)
-            scores = hidden @ self._param["v"]
+            hidden = Hidden(q, memory.projected)
+            scores = hidden.array @ self._param["v"]
         else:
             scores = q @ memory.keys.swapaxes(1, 2)
         if memory.mask is not None:
@@ -283,9 +315,8 @@ class Attention(Module):
         """
         who = f"{type(self).__name__}.backward"
         kept = self._context(context)
-        memory, key_context, weights, saved, single = kept.saved
-        q, query_context, hidden = saved
-        (B, T, S), first = weights.shape, self.batch_first
+        memory, _, weights, _, single = kept.saved
+        B, T, S = weights.shape
         shape = B, T, self.key_size
         dcontext = self._gradient(who, "dcontext", dcontext, shape, single)
         # dw, then through the softmax: ds = w (dw - sum(w dw)).
@@ -296,17 +327,21 @@ class Attention(Module):
             ds = np.where(memory.mask, ds, 0)  # dweights may hold anything there
         ds -= (weights * ds).sum(axis=2, keepdims=True)
         ds *= weights
-        kept.release()
+        with Attempt(self):
+            return self._backward(kept, dcontext, ds)
+
+    def _backward(self, kept, dcontext, ds):
+        """`backward` from the gradients of contexts and scores, (B, T, ...)."""
+        memory, key_context, weights, (q, query_context, hidden), single = kept.saved
+        B, _, S = weights.shape
+        first = self.batch_first
         dkeys = np.empty((*((B, S) if first else (S, B)), self.key_size), ds.dtype)
         dk = dkeys if first else dkeys.swapaxes(0, 1)
         np.matmul(weights.swapaxes(1, 2), dcontext, out=dk)
         if self.kind == "additive":
-            self._grad["v"] += np.tensordot(ds, hidden, 3)
-            np.square(hidden, out=hidden)
-            np.subtract(1, hidden, out=hidden)
-            hidden *= self._param["v"]
-            hidden *= ds[..., None]
-            dq, dprojected = hidden.sum(axis=2), hidden.sum(axis=1)
+            self._grad["v"] += np.tensordot(ds, hidden.tanh(), 3)
+            d_sum = hidden.d_sum(ds, self._param["v"])
+            dq, dprojected = d_sum.sum(axis=2), d_sum.sum(axis=1)
             dk += self.key.backward(dprojected, context=key_context)
         else:
             dq = ds @ memory.keys
@@ -318,6 +353,7 @@ class Attention(Module):
             dq = self.query.backward(dq, context=query_context)
         if single:
             dq = dq[:, 0] if first else dq[0]
+        kept.release()
         return dq, dkeys
 
     def _gradient(self, who, name, value, shape, single):

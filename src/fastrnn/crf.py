@@ -223,7 +223,6 @@ class CRF(Module):
         context = self._context(context)
         dloss = _check.finite(who, "dloss", dloss)
         x, tags, b, last, lengths, inside, alpha, log_z, scores, weight = context.saved
-        context.release()
         _, end, moves = scores
         beta = self._backward(x, lengths, end, moves)
         weight = weight * dloss
@@ -241,11 +240,19 @@ class CRF(Module):
         right = tags[:-1][inner], tags[1:][inner]
         np.subtract.at(dmoves, right, weight[pairs])
         dx *= weight[:, None]
-        self._grad["start_transitions"] += dx[0].sum(0)
-        self._grad["end_transitions"] += weight @ final
-        self._grad["transitions"] += dmoves
+        sums = {
+            "start_transitions": dx[0].sum(0),
+            "end_transitions": weight @ final,
+            "transitions": dmoves,
+        }
+        sums = {name: part.astype(self.dtype) for name, part in sums.items()}
         dx = dx.astype(self.dtype)
-        return np.ascontiguousarray(dx.swapaxes(0, 1)) if self.batch_first else dx
+        if self.batch_first:
+            dx = np.ascontiguousarray(dx.swapaxes(0, 1))
+        context.release()
+        for name, part in sums.items():
+            self._grad[name] += part
+        return dx
 
     @staticmethod
     def _expected(before, after, b, log_z, moves, weight):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastrnn import _check, _ragged, pairs
+from fastrnn._attempt import Attempt
 from fastrnn._search import Options, write
 from fastrnn.layers import Embedding, Linear
 from fastrnn.model import Model
@@ -113,8 +114,9 @@ class StartState(Module):
         context = self._context(context)
         s, kept = context.saved
         ds = np.stack(dparts).transpose(2, 0, 1, 3).reshape(s.shape)
+        dvector = self.linear.backward(ds * (1 - s * s), context=kept)
         context.release()
-        return self.linear.backward(ds * (1 - s * s), context=kept)
+        return dvector
 
 
 class Stepper:
@@ -308,13 +310,16 @@ class Generator(Model):
         """
         context = self._context(context)
         embedded, recurred, headed, has_vector, made = context.saved
-        dy = self.head.backward(dlogits, context=headed)
-        dx, d_state = self.recurrent.backward(dy, context=recurred)
-        self.embedding.backward(dx, context=embedded)
-        context.release()
-        if not has_vector:
-            return None
-        return self.state.backward(_ragged.state_parts(d_state), context=made)
+        with Attempt(self):
+            dy = self.head.backward(dlogits, context=headed)
+            dx, d_state = self.recurrent.backward(dy, context=recurred)
+            self.embedding.backward(dx, context=embedded)
+            dvector = None
+            if has_vector:
+                parts = _ragged.state_parts(d_state)
+                dvector = self.state.backward(parts, context=made)
+            context.release()
+        return dvector
 
     def generate(
         self,

@@ -388,16 +388,16 @@ class Dropout(Module):
         if not self.training:
             self._keep(None)
             return x
+        y = np.empty_like(x)  # a choice is drawn once nothing can fail any more
         # The kernel makes the same choice again for the same mask: it is not stored.
         mask = int(self.generator.integers(2**63)), self.p
+        self._drop(mask, x, y)
         self._keep((mask, x.shape, x.dtype))
-        return self._drop(mask, x)
+        return y
 
     @staticmethod
-    def _drop(mask, x):
-        y = np.empty_like(x)
+    def _drop(mask, x, y):
         _core.kernels(x.dtype).dropout(_threads.for_kernel(), *mask, x, y)
-        return y
 
     def backward(self, dy, *, context=None):
         """Gradient of the input: that of the output where nothing was dropped.
@@ -425,7 +425,8 @@ class Dropout(Module):
         mask, shape, dtype = context.saved
         dy = _check.float_array(who, "dy", dy, dtype)
         _check.same_shape(who, "dy", dy, "y", shape)
-        dx = self._drop(mask, dy)
+        dx = np.empty_like(dy)
+        self._drop(mask, dy, dx)
         context.release()
         return dx
 

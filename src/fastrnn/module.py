@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from fastrnn import _check, _core, _files, _sparse, _threads
+from fastrnn._attempt import note_release
 from fastrnn._pool import aligned
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
@@ -42,8 +43,14 @@ class Context:
 
     def release(self):
         """Mark as used and let go of the memory."""
+        note_release(self)
         self.saved = None
         self.spent = True
+
+    def restore(self, saved):
+        """Hold what `release` let go of: the backward that used it has failed."""
+        self.saved = saved
+        self.spent = False
 
 
 class Module:
@@ -66,6 +73,11 @@ class Module:
     in the order in which they were assigned, each module once however often it is
     used. Views are rebound when a module joins a larger one: fetch
     ``model.parameters["head.weight"]`` again after changing what a model is made of.
+
+    A `backward` of ours that fails, for want of memory say, leaves gradients and
+    contexts as they were, in all layers below: it can be called again. A model's own
+    `backward` that calls those of several layers does not undo the first ones' when a
+    later one fails; call `zero_grad` and run forward again.
 
     A model may be copied (`copy.deepcopy`) and pickled; the copy has buffers of its own
     and no context.
@@ -370,7 +382,7 @@ class Module:
         """The context for a backward: the one given, else the last one.
 
         The caller reads ``.saved`` and, once nothing can fail any more, calls
-        ``.release()``.
+        ``.release()``; or does both in the block of an `Attempt`.
         """
         who = f"{type(self).__name__}.backward"
         if context is None:

@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _check, _ragged, pairs
+from fastrnn._attempt import Attempt
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
 from fastrnn.generate import StartState, Stepper, check_decoder, check_token
@@ -263,6 +264,10 @@ class EncoderDecoder(Model):
             If `dlogits` does not fit.
         """
         context = self._context(context)
+        with Attempt(self):
+            return self._backward(dlogits, context)
+
+    def _backward(self, dlogits, context):
         encoded, (embedded, decoded), read, B = context.saved
         looked, squashed, dropped, headed = read
         dy = self.head.backward(dlogits, context=headed)

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from fastrnn._attempt import Attempt
 from fastrnn._recurrent import _Recurrent
 from fastrnn.bidirectional import Bidirectional
 from fastrnn.build import is_built
@@ -223,10 +224,11 @@ class Sequential(Model):
                 raise RuntimeError(
                     f"{type(layer).__name__}: backward needs a forward in training mode"
                 )
-        for layer, kept, _ in reversed(context.saved):
-            dx = layer.backward(dy, **({} if kept is None else {"context": kept}))
-            dy = dx[0] if isinstance(dx, tuple) else dx
-        context.release()
+        with Attempt(self):
+            for layer, kept, _ in reversed(context.saved):
+                dx = layer.backward(dy, **({} if kept is None else {"context": kept}))
+                dy = dx[0] if isinstance(dx, tuple) else dx
+            context.release()
         return dy
 
     def _outputs(self, inputs):

@@ -92,8 +92,9 @@ class Masking(Module):
         """
         context = self._context(context)
         counts = context.saved
+        dx = None if counts is None else np.asarray(dy) * counts
         context.release()
-        return None if counts is None else np.asarray(dy) * counts
+        return dx
 
     def extra_repr(self):
         """The arguments that `repr` shows."""
