@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Memory that runs out at a chosen moment: every n-th allocation of an array fails.
 
-NumPy lets a program bring its own allocator (NEP 49). Ours is the C library's, through
+NumPy lets a program bring its own allocator (NEP 49). Ours is NumPy's, asked through
 ctypes, until it is told to say no once.
 """
 
@@ -10,21 +10,13 @@ import ctypes
 
 import numpy as np
 
-_libc = ctypes.CDLL(None)
-_libc.malloc.restype = _libc.calloc.restype = _libc.realloc.restype = ctypes.c_void_p
-_libc.malloc.argtypes = [ctypes.c_size_t]
-_libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
-_libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_libc.free.argtypes = [ctypes.c_void_p]
+_core = np._core if hasattr(np, "_core") else np.core
+_SET_HANDLER, _GET_HANDLER = 304, 305  # in NumPy's table of C functions
 
 _MALLOC = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_CALLOC = ctypes.PYFUNCTYPE(
+_TWO_SIZES = ctypes.PYFUNCTYPE(
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
 )
-_REALLOC = ctypes.PYFUNCTYPE(
-    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
-)
-_FREE = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class _Handler(ctypes.Structure):
@@ -35,9 +27,9 @@ class _Handler(ctypes.Structure):
         ("version", ctypes.c_uint8),
         ("ctx", ctypes.c_void_p),
         ("malloc", _MALLOC),
-        ("calloc", _CALLOC),
-        ("realloc", _REALLOC),
-        ("free", _FREE),
+        ("calloc", _TWO_SIZES),
+        ("realloc", _TWO_SIZES),  # of an address and a size
+        ("free", ctypes.c_void_p),
     )
 
 
@@ -53,33 +45,45 @@ class _Countdown:
         return self.left == 0
 
 
-_count = _Countdown()
-_handler = _Handler(
-    b"fails once",
-    1,
-    None,
-    _MALLOC(lambda _, n: None if _count.fails() else _libc.malloc(n)),
-    _CALLOC(lambda _, m, n: None if _count.fails() else _libc.calloc(m, n)),
-    _REALLOC(lambda _, at, n: None if _count.fails() else _libc.realloc(at, n)),
-    _FREE(lambda _, at, n: _libc.free(at)),
-)
+def _numpy_function(index, *arguments):
+    table = ctypes.pythonapi.PyCapsule_GetPointer
+    table.restype, table.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    functions = ctypes.cast(
+        table(_core.multiarray._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p)
+    )
+    return ctypes.PYFUNCTYPE(ctypes.py_object, *arguments)(functions[index])
 
 
-def _set_handler():
-    """NumPy's own function, from its table of C functions."""
-    table = np._core.multiarray._ARRAY_API
+def _failing_handler():
+    """A capsule with NumPy's own functions, behind a count."""
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    functions = ctypes.cast(pointer(table, None), ctypes.POINTER(ctypes.c_void_p))
-    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)
-    return kind(functions[304])  # PyDataMem_SetHandler
-
-
-def _capsule():
+    pointer.restype = ctypes.c_void_p
+    pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    own = _Handler.from_address(
+        pointer(_numpy_function(_GET_HANDLER)(), b"mem_handler")
+    )
+    handler = _Handler(
+        b"fails once",
+        1,
+        own.ctx,
+        _MALLOC(lambda ctx, n: None if _count.fails() else own.malloc(ctx, n)),
+        _TWO_SIZES(lambda ctx, m, n: None if _count.fails() else own.calloc(ctx, m, n)),
+        _TWO_SIZES(
+            lambda ctx, at, n: None if _count.fails() else own.realloc(ctx, at, n)
+        ),
+        own.free,
+    )
+    # Arrays made meanwhile refer to it, some of them until the process ends.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(handler))
     new = ctypes.pythonapi.PyCapsule_New
     new.restype = ctypes.py_object
     new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    return new(ctypes.addressof(_handler), b"mem_handler", None)
+    return new(ctypes.addressof(handler), b"mem_handler", None)
+
+
+_count = _Countdown()
+_set_handler = _numpy_function(_SET_HANDLER, ctypes.py_object)
+_capsule = _failing_handler()
 
 
 @contextlib.contextmanager
@@ -88,13 +92,13 @@ def failing_allocation(n):
 
     Yields an object whose `failed` says whether it came to that.
     """
-    before = _set_handler()(_capsule())
+    before = _set_handler(_capsule)
     _count.left, _count.failed = n, False
     try:
         yield _count
     finally:
         _count.left = 0
-        _set_handler()(before)
+        _set_handler(before)
 
 
 def each_failure(call, most=400):

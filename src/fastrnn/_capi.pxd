@@ -244,7 +244,7 @@ cdef extern from "fastrnn.h" nogil:
 
     enum:
         FR_TEAM_READY, FR_TEAM_NO_MEMORY, FR_TEAM_NO_THREADS, FR_TEAM_SMALL_STACK,
-        FR_TEAM_SMALL_STACKS
+        FR_TEAM_SMALL_STACKS, FR_STACK
 
     ctypedef struct fr_team_report:
         ptrdiff_t needed, found

@@ -11,6 +11,7 @@ BUILT: tuple[str, ...]
 CELLS: dict[str, int]
 COMPILER: str
 N_RATES: int
+STACK: int
 OPENMP: bool
 SUPPORTED: tuple[str, ...]
 

@@ -70,6 +70,7 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
 
 
 N_RATES = FR_N_RATES
+STACK = FR_STACK  # bytes that a kernel may use on each thread
 
 
 CELLS = {

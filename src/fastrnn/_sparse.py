@@ -99,9 +99,7 @@ class Lag:
     def next_rows(self):
         """A few rows, so that each has its turn before CAPACITY steps are over."""
         n = self.seen.size
-        return np.arange(
-            self._next, min(n, self._next + math.ceil(n / (CAPACITY - 1)))
-        )
+        return np.arange(self._next, min(n, self._next + math.ceil(n / (CAPACITY - 1))))
 
     def take_some(self, layer, rows):
         """Bring `next_rows` forward."""
