@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Memory that runs out within a call: nothing changes, and the next call is right."""
 
+import _thread
+import threading
+import time
+
 import numpy as np
 import pytest
 from faults import each_failure
@@ -236,3 +240,27 @@ def test_an_optimizer_without_memory_takes_no_step(sparse, one_thread):
                 optimizer.step()
         results.append((optimizer.n_steps, layer.state_dict()["weight"].tobytes()))
     assert results[0] == results[1]
+
+
+def test_an_interruption_comes_between_blocks_and_undoes_them(one_thread):
+    """Ctrl-C waits for `checkpoint_every` steps, not for the whole sequence."""
+    layer = fastrnn.LSTM(64, 128, checkpoint_every=50, seed=0)
+    x = array(2500, 8, 64)
+    y, _ = layer(x)
+    begin = time.perf_counter()
+    layer.backward(y)
+    whole = time.perf_counter() - begin
+    wanted = layer.flat_grads.tobytes()
+    layer.zero_grad()
+    layer(x)
+    kept = contexts(layer)
+    timer = threading.Timer(whole / 10, _thread.interrupt_main)
+    begin = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        layer.backward(y)
+    assert time.perf_counter() - begin < whole / 2
+    assert not layer.flat_grads.any()
+    assert contexts(layer) == kept
+    layer.backward(y)
+    assert layer.flat_grads.tobytes() == wanted

@@ -3,15 +3,15 @@
 
 A layer whose backward is one kernel call allocates first, and then cannot fail. Where
 several calls or layers add to gradients one after the other, any of them may run out of
-memory when others are done: what those added is then taken back.
+memory, or be interrupted, when others are done: what those added is then taken back.
+
+Each layer releases its context when it is about to add to its gradients. That is when
+an attempt notes both.
 """
 
 import threading
 
-import numpy as np
-
-from fastrnn import _core, _threads
-
+from fastrnn import _core, _sparse
 
 class _Running(threading.local):
     """The outermost attempt of each thread, None where there is none."""
@@ -25,51 +25,56 @@ _running = _Running()
 class Attempt:
     """A `with` block after which, if it fails, gradients and contexts are as before.
 
-    Within another attempt's block a block does nothing: the outer one is of a module
-    that contains this one's.
-
-    Gradients are mostly zero before a backward, because `zero_grad` came first. To find
-    that out costs one reading of them, and nothing needs to be kept then; otherwise
-    they are copied.
-
-    Parameters
-    ----------
-    module : Module
-        Whose backward this is, with all modules below it.
+    Within another attempt's block a block does nothing: the outer one sees to it.
     """
 
-    def __init__(self, module):
-        self._module = module
-
     def __enter__(self):
-        self._is_inner = _running.attempt is not None
-        if self._is_inner:
-            return
-        self._spent = []  # contexts released in the block, with what they held
-        grads, spans = self._module._grads_in_use()
-        kernels = _core.kernels(grads.dtype)
-        largest = kernels.norm(_threads.for_kernel(), grads, np.inf, spans)
-        self._before = []
-        if largest != 0:  # NaN, too
-            spans = [(0, grads.size)] if spans is None else spans
-            self._before = [(begin, grads[begin:end].copy()) for begin, end in spans]
-        _running.attempt = self
+        self._is_outer = _running.attempt is None
+        if self._is_outer:
+            self._spent = []  # contexts released in the block, with what they held
+            self._before = {}  # by layer: pieces of its gradients, where they begin
+            _running.attempt = self
 
     def __exit__(self, kind, error, traceback):
-        if self._is_inner:
+        if not self._is_outer:
             return
         _running.attempt = None
         if kind is None:
             return
-        grads, spans = self._module._grads_in_use()
-        _core.kernels(grads.dtype).clear(_threads.for_kernel(), grads, spans)
-        for begin, values in self._before:
-            grads[begin : begin + values.size] = values
+        for layer, pieces in self._before.items():
+            grads = layer._buffers[1]
+            for begin, end in _spans(layer):
+                grads[begin:end] = 0
+            for begin, values in pieces:
+                grads[begin : begin + values.size] = values
         for context, saved in self._spent:
             context.restore(saved)
+
+    def note(self, context):
+        """The context's layer is about to release it and to add to its gradients."""
+        layer = context.owner
+        if layer._shapes and layer not in self._before:
+            grads = layer._buffers[1]
+            self._before[layer] = [
+                (begin, grads[begin:end].copy())
+                for begin, end in _spans(layer)
+                if not _core.is_clear(grads, begin, end)  # as after `zero_grad`
+            ]
+        self._spent.append((context, context.saved))
 
 
 def note_release(context):
     """`context` is being released: an attempt that fails restores it."""
-    if _running.attempt is not None:
-        _running.attempt._spent.append((context, context.saved))
+    attempt = _running.attempt
+    if attempt is not None:
+        attempt.note(context)
+
+
+def _spans(layer):
+    """(begin, end) of what may not be zero of a layer's gradients in their buffer."""
+    begin = layer._start
+    if layer._table is not None:
+        spans = _sparse.spans([layer])
+        if spans is not None:
+            return (spans + begin).tolist()
+    return [(begin, begin + layer._size)]

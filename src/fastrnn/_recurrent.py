@@ -493,11 +493,11 @@ class _Recurrent(Module):
         """
         context = self._context(context)
         if type(context.saved) is _calls.Call:
-            with Attempt(self):
+            with Attempt():
                 return _calls.backward(self, context, dy, d_state, record_flow)
         _, learned, saved = context.saved
         if learned or record_flow or isinstance(saved[2], Blocks):
-            with Attempt(self):
+            with Attempt():
                 return self._backward(context, dy, d_state, record_flow)
         return self._backward(context, dy, d_state, record_flow)
 

@@ -327,7 +327,7 @@ class Attention(Module):
             ds = np.where(memory.mask, ds, 0)  # dweights may hold anything there
         ds -= (weights * ds).sum(axis=2, keepdims=True)
         ds *= weights
-        with Attempt(self):
+        with Attempt():
             return self._backward(kept, dcontext, ds)
 
     def _backward(self, kept, dcontext, ds):
@@ -338,6 +338,7 @@ class Attention(Module):
         dkeys = np.empty((*((B, S) if first else (S, B)), self.key_size), ds.dtype)
         dk = dkeys if first else dkeys.swapaxes(0, 1)
         np.matmul(weights.swapaxes(1, 2), dcontext, out=dk)
+        kept.release()
         if self.kind == "additive":
             self._grad["v"] += np.tensordot(ds, hidden.tanh(), 3)
             d_sum = hidden.d_sum(ds, self._param["v"])
@@ -353,7 +354,6 @@ class Attention(Module):
             dq = self.query.backward(dq, context=query_context)
         if single:
             dq = dq[:, 0] if first else dq[0]
-        kept.release()
         return dq, dkeys
 
     def _gradient(self, who, name, value, shape, single):

@@ -114,7 +114,7 @@ class CharModel(Module):
         dlogits : array_like, shape (T, B, len(vocabulary))
             Gradient of the loss with respect to the logits.
         """
-        with Attempt(self):
+        with Attempt():
             dx, _ = self.recurrent.backward(self.head.backward(dlogits))
             self.embedding.backward(dx)
 

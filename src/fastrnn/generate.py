@@ -310,7 +310,7 @@ class Generator(Model):
         """
         context = self._context(context)
         embedded, recurred, headed, has_vector, made = context.saved
-        with Attempt(self):
+        with Attempt():
             dy = self.head.backward(dlogits, context=headed)
             dx, d_state = self.recurrent.backward(dy, context=recurred)
             self.embedding.backward(dx, context=embedded)

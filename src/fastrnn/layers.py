@@ -138,6 +138,8 @@ class Linear(Module):
         kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
         work = self._pool.take(kernels.linear_work_size(True, *sizes, n_threads))
+        _core.prepare(n_threads)  # nothing can fail after that
+        context.release()
         kernels.linear_backward(
             n_threads,
             *sizes,
@@ -150,7 +152,6 @@ class Linear(Module):
             work,
         )
         self._pool.give(work)
-        context.release()
         return dx
 
     def extra_repr(self):
@@ -307,10 +308,13 @@ class Embedding(Module):
         indices = context.saved
         dy = _check.float_array(who, "dy", dy, self.dtype)
         _check.same_shape(who, "dy", dy, "y", (*indices.shape, self.embedding_dim))
+        n_threads = _threads.for_kernel()
+        _core.prepare(n_threads)  # nothing can fail after that
         if self._table is not None:
             self._table.mark(indices)
+        context.release()
         _core.kernels(self.dtype).embedding_backward(
-            _threads.for_kernel(),
+            n_threads,
             indices.size,
             *self._grad["weight"].shape,
             indices,
@@ -318,7 +322,6 @@ class Embedding(Module):
             dy,
             self._grad["weight"],
         )
-        context.release()
 
     def extra_repr(self):
         """The arguments that `repr` shows."""

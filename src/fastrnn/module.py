@@ -382,7 +382,8 @@ class Module:
         """The context for a backward: the one given, else the last one.
 
         The caller reads ``.saved`` and, once nothing can fail any more, calls
-        ``.release()``; or does both in the block of an `Attempt`.
+        ``.release()``, then adds to its gradients; what may fail after that is in the
+        block of an `Attempt`.
         """
         who = f"{type(self).__name__}.backward"
         if context is None:

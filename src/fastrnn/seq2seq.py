@@ -264,7 +264,7 @@ class EncoderDecoder(Model):
             If `dlogits` does not fit.
         """
         context = self._context(context)
-        with Attempt(self):
+        with Attempt():
             return self._backward(dlogits, context)
 
     def _backward(self, dlogits, context):

@@ -224,7 +224,7 @@ class Sequential(Model):
                 raise RuntimeError(
                     f"{type(layer).__name__}: backward needs a forward in training mode"
                 )
-        with Attempt(self):
+        with Attempt():
             for layer, kept, _ in reversed(context.saved):
                 dx = layer.backward(dy, **({} if kept is None else {"context": kept}))
                 dy = dx[0] if isinstance(dx, tuple) else dx

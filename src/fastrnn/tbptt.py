@@ -195,7 +195,7 @@ class Window:
             whole[self._at(self.new)] = dy
             dy = whole
         d_state, parts = None, []
-        with Attempt(layer):
+        with Attempt():
             for steps, context in reversed(contexts):
                 dx, d_state = layer.backward(dy[self._at(steps)], d_state, context)
                 parts.append(dx)
