@@ -13,6 +13,7 @@ import threading
 
 from fastrnn import _core, _sparse
 
+
 class _Running(threading.local):
     """The outermost attempt of each thread, None where there is none."""
 
