@@ -283,7 +283,7 @@ typedef struct {
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);
     ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I,
-                                  ptrdiff_t O);
+                                  ptrdiff_t O, int n_threads);
 
     /* 64 words that change when the bytes do; see fingerprint.c */
     void (*fingerprint)(ptrdiff_t n_bytes, const void *memory, int n_threads,
@@ -311,6 +311,30 @@ typedef struct {
     void (*embedding_backward)(const fr_embedding_args *);
     void (*dropout)(const fr_dropout_args *);
 } fr_kernels;
+
+/* team.c: a caller asks whether it may call kernels with so many threads, on the stack
+ * that it has; kernels, for the team that they are about to form, whether it can be: 1
+ * where the memory for it is not there. */
+enum {
+    FR_TEAM_READY,
+    FR_TEAM_NO_MEMORY,
+    FR_TEAM_NO_THREADS,
+    FR_TEAM_SMALL_STACK, /* the caller's */
+    FR_TEAM_SMALL_STACKS /* those of OpenMP's threads */
+};
+typedef struct {
+    ptrdiff_t needed, found; /* bytes of stack */
+    int alone; /* calls since the last report that a team could not be formed for */
+} fr_team_report;
+int fr_team_prepare(int n_threads, fr_team_report *report);
+int fr_team_size(int n_threads);
+
+/* Most stack that a kernel uses, its caller's frame aside; csrc/README.md. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FR_STACK (64 << 10)
+#else
+#define FR_STACK (8 << 10)
+#endif
 
 /* dispatch.c: targets best first; n_targets() were built, supported(i) runs here. */
 int fr_n_targets(void);

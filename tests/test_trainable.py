@@ -100,7 +100,7 @@ def test_the_dense_kernel_computes_what_is_wanted(wanted, dtype, isa, n_threads)
     rng = np.random.default_rng(1)
     x, W, dy = (rng.normal(size=s).astype(dtype) for s in ((N, I), (O, I), (N, O)))
     kernels = _core.kernels(dtype)
-    work = np.empty(kernels.linear_work_size(True, N, I, O), dtype)
+    work = np.empty(kernels.linear_work_size(True, N, I, O, n_threads), dtype)
 
     def run(*grads):
         dx = np.empty_like(x)

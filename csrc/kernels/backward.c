@@ -233,7 +233,7 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     const ptrdiff_t H = c.H, S = c.S, H_padded = c.H_padded, S_padded = c.S_padded;
     arena workspace = {a->work, 0};
     backward_run f = {.self = self, .a = a, .cell = c, .pack = get_backward_pack(&c)};
-    f.w = carve_backward(shape, &c, &workspace);
+    f.w = carve_backward(shape, &c, a->n_threads, &workspace);
     if (a->db_sums)
         f.w.db = a->db_sums;
     f.g = get_grid_cell(self, shape, &c, n_panels(S, f.pack.R_widest));
@@ -339,7 +339,10 @@ static void backward_thread(const team *self, const void *args)
 static void backward(const fr_backward_args *calls, int n, int chained)
 {
     const backward_calls all = {calls, n, chained};
-    team_run(sequence_threads(&calls->shape, calls->n_threads), backward_thread, &all);
+    arena workspace = {calls->work, 0};
+    real *room = take_team_room(&workspace, calls->n_threads);
+    team_run_within(sequence_threads(&calls->shape, calls->n_threads), room,
+                    backward_thread, &all);
 }
 
 static ptrdiff_t packed_backward_size(const fr_shape *shape)

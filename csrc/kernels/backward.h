@@ -7,9 +7,12 @@
 
 #include "sequence.h"
 
+#define DX_TILE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH) /* elements of a tile of dx */
+
 /* A row of a block: slots of H_padded with da, then what else is summed over rows (the
  * addends of dP) or multiplied (rh), then dh_t where it goes through a projection. */
 typedef struct {
+    real *team;            /* room of the team of threads */
     real *dh, *carry, *dc; /* running gradients of the states, rows padded */
     real *between;         /* (B, H_padded), what came through a second product */
     real *da;              /* (block, da_row) */
@@ -20,16 +23,19 @@ typedef struct {
     real *second_a, *second_b; /* the same for the matrix of a second product */
     real *db;                  /* (sum_slots, H_padded) sums of da */
     ptrdiff_t *dx_offset;      /* (block,) */
+    real *tiles;               /* per thread: (DX_TILE,), sums of dx */
 } backward_work;
 
 /* One more vector than da needs: rows then start in different cache sets. */
-static backward_work carve_backward(const fr_shape *shape, const cell *c, arena *a)
+static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_threads,
+                                    arena *a)
 {
     const cell_ops *ops = c->ops;
     const ptrdiff_t B = shape->B, H_padded = c->H_padded;
     const ptrdiff_t pointers = (ptrdiff_t)(sizeof(void *) / sizeof(real));
     backward_work w;
     w.block = max_size(B, min_size(total_rows(shape), BLOCK_ROWS / B * B));
+    w.team = take_team_room(a, n_threads);
     w.dh = take(a, B * c->S_padded);
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
     w.dc = ops->has_c ? take(a, B * H_padded) : NULL;
@@ -45,15 +51,15 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, arena 
     w.second_b = has_second(c) ? take(a, packed_size(w.block, shape->H)) : NULL;
     w.db = take(a, w.sum_slots * H_padded);
     w.dx_offset = (ptrdiff_t *)(void *)take(a, w.block * pointers);
+    w.tiles = take(a, n_threads * DX_TILE);
     return w;
 }
 
 static ptrdiff_t backward_work_size(const fr_shape *shape, int n_threads)
 {
-    (void)n_threads;
     const cell c = get_cell(shape);
     arena a = {NULL, 0};
-    carve_backward(shape, &c, &a);
+    carve_backward(shape, &c, n_threads, &a);
     return a.used;
 }
 

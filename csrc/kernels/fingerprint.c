@@ -20,7 +20,7 @@
 
 #define FINGERPRINT_WORDS 64
 #define PART_BYTES (1 << 20)
-#define MOST_PARTS 64
+#define MOST_PARTS 16 /* their lanes are on the stack, 4 KiB */
 typedef uint32_t vwords __attribute__((vector_size(V_BYTES)));
 
 INLINE vwords rotate(vwords a)

@@ -7,15 +7,17 @@
 #include "sequence.h"
 
 /* Elements of a tile's results; gates of narrow panels are read a vector past them. */
-#define TILE_SIZE (CHUNK_ROWS * MAX_WIDTH + V_BYTES)
+#define TILE_SIZE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH + V_BYTES)
 #define HOISTED_ROWS 96 /* rows of x W kept between the product and its use */
 
 typedef struct {
+    real *team;    /* room of the team of threads */
     real *c;       /* (B, H_padded), LSTM: the running cell state */
     real *between; /* (B, H_padded), what goes through a second product: m_t, or rh */
     real *z;       /* (B, H_padded), GRU that resets before */
     real *ax;      /* per thread: (HOISTED_ROWS + B, columns) of x W */
     ptrdiff_t ax_size;
+    real *tiles; /* per thread: (2, TILE_SIZE), a tile's x W and h R */
 } forward_work;
 
 static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
@@ -24,11 +26,13 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     const ptrdiff_t columns = unit_columns(c->ops->gates, shape->H);
     const ptrdiff_t state = shape->B * c->H_padded;
     forward_work w;
+    w.team = take_team_room(a, n_threads);
     w.c = c->ops->has_c ? take(a, state) : NULL;
     w.between = has_second(c) ? take(a, state) : NULL;
     w.z = c->resets_before ? take(a, state) : NULL;
     w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
+    w.tiles = take(a, n_threads * 2 * TILE_SIZE);
     return w;
 }
 
@@ -50,7 +54,8 @@ typedef struct {
     panel_range second; /* and of a second product */
     forward_work w;
     int hoisted;
-    real *ax; /* hoisted: this thread's x W of the steps from s0 on */
+    real *ax;                /* hoisted: this thread's x W of the steps from s0 on */
+    real *ax_tile, *ah_tile; /* this thread's tiles, TILE_SIZE each */
     ptrdiff_t s0;
 } forward_run;
 
@@ -178,8 +183,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
     const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
     const forward_step base = describe_step(f, s, which);
     forward_step step = base;
-    real ax_tile[TILE_SIZE] __attribute__((aligned(64)));
-    real ah_tile[TILE_SIZE] __attribute__((aligned(64)));
+    real *const ax_tile = f->ax_tile, *const ah_tile = f->ah_tile;
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const ptrdiff_t p = back_and_forth(s, f->p0, f->p1, n);
@@ -226,7 +230,7 @@ static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff
     real *y = (real *)a->y + step_offset(&a->shape, s, a->y_step, a->y_row);
     const forward_step base = describe_step(f, s, which);
     forward_step step = base;
-    real out[TILE_SIZE] __attribute__((aligned(64)));
+    real *const out = f->ah_tile;
 
     for (ptrdiff_t n = f->second.p0; n < f->second.p1; n++) {
         const panel q =
@@ -285,6 +289,8 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     };
     const grid_cell g = f.g;
     f.ax = f.w.ax + self->rank * f.w.ax_size;
+    f.ax_tile = f.w.tiles + self->rank * 2 * TILE_SIZE;
+    f.ah_tile = f.ax_tile + TILE_SIZE;
     team_share(&g.group, panels, &f.p0, &f.p1);
     if (has_second(&c))
         f.second = own_panels(&g, S, widest_panel(H));
@@ -379,7 +385,10 @@ static void forward_thread(const team *self, const void *args)
 static void forward(const fr_forward_args *calls, int n, int chained)
 {
     const forward_calls all = {calls, n, chained};
-    team_run(sequence_threads(&calls->shape, calls->n_threads), forward_thread, &all);
+    arena workspace = {calls->work, 0};
+    real *room = take_team_room(&workspace, calls->n_threads);
+    team_run_within(sequence_threads(&calls->shape, calls->n_threads), room,
+                    forward_thread, &all);
 }
 
 static ptrdiff_t packed_forward_size(const fr_shape *shape)

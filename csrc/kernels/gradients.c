@@ -118,7 +118,7 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
     const panel q = get_panel(I, widest, p);
     const panel next = get_panel(I, widest, p + 1 < panels ? p + 1 : 0);
     const row_chunks chunks = get_chunks(k1 - k0, q.nv);
-    real sums[CHUNK_ROWS * MAX_WIDTH] __attribute__((aligned(64)));
+    real *const sums = w->tiles + f->self->rank * DX_TILE;
     for (ptrdiff_t chunk = 0; chunk < chunks.n; chunk++) {
         const ptrdiff_t k = k0 + chunk_start(&chunks, k1 - k0, chunk);
         const ptrdiff_t mr = k0 + chunk_start(&chunks, k1 - k0, chunk + 1) - k;

@@ -232,12 +232,29 @@ INLINE ptrdiff_t sum_block(ptrdiff_t N, ptrdiff_t I)
     return blocks > 1 ? (N + blocks - 1) / blocks : N;
 }
 
+/* What backward has in its workspace: W packed, a block of x packed, and, per thread, a
+ * tile of the same rows of dy. */
+typedef struct {
+    ptrdiff_t block; /* rows of x and dy */
+    ptrdiff_t x, dy, dy_size, size;
+} linear_room;
+
+INLINE linear_room get_linear_room(ptrdiff_t N, ptrdiff_t I, ptrdiff_t O, int n_threads)
+{
+    linear_room room = {.block = sum_block(N, I)};
+    room.x = packed_size(O, I);
+    room.dy = room.x + round_up(packed_size(room.block, I), 64);
+    room.dy_size = round_up(room.block * A_LANES, 64);
+    room.size = room.dy + n_threads * room.dy_size;
+    return room;
+}
+
 static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
-                                  ptrdiff_t O)
+                                  ptrdiff_t O, int n_threads)
 {
     if (!backward_pass)
         return packed_size(I, O);
-    return packed_size(O, I) + packed_size(sum_block(N, I), I);
+    return get_linear_room(N, I, O, n_threads).size;
 }
 
 /* --- passes -- */
@@ -286,9 +303,11 @@ INLINE void pack_sum_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first
 static void linear_backward_thread(const team *self, const void *args)
 {
     const fr_linear_args *a = args;
-    const ptrdiff_t N = a->N, I = a->I, O = a->O, block = sum_block(N, I);
-    real *weights = a->work, *packed_x = weights + packed_size(O, I);
-    real packed_dy[SUM_BLOCK * A_LANES] __attribute__((aligned(64)));
+    const ptrdiff_t N = a->N, I = a->I, O = a->O;
+    const linear_room room = get_linear_room(N, I, O, a->n_threads);
+    const ptrdiff_t block = room.block;
+    real *weights = a->work, *packed_x = weights + room.x;
+    real *packed_dy = weights + room.dy + self->rank * room.dy_size;
     const real *x = a->x, *dy = a->dy;
     const ptrdiff_t tiles = n_row_tiles(O, SUM_NV);
     const even_split split = sum_split(O);

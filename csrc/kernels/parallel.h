@@ -8,6 +8,7 @@
 #ifndef FR_PARALLEL_H
 #define FR_PARALLEL_H
 
+#include "fastrnn.h"
 #include "target.h"
 
 #include <sched.h>
@@ -31,20 +32,30 @@ typedef struct {
     _Atomic ptrdiff_t done;
 } __attribute__((aligned(64))) step_count;
 
-/* Where the threads of a region wait.  A team may have teams within it, those again: one
- * that begins with thread i has barrier i of its level. */
-enum { TEAM_LEVELS = 3 };
+/* Where the threads of a region wait.  All of them have one barrier.  A team may have
+ * teams within it, those again: one that begins with thread i has barrier i of its
+ * level.  What those need grows with the number of threads, so it is not on the stack:
+ * a kernel whose threads form smaller teams gets room for it with its workspace. */
+enum { TEAM_LEVELS = 2 }; /* of teams within the region's */
 typedef struct {
+    barrier_state all;
     int n_threads;
-    barrier_state *barriers; /* TEAM_LEVELS times n_threads */
-    step_count *steps;       /* each thread's, for those who follow it */
+    barrier_state *barriers; /* TEAM_LEVELS times n_threads, or NULL */
+    step_count *steps;       /* each thread's, for those who follow it, or NULL */
 } region;
+
+/* Bytes that teams within one of n_threads need. */
+INLINE ptrdiff_t team_room(int n_threads)
+{
+    return n_threads *
+           (ptrdiff_t)(TEAM_LEVELS * sizeof(barrier_state) + sizeof(step_count));
+}
 
 typedef struct {
     int rank; /* 0 .. size - 1 */
     int size;
     int first, level; /* rank 0 is thread `first` of the region */
-    const region *region;
+    region *region;
 } team;
 
 INLINE void spin_pause(void)
@@ -72,8 +83,10 @@ INLINE void team_barrier(const team *self)
 {
     if (self->size == 1)
         return;
-    const ptrdiff_t at = self->level * self->region->n_threads + self->first;
-    barrier_state *b = &self->region->barriers[at];
+    region *shared = self->region;
+    barrier_state *b = &shared->all;
+    if (self->level > 0)
+        b = &shared->barriers[(self->level - 1) * shared->n_threads + self->first];
     const int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) ==
         self->size - 1) {
@@ -197,21 +210,19 @@ INLINE void subnormals_restore(uint64_t mode)
 #endif
 }
 
-/* Run body(self, args) on a team of up to n_threads threads. */
-INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
-                     const void *args)
+/* Run body(self, args) on a team of up to n_threads threads.  `room` is team_room()
+ * bytes from the start of a cache line; NULL where the team has no teams within it. */
+INLINE void team_run_within(int n_threads, void *room,
+                            void (*body)(const team *, const void *), const void *args)
 {
 #ifdef _OPENMP
-    if (n_threads > 1) {
-        barrier_state *barriers = __builtin_alloca_with_align(
-            TEAM_LEVELS * (size_t)n_threads * sizeof(barrier_state), 8 * 64);
-        step_count *steps =
-            __builtin_alloca_with_align((size_t)n_threads * sizeof(step_count), 8 * 64);
-        for (int i = 0; i < TEAM_LEVELS * n_threads; i++)
-            barriers[i] = (barrier_state){0, 0};
-        for (int i = 0; i < n_threads; i++)
-            steps[i] = (step_count){0};
-        const region shared = {n_threads, barriers, steps};
+    if (n_threads > 1 && fr_team_size(n_threads) > 1) {
+        region shared = {.n_threads = n_threads};
+        if (room) {
+            shared.barriers = room;
+            shared.steps = (step_count *)(shared.barriers + TEAM_LEVELS * n_threads);
+            memset(room, 0, (size_t)team_room(n_threads));
+        }
 #pragma omp parallel num_threads(n_threads)
         {
             const team self = {omp_get_thread_num(), omp_get_num_threads(), 0, 0,
@@ -225,10 +236,18 @@ INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
     }
 #endif
     (void)n_threads;
+    (void)room;
     const team alone = {0, 1, 0, 0, NULL};
     const uint64_t mode = subnormals_flush();
     body(&alone, args);
     subnormals_restore(mode);
+}
+
+/* The same for a team that only shares work and meets as a whole. */
+INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
+                     const void *args)
+{
+    team_run_within(n_threads, NULL, body, args);
 }
 
 #endif

@@ -279,6 +279,12 @@ INLINE real *take(arena *a, ptrdiff_t size)
     return piece;
 }
 
+/* Where the teams of a call that begins with this workspace wait: see team_room(). */
+INLINE real *take_team_room(arena *a, int n_threads)
+{
+    return take(a, team_room(n_threads) / (ptrdiff_t)sizeof(real));
+}
+
 /* With a projection m_t follows the tape, in rows of H_padded. */
 static ptrdiff_t tape_size(const fr_shape *shape)
 {

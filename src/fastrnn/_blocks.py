@@ -117,7 +117,7 @@ class Blocks:
     # -- backward ---------------------------------------------------------------------
 
     def backward(self, plan, x, dy, dh_n, dc_n, dx, d_start, flow=None):
-        """Like `_stack.Stack.backward`."""
+        """Like `_stack.Stack.backward`; may be called again should it fail."""
         if self._together:
             self._run_back(plan, None, x, dy, dh_n, dc_n, dx, d_start, flow)
             return
@@ -133,7 +133,6 @@ class Blocks:
                 d_start[:, one] = first
             if k > 0:
                 dy = self._drop(plan, k - 1, target)
-                self._inner.pop()
 
     def _run_back(self, plan, cell, x, dy, dh, dc, dx, d_start, flow):
         """All blocks, last first, each forward again and then backward."""

@@ -94,11 +94,11 @@ def forward(layer, x, hx, lengths, mask, resets, zero_output):
     call = Call(
         plan, rows, saved, (T, B), unbatched, layer.return_sequences, learned, last
     )
-    layer._keep(call)
     if rows is not None:
         end = [part[:, rows.final] for part in end]
     if layer.stateful:
         layer.state = end[0].copy() if len(end) == 1 else (end[0].copy(), end[1].copy())
+    layer._keep(call)
     if unbatched:
         result = result.reshape(-1, result.shape[-1])
         result = result if layer.return_sequences else result[0]

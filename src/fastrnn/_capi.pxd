@@ -220,7 +220,8 @@ cdef extern from "fastrnn.h" nogil:
         void (*linear_forward)(const fr_linear_args *) noexcept nogil
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(
-            int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O) noexcept nogil
+            int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+            int n_threads) noexcept nogil
         void (*fingerprint)(
             ptrdiff_t n_bytes, const void *memory, int n_threads,
             uint32_t *result) noexcept nogil
@@ -240,6 +241,16 @@ cdef extern from "fastrnn.h" nogil:
         void (*embedding_forward)(const fr_embedding_args *) noexcept nogil
         void (*embedding_backward)(const fr_embedding_args *) noexcept nogil
         void (*dropout)(const fr_dropout_args *) noexcept nogil
+
+    enum:
+        FR_TEAM_READY, FR_TEAM_NO_MEMORY, FR_TEAM_NO_THREADS, FR_TEAM_SMALL_STACK,
+        FR_TEAM_SMALL_STACKS, FR_STACK
+
+    ctypedef struct fr_team_report:
+        ptrdiff_t needed, found
+        int alone
+
+    int fr_team_prepare(int n_threads, fr_team_report *report) noexcept nogil
 
     int fr_n_targets() noexcept nogil
     const char *fr_target_name(int i) noexcept nogil

@@ -64,6 +64,11 @@ def _as_array(who, name, value):
         ) from error
 
 
+def _aligned(array):
+    """`array`, copied if its elements do not lie where the processor wants them."""
+    return array if array.flags.aligned else array.copy()
+
+
 def float_dtype(value):
     """The dtype to work in where no parameter says it: float64 stays, else float32."""
     found = getattr(value, "dtype", None)
@@ -74,13 +79,13 @@ def float_dtype(value):
 def float_array(who, name, value, dtype):
     """`value` as a C-contiguous array of `dtype`; itself when it already is one.
 
-    Real numbers of any width, order in memory and byte order are converted.  Complex
-    numbers, strings, dates and objects are not.
+    Real numbers of any width, order in memory, alignment and byte order are converted.
+    Complex numbers, strings, dates and objects are not.
     """
     array = _as_array(who, name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{who}: {name} must be real numbers, got dtype {array.dtype}")
-    return np.asarray(array, dtype=dtype, order="C")
+    return _aligned(np.asarray(array, dtype=dtype, order="C"))
 
 
 def integer_array(who, name, value):
@@ -92,7 +97,7 @@ def integer_array(who, name, value):
         raise TypeError(f"{who}: {name} must be integers, got dtype {array.dtype}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo("i8").max:
         raise ValueError(f"{who}: {name} must fit in int64, got {array.max()}")
-    return np.asarray(array, dtype=np.int64, order="C")
+    return _aligned(np.asarray(array, dtype=np.int64, order="C"))
 
 
 def index_array(who, name, value, size):
@@ -179,6 +184,11 @@ def out_array(who, name, array, letters, sizes, dtype, inputs=()):
     if not array.flags.c_contiguous:
         raise ValueError(
             f"{who}: {name} must be C-contiguous, got strides {array.strides}"
+        )
+    if not (array.flags.aligned and array.dtype.isnative):
+        raise ValueError(
+            f"{who}: {name} must be aligned and in native byte order, got an array "
+            "that is not"
         )
     for other_name, other in inputs:
         if np.may_share_memory(array, other):

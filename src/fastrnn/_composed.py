@@ -63,7 +63,8 @@ def connection(layer, kernels, n_threads, k, B):
     weight, bias = _gate(layer, k)
     width = layer._y_size
     a, t = (np.empty((B, width), layer.dtype) for _ in range(2))
-    work = aligned(kernels.linear_work_size(False, B, width, width), layer.dtype)
+    size = kernels.linear_work_size(False, B, width, width, n_threads)
+    work = aligned(size, layer.dtype)
 
     def around(h, x):
         open_gate(kernels, n_threads, x, weight, bias, a, t, work)
@@ -212,13 +213,13 @@ class Layers(Blocks):
         self._kept.append(kept)
 
     def backward(self, plan, x, dy, dh_n, dc_n, dx, d_start, flow=None):
-        """Like `_stack.Stack.backward`."""
+        """Like `_stack.Stack.backward`; may be called again should it fail."""
         layer, shown = self._layer, self._places.shown
         if dy is None:
             dy = np.zeros(self.y_shape, dx.dtype)
         d = self._d_result(plan, dy)
         for k in reversed(range(layer.num_layers)):
-            (source, x), raw = self._sources.pop(), self._raw.pop()
+            (source, x), raw = self._sources[k], self._raw[k]
             there = self._at_places(plan, raw)
             past = None  # what reaches the layer's input on the way around it
             if k > 0 and layer.connection == "residual":
@@ -274,14 +275,14 @@ class Layers(Blocks):
             dy, dh, dc, dx, d_start, layer._wanted_grads, layer._start,
             flow=flow, flow_at=cell * self._T * self._B,
         )  # fmt: skip
-        self._kept[cell] = None
 
     # -- highway: y = x + t * (h - x), t = sigmoid(x W^T + b) --------------------------
 
     def _work(self, plan, backward, x):
         n, width = x.shape
-        size = plan.kernels.linear_work_size(backward, n, width, width)
-        return (plan.n_threads, n, width, width), aligned(size, x.dtype)
+        sizes = n, width, width
+        size = plan.kernels.linear_work_size(backward, *sizes, plan.n_threads)
+        return (plan.n_threads, *sizes), aligned(size, x.dtype)
 
     def _highway(self, plan, k, h, x):
         _, work = self._work(plan, False, x)
@@ -294,7 +295,7 @@ class Layers(Blocks):
 
     def _highway_backward(self, plan, k, raw, x, d):
         """Gradients of h and of x, and those of the gate's parameters added."""
-        t, weight = self._gates.pop(k)
+        t, weight = self._gates[k]
         sizes, work = self._work(plan, True, x)
         one = t.dtype.type(1)
         h = merge(self._layer.merge_mode, raw)

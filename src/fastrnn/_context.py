@@ -2,6 +2,7 @@
 """`Context`: what a forward keeps for its backward."""
 
 from fastrnn import _axes
+from fastrnn._attempt import note_release
 
 
 class Context:
@@ -27,5 +28,11 @@ class Context:
 
     def release(self):
         """Mark as used and let go of the memory."""
+        note_release(self)
         self.saved = None
         self.spent = True
+
+    def restore(self, saved):
+        """Hold what `release` let go of: the backward that used it has failed."""
+        self.saved = saved
+        self.spent = False

@@ -6,6 +6,8 @@ from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_rows, fr_step
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
                    bint writable, bint at_least=*) except? NULL
 
+cdef int team(int n_threads) except -1
+
 cdef check_offsets(ptrdiff_t T, ptrdiff_t B, const ptrdiff_t[::1] offsets)
 
 

@@ -10,6 +10,7 @@ Longer than other files because it has one method for each entry of the table.
 
 import contextlib
 import os
+import warnings
 
 import numpy as np
 
@@ -18,7 +19,19 @@ from cpython.buffer cimport (
     PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 
+from libc.string cimport memcmp
+
 from fastrnn._capi cimport *
+
+
+cdef str format_order(const char *text):
+    """What is unusual about a buffer's format; None for the machine's own way."""
+    if text == NULL or text[0] not in b"=<>!^":
+        return None
+    name = text.decode("ascii", "replace")
+    if text[0] in b"=^":
+        return f"an array that is not aligned (buffer format {name!r})"
+    return f"another byte order (buffer format {name!r})"
 
 
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
@@ -33,6 +46,7 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     cdef void *where
     cdef ptrdiff_t found
     cdef char given
+    cdef str order
     if array is None:
         return NULL
     if not PyObject_CheckBuffer(array):
@@ -43,9 +57,12 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     where = view.buf
     found = view.len // view.itemsize
     given = view.format[0] if view.format != NULL else b"B"
+    order = format_order(view.format)
     if given == b"q" and sizeof(long) == sizeof(long long):
         given = b"l"  # NumPy has two names for int64
     PyBuffer_Release(&view)
+    if order is not None:
+        raise TypeError(f"{what} must be aligned and in native byte order, got {order}")
     if given != kind:
         raise TypeError(
             f"{what} must have buffer format {chr(kind)!r}, got {chr(given)!r}")
@@ -54,7 +71,27 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     return where
 
 
+def is_clear(array not None, ptrdiff_t begin, ptrdiff_t end):
+    """Whether elements [begin, end) of a flat array of real numbers are +0.
+
+    Fast where they are, as gradients mostly are before a backward.
+    """
+    cdef Py_buffer view
+    cdef const char *at
+    cdef ptrdiff_t n
+    cdef bint clear = False
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
+    if 0 <= begin <= end and end * view.itemsize <= view.len:
+        at, n = <const char *>view.buf + begin * view.itemsize, end - begin
+        n *= view.itemsize
+        # The first byte is zero, and each one is what the one before is.
+        clear = n == 0 or (at[0] == 0 and memcmp(at, at + 1, n - 1) == 0)
+    PyBuffer_Release(&view)
+    return clear
+
+
 N_RATES = FR_N_RATES
+STACK = FR_STACK  # bytes that a kernel may use on each thread
 
 
 CELLS = {
@@ -126,7 +163,43 @@ cdef object required(object array, str what):
 cdef int positive(int n_threads) except -1:
     if n_threads < 1:
         raise ValueError(f"n_threads must be >= 1, got {n_threads}")
+    return team(n_threads)
+
+
+cdef int team(int n_threads) except -1:
+    """`n_threads`, once it is known that a call here can have so many.
+
+    A call whose parts must all be done or none asks before the first of them.
+    """
+    cdef fr_team_report report
+    cdef int state
+    report.alone = 0
+    state = fr_team_prepare(n_threads, &report)
+    if report.alone > 0:
+        warnings.warn(
+            f"{report.alone} call(s) ran on one thread: there was no memory to start "
+            "the others again", RuntimeWarning, stacklevel=1)
+    if state == FR_TEAM_NO_MEMORY:
+        raise MemoryError(f"no memory to start {n_threads} threads")
+    if state == FR_TEAM_NO_THREADS:
+        raise RuntimeError(
+            f"{n_threads} threads are more than the system lets this process start; "
+            "fastrnn.set_num_threads sets how many a call uses")
+    if state == FR_TEAM_SMALL_STACK:
+        raise RuntimeError(
+            f"a call needs {report.needed} bytes of stack, and its thread has "
+            f"{report.found} left; threading.stack_size sets what new threads get")
+    if state == FR_TEAM_SMALL_STACKS:
+        raise RuntimeError(
+            f"a call needs {report.needed} bytes of stack on each of its threads, and "
+            f"one that OpenMP made has {report.found}: set OMP_STACKSIZE to 64k or "
+            "more before Python starts, or fastrnn.set_num_threads(1)")
     return n_threads
+
+
+def prepare(int n_threads):
+    """See that this thread's calls can have so many threads, or say why not."""
+    positive(n_threads)
 
 
 cdef class Shape:
@@ -444,9 +517,10 @@ cdef class Kernels:
         with nogil:
             self.table.backward(&a, 1, False)
 
-    def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O):
+    def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+                         int n_threads):
         """Elements of scratch that `linear_forward` or `linear_backward` needs."""
-        return self.table.linear_work_size(backward, N, I, O)
+        return self.table.linear_work_size(backward, N, I, O, n_threads)
 
     def linear_forward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                        x, W, b, y, work):
@@ -458,7 +532,8 @@ cdef class Kernels:
         a.b = address(b, "b", self.kind, O, False)
         a.y = address(required(y, "y"), "y", self.kind, N * O, True)
         a.work = address(required(work, "work"), "work", self.kind,
-                         self.linear_work_size(False, N, I, O), True, True)
+                         self.linear_work_size(False, N, I, O, n_threads), True,
+                         True)
         with nogil:
             self.table.linear_forward(&a)
 
@@ -474,7 +549,8 @@ cdef class Kernels:
         a.dW = address(dW, "dW", self.kind, O * I, True)
         a.db = address(db, "db", self.kind, O, True)
         a.work = address(required(work, "work"), "work", self.kind,
-                         self.linear_work_size(True, N, I, O), True, True)
+                         self.linear_work_size(True, N, I, O, n_threads), True,
+                         True)
         with nogil:
             self.table.linear_backward(&a)
 
@@ -489,6 +565,7 @@ cdef class Kernels:
     def fma_peak(self, int n_threads, ptrdiff_t n):
         """Floating-point operations in n rounds of FMAs on n_threads threads."""
         cdef double operations
+        positive(n_threads)
         with nogil:
             operations = self.table.fma_peak(n_threads, n)
         return operations
@@ -710,6 +787,7 @@ cdef class Stepper:
 
     def step(self, x):
         """``y``, overwritten, for x of shape (B, I)."""
+        team(self.a.n_threads)
         self.a.x = address(required(x, "x"), "x", self.kernels.kind,
                            self.a.shape.B * self.a.shape.I, False)
         with nogil:

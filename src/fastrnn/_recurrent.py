@@ -20,6 +20,7 @@ from fastrnn import (
     _weights,
     init,
 )
+from fastrnn._attempt import Attempt
 from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn._blocks import Blocks
@@ -556,11 +557,16 @@ class _Recurrent(BatchFirst, Module):
         context = self._context(context)
         with _axes.as_in_a_model(context.samples_first):
             if type(context.saved) is _calls.Call:
-                return _calls.backward(self, context, dy, d_state, record_flow)
+                with Attempt():
+                    return _calls.backward(self, context, dy, d_state, record_flow)
+            _, learned, saved = context.saved
+            if learned or record_flow or isinstance(saved[2], Blocks):
+                with Attempt():
+                    return self._backward(context, dy, d_state, record_flow)
             return self._backward(context, dy, d_state, record_flow)
 
     def _backward(self, context, dy, d_state, record_flow):
-        """`backward` of a call that computes all steps."""
+        """`backward` through all steps of a forward from a given state."""
         unbatched, learned, saved = context.saved
         plan = saved[0]
         dh_n = dc_n = None
@@ -604,15 +610,19 @@ class _Recurrent(BatchFirst, Module):
         room = np.empty if plan.length == plan.T else np.zeros
         dx = room(plan.x_shape, self._dtype)
         d_start = np.empty(plan.state_shape, self._dtype)
-        # From here on gradients are added: what fails now must not be added twice.
+        held = context.saved
         context.release()
-        if isinstance(kept, Blocks):
-            kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
-        else:
-            plan.backward(
-                self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
-                dx, d_start, self._wanted_grads, self._start, flow=flow,
-            )  # fmt: skip
+        try:
+            if isinstance(kept, Blocks):  # in an `Attempt`
+                kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
+            else:
+                plan.backward(
+                    self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
+                    dx, d_start, self._wanted_grads, self._start, flow=flow,
+                )  # fmt: skip
+        except Exception:  # before anything was added
+            context.restore(held)
+            raise
         return dx, _states.narrow(self, d_start)
 
 

@@ -96,13 +96,15 @@ class Lag:
             _core.Rows(width, rows, self.seen, steps.now, steps.rates, with_gradient),
         )
 
-    def take_some(self, layer):
-        """Bring a few rows forward, each in its turn before CAPACITY steps are over."""
+    def next_rows(self):
+        """A few rows, so that each has its turn before CAPACITY steps are over."""
         n = self.seen.size
-        first = self._next
-        after = min(n, first + math.ceil(n / (CAPACITY - 1)))
-        self.take(layer, np.arange(first, after))
-        self._next = after % n
+        return np.arange(self._next, min(n, self._next + math.ceil(n / (CAPACITY - 1))))
+
+    def take_some(self, layer, rows):
+        """Bring `next_rows` forward."""
+        self.take(layer, rows)
+        self._next = (self._next + rows.size) % self.seen.size
 
 
 class Table(Locked):
@@ -208,11 +210,15 @@ class Table(Locked):
             self.settle(layer)
             self._lag = steps.lagging[layer] = Lag(steps, at, arrays, layer)
 
-    def step(self, layer):
+    def rows_to_step(self):
+        """What `step` takes: rows with a gradient, and some whose turn it is."""
+        return np.flatnonzero(self._used), self._lag.next_rows()
+
+    def step(self, layer, used, some):
         """Take the step just noted: rows with a gradient at once, the others later."""
         with self._lock:
-            self._lag.take(layer, np.flatnonzero(self._used), with_gradient=True)
-            self._lag.take_some(layer)
+            self._lag.take(layer, used, with_gradient=True)
+            self._lag.take_some(layer, some)
 
 
 def handed_out(which, array, layers):

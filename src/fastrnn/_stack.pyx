@@ -20,7 +20,7 @@ from fastrnn._capi cimport (
     FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_forward_args, fr_kernels,
     fr_pack_args, fr_shape,
 )
-from fastrnn._core cimport Kernels, address, check_offsets
+from fastrnn._core cimport Kernels, address, check_offsets, team
 from fastrnn._weights cimport LINE, Layout, Memory, MemoryPool, Use, round_up
 
 cdef object ndarray = np.ndarray
@@ -286,6 +286,7 @@ cdef class Stack:
         cdef bint own_y = y is None
         if x is None or end is None or (own_y and not training):
             raise TypeError("Stack.forward: x, end, and y in inference, must be arrays")
+        team(self.n_threads)
         if training:
             kept = self.take_kept(pool, own_y, seed != NULL)
             work = pool.take(n_work)
@@ -417,6 +418,7 @@ cdef class Stack:
         cdef bint both = at_once == 2 and not self.chained
         if x is None or dx is None or d_start is None:
             raise TypeError("Stack.backward: x, dx and d_start must be arrays")
+        team(self.n_threads)
         use.make_backward(self.first, self.n_cells, self.n_threads)
         if both:
             dx_size = self.extent(self.x_step, self.x_row, self.shape.I)

@@ -19,7 +19,7 @@ from fastrnn._capi cimport (
     FR_MOST_AT_ONCE, fr_backward_args, fr_extent, fr_forward_args, fr_kernels,
     fr_pack_args, fr_shape,
 )
-from fastrnn._core cimport Kernels, check_offsets
+from fastrnn._core cimport Kernels, check_offsets, team
 from fastrnn._weights cimport (
     FINGERPRINT_WORDS, Layout, Memory, MemoryPool, Packed, round_up,
 )
@@ -120,6 +120,7 @@ cdef class Packs:
             The weights, which may have changed since `Weights.take`.
         """
         cdef int k
+        team(n_threads)
         for k in range(len(self.cells)):
             self.owner.add_backward(self.cells[k], k, n_threads, kernels, tensors)
 
@@ -176,6 +177,7 @@ cdef class Weights:
         cdef PackedCell made, found
         cdef list cells
         cdef Packs packs = Packs.__new__(Packs)
+        team(n_threads)
         packs.owner, packs.cells = self, []
         with cython.critical_section(self):
             cells = list(self.cells)
@@ -388,6 +390,7 @@ cdef class Plan:
         cdef char *tape = pointer(tapes)
         cdef Memory work
         cdef bint has_c = layout.n_states == 2
+        team(n_threads)
         a.shape, a.n_threads = self.shape, n_threads
         a.y_step, a.y_row = self.shape.B * self.width, self.width
         a.c0 = a.c_n = a.tape = NULL
@@ -471,6 +474,7 @@ cdef class Plan:
         cdef char *d[MOST_WEIGHTS]
         cdef ptrdiff_t sizes[MOST_WEIGHTS]
         cdef Memory work
+        team(n_threads)
         a.shape, a.n_threads = self.shape, n_threads
         a.y_step, a.y_row = self.shape.B * self.width, self.width
         a.tape = a.dc_n = a.dc0 = a.dP = NULL

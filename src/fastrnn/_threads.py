@@ -3,25 +3,14 @@
 
 import functools
 import os
-from pathlib import Path
 
-from fastrnn import _check, _core
+from fastrnn import _cgroup, _check, _core
 
 MOST_THREADS = 1024  # each has scratch of its own
 
 _n_threads = None  # as set; None: the default
 _pool_exists = False  # a call with several threads has been made
 _forked = False  # this process is a child of one where _pool_exists
-
-
-@functools.cache
-def _cgroup_limit():
-    """CPUs that the control group grants, or None where it sets no limit."""
-    quota_file = Path("/sys/fs/cgroup/cpu.max")
-    if not quota_file.exists():
-        return None
-    quota, period = quota_file.read_text().split()
-    return None if quota == "max" else max(1, round(int(quota) / int(period)))
 
 
 @functools.cache
@@ -34,7 +23,7 @@ def _default():
         allowed = len(os.sched_getaffinity(0))
     else:
         allowed = os.cpu_count() or 1
-    return min(allowed, _cgroup_limit() or allowed)
+    return min(allowed, _cgroup.cpu_limit() or allowed)
 
 
 def get_num_threads():

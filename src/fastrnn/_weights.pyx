@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memset
 import numpy as np
 
 from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_pack_args, fr_shape
-from fastrnn._core cimport Kernels, Options, address
+from fastrnn._core cimport Kernels, Options, address, team
 
 from fastrnn import _core, _pool
 
@@ -425,6 +425,7 @@ cdef class Packer:
         cdef Packed packed
         cdef Use use = self.use(kernels, parameters, start, with_backward)
         cdef int k
+        team(n_threads)
         if use is None:
             return None
         at += start * itemsize

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from fastrnn import _check, init
+from fastrnn._attempt import Attempt
 from fastrnn._attributes import flag
 from fastrnn._axes import BatchFirst
 from fastrnn._ragged import lengths_array, steps_mask
@@ -28,6 +29,38 @@ class Memory:
     """
 
     __slots__ = ("keys", "mask", "projected")
+
+
+class Hidden:
+    """The largest array of an additive score, tanh(W q + U k), shape (B, T, S, units).
+
+    Backward needs another of its size, and takes this one: should it fail later on, the
+    next one computes the tanh again.
+    """
+
+    def __init__(self, q, projected):
+        self._of = q[:, :, None], projected[:, None]
+        self.array = self._of[0] + self._of[1]
+        np.tanh(self.array, out=self.array)
+        self._is_tanh = True
+
+    def tanh(self):
+        """What it is."""
+        if not self._is_tanh:
+            np.add(*self._of, out=self.array)
+            np.tanh(self.array, out=self.array)
+            self._is_tanh = True
+        return self.array
+
+    def d_sum(self, ds, v):
+        """Gradient of what tanh is of, in the same memory, from that of the scores."""
+        d = self.tanh()
+        self._is_tanh = False
+        np.square(d, out=d)
+        np.subtract(1, d, out=d)
+        d *= v
+        d *= ds[..., None]
+        return d
 
 
 class Attention(BatchFirst, Module):
@@ -248,9 +281,8 @@ class Attention(BatchFirst, Module):
         q = q if self.batch_first else q.swapaxes(0, 1)  # (B, T, ...)
         hidden = None
         if self.kind == "additive":
-            hidden = q[:, :, None] + memory.projected[:, None]
-            np.tanh(hidden, out=hidden)
-            scores = hidden @ self._param["v"]
+            hidden = Hidden(q, memory.projected)
+            scores = hidden.array @ self._param["v"]
         else:
             scores = q @ memory.keys.swapaxes(1, 2)
         if memory.mask is not None:
@@ -292,8 +324,7 @@ class Attention(BatchFirst, Module):
         """
         who = f"{type(self).__name__}.backward"
         kept = self._context(context)
-        memory, key_context, weights, saved, single = kept.saved
-        q, query_context, hidden = saved
+        memory, _, weights, _, single = kept.saved
         (B, T, S), first = weights.shape, self._was_batch_first(kept)
         shape = B, T, self.key_size
         dcontext = self._gradient(who, "dcontext", dcontext, shape, single, first)
@@ -305,18 +336,22 @@ class Attention(BatchFirst, Module):
             ds = np.where(memory.mask, ds, 0)  # dweights may hold anything there
         ds -= (weights * ds).sum(axis=2, keepdims=True)
         ds *= weights
-        kept.release()
+        with Attempt():
+            return self._backward(kept, dcontext, ds)
+
+    def _backward(self, kept, dcontext, ds):
+        """`backward` from the gradients of contexts and scores, (B, T, ...)."""
+        memory, key_context, weights, (q, query_context, hidden), single = kept.saved
+        (B, _, S), first = weights.shape, self._was_batch_first(kept)
         dkeys = np.empty((*((B, S) if first else (S, B)), self.key_size), ds.dtype)
         dk = dkeys if first else dkeys.swapaxes(0, 1)
         np.matmul(weights.swapaxes(1, 2), dcontext, out=dk)
+        kept.release()
         if self.kind == "additive":
             if self._trainable:
-                self._grad["v"] += np.tensordot(ds, hidden, 3)
-            np.square(hidden, out=hidden)
-            np.subtract(1, hidden, out=hidden)
-            hidden *= self._param["v"]
-            hidden *= ds[..., None]
-            dq, dprojected = hidden.sum(axis=2), hidden.sum(axis=1)
+                self._grad["v"] += np.tensordot(ds, hidden.tanh(), 3)
+            d_sum = hidden.d_sum(ds, self._param["v"])
+            dq, dprojected = d_sum.sum(axis=2), d_sum.sum(axis=1)
             dk += self.key.backward(dprojected, context=key_context)
         else:
             dq = ds @ memory.keys

@@ -2,6 +2,7 @@
 """`CharModel`: predicts the next character of a text, and writes some."""
 
 from fastrnn import _check, sampling
+from fastrnn._attempt import Attempt
 from fastrnn.layers import Embedding, Linear
 from fastrnn.module import Module
 from fastrnn.recurrent import GRU, LSTM, RNN
@@ -116,8 +117,9 @@ class CharModel(Module):
         dlogits : array_like, shape (T, B, len(vocabulary))
             Gradient of the loss with respect to the logits.
         """
-        dx, _ = self.recurrent.backward(self.head.backward(dlogits))
-        self.embedding.backward(dx)
+        with Attempt():
+            dx, _ = self.recurrent.backward(self.head.backward(dlogits))
+            self.embedding.backward(dx)
 
     def predict(self, tokens, state=None):
         """What `forward` does in eval mode, whatever the mode.

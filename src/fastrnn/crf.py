@@ -229,7 +229,6 @@ class CRF(BatchFirst, Module):
         context = self._context(context)
         dloss = _check.finite(who, "dloss", dloss)
         x, tags, b, last, lengths, inside, alpha, log_z, scores, weight = context.saved
-        context.release()
         _, end, moves = scores
         beta = self._backward(x, lengths, end, moves)
         weight = weight * dloss
@@ -240,9 +239,8 @@ class CRF(BatchFirst, Module):
         final = np.exp(alpha[-1] + end - log_z[:, None])
         final[b, last] -= 1
         dx *= weight[:, None]
+        sums = {}
         if self._trainable:
-            self._grad["start_transitions"] += dx[0].sum(0)
-            self._grad["end_transitions"] += weight @ final
             inner = inside[1:]
             pairs = np.nonzero(inner)[1]  # each one's sequence
             dmoves = self._expected(
@@ -250,10 +248,16 @@ class CRF(BatchFirst, Module):
             )
             right = tags[:-1][inner], tags[1:][inner]
             np.subtract.at(dmoves, right, weight[pairs])
-            self._grad["transitions"] += dmoves
+            sums["start_transitions"] = dx[0].sum(0)
+            sums["end_transitions"] = weight @ final
+            sums["transitions"] = dmoves
+        sums = {name: part.astype(self.dtype) for name, part in sums.items()}
         dx = dx.astype(self.dtype)
         if self._was_batch_first(context):
-            return np.ascontiguousarray(dx.swapaxes(0, 1))
+            dx = np.ascontiguousarray(dx.swapaxes(0, 1))
+        context.release()
+        for name, part in sums.items():
+            self._grad[name] += part
         return dx
 
     @staticmethod

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastrnn import _axes, _check, _ragged, pairs
+from fastrnn._attempt import Attempt
 from fastrnn._ending import check_gives_scores
 from fastrnn._search import Options, write
 from fastrnn.layers import Embedding, Linear
@@ -119,8 +120,9 @@ class StartState(Module):
         context = self._context(context)
         s, kept = context.saved
         ds = np.stack(dparts).transpose(2, 0, 1, 3).reshape(s.shape)
+        dvector = self.linear.backward(ds * (1 - s * s), context=kept)
         context.release()
-        return self.linear.backward(ds * (1 - s * s), context=kept)
+        return dvector
 
 
 class Stepper:
@@ -311,13 +313,16 @@ class Generator(Model):
         """
         context = self._context(context)
         embedded, recurred, headed, has_vector, made = context.saved
-        dy = self.head.backward(dlogits, context=headed)
-        dx, d_state = self.recurrent.backward(dy, context=recurred)
-        self.embedding.backward(dx, context=embedded)
-        context.release()
-        if not has_vector:
-            return None
-        return self.state.backward(_ragged.state_parts(d_state), context=made)
+        with Attempt():
+            dy = self.head.backward(dlogits, context=headed)
+            dx, d_state = self.recurrent.backward(dy, context=recurred)
+            self.embedding.backward(dx, context=embedded)
+            dvector = None
+            if has_vector:
+                parts = _ragged.state_parts(d_state)
+                dvector = self.state.backward(parts, context=made)
+            context.release()
+        return dvector
 
     @_axes.of_a_model
     def generate(

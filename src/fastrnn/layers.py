@@ -117,11 +117,11 @@ class Linear(Activated):
         x = _check.float_array(who, "x", x, self.dtype)
         _check.shape(who, "x", x, ("...", "in_features"), (None, self.in_features))
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
-        kernels = _core.kernels(self.dtype)
+        kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
-        work = self._pool.take(kernels.linear_work_size(False, *sizes))
+        work = self._pool.take(kernels.linear_work_size(False, *sizes, n_threads))
         kernels.linear_forward(
-            _threads.for_kernel(),
+            n_threads,
             *sizes,
             x,
             self._param["weight"],
@@ -166,14 +166,16 @@ class Linear(Activated):
         if applied is not None:
             dy = self._gradient(self.activation, dy, applied)
         dx = np.empty_like(x)
-        kernels = _core.kernels(self.dtype)
+        kernels, n_threads = _core.kernels(self.dtype), _threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
-        work = self._pool.take(kernels.linear_work_size(True, *sizes))
         grads = None, None
         if self._trainable:
             grads = self._grad["weight"], self._grad.get("bias")
+        work = self._pool.take(kernels.linear_work_size(True, *sizes, n_threads))
+        _core.prepare(n_threads)  # nothing can fail after that
+        context.release()
         kernels.linear_backward(
-            _threads.for_kernel(),
+            n_threads,
             *sizes,
             x,
             self._param["weight"],
@@ -183,7 +185,6 @@ class Linear(Activated):
             work,
         )
         self._pool.give(work)
-        context.release()
         return dx
 
     def extra_repr(self):
@@ -357,10 +358,13 @@ class Embedding(Module):
         if not self._trainable:
             context.release()
             return
+        n_threads = _threads.for_kernel()
+        _core.prepare(n_threads)  # nothing can fail after that
         if self._table is not None:
             self._table.mark(indices)
+        context.release()
         _core.kernels(self.dtype).embedding_backward(
-            _threads.for_kernel(),
+            n_threads,
             indices.size,
             *self._grad["weight"].shape,
             indices,
@@ -368,7 +372,6 @@ class Embedding(Module):
             dy,
             self._grad["weight"],
         )
-        context.release()
 
     def extra_repr(self):
         """The arguments that `repr` shows."""
@@ -456,16 +459,16 @@ class Dropout(Module):
         if not self.training:
             self._keep(None)
             return x
+        y = np.empty_like(x)  # a choice is drawn once nothing can fail any more
         # The kernel makes the same choice again for the same mask: it is not stored.
         mask = int(self.generator.integers(2**63)), self.p
+        self._drop(mask, x, y)
         self._keep((mask, x.shape, x.dtype))
-        return self._drop(mask, x)
+        return y
 
     @staticmethod
-    def _drop(mask, x):
-        y = np.empty_like(x)
+    def _drop(mask, x, y):
         _core.kernels(x.dtype).dropout(_threads.for_kernel(), *mask, x, y)
-        return y
 
     def backward(self, dy, *, context=None):
         """Gradient of the input: that of the output where nothing was dropped.
@@ -493,7 +496,8 @@ class Dropout(Module):
         mask, shape, dtype = context.saved
         dy = _check.float_array(who, "dy", dy, dtype)
         _check.same_shape(who, "dy", dy, "y", shape)
-        dx = self._drop(mask, dy)
+        dx = np.empty_like(dy)
+        self._drop(mask, dy, dx)
         context.release()
         return dx
 

@@ -49,6 +49,11 @@ class Module(Trainable):
     used. Views are rebound when a module joins a larger one: fetch
     ``model.parameters["head.weight"]`` again after changing what a model is made of.
 
+    A `backward` of ours that fails, for want of memory say, leaves gradients and
+    contexts as they were, in all layers below: it can be called again. A model's own
+    `backward` that calls those of several layers does not undo the first ones' when a
+    later one fails; call `zero_grad` and run forward again.
+
     A model may be copied (`copy.deepcopy`) and pickled; the copy has buffers of its own
     and no context.
 
@@ -404,7 +409,8 @@ class Module(Trainable):
         """The context for a backward: the one given, else the last one.
 
         The caller reads ``.saved`` and, once nothing can fail any more, calls
-        ``.release()``.
+        ``.release()``, then adds to its gradients; what may fail after that is in the
+        block of an `Attempt`.
         """
         who = f"{type(self).__name__}.backward"
         if context is None:

@@ -129,11 +129,17 @@ class Optimizer(Attributes):
                     f"without and keeps no {name}; make one with {option}={value!r}"
                 )
         self._check_options(who, ValueError)
-        self.n_steps += 1
-        rates, arrays, options = self._rates(), self._arrays(), self._options()
         kernel = getattr(_core.kernels(self.model.dtype), self._kernel)
         n_threads = _threads.for_kernel()
-        for span in self._dense_spans(rates, arrays, options):
+        _core.prepare(n_threads)
+        self.n_steps += 1
+        rates, arrays, options = self._rates(), self._arrays(), self._options()
+        try:
+            spans = self._dense_spans(rates, arrays, options)
+        except Exception:  # no row has taken the step
+            self.n_steps -= 1
+            raise
+        for span in spans:
             state = [None if array is None else array[span] for array in arrays]
             kernel(n_threads, parameters[span], grads[span], state, rates, *options)
 
@@ -169,9 +175,10 @@ class Optimizer(Attributes):
         steps.settle(but=[layer for layer, _ in lazy])
         for layer, start in lazy:
             layer._table.join(layer, steps, start, arrays)
+        rows = [layer._table.rows_to_step() for layer, _ in lazy]
         steps.note(rates)
-        for layer, _ in lazy:
-            layer._table.step(layer)
+        for (layer, _), some in zip(lazy, rows, strict=True):
+            layer._table.step(layer, *some)
         return [span for span in spans if span.start < span.stop]
 
     def _check_options(self, who, error):

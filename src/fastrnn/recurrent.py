@@ -53,7 +53,8 @@ class RNN(_Recurrent):
         Training keeps the states of every so many steps instead of all that backward
         needs, which it computes again block by block: the same gradients to the bit,
         for a third more time. For long sequences; about the square root of T needs the
-        least memory. May be changed at any time: a backward goes as its forward did.
+        least memory. Ctrl-C is noticed after as many steps, not after all. May be
+        changed at any time: a backward goes as its forward did.
     go_backwards : bool
         From each sequence's last step to its first; y is in the order of computation.
     stateful : bool
@@ -216,7 +217,8 @@ class LSTM(_Recurrent):
         Training keeps the states of every so many steps instead of all that backward
         needs, which it computes again block by block: the same gradients to the bit,
         for a third more time. For long sequences; about the square root of T needs the
-        least memory. May be changed at any time: a backward goes as its forward did.
+        least memory. Ctrl-C is noticed after as many steps, not after all. May be
+        changed at any time: a backward goes as its forward did.
     go_backwards : bool
         From each sequence's last step to its first; y is in the order of computation.
     stateful : bool
@@ -389,7 +391,8 @@ class GRU(_Recurrent):
         Training keeps the states of every so many steps instead of all that backward
         needs, which it computes again block by block: the same gradients to the bit,
         for a third more time. For long sequences; about the square root of T needs the
-        least memory. May be changed at any time: a backward goes as its forward did.
+        least memory. Ctrl-C is noticed after as many steps, not after all. May be
+        changed at any time: a backward goes as its forward did.
     go_backwards : bool
         From each sequence's last step to its first; y is in the order of computation.
     stateful : bool

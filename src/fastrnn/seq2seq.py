@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _axes, _check, _ragged, pairs
+from fastrnn._attempt import Attempt
 from fastrnn._ending import check_gives_scores
 from fastrnn._search import Options, write
 from fastrnn.attention import KINDS, Attention
@@ -268,6 +269,10 @@ class EncoderDecoder(Model):
             If `dlogits` does not fit.
         """
         context = self._context(context)
+        with Attempt():
+            return self._backward(dlogits, context)
+
+    def _backward(self, dlogits, context):
         encoded, (embedded, decoded), read, B = context.saved
         looked, squashed, dropped, headed = read
         dy = self.head.backward(dlogits, context=headed)

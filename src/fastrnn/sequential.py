@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import masking
+from fastrnn._attempt import Attempt
 from fastrnn._recurrent import _Recurrent
 from fastrnn.bidirectional import Bidirectional
 from fastrnn.build import Unbuilt, is_built
@@ -251,10 +252,11 @@ class Sequential(Model):
                 raise RuntimeError(
                     f"{type(layer).__name__}: backward needs a forward in training mode"
                 )
-        for layer, kept, _ in reversed(context.saved):
-            dx = layer.backward(dy, **({} if kept is None else {"context": kept}))
-            dy = dx[0] if isinstance(dx, tuple) else dx
-        context.release()
+        with Attempt():
+            for layer, kept, _ in reversed(context.saved):
+                dx = layer.backward(dy, **({} if kept is None else {"context": kept}))
+                dy = dx[0] if isinstance(dx, tuple) else dx
+            context.release()
         return dy
 
     def ends_in(self):

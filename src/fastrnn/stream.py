@@ -107,7 +107,8 @@ class Stream:
         Parameters
         ----------
         x_t : ndarray of the layer's dtype, shape (B, input_size), C-contiguous
-            Taken as it is, never converted.
+            Taken as it is, never converted to another type or order of elements;
+            copied first if it is not aligned or not in native byte order.
 
         Returns
         -------
@@ -124,7 +125,14 @@ class Stream:
                 f"Stream.step: x_t must have shape (B, input_size) = {self._shape}, "
                 f"got {x_t.shape}"
             )
-        y = self._step(x_t)
+        try:
+            y = self._step(x_t)
+        except TypeError:  # nothing has changed
+            if x_t.dtype.newbyteorder("=") != self._dtype or (
+                x_t.flags.aligned and x_t.dtype.isnative
+            ):
+                raise
+            y = self._step(x_t.astype(self._dtype))
         for step in self._rest:
             y = step(y)
         return y

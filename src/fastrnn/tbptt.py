@@ -4,6 +4,7 @@
 import numpy as np
 
 from fastrnn import _check
+from fastrnn._attempt import Attempt
 
 
 def tbptt(x, k1, k2=None, *, batch_first=False):
@@ -194,10 +195,13 @@ class Window:
             whole[self._at(self.new)] = dy
             dy = whole
         d_state, parts = None, []
-        for steps, context in reversed(contexts):
-            dx, d_state = layer.backward(dy[self._at(steps)], d_state, context)
-            parts.append(dx)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts[::-1], self._axis)
+        with Attempt():
+            for steps, context in reversed(contexts):
+                dx, d_state = layer.backward(dy[self._at(steps)], d_state, context)
+                parts.append(dx)
+            if len(parts) == 1:
+                return parts[0]
+            return np.concatenate(parts[::-1], self._axis)
 
     def _check_layer(self, method, layer):
         who = f"Window.{method}"

@@ -196,9 +196,10 @@ class Concatenate(Module):
         dtype, shape, widths = context.saved
         dy = _check.float_array(who, "dy", dy, dtype)
         _check.same_shape(who, "dy", dy, "y", shape)
-        context.release()
         parts = np.split(dy, np.cumsum(widths[:-1]), axis=-1)
-        return tuple(np.array(part, order="C") for part in parts)
+        parts = tuple(np.array(part, order="C") for part in parts)
+        context.release()
+        return parts
 
 
 class LayerNorm(Module):
@@ -337,15 +338,13 @@ class LayerNorm(Module):
         n, scale, shape = context.saved
         dy = _check.float_array(who, "dy", dy, self.dtype)
         _check.same_shape(who, "dy", dy, "y", shape)
-        context.release()
         # Few passes and two new arrays: this is bound by memory.
         dy = dy.reshape(n.shape)
         product = dy * n
+        sums = []
         if self.elementwise_affine:
             if self._trainable:
-                self._grad["weight"] += product.sum(0).reshape(self.normalized_shape)
-                if self.bias:
-                    self._grad["bias"] += dy.sum(0).reshape(self.normalized_shape)
+                sums = [product.sum(0), dy.sum(0)] if self.bias else [product.sum(0)]
             weight = self._param["weight"].reshape(-1) / n.shape[1]
             mean, along = dy @ weight, product @ weight
             dx = dy * self._param["weight"].reshape(-1)
@@ -355,6 +354,9 @@ class LayerNorm(Module):
         dx -= mean[:, None]
         dx -= np.multiply(n, along[:, None], out=product)
         dx *= scale
+        context.release()
+        for grad, part in zip(self._grad.values(), sums, strict=bool(sums)):
+            grad += part.reshape(self.normalized_shape)
         return dx.reshape(shape)
 
     def extra_repr(self):

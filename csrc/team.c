@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* team.c -- whether a call can have its threads, and its stack, before it needs them.
+ *
+ * GNU OpenMP ends the process where it cannot make a thread or have a few bytes of
+ * memory, and a kernel on too small a stack ends it as well.  So both are asked for
+ * here, where the answer can become an exception.  Compiled once.
+ *
+ * OpenMP keeps a pool of threads for each thread that enters a region: as many as its
+ * last region had, the others end.  What is known of the calling thread's pool is
+ * thread-local, and that is the only state there is.
+ */
+#define _GNU_SOURCE
+#include "fastrnn.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* In memory that every thread has from its start: there is none to run out of. */
+#if defined(__GLIBC__)
+#define STATIC_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define STATIC_TLS
+#endif
+
+typedef struct {
+    char *low, *high;    /* this thread's stack; NULL where nobody knows */
+    int looked;          /* at the stack */
+    int ready;           /* most threads that a team of this thread has had */
+    int size;            /* of its last team */
+    int alone;           /* calls that went on without a team, for want of memory */
+    size_t worker_stack; /* of each of OpenMP's threads */
+} own_team;
+
+static _Thread_local own_team own STATIC_TLS;
+
+/* A caller's kernels run on its own stack; it keeps an array there, and starts the team. */
+#define OWN_STACK (FR_STACK + (4 << 10))
+
+/* --- stacks ---------------------------------------------------------------------- */
+
+#define FRAME ((char *)__builtin_frame_address(0))
+
+/* The stack of a thread that waits or asks; 0 or ENOMEM. */
+static int find_stack(pthread_t thread, char **low, char **high)
+{
+    *low = *high = NULL;
+#if defined(__linux__)
+    pthread_attr_t attributes;
+    void *start = NULL;
+    size_t size = 0, guard = 0;
+    const int error = pthread_getattr_np(thread, &attributes);
+    if (error)
+        return error == ENOMEM ? error : 0;
+    if (!pthread_attr_getstack(&attributes, &start, &size) &&
+        !pthread_attr_getguardsize(&attributes, &guard) && guard < size) {
+        *low = (char *)start + guard;
+        *high = (char *)start + size;
+    }
+    pthread_attr_destroy(&attributes);
+#else
+    (void)thread;
+#endif
+    return 0;
+}
+
+/* Bytes left on the calling thread's stack; PTRDIFF_MAX where nobody knows. */
+static ptrdiff_t stack_left(void)
+{
+    const int known = own.low && FRAME > own.low && FRAME <= own.high;
+    return known ? FRAME - own.low : PTRDIFF_MAX;
+}
+
+/* --- threads --------------------------------------------------------------------- */
+
+#ifdef _OPENMP
+
+/* Threads that are made at a time: OpenMP has a list of the new ones on the stack. */
+#define AT_A_TIME 16
+
+/* The stacks of OpenMP's threads: what it was told when it was loaded, as we are. */
+static size_t omp_stack;
+
+/* OMP_STACKSIZE or GOMP_STACKSIZE in bytes; 0 for the system's default. */
+__attribute__((constructor)) static void read_stack_size(void)
+{
+    static const char units[] = "bkmg";
+    const char *text = getenv("OMP_STACKSIZE");
+    if (text == NULL)
+        text = getenv("GOMP_STACKSIZE");
+    if (text == NULL)
+        return;
+    char *end;
+    errno = 0;
+    const unsigned long long number = strtoull(text, &end, 10);
+    if (end == text || errno)
+        return;
+    end += strspn(end, " \t");
+    int shift = 10;
+    const char *unit = *end ? strchr(units, *end | 0x20) : NULL;
+    if (unit)
+        shift = 10 * (int)(unit - units);
+    if (number <= (SIZE_MAX >> shift))
+        omp_stack = (size_t)number << shift;
+}
+
+static size_t worker_stack(pthread_attr_t *attributes)
+{
+    size_t size = 0;
+    if (omp_stack) /* too small or too large a one is not taken: OpenMP says so */
+        (void)pthread_attr_setstacksize(attributes, omp_stack);
+    pthread_attr_getstacksize(attributes, &size);
+    return size;
+}
+
+/* Whether so many bytes of address space could be had. */
+static int has_space(size_t n_bytes)
+{
+    void *space = mmap(NULL, n_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (space == MAP_FAILED)
+        return 0;
+    munmap(space, n_bytes);
+    return 1;
+}
+
+/* Whether OpenMP's own tables of a team could be had. */
+static int has_tables(int n_threads)
+{
+    void *room = malloc(4096 + 512 * (size_t)n_threads);
+    free(room);
+    return room != NULL;
+}
+
+static void *wait_for_gate(void *gate)
+{
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
+/* Whether n more threads like OpenMP's can live at once. */
+static int try_threads(int n)
+{
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t *threads = malloc((size_t)n * sizeof *threads);
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int made = 0;
+    if (threads == NULL || pthread_attr_init(&attributes)) {
+        free(threads);
+        return FR_TEAM_NO_MEMORY;
+    }
+    own.worker_stack = worker_stack(&attributes);
+    /* They are not to run anybody's signal handler. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_mutex_lock(&gate);
+    while (made < n &&
+           pthread_create(&threads[made], &attributes, wait_for_gate, &gate) == 0)
+        made++;
+    const int has_memory = made == n || has_space(own.worker_stack);
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < made; i++)
+        pthread_join(threads[i], NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    free(threads);
+    return made == n    ? FR_TEAM_READY
+           : has_memory ? FR_TEAM_NO_THREADS
+                        : FR_TEAM_NO_MEMORY;
+}
+
+typedef struct {
+    pthread_t thread;
+    char *at; /* on its stack; NULL for a thread that did not come */
+} worker;
+
+static void run_team(int n, worker *workers)
+{
+#pragma omp parallel num_threads(n)
+    {
+        const int rank = omp_get_thread_num();
+        workers[rank] = (worker){pthread_self(), FRAME};
+    }
+}
+
+/* Lets OpenMP's pool grow until the next region, of n threads, adds few. */
+static void fill_pool(int n, worker *workers)
+{
+    for (int size = own.size > 1 ? own.size : 1; n - size > AT_A_TIME;) {
+        size += AT_A_TIME;
+        run_team(size, workers);
+    }
+    own.size = n;
+}
+
+/* Least stack that the pool's threads have; PTRDIFF_MAX where nobody knows. */
+static int find_least_stack(const worker *workers, int n, ptrdiff_t *least)
+{
+    *least = PTRDIFF_MAX;
+    for (int i = 1; i < n; i++) {
+        char *low, *high;
+        if (workers[i].at == NULL)
+            continue;
+        const int error = find_stack(workers[i].thread, &low, &high);
+        if (error)
+            return error;
+        if (low && workers[i].at - low < *least)
+            *least = workers[i].at - low;
+    }
+    return 0;
+}
+
+static int grow(int n, fr_team_report *report)
+{
+    const int limit = omp_get_thread_limit(), most = limit < n ? limit : n;
+    const int now = own.size > 1 ? own.size : 1;
+    if (most > now) {
+        const int state = try_threads(most - now);
+        if (state != FR_TEAM_READY)
+            return state;
+    }
+    worker *workers = calloc((size_t)n, sizeof *workers);
+    if (workers == NULL || !has_tables(n)) {
+        free(workers);
+        return FR_TEAM_NO_MEMORY;
+    }
+    fill_pool(n, workers);
+    run_team(n, workers);
+    ptrdiff_t least;
+    const int error = find_least_stack(workers, n, &least);
+    free(workers);
+    if (error)
+        return FR_TEAM_NO_MEMORY;
+    report->needed = FR_STACK;
+    report->found = least;
+    return least < FR_STACK ? FR_TEAM_SMALL_STACKS : FR_TEAM_READY;
+}
+
+#endif
+
+int fr_team_size(int n_threads)
+{
+#ifdef _OPENMP
+    if (n_threads == own.size)
+        return n_threads;
+    const int more = n_threads - (own.size > 1 ? own.size : 1);
+    worker *workers = calloc((size_t)n_threads, sizeof *workers);
+    if (workers && has_tables(n_threads) &&
+        (more <= 0 || has_space((size_t)more * own.worker_stack))) {
+        fill_pool(n_threads, workers);
+        free(workers);
+        return n_threads;
+    }
+    free(workers);
+    own.alone++;
+#else
+    (void)n_threads;
+#endif
+    return 1;
+}
+
+int fr_team_prepare(int n_threads, fr_team_report *report)
+{
+    if (own.looked && own.ready >= n_threads && stack_left() >= OWN_STACK && !own.alone)
+        return FR_TEAM_READY;
+    *report = (fr_team_report){.needed = OWN_STACK, .alone = own.alone};
+    own.alone = 0;
+    if (!own.looked) {
+        if (find_stack(pthread_self(), &own.low, &own.high))
+            return FR_TEAM_NO_MEMORY;
+        own.looked = 1;
+    }
+    report->found = stack_left();
+    if (report->found < OWN_STACK)
+        return FR_TEAM_SMALL_STACK;
+#ifdef _OPENMP
+    if (n_threads > 1 && own.ready < n_threads) {
+        const int state = grow(n_threads, report);
+        if (state != FR_TEAM_READY)
+            return state;
+    }
+#endif
+    if (n_threads > own.ready)
+        own.ready = n_threads;
+    return FR_TEAM_READY;
+}
