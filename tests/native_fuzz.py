@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Calls with drawn arguments, and memory that tells when something outside was written.
 
-`Fuzz.call` makes a call of which some arguments may have been spoilt: sizes that are off
-by one, negative or wrap around, arrays that are too short, of another type or nowhere,
-objects of another call.  A call has to return or to raise one of `ALLOWED`, and to leave
-the bytes around every array as they were.  `native_calls` says which calls there are.
+`Fuzz.call` makes a call of which some arguments may have been spoilt: sizes that are
+off by one, negative or wrap around, arrays that are too short, of another type or
+nowhere, objects of another call.  A call has to return or to raise one of `ALLOWED`,
+and to leave the bytes around every array as they were.  `native_calls` says which calls
+there are.
 """
 
 import collections
@@ -68,7 +69,7 @@ class Fuzz:
 
     def size(self, most=9):
         """A size of an array: small, and now and then more than a vector."""
-        if self.chance(0.1):
+        if self.chance(0.08):
             return self.random.choice((15, 16, 17, 33, 70))
         return self.random.randint(1, most)
 
@@ -212,7 +213,7 @@ class Fuzz:
         return not spoil, result
 
     def make(self, name, function, *args, **options):
-        """An object that a call gives: once spoilt, now and then, and as it should be."""
+        """What a call gives as it should be; now and then a spoilt one goes before."""
         if self.chance(0.6):
             _, result = self.call(name, function, *args, p=1.0, **options)
             self._keep(result)
@@ -243,4 +244,4 @@ class Fuzz:
         self._guards.clear()
 
 
-_NORMAL = np.random.default_rng(0).normal(scale=0.5, size=997)
+_NORMAL = np.random.default_rng(0).normal(scale=0.05, size=997)

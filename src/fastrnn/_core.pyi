@@ -10,12 +10,14 @@ ACTIVATIONS: dict[str, int]
 BUILT: tuple[str, ...]
 CELLS: dict[str, int]
 COMPILER: str
+MOST_THREADS: int
 N_RATES: int
 OPENMP: bool
 SUPPORTED: tuple[str, ...]
 
 def active_target() -> str: ...
 def kernels(dtype: Any) -> Kernels: ...
+def offsets_of(batch_sizes: Array, rows: int) -> Array | None: ...
 def use_isa(name: str) -> AbstractContextManager[None]: ...
 
 class Options:

@@ -5,7 +5,8 @@ A tensor is what `_views` can describe: PyTorch's.  Every call looks at each of 
 tensors, in C, which takes some nanoseconds: type, device, sizes, strides and alignment
 have to be what the method's docstring says, and what a plan, its packed weights and its
 layers need.  A call that does not fit raises ValueError or TypeError before anything is
-written.  A stack's weights lie apart, one tensor each.
+written.  A stack's weights lie apart, one tensor each.  Longer than other files because
+each of a plan's two directions looks at all that it is given before it begins.
 """
 
 cimport cython

@@ -15,7 +15,6 @@ from fastrnn.torch._memory import kernels
 from fastrnn.torch._path import DTYPES
 from fastrnn.torch._spec import spec
 
-
 _MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
 
@@ -62,6 +61,7 @@ def _spec(weights, mode, num_layers, bidirectional):
     projected = per_cell % 2 == 1
     H = GH // 4 if projected else S
     _require(min(I, H, S) >= 1, "sizes must be >= 1", (I, H, S))
+    _require(not projected or S < H, "a projection must be narrower than H", (S, H))
     return spec(
         mode, I, H, num_layers, per_cell > 3, bidirectional, S if projected else 0
     )

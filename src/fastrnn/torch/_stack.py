@@ -248,7 +248,9 @@ def backward(call, x, h0, y, kept, weights, gradients, wanted):
     call.packs.make_backward(call.plan.kernels, threads, weights)
     inputs, outputs, noises, tapes = unpack_kept(call, call.readable(x), y, kept)
     dy, dh_n, dc_n = gradients
-    h0, dh_n, dc_n = (_readable(t, call.plan.kernels) for t in (h0, dh_n, dc_n))
+    table = call.plan.kernels
+    h0 = _readable(h0, table)
+    dh_n, dc_n = _readable(dh_n, table), _readable(dc_n, table)
     dh0 = x.new_empty(*call.state_shape(spec.S)) if wanted[1] else None
     dc0 = x.new_empty(*call.state_shape(spec.H)) if wanted[2] else None
     dweights = [
