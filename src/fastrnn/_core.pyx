@@ -19,6 +19,7 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE,
     PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
+from libc.string cimport memcpy
 
 from fastrnn._capi cimport *
 from fastrnn._sizes cimport (
@@ -188,8 +189,9 @@ cdef class Shape:
     cdef readonly ptrdiff_t rows
 
     def __cinit__(self, int cell, bint reverse, ptrdiff_t T, ptrdiff_t B, ptrdiff_t I,
-                  ptrdiff_t H, const ptrdiff_t[::1] offsets=None,
-                  Options options=None):
+                  ptrdiff_t H, offsets=None, Options options=None):
+        cdef const void *given
+        cdef ptrdiff_t[::1] starts
         if not 0 <= cell < FR_N_CELLS:
             raise ValueError(f"Shape: cell must be in [0, {FR_N_CELLS}), got {cell}")
         self.c.cell, self.c.reverse = cell, reverse
@@ -204,11 +206,13 @@ cdef class Shape:
                 self.c.S = options.proj_size
         self.rows = T * B
         if offsets is not None:
-            offsets = offsets.copy()  # nobody else can change what was checked
-            check_offsets(T, B, offsets)
-            self.offsets = offsets
-            self.c.offsets = &offsets[0]
-            self.rows = offsets[T]
+            given = address(offsets, "Shape: offsets", b"l", T + 1, False)
+            starts = np.empty(T + 1, np.intp)  # nobody else can change what is checked
+            memcpy(&starts[0], given, (T + 1) * sizeof(ptrdiff_t))
+            check_offsets(T, B, starts)
+            self.offsets = starts
+            self.c.offsets = &starts[0]
+            self.rows = starts[T]
 
 
 cdef check_offsets(ptrdiff_t T, ptrdiff_t B, const ptrdiff_t[::1] offsets):
@@ -234,25 +238,22 @@ def offsets_of(batch_sizes not None, ptrdiff_t rows):
         Of each step, as a user gave them: None comes back unless they are positive,
         never grow and add up to `rows`.
     """
-    cdef const int64_t[:] sizes = batch_sizes
-    cdef ptrdiff_t t, T = sizes.shape[0], before = rows, left = rows
+    cdef const int64_t[::1] sizes
     cdef ptrdiff_t[::1] offsets
-    if T < 1:
+    cdef ptrdiff_t t, T = len(batch_sizes), before = rows, left = rows
+    if not 1 <= T <= rows:  # nothing large is allocated for sizes that do not fit
         return None
-    for t in range(T):  # nothing is allocated for sizes that do not fit
+    sizes = np.array(batch_sizes)  # aligned, and nobody can change it
+    if sizes.shape[0] != T:
+        raise ValueError("offsets_of: batch_sizes must be an array")
+    offsets = np.zeros(T + 1, np.intp)
+    for t in range(T):
         if not 1 <= sizes[t] <= min(before, left):
             return None
         before = sizes[t]
         left -= before
-    if left:
-        return None
-    result = np.zeros(T + 1, np.intp)
-    offsets = result
-    for t in range(T):
-        offsets[t + 1] = offsets[t] + sizes[t]
-        if offsets[t + 1] > rows:
-            raise ValueError("offsets_of: batch_sizes changed meanwhile")
-    return result
+        offsets[t + 1] = offsets[t] + before
+    return None if left else np.asarray(offsets)
 
 
 cdef class Series:
@@ -347,9 +348,10 @@ cdef class Rows:
 
     def __cinit__(self, ptrdiff_t width, rows not None, seen not None, int64_t now,
                   rates not None, bint with_gradient):
-        if width < 1 or now < 0:
-            raise ValueError(
-                f"Rows: width must be >= 1 and now >= 0, got {(width, now)}")
+        if width < 1:
+            raise ValueError(f"Rows: width must be >= 1, got {width}")
+        if now < 0:
+            raise ValueError(f"Rows: now must be >= 0, got {now}")
         self.rows, self.seen, self.rates = rows, seen, rates
         self.c.width, self.c.now, self.c.with_gradient = width, now, with_gradient
         self.look()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# The sizes that a kernel may be given.  Every call that makes a pointer asks here first,
-# so that no product of sizes wraps around and no size is one that a kernel divides by.
+# The sizes that a kernel may be given.  Every call that makes a pointer asks here, so
+# that no product of sizes wraps around and no size is one that a kernel divides by.
 
 from fastrnn._capi cimport fr_shape
 
@@ -66,7 +66,7 @@ cdef inline int check_shape(str who, const fr_shape *s, ptrdiff_t n_cells) excep
     width = <double>s.I + 10 * <double>s.H + 640
     rows += 8 * (<double>s.H + 64)
     if (max(s.B, s.I, s.H) > MOST_ROWS
-            or 16 * rows * width * <double>n_cells > <double>(1LL << LOG_MOST_ELEMENTS)):
+            or 16 * rows * width * n_cells > <double>(1LL << LOG_MOST_ELEMENTS)):
         raise ValueError(
             f"{who}: no memory holds T, B, I, H = {(s.T, s.B, s.I, s.H)} of "
             f"{n_cells} cells")

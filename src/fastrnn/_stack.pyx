@@ -432,7 +432,8 @@ cdef class Stack:
             d_start, "d_start", self.kind, self.n_states * states, True)
         cdef char *gradient = <char *>address(
             grads, "grads", self.kind,
-            check_start("grads", grads_start) + self.layout.start(self.layout.n_cells), True, True)
+            check_start("grads", grads_start)
+            + self.layout.start(self.layout.n_cells), True, True)
         cdef ptrdiff_t flow_end = check_start("flow", flow_at) + product(
             "flow", self.B, (self.n_cells - 1) * self.length + self.shape.T)
         cdef double *pflow = <double *>address(flow, "flow", b"d", flow_end, True, True)

@@ -296,7 +296,7 @@ cdef class Use:
         if self.packer is None or self.packer.layout is not layout:
             raise ValueError(f"{who}: use must be of the weights of the plan's layout")
         if self.kernels is not kernels:
-            raise ValueError(f"{who}: use must be of weights packed by the same kernels")
+            raise ValueError(f"{who}: use must be of the plan's kernels")
         return 0
 
     cdef int check_forward(self, str who, int first, int n) except -1:
