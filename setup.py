@@ -184,7 +184,7 @@ setup(
                     include_dirs=["csrc"],
                     depends=["csrc/fastrnn.h"],
                 )
-                for name in ("_weights", "_stack", "_tensors")
+                for name in ("_weights", "_stack", "_views", "_tensors")
             ),
         ],
         compiler_directives={
@@ -193,6 +193,7 @@ setup(
             "wraparound": CHECKS,
             "initializedcheck": CHECKS,
             "cdivision": True,
+            "auto_pickle": False,  # it would let anybody set what was checked
             "freethreading_compatible": True,
             "embedsignature": True,
         },

@@ -4,9 +4,13 @@
 from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_rows, fr_step
 
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
-                   bint writable, bint at_least=*) except? NULL
+                   bint writable, bint at_least=*,
+                   ptrdiff_t alignment=*) except? NULL
+
+cdef ptrdiff_t size_of(char kind) noexcept
 
 cdef int team(int n_threads) except -1
+cdef int team_of(str who, int n_threads) except -1
 
 cdef check_offsets(ptrdiff_t T, ptrdiff_t B, const ptrdiff_t[::1] offsets)
 
@@ -16,6 +20,7 @@ cdef class Rows:
     cdef ptrdiff_t size
     cdef object rows, seen, rates
 
+    cdef int look(self) except -1
     cdef const fr_rows *checked(self, char kind, ptrdiff_t P) except NULL
 
 
@@ -37,4 +42,7 @@ cdef class Options:
     cdef fr_cell_options c
     cdef readonly bint general  # c is looked at
     cdef readonly ptrdiff_t proj_size
+    cdef int n_activations
     cdef tuple made_of
+
+    cdef int check(self, str who, int cell, ptrdiff_t H) except -1

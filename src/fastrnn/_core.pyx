@@ -2,8 +2,10 @@
 """The C kernels as Python calls: pointers in, one nogil call, nothing decided here.
 
 `kernels(dtype)` gives the table of the active target; its methods take NumPy arrays
-(any object with the buffer protocol), check dtype, contiguity and length, and pass
-addresses.
+(any object with the buffer protocol), check dtype, contiguity, alignment and length,
+and pass addresses.  Whatever the arguments are, a call reads and writes nothing but
+the arrays that it was given: sizes that do not fit them, indices, offsets and products
+of sizes that wrap around are refused here (`_sizes.pxd` has the bounds).
 Shapes that make sense are the caller's business: `fastrnn._check` has the rules.
 Longer than other files because it has one method for each entry of the table.
 """
@@ -18,10 +20,20 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE,
     PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
+from libc.string cimport memcpy
 
 from libc.string cimport memcmp
 
 from fastrnn._capi cimport *
+from fastrnn._sizes cimport (
+    MOST_ROWS, MOST_TILE, check_shape, check_threads, last_element, product,
+)
+from fastrnn._sizes cimport MOST_THREADS as _most_threads
+
+
+cdef ptrdiff_t size_of(char kind) noexcept:
+    """Bytes of an element."""
+    return 4 if kind == b"f" else 1 if kind == b"B" else 8
 
 
 cdef str format_order(const char *text):
@@ -35,39 +47,50 @@ cdef str format_order(const char *text):
 
 
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
-                   bint writable, bint at_least=False) except? NULL:
+                   bint writable, bint at_least=False,
+                   ptrdiff_t alignment=0) except? NULL:
     """Where `array` lies, once it is known to hold `size` elements of `kind`.
 
     The buffer is released at once: the caller holds a reference to `array` through the
-    kernel call, so the memory stays.  None gives NULL.
+    kernel call, so the memory stays.  None gives NULL.  An element lies at a multiple
+    of `alignment` bytes, which are its own if not given.
     """
     cdef Py_buffer view
     cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
     cdef void *where
-    cdef ptrdiff_t found
+    cdef ptrdiff_t found, itemsize = size_of(kind)
     cdef char given
     cdef str order
+    cdef bytes other = None
     if array is None:
         return NULL
     if not PyObject_CheckBuffer(array):
         raise TypeError(f"{what} must be an array, got {type(array).__name__}")
     if writable:
         flags |= PyBUF_WRITABLE
-    PyObject_GetBuffer(array, &view, flags)
-    where = view.buf
-    found = view.len // view.itemsize
+    try:
+        PyObject_GetBuffer(array, &view, flags)
+    except (ValueError, BufferError) as error:
+        raise ValueError(f"{what} must be an array to pass on, but: {error}") from error
+    where, found = view.buf, view.len // itemsize
     given = view.format[0] if view.format != NULL else b"B"
     order = format_order(view.format)
     if given == b"q" and sizeof(long) == sizeof(long long):
         given = b"l"  # NumPy has two names for int64
+    if given != kind or view.itemsize != itemsize or (
+            view.format != NULL and view.format[1] != 0):
+        other = view.format if view.format != NULL else b"B"
     PyBuffer_Release(&view)
     if order is not None:
         raise TypeError(f"{what} must be aligned and in native byte order, got {order}")
-    if given != kind:
+    if other is not None:
         raise TypeError(
-            f"{what} must have buffer format {chr(kind)!r}, got {chr(given)!r}")
+            f"{what} must have buffer format {chr(kind)!r}, got {other.decode()!r}")
     if found < size or (found != size and not at_least):
         raise ValueError(f"{what} must have {size} elements, got {found}")
+    if found and <size_t>where % <size_t>max(itemsize, alignment):
+        raise ValueError(
+            f"{what} must lie at a multiple of {max(itemsize, alignment)} bytes")
     return where
 
 
@@ -90,8 +113,14 @@ def is_clear(array not None, ptrdiff_t begin, ptrdiff_t end):
     return clear
 
 
+cdef void *address_of_work(work, str what, char kind, ptrdiff_t size) except NULL:
+    """Scratch of `size` elements at least: it holds offsets, too."""
+    return address(required(work, what), what, kind, size, True, True, sizeof(void *))
+
+
 N_RATES = FR_N_RATES
 STACK = FR_STACK  # bytes that a kernel may use on each thread
+MOST_THREADS = _most_threads
 
 
 CELLS = {
@@ -126,22 +155,46 @@ cdef class Options:
     by that of c_t; None for the plain cell, which may still have a projection.
     """
 
-    def __init__(self, activations=None, double clip=0, bint input_forget=False,
-                 bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+    def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+        self.general, self.proj_size = activations is not None, proj_size
+        activations = None if activations is None else tuple(activations)
         self.made_of = (
             activations, clip, input_forget, peephole, reset_before, proj_size)
-        self.general, self.proj_size = activations is not None, proj_size
         if not self.general and (clip or input_forget or peephole or reset_before):
             raise ValueError("Options: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
             if i > 4:
                 raise ValueError("Options: at most five activations")
+            if name not in ACTIVATIONS:
+                raise ValueError(
+                    f"Options: an activation must be among {', '.join(ACTIVATIONS)}, "
+                    f"got {name!r}")
             if i == 4:
                 self.c.output = fr_activation(ACTIVATIONS[name], alpha, beta)
             else:
                 self.c.gate[i] = fr_activation(ACTIVATIONS[name], alpha, beta)
+        self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
+
+    cdef int check(self, str who, int cell, ptrdiff_t H) except -1:
+        """Whether a cell of H units can have these options."""
+        cdef int expected = gates(cell) + (cell == FR_CELL_LSTM)
+        if self.general and self.n_activations != expected:
+            raise ValueError(
+                f"{who}: this cell has {expected} activations, got "
+                f"{self.n_activations}")
+        if (self.c.peephole or self.c.input_forget) and cell != FR_CELL_LSTM:
+            raise ValueError(f"{who}: peephole and input_forget are an LSTM's")
+        if self.c.reset_before and cell != FR_CELL_GRU:
+            raise ValueError(f"{who}: reset_before is a GRU's")
+        if self.proj_size and (
+                cell != FR_CELL_LSTM or not 0 < self.proj_size < H):
+            raise ValueError(
+                f"{who}: a projection must be an LSTM's, in [1, {H}), got "
+                f"{self.proj_size}")
+        return 0
 
     def __reduce__(self):
         return Options, self.made_of
@@ -160,10 +213,9 @@ cdef object required(object array, str what):
     return array
 
 
-cdef int positive(int n_threads) except -1:
-    if n_threads < 1:
-        raise ValueError(f"n_threads must be >= 1, got {n_threads}")
-    return team(n_threads)
+cdef int team_of(str who, int n_threads) except -1:
+    """`n_threads`, once it is known to be a team's size, and that there can be one."""
+    return team(check_threads(who, n_threads))
 
 
 cdef int team(int n_threads) except -1:
@@ -199,7 +251,7 @@ cdef int team(int n_threads) except -1:
 
 def prepare(int n_threads):
     """See that this thread's calls can have so many threads, or say why not."""
-    positive(n_threads)
+    team_of("prepare", n_threads)
 
 
 cdef class Shape:
@@ -214,43 +266,72 @@ cdef class Shape:
     cdef Options options  # and c.options
     cdef readonly ptrdiff_t rows
 
-    def __init__(self, int cell, bint reverse, ptrdiff_t T, ptrdiff_t B, ptrdiff_t I,
-                 ptrdiff_t H, const ptrdiff_t[::1] offsets=None, Options options=None):
+    def __cinit__(self, int cell, bint reverse, ptrdiff_t T, ptrdiff_t B, ptrdiff_t I,
+                  ptrdiff_t H, offsets=None, Options options=None):
+        cdef const void *given
+        cdef ptrdiff_t[::1] starts
         if not 0 <= cell < FR_N_CELLS:
             raise ValueError(f"Shape: cell must be in [0, {FR_N_CELLS}), got {cell}")
-        if min(T, B, I, H) < 1:
-            raise ValueError(f"Shape: T, B, I, H must be >= 1, got {(T, B, I, H)}")
         self.c.cell, self.c.reverse = cell, reverse
         self.c.T, self.c.B, self.c.I, self.c.H, self.c.S = T, B, I, H, H
         self.c.offsets, self.c.options, self.options = NULL, NULL, options
-        if options is not None and options.general:
-            self.c.options = &options.c
-        if options is not None and options.proj_size:
-            if cell != FR_CELL_LSTM or not 0 < options.proj_size < H:
-                raise ValueError(
-                    f"Shape: a projection must be an LSTM's, in [1, {H}), got "
-                    f"{options.proj_size}")
-            self.c.S = options.proj_size
+        check_shape("Shape", &self.c, 1)
+        if options is not None:
+            options.check("Shape", cell, H)
+            if options.general:
+                self.c.options = &options.c
+            if options.proj_size:
+                self.c.S = options.proj_size
         self.rows = T * B
         if offsets is not None:
-            offsets = offsets.copy()  # nobody else can change what was checked
-            check_offsets(T, B, offsets)
-            self.offsets = offsets
-            self.c.offsets = &offsets[0]
-            self.rows = offsets[T]
+            given = address(offsets, "Shape: offsets", b"l", T + 1, False)
+            starts = np.empty(T + 1, np.intp)  # nobody else can change what is checked
+            memcpy(&starts[0], given, (T + 1) * sizeof(ptrdiff_t))
+            check_offsets(T, B, starts)
+            self.offsets = starts
+            self.c.offsets = &starts[0]
+            self.rows = starts[T]
 
 
 cdef check_offsets(ptrdiff_t T, ptrdiff_t B, const ptrdiff_t[::1] offsets):
     """Batch sizes must begin at most at B and never grow, or memory is not safe."""
-    cdef ptrdiff_t t, size, before = B
+    cdef ptrdiff_t t, before = B
     if offsets.shape[0] != T + 1 or offsets[0] != 0:
         raise ValueError("Shape: offsets must have T + 1 elements and begin with 0")
     for t in range(T):
-        size = offsets[t + 1] - offsets[t]
-        if not 1 <= size <= before:
+        # The difference of an offset and a smaller one, not negative, cannot overflow.
+        if offsets[t + 1] <= offsets[t] or offsets[t + 1] - offsets[t] > before:
             raise ValueError(
-                f"Shape: batch sizes must be in [1, {before}] at t = {t}, got {size}")
-        before = size
+                f"Shape: batch sizes must be in [1, {before}] at t = {t}, got offsets "
+                f"{offsets[t]} and {offsets[t + 1]}")
+        before = offsets[t + 1] - offsets[t]
+
+
+def offsets_of(batch_sizes not None, ptrdiff_t rows):
+    """Where the rows of each step begin, (T + 1,), in arrays of `rows` rows; or None.
+
+    Parameters
+    ----------
+    batch_sizes : ndarray of int64, 1-D
+        Of each step, as a user gave them: None comes back unless they are positive,
+        never grow and add up to `rows`.
+    """
+    cdef const int64_t[::1] sizes
+    cdef ptrdiff_t[::1] offsets
+    cdef ptrdiff_t t, T = len(batch_sizes), before = rows, left = rows
+    if not 1 <= T <= rows:  # nothing large is allocated for sizes that do not fit
+        return None
+    sizes = np.array(batch_sizes)  # aligned, and nobody can change it
+    if sizes.shape[0] != T:
+        raise ValueError("offsets_of: batch_sizes must be an array")
+    offsets = np.zeros(T + 1, np.intp)
+    for t in range(T):
+        if not 1 <= sizes[t] <= min(before, left):
+            return None
+        before = sizes[t]
+        left -= before
+        offsets[t + 1] = offsets[t] + before
+    return None if left else np.asarray(offsets)
 
 
 cdef class Series:
@@ -259,22 +340,21 @@ cdef class Series:
     cdef object array
     cdef ptrdiff_t first, step, row
 
-    def __init__(self, array, ptrdiff_t first, ptrdiff_t step, ptrdiff_t row):
+    def __cinit__(self, array not None, ptrdiff_t first, ptrdiff_t step,
+                  ptrdiff_t row):
         self.array, self.first, self.step, self.row = array, first, step, row
 
     cdef char *at(self, str what, char kind, Shape shape, ptrdiff_t width,
-                  bint writable) except? NULL:
+                  bint writable) except NULL:
         """Address of the first element, once the last one is known to be inside."""
-        cdef ptrdiff_t end, itemsize = 8 if kind == b"d" else 4
-        if min(self.first, self.step, self.row) < 0:
-            raise ValueError(f"{what}: strides must not be negative")
+        cdef ptrdiff_t end
         if shape.c.offsets == NULL:
-            end = (shape.c.T - 1) * self.step + (shape.c.B - 1) * self.row
+            end = last_element(
+                what, self.first, shape.c.T, self.step, shape.c.B, self.row)
         else:
-            end = (shape.rows - 1) * self.row
-        end += self.first + width
-        return (<char *>address(self.array, what, kind, end, writable, True)
-                + self.first * itemsize)
+            end = last_element(what, self.first, shape.rows, self.row, 1, self.step)
+        return (<char *>address(self.array, what, kind, end + width, writable, True)
+                + self.first * size_of(kind))
 
 
 cdef check_indices(str what, const int64_t *indices, ptrdiff_t n, ptrdiff_t size,
@@ -293,10 +373,23 @@ cdef fr_embedding_args embedding(int n_threads, ptrdiff_t n, ptrdiff_t rows,
     if n < 0 or min(rows, width) < 1:
         raise ValueError(
             f"embedding: n >= 0, rows, width >= 1, got {(n, rows, width)}")
+    product("embedding", n, width)
+    product("embedding", rows, width)
     a.n, a.rows, a.width = n, rows, width
-    a.n_threads, a.padding = positive(n_threads), padding
+    a.n_threads, a.padding = team_of("embedding", n_threads), padding
     a.indices = <const int64_t *>address(indices, "indices", b"l", n, False)
     return a
+
+
+cdef int check_linear(ptrdiff_t N, ptrdiff_t I, ptrdiff_t O) except -1:
+    """Sizes of a fully connected layer; a kernel divides by I and O."""
+    if N < 0 or min(I, O) < 1 or max(I, O) > MOST_ROWS:
+        raise ValueError(
+            f"linear: N must be >= 0 and I, O in [1, {MOST_ROWS}], got {(N, I, O)}")
+    product("linear", N + MOST_TILE, I + MOST_TILE)
+    product("linear", N, O)
+    product("linear", I + MOST_TILE, O + MOST_TILE)
+    return 0
 
 
 cdef ptrdiff_t pack_size(const fr_kernels *table, bint backward, Shape shape):
@@ -310,7 +403,8 @@ cdef fr_extent extent_of(int n_threads, ptrdiff_t n, spans) except *:
     """All n elements, or those in ascending spans; the caller keeps `spans`."""
     cdef fr_extent a
     cdef ptrdiff_t i, m, before = 0
-    a.n, a.n_threads, a.n_spans, a.spans = n, positive(n_threads), 0, NULL
+    a.n, a.n_spans, a.spans = n, 0, NULL
+    a.n_threads = team_of("a flat array", n_threads)
     if spans is not None:
         m = len(spans)
         a.spans = <const int64_t *>address(spans, "spans", b"l", 2 * m, False)
@@ -330,19 +424,26 @@ cdef class Rows:
     last have gradient zero, the last one, too, unless `with_gradient`.
     """
 
-    def __init__(self, ptrdiff_t width, rows not None, seen not None, int64_t now,
-                 rates not None, bint with_gradient):
-        cdef ptrdiff_t i, n = len(rows), size = len(seen)
-        cdef int64_t row, before = -1
+    def __cinit__(self, ptrdiff_t width, rows not None, seen not None, int64_t now,
+                  rates not None, bint with_gradient):
         if width < 1:
             raise ValueError(f"Rows: width must be >= 1, got {width}")
+        if now < 0:
+            raise ValueError(f"Rows: now must be >= 0, got {now}")
         self.rows, self.seen, self.rates = rows, seen, rates
-        self.size = size * width
-        self.c.width, self.c.n, self.c.now = width, n, now
-        self.c.rows = <const int64_t *>address(rows, "rows", b"l", n, False)
-        self.c.seen = <int64_t *>address(seen, "seen", b"l", size, True)
-        self.c.with_gradient = with_gradient
-        self.c.capacity = len(rates)
+        self.c.width, self.c.now, self.c.with_gradient = width, now, with_gradient
+        self.look()
+
+    cdef int look(self) except -1:
+        """Find the arrays and check what is in them."""
+        cdef ptrdiff_t i, n = len(self.rows), size = len(self.seen)
+        cdef int64_t row, before = -1, now = self.c.now
+        self.size = product("Rows", size, self.c.width)
+        self.c.n, self.c.capacity = n, len(self.rates)
+        self.c.rows = <const int64_t *>address(self.rows, "rows", b"l", n, False)
+        self.c.seen = <int64_t *>address(self.seen, "seen", b"l", size, True)
+        if self.c.capacity < 1:
+            raise ValueError("Rows: rates must be those of one step at least")
         for i in range(n):
             row = self.c.rows[i]
             if not before < row < size:
@@ -352,9 +453,11 @@ cdef class Rows:
                     f"Rows: row {row} has seen {self.c.seen[row]} steps, and only the "
                     f"last {self.c.capacity} of {now} are known")
             before = row
+        return 0
 
     cdef const fr_rows *checked(self, char kind, ptrdiff_t P) except NULL:
         """The struct, once the table is known to have P elements."""
+        self.look()  # the arrays may have changed since
         if self.size != P:
             raise ValueError(f"Rows: the table has {self.size} elements, and p {P}")
         self.c.rates = address(self.rates, "rates", kind,
@@ -362,12 +465,19 @@ cdef class Rows:
         return &self.c
 
 
+cdef object _made_here = object()  # what `Kernels` are made with
+
+
 cdef class Kernels:
     """The kernel table of one target and one dtype."""
 
+    def __cinit__(self, *only_here):
+        if only_here != (_made_here,):
+            raise TypeError("Kernels: kernels(dtype) gives those that there are")
+
     @staticmethod
     cdef Kernels wrap(const fr_kernels *table):
-        cdef Kernels self = Kernels.__new__(Kernels)
+        cdef Kernels self = Kernels.__new__(Kernels, _made_here)
         self.table = table
         self.target = table.target.decode()
         self.dtype = table.dtype.decode()
@@ -387,7 +497,10 @@ cdef class Kernels:
         cdef ptrdiff_t G = gates(cell), S = shape.c.S
         if (b_ih is None) != (b_hh is None):
             raise ValueError("pack: b_ih and b_hh are given together or not at all")
-        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.shape, a.n_threads = shape.c, team_of("pack", n_threads)
+        if not backward or forward is None:
+            required(W, "W")
+            required(R, "R")
         a.W = address(W, "W", self.kind, G * H * I, False)
         a.R = address(R, "R", self.kind, G * H * S, False)
         a.b_ih = address(b_ih, "b_ih", self.kind, G * H, False)
@@ -399,7 +512,7 @@ cdef class Kernels:
             a.P = address(required(P, "P"), "P", self.kind, 3 * H, False)
         if S != H:
             a.W_hr = address(required(W_hr, "W_hr"), "W_hr", self.kind, S * H, False)
-        a.packed = address(packed, "packed", self.kind,
+        a.packed = address(required(packed, "packed"), "packed", self.kind,
                            self.packed_size(backward, cell, I, H, options), True)
         with nogil:
             if backward:
@@ -412,7 +525,7 @@ cdef class Kernels:
         cdef ptrdiff_t n = len(x)
         cdef const void *px = address(x, "x", self.kind, n, False)
         cdef uint32_t result[64]
-        positive(n_threads)
+        team_of("fingerprint", n_threads)
         n *= 8 if self.kind == b"d" else 4
         with nogil:
             self.table.fingerprint(n, px, n_threads, result)
@@ -430,6 +543,7 @@ cdef class Kernels:
 
     def work_size(self, bint backward, Shape shape not None, int n_threads):
         """Elements of scratch that `forward` or `backward` needs."""
+        check_threads("work_size", n_threads)
         if backward:
             return self.table.backward_work_size(&shape.c, n_threads)
         return self.table.forward_work_size(&shape.c, n_threads)
@@ -441,10 +555,10 @@ cdef class Kernels:
         cdef char kind = self.kind
         cdef ptrdiff_t S = shape.c.S, state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * shape.c.H
-        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.shape, a.n_threads = shape.c, team_of("forward", n_threads)
         a.x = x.at("x", kind, shape, shape.c.I, False)
         a.x_step, a.x_row = x.step, x.row
-        a.packed = address(packed, "packed", kind,
+        a.packed = address(required(packed, "packed"), "packed", kind,
                            pack_size(self.table, False, shape), False)
         a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
         a.c0 = a.c_n = NULL
@@ -455,8 +569,8 @@ cdef class Kernels:
         a.y_step, a.y_row = y.step, y.row
         a.h_n = address(required(h_n, "h_n"), "h_n", kind, state, True)
         a.tape = address(tape, "tape", kind, self.tape_size(shape), True)
-        a.work = address(required(work, "work"), "work", kind,
-                         self.work_size(False, shape, n_threads), True, True)
+        a.work = address_of_work(work, "work", kind,
+                                 self.work_size(False, shape, n_threads))
         with nogil:
             self.table.forward(&a, 1, False)
 
@@ -475,10 +589,10 @@ cdef class Kernels:
         cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
         cdef ptrdiff_t G = gates(shape.c.cell), state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * H
-        a.shape, a.n_threads = shape.c, positive(n_threads)
+        a.shape, a.n_threads = shape.c, team_of("backward", n_threads)
         a.x = x.at("x", kind, shape, I, False)
         a.x_step, a.x_row = x.step, x.row
-        a.packed = address(packed, "packed", kind,
+        a.packed = address(required(packed, "packed"), "packed", kind,
                            pack_size(self.table, True, shape), False)
         a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
         a.y = y.at("y", kind, shape, S, False)
@@ -512,28 +626,30 @@ cdef class Kernels:
         a.db_sums, a.db_started, a.db_open = NULL, 0, 0
         a.clip_value, a.clip_norm = clip_value, clip_norm
         a.flow = <double *>address(flow, "flow", b"d", shape.c.T * shape.c.B, True)
-        a.work = address(required(work, "work"), "work", kind,
-                         self.work_size(True, shape, n_threads), True, True)
+        a.work = address_of_work(work, "work", kind,
+                                 self.work_size(True, shape, n_threads))
         with nogil:
             self.table.backward(&a, 1, False)
 
     def linear_work_size(self, bint backward, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                          int n_threads):
         """Elements of scratch that `linear_forward` or `linear_backward` needs."""
+        check_linear(N, I, O)
+        check_threads("linear_work_size", n_threads)
         return self.table.linear_work_size(backward, N, I, O, n_threads)
 
     def linear_forward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                        x, W, b, y, work):
         """``y = x W^T + b`` for x (N, I), W (O, I), b (O,) or None."""
         cdef fr_linear_args a
-        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
+        check_linear(N, I, O)
+        a.n_threads, a.N, a.I, a.O = team_of("linear", n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.b = address(b, "b", self.kind, O, False)
         a.y = address(required(y, "y"), "y", self.kind, N * O, True)
-        a.work = address(required(work, "work"), "work", self.kind,
-                         self.linear_work_size(False, N, I, O, n_threads), True,
-                         True)
+        a.work = address_of_work(work, "work", self.kind,
+                                 self.linear_work_size(False, N, I, O, n_threads))
         with nogil:
             self.table.linear_forward(&a)
 
@@ -541,16 +657,16 @@ cdef class Kernels:
                         x, W, dy, dx, dW, db, work):
         """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; each may be None."""
         cdef fr_linear_args a
-        a.n_threads, a.N, a.I, a.O = positive(n_threads), N, I, O
+        check_linear(N, I, O)
+        a.n_threads, a.N, a.I, a.O = team_of("linear", n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
         a.dy = address(required(dy, "dy"), "dy", self.kind, N * O, False)
         a.dx = address(dx, "dx", self.kind, N * I, True)
         a.dW = address(dW, "dW", self.kind, O * I, True)
         a.db = address(db, "db", self.kind, O, True)
-        a.work = address(required(work, "work"), "work", self.kind,
-                         self.linear_work_size(True, N, I, O, n_threads), True,
-                         True)
+        a.work = address_of_work(work, "work", self.kind,
+                                 self.linear_work_size(True, N, I, O, n_threads))
         with nogil:
             self.table.linear_backward(&a)
 
@@ -559,13 +675,17 @@ cdef class Kernels:
         cdef ptrdiff_t n = len(x)
         cdef const void *px = address(x, "x", self.kind, n, False)
         cdef void *py = address(y, "y", self.kind, n, True)
+        if which not in (0, 1):
+            raise ValueError(f"activation: which must be 0 or 1, got {which}")
         with nogil:
             self.table.activation(which, n, px, py)
 
     def fma_peak(self, int n_threads, ptrdiff_t n):
         """Floating-point operations in n rounds of FMAs on n_threads threads."""
         cdef double operations
-        positive(n_threads)
+        team_of("fma_peak", n_threads)
+        if n < 0:
+            raise ValueError(f"fma_peak: n must be >= 0, got {n}")
         with nogil:
             operations = self.table.fma_peak(n_threads, n)
         return operations
@@ -576,11 +696,12 @@ cdef class Kernels:
         cdef fr_step a
         cdef int i
         a.P = len(p)
-        a.n_threads = positive(n_threads)
+        a.n_threads = team_of("step", n_threads)
         a.maximize = maximize
         a.p = address(p, "p", self.kind, a.P, True)
         a.g = address(g, "g", self.kind, a.P, False)
         a.weight_decay = weight_decay
+        rates, state = tuple(rates), tuple(state)
         for i in range(FR_N_RATES):
             a.rates[i] = rates[i] if i < len(rates) else 0
         a.rows = NULL
@@ -689,7 +810,9 @@ cdef class Kernels:
         if rows < 0 or classes < 1:
             raise ValueError(
                 f"cross_entropy: rows >= 0, classes >= 1, got {(rows, classes)}")
-        a.rows, a.classes, a.n_threads = rows, classes, positive(n_threads)
+        product("cross_entropy", rows, classes)
+        a.rows, a.classes = rows, classes
+        a.n_threads = team_of("cross_entropy", n_threads)
         a.logits = address(logits, "logits", self.kind, rows * classes, False)
         a.targets = <const int64_t *>address(targets, "targets", b"l", rows, False)
         a.dlogits = address(dlogits, "dlogits", self.kind, rows * classes, True)
@@ -704,7 +827,9 @@ cdef class Kernels:
         """``weight`` times the sum of squared errors; ``dprediction`` written."""
         cdef fr_mse_args a
         cdef double loss
-        a.n, a.n_threads, a.weight = n, positive(n_threads), weight
+        if n < 0:
+            raise ValueError(f"mse: n must be >= 0, got {n}")
+        a.n, a.n_threads, a.weight = n, team_of("mse", n_threads), weight
         a.prediction = address(prediction, "prediction", self.kind, n, False)
         a.target = address(target, "target", self.kind, n, False)
         a.dprediction = address(dprediction, "dprediction", self.kind, n, True)
@@ -744,8 +869,8 @@ cdef class Kernels:
         cdef fr_dropout_args a
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p must be in [0, 1], got {p}")
-        a.n = memoryview(x).nbytes // (8 if self.kind == b"d" else 4)
-        a.n_threads, a.p, a.seed = positive(n_threads), p, seed
+        a.n = memoryview(x).nbytes // size_of(self.kind)
+        a.n_threads, a.p, a.seed = team_of("dropout", n_threads), p, seed
         a.x = address(x, "x", self.kind, a.n, False)
         a.y = address(y, "y", self.kind, a.n, True)
         with nogil:
@@ -764,14 +889,15 @@ cdef class Stepper:
     cdef object kept  # what the addresses in `a` belong to
     cdef readonly object y
 
-    def __init__(self, Kernels kernels not None, Shape shape not None, int n_threads,
-                 packed, h, c, y not None, work):
+    def __cinit__(self, Kernels kernels not None, Shape shape not None, int n_threads,
+                  packed, h, c, y not None, work):
         cdef char kind = kernels.kind
         cdef ptrdiff_t state = shape.c.B * shape.c.S, c_state = shape.c.B * shape.c.H
         if shape.c.T != 1 or shape.c.offsets != NULL:
             raise ValueError(f"Stepper: shape must have T = 1, got {shape.c.T}")
-        self.kernels, self.y, self.kept = kernels, y, (shape, packed, h, c, work)
-        self.a.shape, self.a.n_threads = shape.c, positive(n_threads)
+        self.kernels, self.y = kernels, y
+        self.a.shape = shape.c
+        self.a.n_threads = team_of("Stepper", n_threads)
         self.a.x_step = self.a.x_row = shape.c.I
         self.a.y_step = self.a.y_row = shape.c.S
         self.a.packed = address(
@@ -782,16 +908,20 @@ cdef class Stepper:
         if shape.c.cell == FR_CELL_LSTM:
             self.a.c0 = self.a.c_n = address(required(c, "c"), "c", kind, c_state, True)
         self.a.y = address(y, "y", kind, state, True)
-        self.a.work = address(required(work, "work"), "work", kind,
-                              kernels.work_size(False, shape, n_threads), True, True)
+        self.a.work = address_of_work(
+            work, "work", kind, kernels.work_size(False, shape, n_threads))
+        # As long as somebody looks at it, an array that can grow stays where it is.
+        self.kept = shape, [
+            memoryview(array) for array in (packed, h, c, y, work) if array is not None]
 
     def step(self, x):
         """``y``, overwritten, for x of shape (B, I)."""
-        team(self.a.n_threads)
-        self.a.x = address(required(x, "x"), "x", self.kernels.kind,
-                           self.a.shape.B * self.a.shape.I, False)
+        cdef fr_forward_args a = self.a
+        team(a.n_threads)
+        a.x = address(required(x, "x"), "x", self.kernels.kind,
+                      a.shape.B * a.shape.I, False)
         with nogil:
-            self.kernels.table.forward(&self.a, 1, False)
+            self.kernels.table.forward(&a, 1, False)
         return self.y
 
 

@@ -20,7 +20,10 @@ from fastrnn._capi cimport (
     FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_forward_args, fr_kernels,
     fr_pack_args, fr_shape,
 )
-from fastrnn._core cimport Kernels, address, check_offsets, team
+from fastrnn._core cimport Kernels, address, check_offsets, size_of, team
+from fastrnn._sizes cimport (
+    check_shape, check_start, check_threads, last_element, product,
+)
 from fastrnn._weights cimport LINE, Layout, Memory, MemoryPool, Use, round_up
 
 cdef object ndarray = np.ndarray
@@ -71,12 +74,17 @@ cdef class Stack:
     Outputs of inner layers, and those of the last where the caller gives no `y`, are
     (T, B, width) in memory that forward returns (`kept`), after the initial states and
     the tapes.
+
+    What a call gets has to fit the plan: arrays of the sizes that it needs, the weights
+    of its own layout, what a forward of such a plan kept.  A call that does not fit
+    raises before anything is written.
     """
 
     cdef readonly Kernels kernels
     cdef readonly int n_threads
     cdef readonly ptrdiff_t T, B, length
-    cdef readonly object offsets
+    cdef readonly object offsets  # a copy: `starts` has what was checked
+    cdef const ptrdiff_t[::1] starts
     cdef readonly bint batch_first, padded
     cdef readonly tuple x_shape, y_shape, state_shape
     cdef Layout layout
@@ -91,23 +99,25 @@ cdef class Stack:
     cdef readonly int at_once  # cells: a layer's directions, or, `chained`, layers
     cdef bint chained
 
-    def __init__(self, Kernels kernels not None, int n_threads, Layout layout not None,
-                 ptrdiff_t T, ptrdiff_t B, *, bint batch_first=False,
-                 ptrdiff_t length=0, int first=0, int n_cells=0, offsets=None,
-                 bint y_inside=False, bint padded=False):
+    def __cinit__(self, Kernels kernels not None, int n_threads,
+                  Layout layout not None, ptrdiff_t T, ptrdiff_t B, *,
+                  bint batch_first=False, ptrdiff_t length=0, int first=0,
+                  int n_cells=0, offsets=None, bint y_inside=False,
+                  bint padded=False):
         cdef bint own_x, own_y
-        cdef const ptrdiff_t[::1] starts
         cdef int layer
         cdef ptrdiff_t D = layout.n_directions, S = layout.S, size
         cdef fr_shape shape
         if min(T, B) < 1 or n_threads < 1:
             raise ValueError(f"Stack: T, B and n_threads must be >= 1, "
                              f"got {(T, B, n_threads)}")
-        if n_cells not in (0, 1) or not 0 <= first < layout.n_cells:
+        check_threads("Stack", n_threads)
+        if n_cells not in (0, 1) or not 0 <= first < layout.n_cells or (
+                n_cells == 0 and first):
             raise ValueError(f"Stack: no such cells: {(first, n_cells)}")
         length = max(length, T)
         self.kernels, self.n_threads, self.layout = kernels, n_threads, layout
-        self.kind, self.itemsize = kernels.kind, 8 if kernels.kind == b"d" else 4
+        self.kind, self.itemsize = kernels.kind, size_of(kernels.kind)
         self.batch_first, self.first, self.padded = batch_first, first, padded
         self.n_states = layout.n_states
         self.n_layers = layout.n_layers if n_cells == 0 else 1
@@ -118,13 +128,17 @@ cdef class Stack:
         self.shape.options = layout.cell_options()
         self.shape.T, self.shape.B, self.shape.offsets = T, B, NULL
         self.shape.I, self.width = layout.inputs(first // D), D * S
-        self.offsets, self.rows = offsets, T * B
+        shape = self.shape
+        shape.T, shape.I = length, max(shape.I, self.width)
+        check_shape("Stack", &shape, layout.n_cells)
+        self.rows = T * B
         if offsets is not None:
-            starts = self.offsets = np.array(offsets, np.intp)  # nobody can change it
-            check_offsets(T, B, starts)
-            self.shape.offsets, self.shape.padded = &starts[0], padded
+            self.starts = np.array(offsets, np.intp)
+            check_offsets(T, B, self.starts)
+            self.offsets = np.array(self.starts)
+            self.shape.offsets, self.shape.padded = &self.starts[0], padded
             if not padded:
-                self.rows = starts[T]
+                self.rows = self.starts[T]
         self.state_shape = (self.n_states, self.n_cells, B, layout.H)
         # The layer's own x and y may be batch first; all in between is not.
         layer = first // layout.n_directions
@@ -184,7 +198,12 @@ cdef class Stack:
     def part(self, ptrdiff_t begin, ptrdiff_t end, int first=0, int n_cells=0,
              int n_threads=0, bint y_inside=False):
         """The plan of some of the steps of a ragged batch."""
-        cdef object offsets = self.offsets[begin:end + 1] - self.offsets[begin]
+        cdef object offsets
+        if self.offsets is None or not 0 <= begin < end <= self.T:
+            raise ValueError(
+                f"Stack.part: needs a ragged plan and steps in [0, {self.T}], got "
+                f"{(begin, end)}")
+        offsets = self.offsets[begin:end + 1] - self.offsets[begin]
         return Stack(self.kernels, n_threads or self.n_threads, self.layout,
                      end - begin, self.B, batch_first=self.batch_first,
                      length=self.length, first=first, n_cells=n_cells, offsets=offsets,
@@ -220,15 +239,27 @@ cdef class Stack:
     cdef char *at(self, array, str what, ptrdiff_t first, ptrdiff_t step, ptrdiff_t row,
                   ptrdiff_t width, bint writable) except? NULL:
         """Address of element `first`, from where T steps of B rows are inside."""
-        cdef ptrdiff_t end = first + self.extent(step, row, width)
+        cdef ptrdiff_t end
         if array is None:
             return NULL
+        if self.shape.offsets != NULL and not self.padded:
+            end = last_element(what, first, self.rows, row, 1, 0) + width
+        else:
+            end = last_element(what, first, self.T, step, self.B, row) + width
         return (<char *>address(array, what, self.kind, end, writable, True)
                 + first * self.itemsize)
 
-    cdef const uint64_t *seeds(self, seeds) except? NULL:
+    cdef int check_run(self) except -1:
+        if self.layout.merged and self.n_directions == 2:
+            raise ValueError(
+                "Stack: directions that are merged run one cell at a time")
+        return 0
+
+    cdef const uint64_t *seeds(self, seeds, double p) except? NULL:
         if seeds is None:
             return NULL
+        if not 0 <= p <= 1:
+            raise ValueError(f"Stack: p must be in [0, 1], got {p}")
         return <const uint64_t *>address(seeds, "seeds", b"l", self.n_layers - 1, False)
 
     cdef void drop(self, uint64_t seed, double p, char *x, char *y) noexcept nogil:
@@ -275,7 +306,7 @@ cdef class Stack:
         cdef char *c = <char *>address(c0, "c0", self.kind, states, False)
         cdef char *last = <char *>address(
             end, "end", self.kind, self.n_states * states, True)
-        cdef const uint64_t *seed = self.seeds(seeds)
+        cdef const uint64_t *seed = self.seeds(seeds, p)
         cdef Memory work, kept = None
         cdef char *start
         cdef char *tape = NULL
@@ -287,6 +318,9 @@ cdef class Stack:
         if x is None or end is None or (own_y and not training):
             raise TypeError("Stack.forward: x, end, and y in inference, must be arrays")
         team(self.n_threads)
+        self.check_run()
+        use.check("Stack.forward", self.layout, self.kernels)
+        use.check_forward("Stack.forward", self.first, self.n_cells)
         if training:
             kept = self.take_kept(pool, own_y, seed != NULL)
             work = pool.take(n_work)
@@ -344,9 +378,13 @@ cdef class Stack:
 
     cdef Memory take_kept(self, MemoryPool pool, bint own_y, bint dropped):
         """Initial states, tapes, outputs of inner layers, the same after dropout."""
+        return pool.take(self.kept_size(own_y, dropped))
+
+    cdef ptrdiff_t kept_size(self, bint own_y, bint dropped) noexcept nogil:
+        """Bytes of what forward keeps."""
         cdef ptrdiff_t inner = self.n_layers - 1
-        return pool.take(self.states() + self.n_cells * self.tape
-                         + (inner + own_y + dropped * inner) * self.series)
+        return (self.states() + self.n_cells * self.tape
+                + (inner + own_y + dropped * inner) * self.series)
 
     def backward(self, MemoryPool pool not None, Use use not None, Memory kept not None,
                  x, ptrdiff_t x_at, seeds, double p, y, ptrdiff_t y_at, dy, dh_n, dc_n,
@@ -396,15 +434,16 @@ cdef class Stack:
             d_start, "d_start", self.kind, self.n_states * states, True)
         cdef char *gradient = <char *>address(
             grads, "grads", self.kind,
-            grads_start + self.layout.start(self.layout.n_cells), True, True)
-        cdef ptrdiff_t flow_end = flow_at + self.B * (
-            (self.n_cells - 1) * self.length + self.shape.T)
+            check_start("grads", grads_start)
+            + self.layout.start(self.layout.n_cells), True, True)
+        cdef ptrdiff_t flow_end = check_start("flow", flow_at) + product(
+            "flow", self.B, (self.n_cells - 1) * self.length + self.shape.T)
         cdef double *pflow = <double *>address(flow, "flow", b"d", flow_end, True, True)
-        cdef const uint64_t *seed = self.seeds(seeds)
-        cdef char *tape = kept.start + self.states()
-        cdef char *outputs = tape + self.n_cells * self.tape
+        cdef const uint64_t *seed = self.seeds(seeds, p)
         cdef bint own_y = y is None
-        cdef char *dropped = outputs + (inner + own_y) * self.series
+        cdef char *tape
+        cdef char *outputs
+        cdef char *dropped
         cdef char *scratch
         cdef char *second_dx
         cdef ptrdiff_t dx_size = 0  # of a second direction that runs at once
@@ -419,6 +458,19 @@ cdef class Stack:
         if x is None or dx is None or d_start is None:
             raise TypeError("Stack.backward: x, dx and d_start must be arrays")
         team(self.n_threads)
+        self.check_run()
+        use.check("Stack.backward", self.layout, self.kernels)
+        if kept.size != self.kept_size(own_y, seed != NULL):
+            raise ValueError(
+                "Stack.backward: kept must be what forward gave for this plan, with "
+                "y and seeds as they are here")
+        if sums is not None and sums.size != self.n_cells * self.sums_size():
+            raise ValueError("Stack.backward: sums must be from take_sums of this plan")
+        if sums is None and (started or open):
+            raise ValueError("Stack.backward: a part of a sequence needs sums")
+        tape = kept.start + self.states()
+        outputs = tape + self.n_cells * self.tape
+        dropped = outputs + (inner + own_y) * self.series
         use.make_backward(self.first, self.n_cells, self.n_threads)
         if both:
             dx_size = self.extent(self.x_step, self.x_row, self.shape.I)

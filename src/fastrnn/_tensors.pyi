@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of _tensors.pyx.  A `Tensor` has data_ptr() and stride(): PyTorch's.
+# Types of _tensors.pyx.  A `Tensor` is what _views.pyx can describe: PyTorch's.
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +7,9 @@ from fastrnn._core import Kernels
 from fastrnn._weights import Layout, MemoryPool, Packed
 
 Tensor = Any
+
+def is_contiguous(tensor: Tensor, kernels: Kernels) -> bool: ...
+def is_series(tensor: Tensor, kernels: Kernels) -> bool: ...
 
 class Packs:
     def can_run_again(self, first: int, kept: Packs) -> bool: ...

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Layers over memory that another library owns: its tensors in, its tensors out.
 
-A tensor is any object whose `data_ptr()` is the address of its first element, and whose
-`stride()` counts elements: PyTorch's.  That its type, size and strides are what a
-method's docstring says is the caller's word; nothing here looks at them, which is what
-makes a small network's step cheap.  A stack's weights lie apart, one tensor each.
+A tensor is what `_views` can describe: PyTorch's.  Every call looks at each of its
+tensors, in C, which takes some nanoseconds: type, device, sizes, strides and alignment
+have to be what the method's docstring says, and what a plan, its packed weights and its
+layers need.  A call that does not fit raises ValueError or TypeError before anything is
+written.  A stack's weights lie apart, one tensor each.  Longer than other files because
+each of a plan's two directions looks at all that it is given before it begins.
 """
 
 cimport cython
@@ -19,7 +21,9 @@ from fastrnn._capi cimport (
     FR_MOST_AT_ONCE, fr_backward_args, fr_extent, fr_forward_args, fr_kernels,
     fr_pack_args, fr_shape,
 )
-from fastrnn._core cimport Kernels, check_offsets, team
+from fastrnn._core cimport Kernels, check_offsets, size_of, team_of
+from fastrnn._sizes cimport check_shape, check_threads
+from fastrnn._views cimport View, description, is_dense, look_at, n_elements
 from fastrnn._weights cimport (
     FINGERPRINT_WORDS, Layout, Memory, MemoryPool, Packed, round_up,
 )
@@ -35,23 +39,44 @@ cdef MemoryPool common_pool(str what, int most):
     return _common.setdefault(what, MemoryPool(most))
 
 
-cdef ptrdiff_t itemsize(Kernels kernels) noexcept:
-    return 8 if kernels.kind == b"d" else 4
+cdef char *dense(tensor, str what, char kind, ptrdiff_t size) except? NULL:
+    """Where a tensor of `size` elements side by side lies; NULL for None."""
+    cdef View v
+    if tensor is None:
+        return NULL
+    look_at(&v, tensor, what, kind)
+    if n_elements(&v) != size or not is_dense(&v):
+        raise ValueError(
+            f"{what} must have {size} elements side by side, got {description(&v)}")
+    return v.data
 
 
-cdef char *pointer(tensor) except? NULL:
-    """Where a tensor lies; NULL for None."""
-    return NULL if tensor is None else <char *><size_t>tensor.data_ptr()
+cdef tuple as_tuple(tensors, str what, ptrdiff_t n):
+    """A sequence of n, which nobody can change meanwhile."""
+    cdef tuple found = tuple(tensors)
+    if len(found) != n:
+        raise ValueError(f"{what} must be {n}, got {len(found)}")
+    return found
 
 
-cdef ptrdiff_t strides(tensor, bint batch_first, ptrdiff_t *row) except? -1:
-    """A series' step; and its row.  A packed one has no step."""
-    cdef tuple found = tensor.stride()
-    if len(found) == 2:
-        row[0] = found[0]
-        return 0
-    row[0] = found[not batch_first]
-    return found[batch_first]
+def is_series(tensor, kernels not None):
+    """Whether `Plan` can read a tensor of the right sizes as it is.
+
+    Elements of a row lie side by side, at a multiple of their size.
+    """
+    cdef View v
+    cdef char kind = (<Kernels?>kernels).kind
+    look_at(&v, tensor, "a tensor", kind, False)
+    return (<size_t>v.data % <size_t>size_of(kind) == 0
+            and (v.ndim == 0 or v.stride[v.ndim - 1] == 1))
+
+
+def is_contiguous(tensor, kernels not None):
+    """Whether a tensor's elements lie side by side, at a multiple of their size."""
+    cdef View v
+    cdef char kind = (<Kernels?>kernels).kind
+    look_at(&v, tensor, "a tensor", kind, False)
+    return is_dense(&v) and <size_t>v.data % <size_t>size_of(kind) == 0
 
 
 # -- weights --------------------------------------------------------------------------
@@ -89,6 +114,8 @@ cdef class Packs:
 
     def __dealloc__(self):
         cdef PackedCell cell
+        if self.owner is None:
+            return
         with cython.critical_section(self.owner):
             for cell in self.cells:
                 cell.packed.users -= 1
@@ -119,10 +146,33 @@ cdef class Packs:
         tensors : sequence of tensor
             The weights, which may have changed since `Weights.take`.
         """
+        cdef int k, n
+        cdef tuple weights
+        team_of("make_backward", n_threads)
+        if self.owner is None:
+            raise ValueError("make_backward: Packs come from Weights.take")
+        n = len(self.cells)
+        weights = as_tuple(tensors, "tensors", n * self.owner.per_cell())
+        for k in range(n):
+            if self.form(k).table != kernels.table:
+                raise ValueError("make_backward: packed by other kernels than given")
+        for k in range(n):
+            self.owner.add_backward(self.cells[k], k, n_threads, kernels, weights)
+
+    cdef int check(self, str who, Layout layout, const fr_kernels *table, int first,
+                   int n, bint backward) except -1:
+        """Whether the forms of n cells are there, of this layout and these kernels."""
+        cdef Packed packed
         cdef int k
-        team(n_threads)
-        for k in range(len(self.cells)):
-            self.owner.add_backward(self.cells[k], k, n_threads, kernels, tensors)
+        if self.owner is None or self.owner.layout is not layout:
+            raise ValueError(f"{who}: packs must be of weights of the plan's layout")
+        for k in range(first, first + n):
+            packed = self.form(k)
+            if packed.table != table or (
+                    packed.backward is None if backward else packed.forward is None):
+                raise ValueError(
+                    f"{who}: packs must have what was made for it by the same kernels")
+        return 0
 
 
 @cython.final
@@ -144,7 +194,9 @@ cdef class Weights:
     cdef MemoryPool pool, scratch
     cdef list cells  # PackedCell or None
 
-    def __init__(self, Layout layout not None):
+    def __cinit__(self, Layout layout not None):
+        if layout.general or layout.merged:
+            raise ValueError("Weights: layout must be of plain cells, not merged")
         self.layout, self.pool = layout, MemoryPool(2 * layout.n_cells)
         self.tapes = common_pool("tapes", 1024)
         self.scratch = common_pool("scratch", 8)
@@ -172,13 +224,17 @@ cdef class Weights:
             What it is for: `Plan.forward`; `Packs.make_backward`, sooner or later.
         """
         cdef int k, per_cell = self.per_cell()
-        cdef ptrdiff_t size = itemsize(kernels)
+        cdef int n = self.layout.n_cells * per_cell
+        cdef ptrdiff_t size = size_of(kernels.kind)
         cdef fr_pack_args a
         cdef PackedCell made, found
         cdef list cells
-        cdef Packs packs = Packs.__new__(Packs)
-        team(n_threads)
-        packs.owner, packs.cells = self, []
+        cdef Packs packs
+        team_of("take", n_threads)
+        tensors = as_tuple(tensors, "tensors", n)
+        versions = as_tuple(versions, "versions", n)
+        packs = Packs.__new__(Packs)
+        packs.cells, packs.owner = [], self
         with cython.critical_section(self):
             cells = list(self.cells)
         for k in range(self.layout.n_cells):
@@ -209,19 +265,29 @@ cdef class Weights:
         cdef Layout layout = self.layout
         return 2 + 2 * layout.bias + (layout.S != layout.H)
 
-    cdef PackedCell mark(self, int k, int n_threads, Kernels kernels, tensors, versions,
-                         fr_pack_args *a):
+    cdef PackedCell mark(self, int k, int n_threads, Kernels kernels, tuple tensors,
+                         tuple versions, fr_pack_args *a):
         """Cell k's weights as they are now, of which nothing is packed; how to."""
         cdef PackedCell cell = PackedCell.__new__(PackedCell)
-        cdef ptrdiff_t sizes[MOST_WEIGHTS]
         cdef int i, n = self.per_cell()
+        self.find(cell, k, kernels.kind, tensors)
         for i in range(n):
-            cell.weights[i] = pointer(tensors[k * n + i])
             cell.versions[i] = versions[k * n + i]
-        self.describe(a, cell, k, sizes)
+        self.describe(a, cell, k, NULL)
         a.n_threads = n_threads
-        cell.packed = Packed.make(kernels.table, &a.shape, itemsize(kernels))
+        cell.packed = Packed.make(kernels.table, &a.shape, size_of(kernels.kind))
         return cell
+
+    cdef int find(self, PackedCell cell, int k, char kind, tuple tensors) except -1:
+        """Set where the weights of cell k lie."""
+        cdef fr_pack_args a
+        cdef ptrdiff_t sizes[MOST_WEIGHTS]
+        cdef ptrdiff_t i, n = self.describe(&a, cell, k, sizes)
+        for i in range(n):
+            cell.weights[i] = dense(tensors[k * n + i], "a weight", kind, sizes[i])
+            if cell.weights[i] == NULL:
+                raise TypeError("a weight must be a tensor, got None")
+        return 0
 
     cdef int put(self, int k, PackedCell cell) except -1:
         with cython.critical_section(self):
@@ -233,7 +299,10 @@ cdef class Weights:
         """The arguments that pack cell k; the elements of each of its weights."""
         cdef Layout layout = self.layout
         cdef ptrdiff_t GH = layout.gates * layout.H
+        cdef ptrdiff_t unused[MOST_WEIGHTS]
         cdef int i = 2
+        if sizes == NULL:
+            sizes = unused
         memset(a, 0, sizeof(a[0]))
         a.shape.cell, a.shape.H, a.shape.S = layout.cell, layout.H, layout.S
         a.shape.I = layout.inputs(k // layout.n_directions)
@@ -249,26 +318,29 @@ cdef class Weights:
         return i
 
     cdef int add_backward(self, PackedCell cell, int k, int n_threads, Kernels kernels,
-                          tensors) except -1:
+                          tuple tensors) except -1:
         """Make the backward form of cell k, unless there is one."""
         cdef fr_pack_args a
-        cdef ptrdiff_t sizes[MOST_WEIGHTS]
-        cdef int i, n = self.per_cell()
+        cdef int n = self.per_cell()
         cdef Packed packed = cell.packed
         cdef PackedCell now
-        cdef bint same = packed.forward is None
+        cdef bint alone = packed.forward is None, same = alone
         if packed.backward is not None:
             return 0
-        self.describe(&a, cell, k, sizes)
+        # Where the weights lay is known, not that they still do.
+        now = PackedCell.__new__(PackedCell)
+        if alone or (packed.turns and packed.users == 1):
+            self.find(now, k, kernels.kind, tensors)
+        if alone and memcmp(now.weights, cell.weights, n * sizeof(void *)) != 0:
+            raise ValueError("make_backward: tensors must be those of Weights.take")
+        if not alone and packed.turns and packed.users == 1 and (
+                memcmp(now.weights, cell.weights, n * sizeof(void *)) == 0):
+            self.take_fingerprints(now, k, n_threads, kernels)
+            same = cell.same_content(now, n)
+        self.describe(&a, now, k, NULL)
         a.n_threads = n_threads
-        if packed.turns and packed.users == 1 and not same:
-            now = PackedCell.__new__(PackedCell)
-            for i in range(n):
-                now.weights[i] = pointer(tensors[k * n + i])
-            if memcmp(now.weights, cell.weights, n * sizeof(void *)) == 0:
-                self.take_fingerprints(now, k, n_threads, kernels)
-                same = cell.same_content(now, n)
-        packed.add_backward(self, self.pool, &a, itemsize(kernels), same, same)
+        packed.add_backward(
+            self, self.pool, &a, size_of(kernels.kind), same, same)
         return 0
 
     cdef int take_fingerprints(self, PackedCell cell, int k, int n_threads,
@@ -276,7 +348,7 @@ cdef class Weights:
         cdef fr_pack_args a
         cdef ptrdiff_t sizes[MOST_WEIGHTS]
         cdef ptrdiff_t i, n = self.describe(&a, cell, k, sizes)
-        cdef ptrdiff_t size = itemsize(kernels)
+        cdef ptrdiff_t size = size_of(kernels.kind)
         with nogil:
             for i in range(n):
                 kernels.table.fingerprint(
@@ -292,34 +364,47 @@ cdef class Weights:
 cdef class Plan:
     """What one call works on, layer by layer: T steps of B rows.
 
+    Tensors have to be of these sizes, and `packs` of this layout's weights.
+
     Outputs are (T, B, width), contiguous; states are (n_cells, B, S) and, an LSTM's c,
     (n_cells, B, H), contiguous. With `offsets` (T + 1 of them), the kernels' ragged
     batches, sequences are (N, width).
     """
 
     cdef readonly Kernels kernels
-    cdef readonly object offsets
+    cdef readonly object offsets  # a copy: `starts` has what was checked
+    cdef const ptrdiff_t[::1] starts
     cdef Layout layout
     cdef fr_shape shape
+    cdef ptrdiff_t rows  # of a sequence: T * B, or N
+    cdef char kind
     cdef ptrdiff_t itemsize, h_size, c_size, width
     cdef ptrdiff_t tape  # bytes of a cell's: whole vectors
 
-    def __init__(self, Kernels kernels not None, Layout layout not None, ptrdiff_t T,
-                 ptrdiff_t B, offsets=None):
-        cdef const ptrdiff_t[::1] starts
+    def __cinit__(self, Kernels kernels not None, Layout layout not None, ptrdiff_t T,
+                  ptrdiff_t B, offsets=None):
+        cdef fr_shape widest
         if min(T, B) < 1:
             raise ValueError(f"Plan: T and B must be >= 1, got {(T, B)}")
-        self.kernels, self.layout = kernels, layout
+        if layout.general or layout.merged:
+            raise ValueError("Plan: layout must be of plain cells, not merged")
+        self.kernels, self.layout, self.kind = kernels, layout, kernels.kind
         self.shape.cell, self.shape.H, self.shape.S = layout.cell, layout.H, layout.S
         self.shape.T, self.shape.B, self.shape.I = T, B, layout.I
-        self.shape.offsets, self.shape.options = NULL, layout.cell_options()
-        if offsets is not None:
-            starts = self.offsets = np.array(offsets, np.intp)  # nobody can change it
-            check_offsets(T, B, starts)
-            self.shape.offsets = &starts[0]
-        self.itemsize = itemsize(kernels)
-        self.h_size, self.c_size = B * layout.S, B * layout.H
+        self.shape.offsets, self.shape.options = NULL, NULL
         self.width = layout.n_directions * layout.S
+        widest = self.shape
+        widest.I = max(layout.I, self.width)
+        check_shape("Plan", &widest, layout.n_cells)
+        self.rows = T * B
+        if offsets is not None:
+            self.starts = np.array(offsets, np.intp)
+            check_offsets(T, B, self.starts)
+            self.offsets = np.array(self.starts)
+            self.shape.offsets = &self.starts[0]
+            self.rows = self.starts[T]
+        self.itemsize = size_of(kernels.kind)
+        self.h_size, self.c_size = B * layout.S, B * layout.H
         self.tape = kernels.table.tape_size(&self.shape) * self.itemsize
 
     @property
@@ -348,9 +433,96 @@ cdef class Plan:
         More than one where that is faster; what lies between those is then needed
         whole, at once.
         """
+        check_threads("layers_at_once", n_threads)
         if self.layout.n_directions > 1:
             return 1
         return self.calls_at_once(self.layout.n_layers, n_threads)
+
+    cdef char *series(self, tensor, str what, ptrdiff_t width, bint batch_first,
+                      ptrdiff_t *step, ptrdiff_t *row,
+                      bint contiguous=False) except? NULL:
+        """Where a sequence lies, and its strides; NULL for None."""
+        cdef View v
+        cdef bint fits
+        step[0] = row[0] = 0
+        if tensor is None:
+            return NULL
+        look_at(&v, tensor, what, self.kind)
+        if v.ndim == 2:  # packed rows, or those of one step
+            fits = ((self.shape.T == 1 or self.shape.offsets != NULL)
+                    and v.shape[0] == self.rows)
+            row[0] = v.stride[0]
+        else:
+            fits = (v.ndim == 3 and self.shape.offsets == NULL
+                    and v.shape[batch_first] == self.shape.T
+                    and v.shape[not batch_first] == self.shape.B)
+            if fits:
+                step[0], row[0] = v.stride[batch_first], v.stride[not batch_first]
+        if not fits or v.shape[v.ndim - 1] != width or v.stride[v.ndim - 1] != 1 or (
+                contiguous and not is_dense(&v)):
+            raise ValueError(
+                f"{what} must be {self.shape.T} steps of {self.shape.B} rows, "
+                f"{self.rows} rows in all, of {width} elements side by side"
+                f"{', contiguous' if contiguous else ''}, got {description(&v)}")
+        return v.data
+
+    cdef char *output(self, tensor) except NULL:
+        """Where a layer's outputs lie, contiguous."""
+        cdef ptrdiff_t step, row
+        cdef char *at = self.series(
+            tensor, "an output", self.width, False, &step, &row, True)
+        if at == NULL:
+            raise TypeError("an output must be a tensor, got None")
+        return at
+
+    cdef char *input(self, tensor, int layer, bint batch_first, ptrdiff_t *step,
+                     ptrdiff_t *row) except NULL:
+        """Where a layer's inputs lie, and their strides."""
+        cdef char *at = self.series(tensor, "an input", self.layout.inputs(layer),
+                                    batch_first, step, row)
+        if at == NULL:
+            raise TypeError("an input must be a tensor, got None")
+        return at
+
+    cdef char *state(self, tensor, str what, bint of_c=False) except? NULL:
+        """Where a state of all cells lies, contiguous; NULL for None."""
+        cdef View v
+        cdef ptrdiff_t n_cells = self.layout.n_cells
+        cdef ptrdiff_t width = self.layout.H if of_c else self.layout.S
+        cdef bint fits
+        if tensor is None:
+            return NULL
+        look_at(&v, tensor, what, self.kind)
+        fits = v.ndim >= 2 and v.shape[v.ndim - 1] == width and (
+            v.shape[v.ndim - 2] == self.shape.B)
+        if not fits or not is_dense(&v) or (
+                n_cells != (v.shape[0] if v.ndim == 3 else 1)):
+            raise ValueError(
+                f"{what} must be contiguous, of shape "
+                f"{(n_cells, self.shape.B, width)}, got {description(&v)}")
+        return v.data
+
+    cdef int check_layers(self, str who, int first, int n_threads, Packs packs,
+                          Py_ssize_t n_layers, bint backward) except -1:
+        """Whether there are such layers, and their packed weights."""
+        cdef int D = self.layout.n_directions
+        team_of(who, n_threads)
+        if not 0 <= first < self.layout.n_layers or not (
+                1 <= n_layers <= self.layout.n_layers - first):
+            raise ValueError(
+                f"{who}: there are {self.layout.n_layers} layers, got {n_layers} from "
+                f"layer {first} on")
+        packs.check(
+            who, self.layout, self.kernels.table, first * D, n_layers * D, backward)
+        return 0
+
+    cdef char *tapes(self, tensor, bint needed) except? NULL:
+        """Where the tapes of all cells lie; NULL where there are none."""
+        if self.tape == 0 or (tensor is None and not needed):
+            return NULL
+        if tensor is None:
+            raise TypeError("tapes must be a tensor, got None")
+        return dense(tensor, "tapes", self.kind, self.tape_size)
 
     def forward(self, int first, int n_threads, Packs packs not None, list inputs,
                 bint batch_first, h0, c0, list outputs, h_n, c_n, tapes):
@@ -381,16 +553,25 @@ cdef class Plan:
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t state = round_up(self.c_size * self.itemsize), size = 0
         cdef int n_layers = len(outputs), D = layout.n_directions, n = 0, i, k
-        cdef int direction, at_once = self.calls_at_once(n_layers, n_threads)
-        cdef char *ph0 = pointer(h0)
-        cdef char *pc0 = pointer(c0)
-        cdef char *ph_n = pointer(h_n)
-        cdef char *pc_n = pointer(c_n)
-        cdef char *py
-        cdef char *tape = pointer(tapes)
-        cdef Memory work
+        cdef int direction, at_once
         cdef bint has_c = layout.n_states == 2
-        team(n_threads)
+        cdef char *ph0 = self.state(h0, "h0")
+        cdef char *pc0 = self.state(c0, "c0", True) if has_c else NULL
+        cdef char *ph_n = self.state(h_n, "h_n")
+        cdef char *pc_n = self.state(c_n, "c_n", True) if has_c else NULL
+        cdef char *py
+        cdef char *tape = self.tapes(tapes, False)
+        cdef Memory work
+        cdef tuple xs = as_tuple(inputs, "inputs", n_layers)
+        cdef tuple ys = tuple(outputs)
+        cdef ptrdiff_t step, row
+        self.check_layers("Plan.forward", first, n_threads, packs, len(ys), False)
+        if has_c and pc_n == NULL:
+            raise TypeError("Plan.forward: c_n must be a tensor, got None")
+        for i in range(n_layers):  # nothing has been written if one does not fit
+            self.input(xs[i], first + i, batch_first and i == 0, &step, &row)
+            self.output(ys[i])
+        at_once = self.calls_at_once(n_layers, n_threads)
         a.shape, a.n_threads = self.shape, n_threads
         a.y_step, a.y_row = self.shape.B * self.width, self.width
         a.c0 = a.c_n = a.tape = NULL
@@ -403,9 +584,9 @@ cdef class Plan:
             memset(work.start, 0, state)
         for i in range(n_layers):
             a.shape.I = layout.inputs(first + i)
-            a.x = pointer(inputs[i])
-            a.x_step = strides(inputs[i], batch_first and i == 0, &a.x_row)
-            py = pointer(outputs[i])
+            a.x = self.input(xs[i], first + i, batch_first and i == 0, &a.x_step,
+                             &a.x_row)
+            py = self.output(ys[i])
             for direction in range(D):
                 k = (first + i) * D + direction
                 a.shape.reverse = direction
@@ -456,25 +637,43 @@ cdef class Plan:
         cdef Layout layout = self.layout
         cdef const fr_kernels *table = self.kernels.table
         cdef ptrdiff_t state = round_up(self.c_size * self.itemsize)
-        cdef ptrdiff_t GH = layout.gates * layout.H
         cdef bint has_c = layout.n_states == 2, projected = layout.S != layout.H
         cdef int per_cell = 2 + 2 * layout.bias + projected
         cdef int n_layers = len(outputs), D = layout.n_directions, n = 0, i, j, k
-        cdef int direction, at_once = self.calls_at_once(n_layers, n_threads)
-        cdef ptrdiff_t size = 0, dx_size = 0, sinks
-        cdef bint both = D == 2 and at_once == 2
-        cdef char *ph0 = pointer(h0)
+        cdef int direction, at_once
+        cdef ptrdiff_t size = 0, dx_size = 0, sinks, step, row
+        cdef bint both
+        cdef char *ph0 = self.state(h0, "h0")
         cdef char *py
-        cdef char *tape = pointer(tapes)
+        cdef char *tape = self.tapes(tapes, True)
         cdef char *pdy
-        cdef char *pdh_n = pointer(dh_n)
-        cdef char *pdc_n = pointer(dc_n)
-        cdef char *pdh0 = pointer(dh0)
-        cdef char *pdc0 = pointer(dc0)
+        cdef char *pdh_n = self.state(dh_n, "dh_n")
+        cdef char *pdc_n = self.state(dc_n, "dc_n", True) if has_c else NULL
+        cdef char *pdh0 = self.state(dh0, "dh0")
+        cdef char *pdc0 = self.state(dc0, "dc0", True) if has_c else NULL
         cdef char *d[MOST_WEIGHTS]
         cdef ptrdiff_t sizes[MOST_WEIGHTS]
         cdef Memory work
-        team(n_threads)
+        cdef tuple xs = as_tuple(inputs, "inputs", n_layers)
+        cdef tuple ys = tuple(outputs)
+        cdef tuple dxs = as_tuple(dinputs, "dinputs", n_layers)
+        cdef tuple dws = as_tuple(dweights, "dweights", layout.n_cells * per_cell)
+        self.check_layers("Plan.backward", first, n_threads, packs, len(ys), True)
+        at_once = self.calls_at_once(n_layers, n_threads)
+        both = D == 2 and at_once == 2
+        self.series(dy, "dy", self.width, False, &step, &row)
+        for i in range(n_layers - 1, -1, -1):  # before anything is written
+            a.shape.I = layout.inputs(first + i)
+            self.input(xs[i], first + i, batch_first and i == 0, &step, &row)
+            self.output(ys[i])
+            self.series(dxs[i], "dinputs", a.shape.I, batch_first and i == 0,
+                        &step, &row)
+            for k in range((first + i) * D, (first + i + 1) * D):
+                self.find_gradients(dws, k, d, sizes)
+            if both and dxs[i] is not None:  # room for the second direction's
+                dx_size = max(dx_size, a.shape.I + (
+                    (self.shape.T - 1) * step + (self.shape.B - 1) * row
+                    if self.shape.offsets == NULL else (self.rows - 1) * row))
         a.shape, a.n_threads = self.shape, n_threads
         a.y_step, a.y_row = self.shape.B * self.width, self.width
         a.tape = a.dc_n = a.dc0 = a.dP = NULL
@@ -483,9 +682,6 @@ cdef class Plan:
         for i in range(n_layers):
             a.shape.I = layout.inputs(first + i)
             size = max(size, table.backward_work_size(&a.shape, n_threads))
-            if both:  # room for the second direction's
-                dx_size = max(dx_size, self.series_size(
-                    dinputs[i], batch_first and i == 0, a.shape.I))
         size = round_up(size * self.itemsize)
         dx_size = round_up(dx_size * self.itemsize)
         sinks = (1 + 2 * at_once) * state
@@ -495,22 +691,16 @@ cdef class Plan:
         extent.n_threads, extent.n_spans, extent.spans = n_threads, 0, NULL
         for i in range(n_layers - 1, -1, -1):
             a.shape.I = layout.inputs(first + i)
-            sizes[0], sizes[1] = GH * a.shape.I, GH * layout.S
-            sizes[2] = sizes[3] = GH
-            sizes[per_cell - projected] = layout.S * layout.H
-            a.x = pointer(inputs[i])
-            a.x_step = strides(inputs[i], batch_first and i == 0, &a.x_row)
-            a.dx, a.dx_step, a.dx_row = pointer(dinputs[i]), 0, 0
-            if a.dx != NULL:
-                a.dx_step = strides(dinputs[i], batch_first and i == 0, &a.dx_row)
-            py, pdy, a.dy_step, a.dy_row = pointer(outputs[i]), pointer(dy), 0, 0
+            a.x = self.input(xs[i], first + i, batch_first and i == 0, &a.x_step,
+                             &a.x_row)
+            a.dx = self.series(dxs[i], "dinputs", a.shape.I, batch_first and i == 0,
+                               &a.dx_step, &a.dx_row)
+            py = self.output(ys[i])
+            pdy = self.series(dy, "dy", self.width, False, &a.dy_step, &a.dy_row)
             a.dy = NULL
-            if pdy != NULL:
-                a.dy_step = strides(dy, False, &a.dy_row)
             for direction in range(D):
                 k = (first + i) * D + direction
-                for j in range(per_cell):
-                    d[j] = pointer(dweights[k * per_cell + j])
+                self.find_gradients(dws, k, d, sizes)
                 a.shape.reverse = direction
                 a.packed = packs.form(k).backward.start
                 a.h0 = self.of_cell(ph0, k, self.h_size)
@@ -549,15 +739,19 @@ cdef class Plan:
                     with nogil:
                         table.backward(calls, n, D == 1)
                     n = 0
-            dy = dinputs[i]
+            dy = dxs[i]
 
-    cdef ptrdiff_t series_size(self, tensor, bint batch_first,
-                               ptrdiff_t width) except -1:
-        """Elements from the first to the last of a series; 0 for None."""
-        cdef ptrdiff_t step, row = 0
-        if tensor is None:
-            return 0
-        step = strides(tensor, batch_first, &row)
-        if self.shape.offsets != NULL:
-            return (self.shape.offsets[self.shape.T] - 1) * row + width
-        return (self.shape.T - 1) * step + (self.shape.B - 1) * row + width
+    cdef int find_gradients(self, tuple dweights, int k, char **d,
+                            ptrdiff_t *sizes) except -1:
+        """Where the gradients of cell k's weights lie, NULL for None; their sizes."""
+        cdef Layout layout = self.layout
+        cdef ptrdiff_t GH = layout.gates * layout.H
+        cdef bint projected = layout.S != layout.H
+        cdef int j, n = 2 + 2 * layout.bias + projected
+        sizes[0], sizes[1] = GH * layout.inputs(k // layout.n_directions), GH * layout.S
+        sizes[2] = sizes[3] = GH
+        sizes[n - projected] = layout.S * layout.H
+        for j in range(n):
+            d[j] = dense(dweights[k * n + j], "a gradient of a weight", self.kind,
+                         sizes[j])
+        return 0

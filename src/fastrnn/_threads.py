@@ -6,7 +6,7 @@ import os
 
 from fastrnn import _cgroup, _check, _core
 
-MOST_THREADS = 1024  # each has scratch of its own
+MOST_THREADS = _core.MOST_THREADS
 
 _n_threads = None  # as set; None: the default
 _pool_exists = False  # a call with several threads has been made

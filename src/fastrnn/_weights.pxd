@@ -48,6 +48,7 @@ cdef class Layout:
     cdef bint bias, general, peephole
     cdef Options options
     cdef double clip_value, clip_norm  # of dL/dh_t inside backward; 0 for none
+    cdef tuple made_of
     cdef ptrdiff_t inputs(self, int layer) noexcept nogil
     cdef ptrdiff_t size(self, int k) noexcept nogil
     cdef ptrdiff_t start(self, int k) noexcept nogil
@@ -84,6 +85,8 @@ cdef class Use:
     cdef object parameters  # the layer's begin at element `start`
     cdef ptrdiff_t start
     cdef bint runs_again
+    cdef int check(self, str who, Layout layout, Kernels kernels) except -1
+    cdef int check_forward(self, str who, int first, int n) except -1
     cdef int make_backward(self, int first, int n, int n_threads) except -1
 
 
@@ -91,5 +94,7 @@ cdef class Packer:
     cdef Layout layout
     cdef MemoryPool pool
     cdef list packed  # by cell: Packed or None
+    cdef char *locate(self, str who, Kernels kernels, int n_threads, parameters,
+                      ptrdiff_t start) except NULL
     cdef Use use(self, Kernels kernels, parameters, ptrdiff_t start,
                  bint with_backward)

@@ -14,7 +14,8 @@ from libc.string cimport memcmp, memcpy, memset
 import numpy as np
 
 from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_pack_args, fr_shape
-from fastrnn._core cimport Kernels, Options, address, team
+from fastrnn._core cimport Kernels, Options, address, size_of, team
+from fastrnn._sizes cimport MOST_CELLS, check_shape, check_start, check_threads
 
 from fastrnn import _core, _pool
 
@@ -46,7 +47,8 @@ cdef class Memory:
         PyBuffer_FillInfo(buffer, self, self.start, self.size, False, flags)
 
     def __dealloc__(self):
-        self.pool.put(self.room, self.size)
+        if self.pool is not None:
+            self.pool.put(self.room, self.size)
 
 
 cdef enum:
@@ -68,7 +70,7 @@ cdef class MemoryPool:
     refers to the pool or to memory from it.
     """
 
-    def __init__(self, int most):
+    def __cinit__(self, int most):
         self.free, self.most = [], most
 
     def __reduce__(self):
@@ -160,10 +162,22 @@ cdef class Layout:
     below put out: side by side, or one array's width where they are `merged`.
     """
 
-    def __init__(self, str cell, ptrdiff_t I, ptrdiff_t H, int n_layers,
-                 int n_directions, bint bias, Options options=None, bint merged=False,
-                 double clip_value=0, double clip_norm=0):
+    def __cinit__(self, str cell not None, ptrdiff_t I, ptrdiff_t H, int n_layers,
+                  int n_directions, bint bias, Options options=None,
+                  bint merged=False, double clip_value=0, double clip_norm=0):
+        cdef fr_shape widest
+        self.made_of = (cell, I, H, n_layers, n_directions, bias, options, merged,
+                        clip_value, clip_norm)
+        if cell not in _core.CELLS:
+            raise ValueError(
+                f"Layout: cell must be among {', '.join(_core.CELLS)}, got {cell!r}")
+        if n_directions not in (1, 2) or not 1 <= n_layers <= MOST_CELLS // 2:
+            raise ValueError(
+                f"Layout: n_directions must be 1 or 2 and n_layers in "
+                f"[1, {MOST_CELLS // 2}], got {(n_directions, n_layers)}")
         self.cell, self.I, self.H, self.bias = _core.CELLS[cell], I, H, bias
+        if options is not None:
+            options.check("Layout", self.cell, H)
         self.S = options.proj_size if options is not None and options.proj_size else H
         self.options, self.merged = options, merged
         self.general = options is not None and options.general
@@ -173,6 +187,15 @@ cdef class Layout:
         self.n_layers, self.n_directions = n_layers, n_directions
         self.n_cells = n_layers * n_directions
         self.n_states = 2 if cell == "lstm" else 1
+        memset(&widest, 0, sizeof(widest))
+        widest.T = widest.B = 1
+        widest.I, widest.H = I, H
+        check_shape("Layout", &widest, self.n_cells)
+        widest.I = max(I, n_directions * self.S)
+        check_shape("Layout", &widest, self.n_cells)
+
+    def __reduce__(self):
+        return Layout, self.made_of
 
     cdef ptrdiff_t inputs(self, int layer) noexcept nogil:
         if layer == 0:
@@ -313,21 +336,40 @@ cdef class Use:
 
     def __dealloc__(self):
         cdef Packed packed
-        with cython.critical_section(self.packer):
-            for packed in self.cells:
-                packed.users -= 1
+        if self.cells is not None:
+            with cython.critical_section(self.packer):
+                for packed in self.cells:
+                    packed.users -= 1
         free(self.forward)
 
     def keep_forward(self):
         """Forward will run again after a part of backward."""
         self.runs_again = True
 
+    cdef int check(self, str who, Layout layout, Kernels kernels) except -1:
+        """Whether these are the weights of this layout's layers, for these kernels."""
+        if self.packer is None or self.packer.layout is not layout:
+            raise ValueError(f"{who}: use must be of the weights of the plan's layout")
+        if self.kernels is not kernels:
+            raise ValueError(f"{who}: use must be of the plan's kernels")
+        return 0
+
+    cdef int check_forward(self, str who, int first, int n) except -1:
+        """Whether the forward forms of n cells are there."""
+        cdef int k
+        for k in range(first, first + n):
+            if self.forward[k] == NULL:
+                raise ValueError(
+                    f"{who}: a backward took the forward form of use: call its "
+                    f"keep_forward() before that")
+        return 0
+
     cdef int make_backward(self, int first, int n, int n_threads) except -1:
         """The backward form of n cells."""
         cdef Layout layout = self.packer.layout
         cdef char kind = self.kernels.kind
         cdef const fr_kernels *table = self.kernels.table
-        cdef ptrdiff_t itemsize = 8 if kind == b"d" else 4
+        cdef ptrdiff_t itemsize = size_of(kind)
         cdef uint32_t found[FINGERPRINT_WORDS]
         cdef ptrdiff_t n_bytes
         cdef char *at
@@ -367,7 +409,7 @@ cdef class Packer:
     a fingerprint of the weights.
     """
 
-    def __init__(self, Layout layout not None, MemoryPool pool not None):
+    def __cinit__(self, Layout layout not None, MemoryPool pool not None):
         self.layout, self.pool = layout, pool
         self.packed = [None] * layout.n_cells
 
@@ -375,6 +417,17 @@ cdef class Packer:
     def current(self):
         """What is packed of each cell at the moment."""
         return list(self.packed)
+
+    cdef char *locate(self, str who, Kernels kernels, int n_threads, parameters,
+                      ptrdiff_t start) except NULL:
+        """Where the array begins in which the layer's parameters begin at `start`."""
+        check_threads(who, n_threads)
+        if parameters is None:
+            raise TypeError(f"{who}: parameters must be an array, got None")
+        return <char *>address(
+            parameters, "parameters", kernels.kind,
+            check_start("parameters", start) + self.layout.start(self.layout.n_cells),
+            False, True)
 
     cdef Use use(self, Kernels kernels, parameters, ptrdiff_t start,
                  bint with_backward):
@@ -389,10 +442,11 @@ cdef class Packer:
                         and not packed.turns):
                     return None
             use = Use.__new__(Use)
-            use.packer, use.cells = self, tuple(self.packed)
+            use.packer = self
             use.kernels, use.parameters, use.start = kernels, parameters, start
-            for packed in use.cells:
+            for packed in self.packed:
                 packed.users += 1
+            use.cells = tuple(self.packed)
         use.forward = <void **>calloc(2 * n, sizeof(void *))
         if use.forward == NULL:
             raise MemoryError
@@ -416,10 +470,8 @@ cdef class Packer:
         with_backward : bool
             Whether a backward will use it too.
         """
-        cdef ptrdiff_t itemsize = 8 if kernels.kind == b"d" else 4
-        cdef char *at = <char *>address(
-            parameters, "parameters", kernels.kind,
-            start + self.layout.start(self.layout.n_cells), False, True)
+        cdef ptrdiff_t itemsize = size_of(kernels.kind)
+        cdef char *at = self.locate("Packer", kernels, n_threads, parameters, start)
         cdef uint32_t found[FINGERPRINT_WORDS]
         cdef ptrdiff_t n_bytes
         cdef Packed packed
@@ -444,10 +496,8 @@ cdef class Packer:
     def renew(self, Kernels kernels not None, int n_threads, parameters,
               ptrdiff_t start, bint with_backward):
         """Like `take`, having packed what was not; in one thread at a time."""
-        cdef ptrdiff_t itemsize = 8 if kernels.kind == b"d" else 4
-        cdef char *at = <char *>address(
-            parameters, "parameters", kernels.kind,
-            start + self.layout.start(self.layout.n_cells), False, True)
+        cdef ptrdiff_t itemsize = size_of(kernels.kind)
+        cdef char *at = self.locate("Packer", kernels, n_threads, parameters, start)
         cdef uint32_t found[FINGERPRINT_WORDS]
         cdef fr_pack_args a
         cdef ptrdiff_t n_bytes

@@ -13,26 +13,133 @@ from torch._subclasses import FakeTensor
 from fastrnn import _tensors
 from fastrnn.torch import _stack, _weights
 from fastrnn.torch._memory import kernels
+from fastrnn.torch._path import DTYPES
 from fastrnn.torch._spec import spec
 
+_MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
-def _call(x, weights, mode, num_layers, bidirectional, batch_first, single, dropout):
-    """The `Call` that an operator's arguments stand for."""
+
+def _require(fits, rule, found):
+    """Operators can be called by anybody, on real tensors and on fake ones."""
+    if not fits:
+        raise ValueError(f"fastrnn::recurrence: {rule}, got {found}")
+
+
+def _require_like(x, name, tensor, shape):
+    """A tensor of x's type, None apart, has to have this shape."""
+    if tensor is not None:
+        shape = tuple(shape)
+        _require(
+            tensor.dtype == x.dtype and tensor.device == x.device,
+            f"{name} must be {x.dtype} on {x.device}",
+            f"{tensor.dtype} on {tensor.device}",
+        )
+        _require(
+            tuple(tensor.shape) == shape,
+            f"{name} must have shape {shape}",
+            tuple(tensor.shape),
+        )
+
+
+def _spec(weights, mode, num_layers, bidirectional):
+    """The `Spec` that the weights are of; their shapes may still be wrong."""
     n_cells = num_layers * (2 if bidirectional else 1)
+    _require(mode in _MODES, f"mode must be among {_MODES}", repr(mode))
+    _require(num_layers >= 1, "num_layers must be >= 1", num_layers)
+    per_cell, rest = divmod(len(weights), n_cells)
+    counts = (2, 3, 4, 5) if mode == "LSTM" else (2, 4)
+    _require(
+        not rest and per_cell in counts,
+        f"weights must be {counts} for each of {n_cells} cells",
+        len(weights),
+    )
+    _require(
+        weights[0].dim() == weights[1].dim() == 2,
+        "a cell's first two weights must be matrices",
+        [tuple(w.shape) for w in weights[:2]],
+    )
     (GH, I), S = weights[0].shape, weights[1].shape[1]
-    per_cell = len(weights) // n_cells
     projected = per_cell % 2 == 1
     H = GH // 4 if projected else S
-    which = spec(
+    _require(min(I, H, S) >= 1, "sizes must be >= 1", (I, H, S))
+    _require(not projected or S < H, "a projection must be narrower than H", (S, H))
+    return spec(
         mode, I, H, num_layers, per_cell > 3, bidirectional, S if projected else 0
     )
+
+
+def _call(
+    x, h0, c0, weights, mode, num_layers, bidirectional, batch_first, single, dropout
+):
+    """The `Call` that an operator's arguments stand for, once they are known to fit."""
+    which = _spec(weights, mode, num_layers, bidirectional)
+    _require(x.dtype in DTYPES, f"x must be of {DTYPES}", x.dtype)
+    for weight, shape in zip(weights, which.shapes, strict=True):
+        _require_like(x, "a weight", weight, shape)
+    ndim = 2 if single else 3
+    _require(
+        x.dim() == ndim and x.shape[-1] == which.I and x.numel() > 0,
+        f"x must have {ndim} dimensions, none empty, and {which.I} inputs",
+        tuple(x.shape),
+    )
+    _require(
+        not single or which.n_cells == 1,
+        "a single step must be of one cell",
+        which.n_cells,
+    )
+    _require(0 <= dropout <= 1, "dropout must be in [0, 1]", dropout)
+    _require(c0 is None or which.has_c, "c0 must be None but for an LSTM", "a tensor")
     if isinstance(x, FakeTensor):
         home = _weights.Home(which)  # for the sizes only
     else:
         home = _weights.home(
             weights[0].untyped_storage(), which, weights[0].storage_offset()
         )
-    return _stack.Call(home, x, batch_first, dropout, single=single)
+    call = _stack.Call(home, x, batch_first, dropout, single=single)
+    _require_like(x, "h0", h0, call.state_shape(which.S))
+    _require_like(x, "c0", c0, call.state_shape(which.H))
+    return call
+
+
+def _tape_shape(call, x):
+    """Of the tapes of a call, or None."""
+    row = _tensors.Plan(kernels(x.dtype), call.spec.layout, 1, 1).tape_size
+    return (call.T * call.B * row,) if row else None
+
+
+def _call_back(x, h0, weights, y, kept, gradients, wanted, *options):
+    """As `_call`, for backward."""
+    call = _call(x, h0, None, weights, *options)
+    which, per_layer = call.spec, 3 if call.dropout else 1
+    outputs = (call.B, which.width) if call.single else (call.T, call.B, which.width)
+    tape = _tape_shape(call, x)
+    inner = per_layer * (which.num_layers - 1)
+    _require(
+        len(kept) == inner + (tape is not None),
+        f"kept must be what forward gave, {inner + (tape is not None)} tensors",
+        len(kept),
+    )
+    for tensor in kept[:inner]:
+        _require_like(x, "kept", tensor, outputs)
+    for tensor in kept[inner:]:
+        _require_like(x, "kept", tensor, tape)
+    dy, dh_n, dc_n = gradients
+    _require_like(x, "y", y, outputs)
+    _require_like(x, "dy", dy, outputs)
+    if call.single:
+        _require(dh_n is None or not dh_n.numel(), "dh_n must be None or empty", dh_n)
+    else:
+        _require_like(x, "dh_n", dh_n, call.state_shape(which.S))
+    if which.has_c:
+        _require_like(x, "dc_n", dc_n, call.state_shape(which.H))
+    else:
+        _require(dc_n is None or not dc_n.numel(), "dc_n must be None or empty", dc_n)
+    _require(
+        len(wanted) == 3 + len(weights),
+        f"wanted must be {3 + len(weights)} flags",
+        len(wanted),
+    )
+    return call
 
 
 @torch.library.custom_op(
@@ -55,10 +162,19 @@ def recurrence(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """y, h_n, c_n and what backward needs; what a cell does not have is empty."""
-    weights = [w.contiguous() for w in weights]
     call = _call(
-        x, weights, mode, num_layers, bidirectional, batch_first, single, dropout
+        x,
+        h0,
+        c0,
+        weights,
+        mode,
+        num_layers,
+        bidirectional,
+        batch_first,
+        single,
+        dropout,
     )
+    weights = _stack.readable_weights(x, weights)
     y, h_n, c_n, kept = _stack.forward(call, x, h0, c0, weights, keep)
     nothing = [x.new_empty(0) if part is None else part for part in (h_n, c_n)]
     return y, *nothing, kept
@@ -79,7 +195,16 @@ def _(
     keep,
 ):
     call = _call(
-        x, weights, mode, num_layers, bidirectional, batch_first, single, dropout
+        x,
+        h0,
+        c0,
+        weights,
+        mode,
+        num_layers,
+        bidirectional,
+        batch_first,
+        single,
+        dropout,
     )
     which = call.spec
     outputs = [call.new_outputs(x) for _ in range(num_layers)]
@@ -89,9 +214,8 @@ def _(
     if keep:
         for y in outputs[:-1]:
             kept += [y, y.clone(), y.clone()] if dropout else [y]
-        row = _tensors.Plan(kernels(x.dtype), which.layout, 1, 1).tape_size
-        if row:
-            kept.append(x.new_empty(call.T * call.B * row))
+        if tape := _tape_shape(call, x):
+            kept.append(x.new_empty(tape))
     return outputs[-1], h_n, c_n, kept
 
 
@@ -116,12 +240,25 @@ def recurrence_backward(
     dropout: float,
 ) -> list[Tensor]:
     """The gradients that `wanted` asks for: of x, h0, c0 and the weights."""
-    weights = [w.contiguous() for w in weights]
-    call = _call(
-        x, weights, mode, num_layers, bidirectional, batch_first, single, dropout
+    call = _call_back(
+        x,
+        h0,
+        weights,
+        y,
+        kept,
+        (dy, dh_n, dc_n),
+        wanted,
+        mode,
+        num_layers,
+        bidirectional,
+        batch_first,
+        single,
+        dropout,
     )
+    weights = _stack.readable_weights(x, weights)
+    gradients = dy, None if single else dh_n, dc_n if call.spec.has_c else None
     call.prepare(x, weights, _stack.n_threads(), False, True)
-    found = _stack.backward(call, x, h0, y, kept, weights, (dy, dh_n, dc_n), wanted)
+    found = _stack.backward(call, x, h0, y, kept, weights, gradients, wanted)
     return [d for d in found if d is not None]
 
 
@@ -143,8 +280,20 @@ def _(
     single,
     dropout,
 ):
-    call = _call(
-        x, weights, mode, num_layers, bidirectional, batch_first, single, dropout
+    call = _call_back(
+        x,
+        h0,
+        weights,
+        y,
+        kept,
+        (dy, dh_n, dc_n),
+        wanted,
+        mode,
+        num_layers,
+        bidirectional,
+        batch_first,
+        single,
+        dropout,
     )
     found = [call.new_gradient(x)]
     found += [x.new_empty(call.state_shape(n)) for n in (call.spec.S, call.spec.H)]

@@ -8,6 +8,7 @@ raise its own errors.
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn import _core
 from fastrnn.torch import _compat
 from fastrnn.torch._spec import spec
 
@@ -127,6 +128,8 @@ def weights_problem(weights, shapes, dtype):
             return problem
         if weight.shape != shape:
             return f"a weight has shape {tuple(weight.shape)}, not {shape}"
+        if weight.data_ptr() % weight.element_size():
+            return "a weight does not lie at a multiple of its elements' size"
     return None
 
 
@@ -153,6 +156,26 @@ def states_problem(which, hx, outer, dtype):
     return None
 
 
+def pack_problem(rows, batch_sizes, sorted_indices, hx):
+    """Why the kernels cannot use a PackedSequence of so many rows, or None.
+
+    Its parts are whatever somebody put in: PyTorch makes something of sizes that do not
+    add up, or of zeros among them, and raises for most others.
+    """
+    if problem := tensor_problem("batch_sizes", batch_sizes, torch.int64):
+        return problem
+    if batch_sizes.dim() != 1:
+        return f"batch_sizes has shape {tuple(batch_sizes.shape)}"
+    if _core.offsets_of(batch_sizes.numpy(), rows) is None:
+        return "batch_sizes are not those of sorted sequences that have all rows"
+    if hx is not None and sorted_indices is not None:
+        if problem := tensor_problem("sorted_indices", sorted_indices):
+            return problem
+        if sorted_indices.shape != (int(batch_sizes[0]),):
+            return f"sorted_indices has shape {tuple(sorted_indices.shape)}"
+    return None
+
+
 def layers_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None):
     """Why the kernels cannot run a module of layers on these arguments, or None.
 
@@ -164,11 +187,9 @@ def layers_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None
     weights_dtype : torch.dtype, optional
         What the weights must have; the input's if not given.
     """
-    batch_sizes = None
+    batch_sizes = sorted_indices = None
     if isinstance(input, PackedSequence):
-        input, batch_sizes = input[:2]
-        if problem := tensor_problem("batch_sizes", batch_sizes, torch.int64):
-            return problem
+        input, batch_sizes, sorted_indices, _ = input
     if problem := tensor_problem("the input", input):
         return problem
     dtype, shape = input.dtype, input.shape
@@ -181,6 +202,9 @@ def layers_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None
     if not input.numel():
         return "the input is empty"
     if batch_sizes is not None:
+        problem = pack_problem(shape[0], batch_sizes, sorted_indices, hx)
+        if problem:
+            return problem
         outer = (which.n_cells, int(batch_sizes[0]))
     elif ndim == 2:
         outer = (which.n_cells,)

@@ -5,10 +5,9 @@ Shapes follow PyTorch: x is (T, B, I), (B, T, I) with ``batch_first``, or (N, I)
 ``batch_sizes`` (a PackedSequence's data); y is time-major, as PyTorch's is in memory.
 """
 
-import numpy as np
 import torch
 
-from fastrnn import _tensors, _threads
+from fastrnn import _core, _tensors, _threads
 from fastrnn.torch._memory import empty_as, kernels, plain
 
 
@@ -51,8 +50,12 @@ class Call:
         if single:
             self.T, self.B = 1, x.shape[0]
         elif batch_sizes is not None:
-            self.offsets = np.zeros(len(batch_sizes) + 1, np.intp)
-            np.cumsum(batch_sizes.numpy(), out=self.offsets[1:])
+            self.offsets = _core.offsets_of(batch_sizes.numpy(), len(x))
+            if self.offsets is None:
+                raise ValueError(
+                    f"Call: batch_sizes must be positive, never grow and add up to the "
+                    f"rows of x, {len(x)}, got {batch_sizes}"
+                )
             self.T, self.B = len(batch_sizes), int(self.offsets[1])
         elif batch_first:
             self.B, self.T, _ = x.shape
@@ -97,8 +100,7 @@ class Call:
     def readable(self, x):
         """x for the kernels: as it is, or a copy where it is not a series to them."""
         x = plain(x)
-        fits = x.stride(-1) == 1 or x.shape[-1] == 1
-        return x if fits else x.contiguous()
+        return x if _tensors.is_series(x, self.plan.kernels) else _dense_copy(x)
 
 
 def n_threads():
@@ -106,9 +108,23 @@ def n_threads():
     return _threads.for_kernel(torch.get_num_threads())
 
 
-def _readable(state):
+def _dense_copy(tensor):
+    """A copy, contiguous and aligned to its elements."""
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _readable(state, kernels):
     """A state, or its gradient, as the kernels read it; None stays None."""
-    return None if state is None else plain(state).contiguous()
+    if state is None:
+        return None
+    state = plain(state)
+    return state if _tensors.is_contiguous(state, kernels) else _dense_copy(state)
+
+
+def readable_weights(x, weights):
+    """Weights, of the type of x, as the kernels read them."""
+    table = kernels(x.dtype)
+    return [_readable(w, table) for w in weights]
 
 
 def forward(call, x, h0, c0, weights, keep):
@@ -139,7 +155,8 @@ def forward(call, x, h0, c0, weights, keep):
     spec, threads = call.spec, n_threads()
     call.prepare(x, weights, threads, True, keep)
     plan, packs = call.plan, call.packs
-    x, h0, c0 = call.readable(x), _readable(h0), _readable(c0)
+    x = call.readable(x)
+    h0, c0 = _readable(h0, plan.kernels), _readable(c0, plan.kernels)
     h_n = c_n = tapes = None
     if not call.single:
         h_n = x.new_empty(*call.state_shape(spec.S))
@@ -265,7 +282,9 @@ def backward(call, x, h0, y, kept, weights, gradients, wanted):
     call.packs.make_backward(call.plan.kernels, threads, weights)
     inputs, outputs, noises, tapes = unpack_kept(call, call.readable(x), y, kept)
     dy, dh_n, dc_n = gradients
-    h0, dh_n, dc_n = _readable(h0), _readable(dh_n), _readable(dc_n)
+    table = call.plan.kernels
+    h0 = _readable(h0, table)
+    dh_n, dc_n = _readable(dh_n, table), _readable(dc_n, table)
     dh0 = x.new_empty(*call.state_shape(spec.S)) if wanted[1] else None
     dc0 = x.new_empty(*call.state_shape(spec.H)) if wanted[2] else None
     dweights = [
