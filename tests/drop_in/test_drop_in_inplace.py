@@ -172,7 +172,9 @@ def test_a_large_layers_packed_weights(rng):
     y.detach().zero_()
     y.sum().backward(retain_graph=True)
     module.weight_hh_l1.data.mul_(2)
-    with pytest.raises(RuntimeError, match="weights, which were modified through .data"):
+    with pytest.raises(
+        RuntimeError, match="weights, which were modified through .data"
+    ):
         y.sum().backward()
 
 
@@ -249,7 +251,9 @@ def test_a_checkpoint_keeps_no_output(rng):
 
     def call(x):
         y, _ = module(x)
-        alive.append(torch.multiprocessing.reductions.StorageWeakRef(y.untyped_storage()))
+        alive.append(
+            torch.multiprocessing.reductions.StorageWeakRef(y.untyped_storage())
+        )
         return y.sum()
 
     x = twins.draw(rng, 4, 2, 3).requires_grad_()

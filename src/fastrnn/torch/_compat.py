@@ -151,6 +151,8 @@ def apply_of(function):
     """
     plain = getattr(super(torch.autograd.Function, function), "apply", None)
     if plain is None:
-        warn("base of torch.autograd.Function", "each call takes some microseconds more")
+        warn(
+            "base of torch.autograd.Function", "each call takes some microseconds more"
+        )
         return function.apply
     return plain
