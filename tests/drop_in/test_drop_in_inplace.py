@@ -68,7 +68,8 @@ def run(module, arguments, change=None, alone=None):
     try:
         loss.backward()
     except RuntimeError as error:
-        assert "modified by an inplace operation" in str(error)
+        if "modified by an inplace operation" not in str(error):
+            raise
         return None
     parts = [*leaves, *module.parameters()]
     return [t.detach() for t in outputs], [t.grad for t in parts]
@@ -173,7 +174,7 @@ def test_a_large_layers_packed_weights(rng):
     y.sum().backward(retain_graph=True)
     module.weight_hh_l1.data.mul_(2)
     with pytest.raises(
-        RuntimeError, match="weights, which were modified through .data"
+        RuntimeError, match=r"weights, which were modified through \.data"
     ):
         y.sum().backward()
 

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import twins  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
 
-import fastrnn.torch  # noqa: E402
 from fastrnn.torch import _weights  # noqa: E402
 
 KINDS = {
