@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A PyTorch without the names that it does not document: warnings, and right numbers."""
+"""PyTorch without the names that it does not document: warnings, right numbers."""
 
 import subprocess
 import sys
