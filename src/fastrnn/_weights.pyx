@@ -71,6 +71,8 @@ cdef class MemoryPool:
     """
 
     def __cinit__(self, int most):
+        if most < 0:
+            raise ValueError(f"MemoryPool: most must be >= 0, got {most}")
         self.free, self.most = [], most
 
     def __reduce__(self):

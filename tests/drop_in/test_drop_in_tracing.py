@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-import torch.fx  # noqa: E402
 import twins  # noqa: E402
+from torch import fx  # noqa: E402
 
 import fastrnn.torch  # noqa: E402
 
@@ -38,7 +38,7 @@ def arguments(rng, name):
     return (x, h) if name in LAYERS else (x[0], h[0])
 
 
-class OfTorchAlone(torch.fx.Tracer):
+class OfTorchAlone(fx.Tracer):
     """A tracer that decides by itself what a leaf is."""
 
     def is_leaf_module(self, m, module_qualified_name):
@@ -46,11 +46,11 @@ class OfTorchAlone(torch.fx.Tracer):
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *CELLS])
-@pytest.mark.parametrize("tracer", [torch.fx.Tracer, OfTorchAlone])
+@pytest.mark.parametrize("tracer", [fx.Tracer, OfTorchAlone])
 def test_a_layer_is_one_node(rng, name, tracer):
     net, args = Net(name), arguments(rng, name)
     graph = tracer().trace(net)
-    traced = torch.fx.GraphModule(net, graph)
+    traced = fx.GraphModule(net, graph)
     nodes = [n for n in graph.nodes if n.target == "inner.0"]
     assert [n.op for n in nodes] == ["call_module"]
     assert type(traced.get_submodule("inner.0")) is getattr(fastrnn.torch, name)
@@ -62,7 +62,7 @@ def test_a_layer_is_one_node(rng, name, tracer):
 
 def test_the_graph_is_that_of_pytorchs_layer():
     graphs = [
-        torch.fx.symbolic_trace(torch.nn.Sequential(library.LSTM(4, 5))).graph
+        fx.symbolic_trace(torch.nn.Sequential(library.LSTM(4, 5))).graph
         for library in (torch.nn, fastrnn.torch)
     ]
     assert str(graphs[0]) == str(graphs[1])
@@ -75,14 +75,14 @@ def test_the_graph_is_that_of_pytorchs_layer():
 
 def test_a_layer_alone_is_refused_as_pytorchs_is():
     for library in (torch.nn, fastrnn.torch):
-        with pytest.raises(torch.fx.proxy.TraceError):
-            torch.fx.symbolic_trace(library.LSTM(4, 5))
+        with pytest.raises(fx.proxy.TraceError):
+            fx.symbolic_trace(library.LSTM(4, 5))
 
 
 def test_hooks_run_once(rng):
     net, args = Net("GRU"), arguments(rng, "GRU")
     net.inner[0].register_forward_hook(lambda module, args, out: (2 * out[0], out[1]))
-    assert torch.equal(torch.fx.symbolic_trace(net)(*args), net(*args))
+    assert torch.equal(fx.symbolic_trace(net)(*args), net(*args))
     with pytest.raises(RuntimeError, match=r"traces into inner\.0, which has forward"):
         OfTorchAlone().trace(net)
 
@@ -95,14 +95,14 @@ def test_a_forward_of_its_own_is_traced_into_and_ours_refused():
             def forward(self, input, hx=None):
                 return super().forward(2 * input, hx)
 
-        with pytest.raises(torch.fx.proxy.TraceError):
-            torch.fx.symbolic_trace(torch.nn.Sequential(Doubled(3, 5)))
+        with pytest.raises(fx.proxy.TraceError):
+            fx.symbolic_trace(torch.nn.Sequential(Doubled(3, 5)))
 
 
 def test_symbolic_tracing_does_not_see_into_accelerated_layers(rng):
     net, args = Net("LSTM", torch.nn), arguments(rng, "LSTM")
     want = net(*args)
-    traced = torch.fx.symbolic_trace(fastrnn.torch.accelerate(net, verbose=False))
+    traced = fx.symbolic_trace(fastrnn.torch.accelerate(net, verbose=False))
     twins.assert_same("y", traced(*args), want, "float32", 100)
 
 

@@ -137,7 +137,14 @@ def let_in(*classes):
 
 
 def _teach(builder):
-    original = builder.VariableBuilder.wrap_module
+    kind = getattr(builder, "VariableBuilder", None)
+    original = getattr(kind, "wrap_module", None)
+    if original is None or not hasattr(torch._dynamo.config, "allow_rnn"):
+        _compat.warn(
+            "_dynamo.config.allow_rnn, or nothing that reads it",
+            "torch.compile breaks its graph at each of our layers",
+        )
+        return
 
     def wrap_module(self, value):
         if not isinstance(value, tuple(_OURS)):
@@ -145,7 +152,7 @@ def _teach(builder):
         with torch._dynamo.config.patch(allow_rnn=True):
             return original(self, value)
 
-    builder.VariableBuilder.wrap_module = wrap_module
+    kind.wrap_module = wrap_module
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a call is while `torch.fx` traces symbolically: one node, as PyTorch's own is."""
+"""What a call is while `torch.fx` traces symbolically: one node, as PyTorch's is."""
 
 import functools
 

@@ -307,6 +307,11 @@ def _save(ctx, inputs, output):
     if not keep:
         raise RuntimeError("fastrnn::recurrence: keep must be True under autograd")
     ctx.n_weights = len(weights)
+    if ctx.options[4]:
+        # A loop over cells may write to the state, and a compiler's graph cannot run
+        # the step again only where it does. States are small; most compilers see that
+        # nobody needs this copy where nobody writes.
+        y = y.clone()
     ctx.save_for_backward(x, h0, y, *weights, *kept)
     ctx.set_materialize_grads(False)
 

@@ -115,9 +115,10 @@ def gradients_problem(gradients, dtype):
     other classes: whatever came between the outputs and the loss, or is active now.
     """
     for gradient in gradients:
-        if gradient is not None:
-            if problem := tensor_problem("a gradient", gradient, dtype):
-                return problem
+        if gradient is None:
+            continue
+        if problem := tensor_problem("a gradient", gradient, dtype):
+            return problem
     return must_be_recorded()
 
 

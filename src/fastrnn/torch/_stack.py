@@ -204,8 +204,8 @@ def last_output_again(call, x, h0, c0, kept, weights):
     Raises
     ------
     RuntimeError
-        If the weights of the forward are gone: a backward before this one used the room
-        that they were packed in, and they were written to where PyTorch does not see it.
+        If the weights of the forward are gone: a backward before this one used the
+        room that they were packed in, and somebody wrote to them unseen by PyTorch.
     """
     spec, threads = call.spec, n_threads()
     *_, x = unpack_kept(call, x, None, kept)[0]

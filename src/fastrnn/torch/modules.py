@@ -125,6 +125,19 @@ class LSTM(torch.nn.LSTM):
     results, errors. What the kernels do not run goes to PyTorch's own forward;
     `fastrnn.torch.explain` says when.
 
+    Notes
+    -----
+    What may be written to between forward and backward:
+
+    - Outputs, also through views, in all layers and cells. Backward then computes the
+      last layer's output again, in the time of its forward. PyTorch refuses that for a
+      dense float32 LSTM of one direction and for an RNNCell, ours does not. Writes
+      that PyTorch does not count (through ``.data`` or a NumPy array) are not seen: the
+      gradients are then wrong, as those of PyTorch's dense LSTM are.
+    - Not the input, the states given and the weights: backward raises, also where
+      PyTorch would not need them, as it does not need the input under frozen weights.
+    - Not what `torch.compile` returned, outside of the code that it compiled.
+
     Examples
     --------
     >>> import torch
