@@ -92,6 +92,7 @@ def run_stack(f):
     assert plan.inner_shape
     fitted, _ = f.call("_stack.Stack.forward", plan.forward, *forward, own_y)
     f.written("_stack.Stack.forward", fitted, *[end] * (layout.S == H))
+    f.call("_weights.MemoryPool.take", pool.take, f.random.randint(0, 4096))
     kept = f.make("_stack.Stack.forward", plan.forward, *forward, True)
     gradient = f.random.choice((None, f.array(states, kind)))
     sums, started, open_ = None, False, False
@@ -176,6 +177,7 @@ def run_tensors(f):
     f.written("_tensors.Plan.forward", True, *written)
     if not training:
         return
+    f.call("_tensors.Packs.can_run_again", packs.can_run_again, 0, packs)
     f.make("_tensors.Packs.make_backward", packs.make_backward, kernels, n, weights)
     some = slice(f.random.choice((0, L - 1)), L)  # all layers, or the last alone
     dinputs = [sequence(layout.I, 0, first=True)]

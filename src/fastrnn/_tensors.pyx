@@ -132,6 +132,12 @@ cdef class Packs:
         cdef int k
         cdef bint same = True
         cdef PackedCell cell, other
+        if self.owner is None or kept.owner is None:
+            raise ValueError("can_run_again: Packs come from Weights.take")
+        if not 0 <= first < self.owner.layout.n_cells:
+            raise ValueError(f"can_run_again: no such cell: {first}")
+        if kept.owner is not self.owner:
+            return False
         for k in range(first, len(self.cells)):
             cell, other = self.cells[k], kept.cells[k]
             same = same and cell.packed.forward is not None and (
