@@ -173,7 +173,7 @@ setup(
         [
             Extension(
                 "fastrnn._core",
-                ["src/fastrnn/_core.pyx", "csrc/dispatch.c"],
+                ["src/fastrnn/_core.pyx", "csrc/dispatch.c", "csrc/runtime.c"],
                 include_dirs=["csrc"],
                 depends=SOURCES,
             ),
