@@ -47,9 +47,14 @@ def accelerate(model, verbose=True):
     ``isinstance(layer, torch.nn.LSTM)`` holds for our layers, ``type(layer) ==
     torch.nn.LSTM`` does not, and tools that ask so pass them over in silence:
     `torch.ao.quantization.quantize_dynamic` leaves them in float, the validator of
-    opacus finds no fault, and counters of operations as thop count none. Call `restore`
-    before such a tool. `torch.nn.utils.prune`, parametrizations, `torch.onnx.export`,
-    tracing and scripting need no `restore`.
+    opacus finds no fault, and thop and ptflops count no operations. Call `restore`
+    before such a tool. `torch.nn.utils.prune`, parametrizations, torchinfo, captum,
+    `torch.onnx.export`, tracing and scripting need no `restore`.
+
+    Under autocast to bfloat16 on a CPU with instructions for it, and for a cell under
+    `torch.compile`, PyTorch's own operators run where they take less time; `explain`
+    says so for a call. A small layer's training step inside compiled code costs the
+    compiler's own tenths of a millisecond: left out of `torch.compile` it is faster.
 
     Examples
     --------
