@@ -173,7 +173,10 @@ setup(
         [
             Extension(
                 "fastrnn._core",
-                ["src/fastrnn/_core.pyx", "csrc/dispatch.c", "csrc/team.c"],
+                [
+                    "src/fastrnn/_core.pyx",
+                    *("csrc/dispatch.c", "csrc/runtime.c", "csrc/team.c"),
+                ],
                 include_dirs=["csrc"],
                 depends=SOURCES,
             ),

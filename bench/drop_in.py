@@ -4,12 +4,19 @@
     python -m bench.drop_in                    # two threads, some minutes
     python -m bench.drop_in --threads 1 --rounds 5 --kinds LSTM
     python -m bench.drop_in --overhead         # only what surrounds the kernels
+    python -m bench.drop_in --compiled         # only loops over cells, torch.compile
+    python -m bench.drop_in --autocast         # only autocast to bfloat16
 
 A step clears the gradients, runs forward and backward through autograd, and yields the
 gradients of the input and of every parameter. Both modules have the same weights and
 run in one process in turns; the ratio is PyTorch's time by ours in the same round, and
 median and quartiles over the rounds are printed as Markdown. A packed case is a batch
 of sequences of 20 to 200 steps, 0.55 of the whole on average, in both directions.
+
+A compiled case is a loop over a cell of 8 steps, all of it in one `torch.compile`; each
+is compiled for both libraries, which takes a minute. Under autocast the sizes are on
+both sides of where calls become PyTorch's on a CPU that multiplies bfloat16. Both are
+timed in training and in inference.
 
 The overhead is that of one layer, one thread, few steps of one row: what a forward call
 and `torch.autograd.grad` take beyond forward and backward of the same `fastrnn` layer
@@ -35,6 +42,9 @@ T = 100
 DENSE = ((64, 128), (64, 512), (32, 64))  # B, H
 PACKED = (200, 32, 128)  # T, B, H
 STEPS = (1, 10)  # of the overhead
+COMPILED = (8, ((16, 32), (64, 256)))  # T; B, H
+HALF = 0.1  # how far results of bfloat16 may be from each other, by norm
+AUTOCAST = ((16, 64), (64, 128), (64, 512))  # B, H
 
 
 def pair(kind, H, **options):
@@ -58,7 +68,7 @@ def training_step(module, x, dy, lengths=None):
             y, _ = module(x)
         else:
             y = module(pack_padded_sequence(x, lengths, enforce_sorted=False))[0].data
-        y.backward(dy)
+        y.backward(dy.to(y.dtype))
         return [leaf.grad for leaf in leaves]
 
     return step
@@ -83,17 +93,74 @@ def packed_case(kind, steps, B, H):
     return name, *[training_step(module, x, dy, lengths) for module in modules]
 
 
-def check(name, theirs, ours):
-    """RuntimeError unless both libraries' gradients agree."""
+class Loop(torch.nn.Module):
+    """A cell's outputs for every step of an input, as a layer returns them."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x):
+        hx, outputs = None, []
+        for x_t in x:
+            hx = self.cell(x_t, hx)
+            outputs.append(hx[0] if isinstance(hx, tuple) else hx)
+        return torch.stack(outputs), hx
+
+
+def inference(module, x):
+    """One forward as a call; returns the outputs."""
+
+    def step():
+        with torch.no_grad():
+            return [module(x)[0]]
+
+    return step
+
+
+def compiled_cases(kind, B, H, steps=COMPILED[0]):
+    """Names, and a step of each library: training and inference."""
+    generator = torch.Generator().manual_seed(1)
+    x, dy = (torch.randn(steps, B, H, generator=generator) for _ in range(2))
+    torch._dynamo.reset()
+    loops = [
+        torch.compile(Loop(cell), dynamic=False) for cell in pair(f"{kind}Cell", H)
+    ]
+    name = f"{kind}Cell compiled, T{steps} B{B} H{H}"
+    yield f"{name} training", *[training_step(loop, x, dy) for loop in loops]
+    yield f"{name} inference", *[inference(loop, x) for loop in loops]
+
+
+def autocast_cases(kind, B, H, steps=T):
+    """Names, and a step of each library: training and inference."""
+
+    def inside(step):
+        def run():
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return step()
+
+        return run
+
+    generator = torch.Generator().manual_seed(1)
+    x, dy = (torch.randn(steps, B, H, generator=generator) for _ in range(2))
+    modules = pair(kind, H)
+    name = f"{kind} autocast, T{steps} B{B} H{H}"
+    trained = [inside(training_step(module, x, dy)) for module in modules]
+    yield f"{name} training", *trained
+    yield f"{name} inference", *[inside(inference(module, x)) for module in modules]
+
+
+def check(name, theirs, ours, limit=1e-4):
+    """RuntimeError unless both libraries' results agree."""
     for want, got in zip(theirs(), ours(), strict=True):
         difference = (got - want).norm() / want.norm()
-        if not difference < 1e-4:
+        if not difference < limit:
             raise RuntimeError(f"bench.drop_in: {name}: differ by {difference:.1e}")
 
 
-def compare(name, theirs, ours, rounds):
+def compare(name, theirs, ours, rounds, limit=1e-4):
     """A line of the table of speeds."""
-    check(name, theirs, ours)
+    check(name, theirs, ours, limit)
     calls, times = {"theirs": theirs, "ours": ours}, {"theirs": [], "ours": []}
     for side in turns(calls, rounds):
         times[side].append(block_time(calls[side])[0])
@@ -195,17 +262,40 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--overhead", action="store_true", help="measure only that")
+    for part in ("overhead", "compiled", "autocast"):
+        parser.add_argument(f"--{part}", action="store_true", help="measure only that")
     options = parser.parse_args(arguments)
+    everything = not (options.overhead or options.compiled or options.autocast)
     torch.set_num_threads(options.threads)
-    if not options.overhead:
-        table(f"training step, threads: {options.threads}", "PyTorch", "ours", "ratio")
+    heads = f"threads: {options.threads}", "PyTorch", "ours", "ratio"
+    if everything:
+        table(f"training step, {heads[0]}", *heads[1:])
         for kind in options.kinds:
             for B, H in DENSE:
                 line(compare(*dense_case(kind, B, H), options.rounds))
             if kind != "RNN":
                 line(compare(*packed_case(kind, *PACKED), options.rounds))
         print()
+    if everything or options.compiled:
+        table(f"loop over a cell, compiled, {heads[0]}", *heads[1:])
+        for kind in options.kinds:
+            for B, H in COMPILED[1]:
+                for case in compiled_cases(kind, B, H):
+                    line(compare(*case, options.rounds))
+        print()
+    if everything or options.autocast:
+        table(f"autocast to bfloat16, {heads[0]}", *heads[1:])
+        for kind in options.kinds:
+            for B, H in AUTOCAST:
+                for case in autocast_cases(kind, B, H):
+                    line(compare(*case, options.rounds, HALF))
+        print()
+    if everything or options.overhead:
+        overheads(options)
+
+
+def overheads(options):
+    """Print the table of what surrounds the kernels."""
     torch.set_num_threads(1)
     fastrnn.set_num_threads(1)
     sides = overhead_sides("RNN", 1)

@@ -344,4 +344,7 @@ const fr_kernels *fr_target_kernels(int i, int is_double);
 const char *fr_compiler(void);
 int fr_has_openmp(void);
 
+/* runtime.c: whether another library in this process needs the same OpenMP runtime. */
+int fr_openmp_is_shared(void);
+
 #endif

@@ -30,6 +30,26 @@ def test_a_comparison_is_a_line_of_the_table(drop_in, monkeypatch, kind):
         assert cells[1:] == ("1.00 ms", "1.00 ms", "**1.00x** (1.00 - 1.00)")
 
 
+def test_cases_in_the_modes_of_pytorch(drop_in, monkeypatch):
+    """Both libraries run them and agree; the compiler's own backend is not needed."""
+    monkeypatch.setattr(drop_in, "block_time", lambda call: (call() and 1e-3, 1.0))
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda m, **options: compiled(m, backend="eager", **options)
+    )
+    names = []
+    for case in drop_in.compiled_cases("LSTM", 2, 5, 3):
+        names.append(drop_in.compare(*case, rounds=1)[0])
+    for case in drop_in.autocast_cases("GRU", 2, 5, 7):
+        names.append(drop_in.compare(*case, rounds=1, limit=drop_in.HALF)[0])
+    assert names == [
+        "LSTMCell compiled, T3 B2 H5 training",
+        "LSTMCell compiled, T3 B2 H5 inference",
+        "GRU autocast, T7 B2 H5 training",
+        "GRU autocast, T7 B2 H5 inference",
+    ]
+
+
 def test_other_gradients_are_an_error(drop_in):
     name, theirs, _ = drop_in.dense_case("GRU", 2, 5, 7)
     with pytest.raises(RuntimeError, match=r"bench\.drop_in: GRU T7 B2 H5: differ by"):

@@ -944,6 +944,11 @@ COMPILER = fr_compiler().decode()
 OPENMP = bool(fr_has_openmp())
 
 
+def openmp_is_shared():
+    """Whether another library here needs the OpenMP runtime that the kernels use."""
+    return bool(fr_openmp_is_shared())
+
+
 def _choose():
     name = os.environ.get("FASTRNN_ISA")
     if not name:

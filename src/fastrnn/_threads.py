@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How many threads the kernels use."""
+"""How many threads the kernels use.
+
+GNU OpenMP's pool of threads does not survive a fork, and a thread that had one hangs in
+its next parallel region in the child.  Other libraries share the pool where they share
+the runtime, PyTorch first of all, and no function tells whether they have made one.
+"""
 
 import functools
 import os
+import sys
+from pathlib import Path
 
 from fastrnn import _cgroup, _check, _core
 
 MOST_THREADS = _core.MOST_THREADS
+_FORKED_WITHOUT_EXEC = 0x40  # Linux's PF_FORKNOEXEC
 
 _n_threads = None  # as set; None: the default
 _pool_exists = False  # a call with several threads has been made
-_forked = False  # this process is a child of one where _pool_exists
+_others_at_fork = True  # at the last fork others had the runtime; True: not looked at
 
 
 @functools.cache
@@ -34,8 +42,9 @@ def get_num_threads():
     int
         What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
         that this process may run on, control-group limits included, as they were at the
-        first call. 1 in a build
-        without OpenMP, and in a process forked from one that had used several threads.
+        first call. 1 in a build without OpenMP, and in a process forked from one where
+        OpenMP's threads may have run: ours, or another library's that shares the
+        runtime, as PyTorch does.
 
     Examples
     --------
@@ -65,9 +74,9 @@ def set_num_threads(n):
     ValueError
         If `n` is less than 1 or more than 1024.
     RuntimeError
-        If `n` is more than 1 in a process forked from one whose kernels had used
-        several threads: GNU OpenMP's threads do not survive the fork. Start such
-        processes with the "spawn" method instead.
+        If `n` is more than 1 in a process forked from one where OpenMP's threads may
+        have run, ours or those of a library that shares the runtime: they do not
+        survive the fork. Start such processes with the "spawn" method instead.
 
     Examples
     --------
@@ -83,8 +92,8 @@ def set_num_threads(n):
         raise ValueError(f"set_num_threads: n must be at most {MOST_THREADS}, got {n}")
     if n > 1 and _forked:
         raise RuntimeError(
-            f"set_num_threads: n must be 1 in a process forked after kernels ran on "
-            f"several threads, got {n}; use the 'spawn' start method"
+            f"set_num_threads: n must be 1 in a process forked from one where "
+            f"OpenMP's threads may have run, got {n}; use the 'spawn' start method"
         )
     _n_threads = n
 
@@ -104,10 +113,34 @@ def for_kernel(wanted=None):
     return n
 
 
+def _before_fork():
+    """Look here: the child must not wait for the dynamic linker's lock."""
+    global _others_at_fork
+    _others_at_fork = _core.openmp_is_shared()
+
+
 def _after_fork():
-    global _forked
-    _forked = _forked or _pool_exists
+    global _forked, _others_at_fork
+    _forked = _forked or _pool_exists or _others_at_fork
+    _others_at_fork = True
 
 
+def _is_forked():
+    """Whether this process is a copy of another one that had run other things.
+
+    Linux says of each process whether it was forked and runs no program of its own
+    since.  A fork server does nothing but fork.
+    """
+    record = Path("/proc/self/stat")
+    if not record.exists() or any(
+        "multiprocessing.forkserver" in a for a in sys.orig_argv
+    ):
+        return False
+    flags = int(record.read_text().rpartition(")")[2].split()[6])
+    return bool(flags & _FORKED_WITHOUT_EXEC)
+
+
+# This process is a child of one where there may have been a pool.
+_forked = _is_forked() and _core.openmp_is_shared()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

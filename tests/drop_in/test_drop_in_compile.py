@@ -102,6 +102,57 @@ def test_a_packed_sequence_compiles_around_the_layer(rng):
     assert_close(twins.flat(compiled(x)), twins.flat(layer(x)))
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("given", [False, True])
+def test_a_single_step_is_pytorchs_operators(rng, name, given):
+    """Which the compiler fuses, where one operator of ours costs more than it gains."""
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    layer = getattr(fastrnn.torch, name)(3, 5, **options)
+    x, h = twins.draw(rng, 4, 1, 3), twins.draw(rng, 4, 4, 5)
+    hx = None if not given else (h, 2 * h) if name == "LSTM" else h
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(str(graph.graph))
+        return graph
+
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
+    assert_close(twins.flat(compiled(x, hx)), twins.flat(layer(x, hx)))
+    assert "fastrnn" not in seen[0]
+    if not given:  # without a batch, too
+        assert_close(twins.flat(compiled(x[0])), twins.flat(layer(x[0])))
+        compiled(x.expand(4, 2, 3))
+        assert "fastrnn" in seen[-1]
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_cells_are_pytorchs_operators(rng, name):
+    cell, seen = getattr(fastrnn.torch, name)(3, 5), []
+
+    def backend(graph, inputs):
+        seen.append(str(graph.graph))
+        return graph
+
+    torch.compile(cell, fullgraph=True, backend=backend)(twins.draw(rng, 2, 3))
+    assert "fastrnn" not in seen[0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("how", ["bfloat16", "autocast"])
+def test_what_pytorch_runs_is_outside_of_the_graph(rng, name, how):
+    """As PyTorch's own layers are: its compiler cannot train an LSTM in bfloat16."""
+    layer, x = getattr(fastrnn.torch, name)(3, 5), twins.draw(rng, 4, 2, 3)
+    if how == "bfloat16":
+        layer, x = layer.bfloat16(), x.bfloat16()
+    compiled = torch.compile(layer)
+    with torch.autocast("cpu", enabled=how == "autocast"):
+        y, want = compiled(x)[0], layer(x)[0]
+    assert y.dtype == want.dtype
+    assert torch.allclose(y, want, atol=1e-2)
+    y.float().sum().backward()
+    assert layer.weight_hh_l0.grad is not None
+
+
 def test_bad_input_in_compiled_code():
     compiled = torch.compile(fastrnn.torch.LSTM(3, 5), backend="aot_eager")
     with pytest.raises(Exception, match=r"input_size. Expected 3, got 2"):

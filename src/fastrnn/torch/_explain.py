@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`explain`: which implementation a call takes, and why."""
 
+import copy
+import sys
 from typing import NamedTuple
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.torch import _autocast, _path
-from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.torch.modules import GRU, LSTM, RNN
+from fastrnn.torch import _autocast, _classes, _compile, _path
+
+_CELL = torch.nn.modules.rnn.RNNCellBase
 
 
 class Path(NamedTuple):
@@ -26,30 +29,48 @@ class Path(NamedTuple):
         return f"{self.name}: {self.reason}"
 
 
+class Paths(dict):
+    """The `Path` of every recurrent layer and cell in a model by the layer's name.
+
+    Prints as one line for each.
+    """
+
+    def __str__(self):
+        return "\n".join(f"{name}: {path}" for name, path in self.items())
+
+
 def explain(module, input, hx=None):
     """Say which implementation ``module(input, hx)`` would take here, and why.
 
     Parameters
     ----------
     module : torch.nn.Module
-        A layer or a cell, ours or PyTorch's.
+        A layer or a cell, ours or PyTorch's; or a model that holds some. Either may be
+        what `torch.compile` has returned.
     input : Tensor or PackedSequence
     hx : Tensor or pair of Tensor, optional
 
     Returns
     -------
     Path
-        Its `name` and `reason`; prints as one line.
+        For a layer or cell: its `name` and `reason`; prints as one line.
+    dict of str to Path
+        For a model: one for every recurrent layer and cell inside, by its name; prints
+        as a line for each.
 
     Raises
     ------
     TypeError
-        If `module` is not a recurrent layer or cell.
+        If `module` is no recurrent layer or cell and holds none.
 
     Notes
     -----
-    Nothing runs. The answer is for eager code under the modes that are active now
-    (autocast, torch.func); `torch.compile` uses the kernels as one operator, tracing,
+    Nothing of a layer runs. Of a model a copy runs once, because what a layer is given
+    is known only then: the model's own buffers and PyTorch's random numbers stay as
+    they are. Of a layer that is called several times in different ways all reasons are
+    given.
+
+    The answer is for the modes that are active now (autocast, torch.func). Tracing,
     `torch.export` and ONNX export record PyTorch's own operators, and a second
     derivative is taken by PyTorch's.
 
@@ -59,23 +80,44 @@ def explain(module, input, hx=None):
     >>> gru = fastrnn.torch.GRU(3, 5)
     >>> print(explain(gru, torch.randn(7, 2, 3)))
     fastrnn: float32 on the CPU
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), gru)
+    >>> print(explain(model, torch.randn(7, 2, 4)))
+    1: fastrnn: float32 on the CPU
     >>> print(explain(gru.half(), torch.randn(7, 2, 3).half()))
     PyTorch: the input is torch.float16
     """
-    kind = type(module).__name__
-    is_cell = isinstance(module, torch.nn.modules.rnn.RNNCellBase)
-    if not is_cell and not isinstance(module, torch.nn.RNNBase):
+    if not isinstance(module, torch.nn.Module):
         raise TypeError(
-            f"explain: module must be a recurrent layer or cell, got {kind}"
+            "explain: module must be a recurrent layer or cell, or a model that holds "
+            f"some, got {type(module).__name__}"
         )
-    forward = type(module).forward
-    if not isinstance(module, (LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell)):
+    inner, compiled = _compiled_from(module)
+    if isinstance(inner, _classes.BASES):
+        return _explain(inner, input, hx, compiled)
+    return _explain_inside(module, input, hx)
+
+
+def _compiled_from(module):
+    """What `torch.compile` made a module from, or the module; and whether it did."""
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
+        return module._orig_mod, True
+    return module, getattr(module, "_compiled_call_impl", None) is not None
+
+
+def _explain(module, input, hx=None, compiled=False):
+    """The `Path` of a call of one layer or cell."""
+    kind = _classes.class_of(module).__name__
+    where = ""
+    if not isinstance(module, tuple(_classes.THEIRS)):
         return Path("PyTorch", f"{kind} is not one of fastrnn.torch's modules")
-    if not forward.__module__.startswith("fastrnn.torch."):
-        return Path("PyTorch", f"{kind} has a forward of its own")
+    if reason := _classes.own_forward(module):
+        if not _classes.calls_super(module):
+            return Path("PyTorch", reason)
+        where = f", where the forward of {kind} calls super().forward"
     if problem := _path.must_be_recorded():
         return Path("PyTorch", problem)
-    options = ()
+    is_cell, options = isinstance(module, _CELL), ()
     if autocast := torch.is_autocast_enabled("cpu"):
         options = _autocast.dtypes(), torch.float32
     if is_cell:
@@ -84,6 +126,70 @@ def explain(module, input, hx=None):
         weights, problem_of = _path.layers_weights(module), _path.layers_problem
     if problem := problem_of(module, input, hx, weights, *options):
         return Path("PyTorch", problem)
+    if compiled and not isinstance(input, PackedSequence):
+        if is_cell or (not autocast and _compile.is_one_step(module, input)):
+            return Path(
+                "PyTorch", "the compiler fuses a single step with what is around it"
+            )
+        where += "" if autocast else " as one operator of compiled code"
+    if autocast:
+        if problem := _autocast.faster_in_torch(module, input, hx, weights):
+            return Path("PyTorch", problem)
+        where += " inside autocast"
     dtype = str(weights[0].dtype).removeprefix("torch.")
-    where = " inside autocast" if autocast else ""
     return Path("fastrnn", f"{dtype} on the CPU{where}")
+
+
+def _explain_inside(model, input, hx):
+    """The `Paths` of the layers in a model, from a run of a copy."""
+    names, compiled = {}, {}
+    for name, module in model.named_modules():
+        parent = name.rpartition(".")[0]
+        is_compiled = _compiled_from(module)[1] or compiled.get(parent, False)
+        compiled[name] = is_compiled
+        if isinstance(module, _classes.BASES):
+            names[name] = name.removeprefix("_orig_mod.").replace("._orig_mod", "")
+    if not names:
+        raise TypeError(
+            "explain: module must be a recurrent layer or cell, or a model that holds "
+            f"some, got {type(model).__name__}"
+        )
+    seen = {name: [] for name in names}
+    twin = copy.deepcopy(model)
+    for name in names:
+
+        def look(module, args, kwargs, name=name):
+            path = _explain_call(module, args, kwargs, compiled[name])
+            if path not in seen[name]:
+                seen[name].append(path)
+
+        twin.get_submodule(name).register_forward_pre_hook(look, with_kwargs=True)
+    states = () if hx is None else (hx,)
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        twin(input, *states)
+    return Paths((names[name], _together(paths)) for name, paths in seen.items())
+
+
+def _explain_call(module, args, kwargs, compiled):
+    """The `Path` of a call that a forward pre-hook sees."""
+    given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
+    if set(given) <= {"input", "hx"}:
+        return _explain(module, compiled=compiled, **given)
+    # A forward of the user's own has arguments of its own.
+    kind = _classes.class_of(module).__name__
+    if _classes.calls_super(module) and isinstance(module, tuple(_classes.THEIRS)):
+        return Path("fastrnn", f"where the forward of {kind} calls super().forward")
+    return Path("PyTorch", _classes.own_forward(module))
+
+
+def _together(paths):
+    """One `Path` for the different calls of a layer."""
+    if not paths:
+        return Path("PyTorch", "it was not called")
+    if len(paths) == 1:
+        return paths[0]
+    name = "PyTorch" if any(path.name == "PyTorch" for path in paths) else "fastrnn"
+    return Path(name, "; and ".join(map(str, paths)))

@@ -4,35 +4,33 @@
 import contextlib
 
 import torch
-from torch.nn.utils import parametrize
 
-from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.torch.modules import GRU, LSTM, RNN
+from fastrnn.torch import _classes, _path
+from fastrnn.torch._classes import OURS
 
-OURS = {
-    torch.nn.RNN: RNN,
-    torch.nn.LSTM: LSTM,
-    torch.nn.GRU: GRU,
-    torch.nn.RNNCell: RNNCell,
-    torch.nn.LSTMCell: LSTMCell,
-    torch.nn.GRUCell: GRUCell,
-}
-_THEIRS = {ours: theirs for theirs, ours in OURS.items()}
-_BASES = (torch.nn.RNNBase, torch.nn.modules.rnn.RNNCellBase)
+_KINDS = "torch.nn.RNN, LSTM, GRU or cell of these"
+_RESTORE = (
+    "restore(model) before tools that ask for torch.nn's classes by exact type: "
+    "quantize_dynamic, opacus, counters of operations"
+)
 
 
 def accelerate(model, verbose=True):
     """Let every `torch.nn.RNN`, `LSTM`, `GRU` and cell in a model run on our kernels.
 
     The modules stay the objects they are, with their parameters, hooks, mode and names:
-    an optimiser that was made before goes on working, and so does every reference.
+    an optimiser that was made before goes on working, and so does every reference. An
+    object of a class that derives from one of these gets a class of the same name that
+    derives from both, unless its class computes in a way of its own: then it is left,
+    and the reason printed.
 
     Parameters
     ----------
     model : torch.nn.Module
         Changed in place; may be a layer itself.
     verbose : bool
-        Print what was replaced, and what was left and why.
+        Print what was replaced, what was left and why, and what PyTorch goes on running
+        although it was replaced, because of its type or device.
 
     Returns
     -------
@@ -44,20 +42,50 @@ def accelerate(model, verbose=True):
     TypeError
         If `model` is not a `torch.nn.Module`.
 
+    Notes
+    -----
+    ``isinstance(layer, torch.nn.LSTM)`` holds for our layers, ``type(layer) ==
+    torch.nn.LSTM`` does not, and tools that ask so pass them over in silence:
+    `torch.ao.quantization.quantize_dynamic` leaves them in float, the validator of
+    opacus finds no fault, and thop and ptflops count no operations. Call `restore`
+    before such a tool. `torch.nn.utils.prune`, parametrizations, torchinfo, captum,
+    `torch.onnx.export`, tracing and scripting need no `restore`.
+
+    Under autocast to bfloat16 on a CPU with instructions for it, and for a cell under
+    `torch.compile`, PyTorch's own operators run where they take less time; `explain`
+    says so for a call. A small layer's training step inside compiled code costs the
+    compiler's own tenths of a millisecond: left out of `torch.compile` it is faster.
+
     Examples
     --------
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.GRU(3, 5))
-    >>> accelerate(model)[0](torch.randn(4, 2, 3))[0].shape
+    >>> y, _ = accelerate(model)(torch.randn(4, 2, 3))  # doctest: +ELLIPSIS
     fastrnn.torch: replaced 0: GRU(3, 5)
-    torch.Size([4, 2, 5])
+    fastrnn.torch: restore(model) before tools that ask for torch.nn's classes ...
+    >>> accelerate(torch.nn.Linear(3, 5))
+    fastrnn.torch: Linear has no torch.nn.RNN, LSTM, GRU or cell of these
+    Linear(in_features=3, out_features=5, bias=True)
     """
-    for name, module, problem in _change("accelerate", model, OURS):
-        if verbose:
-            if problem:
-                print(f"fastrnn.torch: left {name}: {module}: {problem}")
-            else:
-                print(f"fastrnn.torch: replaced {name}: {module}")
+    _check("accelerate", model)
+    lines, n_replaced = [], 0
+    for name, module in _recurrent(model):
+        if reason := _accelerate(module):
+            lines.append(f"left {name}: {module}: {reason}")
+            continue
+        n_replaced += 1
+        reason = _torch_runs(module)
+        but = f", but PyTorch runs it: {reason}" if reason else ""
+        lines.append(f"replaced {name}: {module}{but}")
+    if not lines:
+        hidden = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
+        seen = " to be seen: it holds what torch.jit has compiled" if hidden else ""
+        lines.append(f"{type(model).__name__} has no {_KINDS}{seen}")
+    if n_replaced:
+        lines.append(_RESTORE)
+    if verbose:
+        for line in lines:
+            print(f"fastrnn.torch: {line}")
     return model
 
 
@@ -85,40 +113,68 @@ def restore(model):
     >>> type(restore(accelerate(torch.nn.GRU(3, 5), verbose=False))) is torch.nn.GRU
     True
     """
-    list(_change("restore", model, _THEIRS))
+    _check("restore", model)
+    for module in model.modules():
+        cls = _classes.class_of(module)
+        theirs = _classes.THEIRS.get(cls) or _classes.own_class(cls)
+        if theirs is not None:
+            _classes.set_class(module, theirs)
     return model
 
 
-def _change(who, model, classes):
-    """Give modules the class that `classes` has for theirs; say what was done.
-
-    Yields
-    ------
-    name : str
-    module : torch.nn.Module
-    problem : str or None
-        Why the module was left as it is.
-    """
+def _check(who, model):
     if not isinstance(model, torch.nn.Module):
         raise TypeError(
             f"{who}: model must be a torch.nn.Module, got {type(model).__name__}"
         )
+
+
+def _recurrent(model):
+    """The recurrent modules in a model by name, those that are compiled included."""
+    names = {cls.__name__ for cls in OURS}
     for name, module in model.named_modules():
-        name = name or "the model itself"
-        known = type(module)
-        # A parametrization gives each module a class of its own, derived from its own.
-        wrapped = parametrize.is_parametrized(module)
-        if wrapped:
-            known = known.__bases__[0]
-        if known not in classes:
-            if isinstance(module, _BASES) and known not in classes.values():
-                yield name, module, f"{known.__name__} is a class of its own"
-            continue
-        if wrapped:
-            type(module).__bases__ = (classes[known],)
+        if isinstance(module, torch.jit.ScriptModule):
+            found = module.original_name in names
         else:
-            module.__class__ = classes[known]
-        yield name, module, None
+            found = isinstance(module, _classes.BASES)
+        if found:
+            yield name or "the model itself", module
+
+
+def _accelerate(module):
+    """Give a module the class of ours that stands for its own.
+
+    Returns
+    -------
+    str or None
+        Why it was left as it is.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return "torch.jit has compiled it; accelerate the model that it was made from"
+    if isinstance(module, tuple(_classes.THEIRS)):
+        return "it is fastrnn's already"
+    if reason := _classes.problem(module):
+        return reason
+    cls = _classes.class_of(module)
+    try:
+        _classes.set_class(module, OURS.get(cls) or _classes.served(cls))
+    except TypeError as error:  # what a metaclass or __slots__ may say
+        return f"{cls.__name__} cannot be combined with fastrnn's: {error}"
+    return None
+
+
+def _torch_runs(module):
+    """Why PyTorch runs a module of ours, whatever the input, or None."""
+    if isinstance(module, torch.nn.RNNBase):
+        which, weights = _path.layers_spec(module), _path.layers_weights(module)
+    else:
+        which, weights = _path.cell_spec(module), _path.cell_weights(module)
+        if which is None:
+            return f"the nonlinearity is {module.nonlinearity!r}"
+    dtype = weights[0].dtype
+    if dtype not in _path.DTYPES:
+        return f"its weights are {dtype}"
+    return _path.weights_problem(weights, which.shapes, dtype)
 
 
 _patched = 0  # how many `patched` are active
@@ -135,6 +191,8 @@ def patched():
 
     For code that cannot be edited. It acts on the classes themselves, however they were
     imported, in all threads; classes derived from them are as they were.
+    ``isinstance(layer, torch.nn.LSTM)`` holds for what is built, ``type(layer) ==
+    torch.nn.LSTM`` does not: code that asks so needs `restore`, as in `accelerate`.
 
     Examples
     --------

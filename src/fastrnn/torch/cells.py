@@ -3,7 +3,7 @@
 
 import torch
 
-from fastrnn.torch import _autocast, _autograd, _compile, _fx, _path, _weights
+from fastrnn.torch import _autocast, _autograd, _fx, _path, _weights
 from fastrnn.torch._script import prepare
 from fastrnn.torch._stack import Call
 
@@ -11,7 +11,7 @@ from fastrnn.torch._stack import Call
 def _forward(cell, original, input, hx):
     """The cell's output from our kernels, or from `original` where they cannot."""
     if torch.compiler.is_compiling():
-        return _compile.cell(cell, original, input, hx)
+        return original(input, hx)  # see _compile
     which = _path.cell_spec(cell)
     weights = _path.parameters_of(cell, _path.cell_names(cell))
     home = _weights.find(cell, which)
@@ -35,7 +35,9 @@ def _forward(cell, original, input, hx):
 
 def _forward_in_autocast(cell, original, input, hx, weights):
     dtypes = _autocast.dtypes()
-    if _path.cell_problem(cell, input, hx, weights, dtypes, torch.float32):
+    if _path.cell_problem(
+        cell, input, hx, weights, dtypes, torch.float32
+    ) or _autocast.faster_in_torch(cell, input, hx, weights):
         return original(input, hx)
     which = _path.cell_spec(cell)
     weights = _path.contiguous(weights)

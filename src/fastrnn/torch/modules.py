@@ -38,7 +38,9 @@ def _forward(module, original, input, hx):
 
 def _forward_in_autocast(module, original, input, hx, weights):
     dtypes = _autocast.dtypes()
-    if _path.layers_problem(module, input, hx, weights, dtypes, torch.float32):
+    if _path.layers_problem(
+        module, input, hx, weights, dtypes, torch.float32
+    ) or _autocast.faster_in_torch(module, input, hx, weights):
         return original(input, hx)
     is_packed = isinstance(input, PackedSequence)
     dtype = input.data.dtype if is_packed else input.dtype
