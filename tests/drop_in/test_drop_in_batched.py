@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
     # PyTorch's own, of what it does itself.
     pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*script.*deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*script.*deprecated"),
 ]
 
 

@@ -286,7 +286,7 @@ def test_anomaly_mode(rng):
     assert all(p.grad.isfinite().all() for p in ours.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:.*script.*deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*script.*deprecated")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_states_written_to_in_compiled_code(rng, kind, backend):

@@ -74,7 +74,7 @@ def test_reasons(spied):
     assert not spied
 
 
-@pytest.mark.filterwarnings("ignore:.*script.*deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*script.*deprecated")
 def test_transforms(spied, rng):
     theirs, ours = twins.pair("GRU")
     x = twins.draw(rng, 5, 4, 3)

@@ -12,7 +12,7 @@ from torch import fx  # noqa: E402
 
 import fastrnn.torch  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated")
 LAYERS = ["LSTM", "GRU", "RNN"]
 CELLS = ["LSTMCell", "GRUCell", "RNNCell"]
 
