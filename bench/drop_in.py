@@ -44,7 +44,7 @@ PACKED = (200, 32, 128)  # T, B, H
 STEPS = (1, 10)  # of the overhead
 COMPILED = (8, ((16, 32), (64, 256)))  # T; B, H
 HALF = 0.1  # how far results of bfloat16 may be from each other, by norm
-AUTOCAST = ((16, 64), (64, 128), (64, 512))  # B, H
+AUTOCAST = ((8, 64), (64, 128), (64, 512))  # B, H
 
 
 def pair(kind, H, **options):

@@ -31,7 +31,9 @@ CASES = [
     ("LSTM", 20, 16, 128, "PyTorch", "PyTorch"),
     ("LSTM", 20, 4, 256, "PyTorch", "fastrnn"),
     ("LSTM", 20, 2, 512, "fastrnn", "fastrnn"),
-    ("LSTM", 20, 16, 64, "fastrnn", "fastrnn"),
+    ("LSTM", 100, 8, 64, "PyTorch", "fastrnn"),
+    ("LSTM", 20, 8, 64, "fastrnn", "fastrnn"),
+    ("LSTM", 100, 32, 32, "PyTorch", "PyTorch"),
     ("GRU", 4, 64, 512, "PyTorch", "PyTorch"),
     ("GRU", 4, 16, 512, "PyTorch", "fastrnn"),
     ("GRU", 4, 64, 128, "fastrnn", "fastrnn"),
@@ -79,7 +81,7 @@ def test_the_call_is_pytorchs_own(unit, rng, monkeypatch):
     unit("amx")
     theirs, ours = twins.pair("LSTM")
     x = twins.draw(rng, 20, 16, twins.I)
-    monkeypatch.setattr(_autocast, "_FUSED", 1)
+    monkeypatch.setattr(_autocast, "_FUSED_UNITS", {True: 1})
     monkeypatch.setattr(fastrnn.torch._stack, "forward", None)  # not to be called
     found = []
     for module in (theirs, ours):

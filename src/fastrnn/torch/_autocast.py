@@ -41,16 +41,20 @@ def _features_from(path):
     return set()
 
 
-# From which work on a call is PyTorch's on a CPU with AMX: rows times H squared, which
-# is a step's products but for a factor.  Where PyTorch begins to gain was measured at
-# H 64 to 1024 and 1 to 64 rows, in turns, on one thread of a Xeon with AMX:
-# `python -m bench.drop_in --autocast` has cases on both sides.
-_FUSED = 2**18  # a dense LSTM, one operator of oneDNN: PyTorch takes 0.3 to 0.9 times
-_STEPS = {False: 2**22, True: 2**23}  # other layers: 0.5 to 1, inference and training
-# Fewer rows do not fill its tiles, and it converts the weights in each call.
+# From where on PyTorch takes less time on a CPU with AMX, measured at H 32 to 1024 and
+# 1 to 64 rows, in turns, on one thread of a Xeon; `python -m bench.drop_in --autocast`
+# has cases on both sides.  Products are rows times H squared, units rows times H.
+#
+# A dense LSTM is one operator of oneDNN, which converts the weights in each call and
+# needs rows to fill its tiles: it takes 0.3 to 0.9 times our time.  Where two numbers
+# are given, the first is of inference, the second of training.
 _FUSED_ROWS = {False: 4, True: 8}
-_FUSED_ROWS_IN_ALL = 320  # T * B, training
-_CELL_H = 256  # cells of any number of rows: 0.4 to 0.9
+_FUSED_UNITS = {False: 512, True: 1024}
+_FUSED_ROWS_IN_ALL = 320  # T * B; for inference many products do as well
+_FUSED_PRODUCTS = 2**18
+# Other layers are operators of each step: 0.5 to 1 times.
+_STEP_PRODUCTS = {False: 2**22, True: 2**23}
+_CELL_H = 256  # cells of any number of rows: 0.4 to 0.9 times
 # With AVX512_BF16 alone PyTorch gains in a dense LSTM from this size on.
 _WIDE, _WIDE_ROWS = 256, 8
 
@@ -71,12 +75,13 @@ def faster_in_torch(module, input, hx, weights):
         gains = isinstance(module, torch.nn.RNNCell) or (unit == "amx" and H >= _CELL_H)
     elif isinstance(input, PackedSequence) or module.mode != "LSTM" or module.proj_size:
         rows = _rows(module, input)[1]
-        gains = unit == "amx" and rows * H * H >= _STEPS[training]
+        gains = unit == "amx" and rows * H * H >= _STEP_PRODUCTS[training]
     else:
         T, rows = _rows(module, input)
         if unit == "amx":
-            gains = rows >= _FUSED_ROWS[training] and rows * H * H >= _FUSED
-            gains = gains and (not training or T * rows >= _FUSED_ROWS_IN_ALL)
+            gains = rows >= _FUSED_ROWS[training] and rows * H >= _FUSED_UNITS[training]
+            many = not training and rows * H * H >= _FUSED_PRODUCTS
+            gains = gains and (many or T * rows >= _FUSED_ROWS_IN_ALL)
         else:
             gains = H >= _WIDE and rows >= _WIDE_ROWS
     return f"bfloat16 autocast gains more from {unit} at this size" if gains else None
