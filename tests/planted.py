@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Does the default run find faults?  ``python -m tests.planted`` plants some and sees.
+"""Does the default run find faults?  ``python tests/planted.py`` plants some.
 
 Each fault is a small change of one line, made in a copy of the tree, one at a time; the
 kernels are compiled again where it is one of C; then the default run goes on until
