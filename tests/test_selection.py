@@ -8,6 +8,7 @@ from pathlib import Path
 import covering
 import imports
 import pytest
+import selection
 
 pytest_plugins = ["pytester"]
 TESTS = Path(__file__).parent
@@ -141,13 +142,13 @@ PEERS = """
 
     @pytest.fixture
     def peer():
-        return pytest.importorskip("no_such_peer", reason="it is not installed")
+        return pytest.importorskip("no_peer", reason="it is not installed")
 
     def helper():
-        pytest.importorskip("no_such_peer", reason="it is not installed")
+        pytest.importorskip("no_peer", reason="it is not installed")
 
     def test_by_itself():
-        pytest.importorskip("no_such_peer", reason="it is not installed")
+        pytest.importorskip("no_peer", reason="it is not installed")
 
     def test_by_a_fixture(peer):
         pass
@@ -164,7 +165,7 @@ PEERS = """
 """
 
 
-def test_peers_are_found_and_have_to_be_there(suite):
+def test_peers_are_found_and_have_to_be_there(suite, monkeypatch):
     suite.makepyfile(test_it=PEERS)
     suite.runpytest_inprocess().assert_outcomes(skipped=4, passed=1)
     assert names(suite, "--peers") == [
@@ -173,6 +174,8 @@ def test_peers_are_found_and_have_to_be_there(suite):
         "test_by_a_helper",
         "TestInAClass::test_method",
     ]
+    suite.runpytest_inprocess("--peers").assert_outcomes(skipped=4, deselected=1)
+    monkeypatch.setattr(selection, "PEERS", {"no_peer"})
     result = suite.runpytest_inprocess("--peers")
     result.assert_outcomes(failed=3, errors=1, deselected=1)
 
@@ -196,7 +199,7 @@ def test_a_skip_that_peers_would_miss_fails(suite):
         import pytest
 
         def skip():
-            pytest.importorskip("no_such_peer", reason="it is not installed")
+            pytest.importorskip("no_peer", reason="it is not installed")
         """,
         test_it="""
         import hidden
