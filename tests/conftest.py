@@ -11,6 +11,13 @@ from pathlib import Path
 import blas_threads  # noqa: F401  (first: before NumPy is loaded)
 import numpy as np
 import pytest
+import selection
+from selection import (  # noqa: F401  (hooks)
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_report_collectionfinish,
+    pytest_runtest_makereport,
+)
 
 import fastrnn
 from fastrnn import _core
@@ -18,7 +25,12 @@ from fastrnn import _core
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def pytest_configure():
+def pytest_configure(config):
+    selection.set_up(config)
+    stop_unless_installed()
+
+
+def stop_unless_installed():
     """Stop when Python found the source folder by accident, not an installation."""
     distribution = importlib.metadata.distribution("fastrnn")
     direct_url = json.loads(distribution.read_text("direct_url.json") or "{}")

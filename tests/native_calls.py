@@ -288,6 +288,7 @@ def run_rest(f):
     name = f.random.choice(_core.SUPPORTED)
     f.call("_core.use_isa", _core.use_isa, name, p=0.0)
     f.call("_core.kernels", _core.kernels, "float32", p=0.0)
+    f.call("_core.openmp_is_shared", _core.openmp_is_shared)
     f.call("_core.prepare", _core.prepare, f.random.randint(1, 3))
     zeros = f.array(f.size(), f.random.choice("fd"), 0)
     fitted, clear = f.call("_core.is_clear", _core.is_clear, zeros, 0, len(zeros))

@@ -10,7 +10,6 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from option_cells import ALPHA, BETA, CASES, Cell, differences
 
 import fastrnn
@@ -172,6 +171,7 @@ def test_steps_of_a_stream_have_the_bits_of_a_forward(isa, dtype, case):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_projection_is_pytorch_s(isa, bidirectional, bias, batch_first, rng):
+    torch = pytest.importorskip("torch", reason="compares with torch.nn")
     arguments = {
         "num_layers": 2, "bias": bias, "batch_first": batch_first,
         "bidirectional": bidirectional, "proj_size": 4,

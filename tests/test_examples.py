@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The examples run, with `--quick`, where the packages that carry their data are."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -55,9 +54,8 @@ def run(name, folder, *arguments):
 
 
 def need(*names):
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    for name in names:
+        pytest.importorskip(name, reason=f"{name} is not installed")
 
 
 @pytest.mark.parametrize("name", NEEDS)

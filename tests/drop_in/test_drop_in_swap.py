@@ -157,7 +157,8 @@ def test_what_is_kept_ends_with_the_module(rng, kind, compiled):
     with torch.no_grad():
         call(x)
     watched = weakref.ref(ours)
-    assert homes() == before + 1
+    by_pytorch = compiled and kind == "cell"  # its operators: there is nothing to keep
+    assert homes() == before + (not by_pytorch)
     del ours, call
     torch.compiler.reset()
     assert homes() == before

@@ -209,7 +209,8 @@ def last_output_again(call, x, h0, c0, kept, weights):
     """
     spec, threads = call.spec, n_threads()
     *_, x = unpack_kept(call, x, None, kept)[0]
-    x, h0, c0 = call.readable(x), _readable(h0), _readable(c0)
+    table = call.plan.kernels
+    x, h0, c0 = call.readable(x), _readable(h0, table), _readable(c0, table)
     layer, packs = spec.num_layers - 1, call.packs
     first_cell = layer * spec.directions
     if not packs.can_run_again(first_cell, packs):
