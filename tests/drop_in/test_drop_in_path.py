@@ -116,6 +116,7 @@ class Recorded(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.filterwarnings("ignore:.*script.*deprecated")
 def test_what_a_call_like_one_before_may_not_hide(spied, rng):
     """Modes, classes and sizes are looked at in every call."""
     _, module = twins.pair("GRU")
