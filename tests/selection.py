@@ -3,8 +3,9 @@
 
 Many tests are multiplied by instruction set, type, threads, shape and options. A fault
 hardly ever needs three of these at once, so the default run has, of each test, few
-cases in which every two values of two parameters meet. ``--grid`` runs all cases, and
-the mark ``whole_grid`` keeps all cases of a test in every run.
+cases in which every two values of two parameters meet. ``--grid`` runs all cases. The
+mark ``whole_grid`` keeps all cases of a test in every run, and ``only_grid`` keeps what
+takes minutes to runs with ``--grid`` or by name.
 
 Tests that need another library, a peer, ask for it by ``pytest.importorskip`` and are
 skipped where it is missing. ``--peers`` runs these tests alone, and there a missing
@@ -82,10 +83,16 @@ def chosen(items, asked_for=frozenset()):
     """
     grids = {}
     for item in items:
-        if hasattr(item, "callspec") and not item.get_closest_marker("whole_grid"):
+        marked = item.get_closest_marker("whole_grid")
+        marked = marked or item.get_closest_marker("only_grid")
+        if hasattr(item, "callspec") and not marked:
             test = item.parent.nodeid, item.originalname
             grids.setdefault(test, []).append(item)
-    left_out = set()
+    left_out = {
+        item
+        for item in items
+        if item.get_closest_marker("only_grid") and item.name not in asked_for
+    }
     for cases in grids.values():
         rows = _rows(cases)
         kept = set(covering(rows, strength=2))
@@ -120,8 +127,8 @@ def _rows(cases):
 
 
 def _asked_for(config):
-    """Names of cases given on the command line as ``file::test[case]``."""
-    return {arg.rpartition("::")[2] for arg in config.args if arg.endswith("]")}
+    """Names of tests given on the command line as ``file::test``."""
+    return {arg.rpartition("::")[2] for arg in config.args if "::" in arg}
 
 
 # --- tests that need a peer ------------------------------------------------------
@@ -190,6 +197,9 @@ def set_up(config):
     """Say what the mark means, and let no peer be missing where --peers was given."""
     config.addinivalue_line(
         "markers", "whole_grid: every case in every run, also without --grid"
+    )
+    config.addinivalue_line(
+        "markers", "only_grid: takes minutes, so only with --grid or by name"
     )
     if config.option.peers:
         pytest.importorskip = import_peer

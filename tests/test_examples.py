@@ -58,12 +58,22 @@ def need(*names):
         pytest.importorskip(name, reason=f"{name} is not installed")
 
 
-@pytest.mark.parametrize("name", NEEDS)
+LONG = ("share_price", "captions", "long_memory")  # half a minute each, or more
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.only_grid] if name in LONG else [])
+        for name in NEEDS
+    ],
+)
 def test_example(name, tmp_path):
     need(*NEEDS[name])
     assert SAYS[name] in run(name, tmp_path)
 
 
+@pytest.mark.only_grid
 def test_own_prices(tmp_path):
     need("matplotlib", "pandas", "sklearn")
     import pandas

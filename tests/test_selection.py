@@ -91,6 +91,10 @@ SUITE = """
 
     def test_plain():
         pass
+
+    @pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.only_grid)])
+    def test_long(n):
+        pass
 """
 
 
@@ -124,17 +128,18 @@ def test_default_grid_and_cases_by_name(suite):
     grid = [name for name in default if name.startswith("test_grid")]
     assert len(grid) == 9  # of 18: sizes by (T, B), each on one of the targets
     assert len([name for name in default if name.startswith("test_whole")]) == 12
-    assert "test_plain" in default
+    assert {"test_plain", "test_long[1]"} < set(default)
     everything = names(suite, "--grid")
-    assert len(everything) == 18 + 12 + 1
+    assert len(everything) == 18 + 12 + 1 + 2
     assert set(default) < set(everything)
     # What is asked for runs, whether the default has it or not.
     several = [name for name in everything if name.startswith("test_grid")]
     assert names(suite, *[f"test_it.py::{name}" for name in several]) == several
-    left_out = next(name for name in everything if name not in default)
+    assert names(suite, "test_it.py::test_long[2]") == ["test_long[2]"]
+    left_out = next(name for name in several if name not in default)
     case = left_out.partition("[")[2].rstrip("]")
     assert names(suite, "-k", f"test_grid and {case}") == [left_out]
-    suite.runpytest_inprocess("test_it.py").assert_outcomes(passed=22, deselected=9)
+    suite.runpytest_inprocess("test_it.py").assert_outcomes(passed=23, deselected=10)
 
 
 PEERS = """
