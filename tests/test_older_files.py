@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files of older versions load, and give what they gave: see tests/older/make.py."""
+"""Files of older versions load, and give what they gave: see tests/older_models.py."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from older_models import TOKENS, X, answer
 
 import fastrnn
 
 OLDER = Path(__file__).parent / "older"
-sys.path.insert(0, str(OLDER))
-from make import TOKENS, X, answer  # noqa: E402
-
 ANSWERS = safetensors.numpy.load_file(OLDER / "answers.safetensors")
 SAMPLES = {
     "cells": X,

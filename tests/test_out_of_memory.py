@@ -82,14 +82,14 @@ def encoder_decoder():
     model = fastrnn.EncoderDecoder(
         encoder, decoder, 7, 8, start=0, end=1, attention="additive", seed=2
     )
-    model(np.arange(T * B).reshape(T, B) % 7, np.arange(4 * B).reshape(4, B) % 8)
-    return model, lambda: model.backward(array(4, B, 8))
+    model(np.arange(B * T).reshape(B, T) % 7, np.arange(B * 4).reshape(B, 4) % 8)
+    return model, lambda: model.backward(array(B, 4, 8))
 
 
 def generator():
     model = fastrnn.Generator(7, fastrnn.LSTM(I, H, seed=0), vector_size=3, seed=1)
-    model(np.arange(T * B).reshape(T, B) % 7, vector=array(B, 3))
-    return model, lambda: model.backward(array(T, B, 7))
+    model(np.arange(B * T).reshape(B, T) % 7, vector=array(B, 3))
+    return model, lambda: model.backward(array(B, T, 7))
 
 
 def window():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Write the files of tests/older: run once, by the version that they are to be of.
 
-    python tests/older/make.py FOLDER
+    python tests/older_models.py FOLDER
 
 writes models, a checkpoint and parameters with the fastrnn that is installed, and what
 they give, so that later versions can be held to both.  The files in the repository are
