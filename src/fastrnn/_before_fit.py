@@ -59,10 +59,7 @@ def check(run):
         if samples is not None:
             _stateful.check_batches(who, run.model, samples, size, False)
             _try_batch(who, run.model, samples, size)
-    figures = ["loss", *(metric.name for metric in run.model.metrics)]
-    if run.validation is not None:
-        figures += [f"val_{name}" for name in figures]
-    figures.append("lr")
+    figures = run.figures
     for callback in run.callbacks.in_order:
         callback._check_run(figures)
         if _adds_figures(callback):

@@ -38,6 +38,12 @@ def dtype_name(who, dtype):
     return found
 
 
+def targets_given(who, name, value):
+    """Refuse None where there must be targets."""
+    if value is None:
+        raise TypeError(f"{who}: {name} must be targets, got None")
+
+
 def _as_array(who, name, value):
     """`value` as an array, with one kind of message when NumPy cannot read it.
 

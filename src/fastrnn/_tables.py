@@ -30,8 +30,8 @@ def refuse_masked(who, name, value):
         if n:
             raise ValueError(
                 f"{who}: {name} must not have masked elements, got {n} of {value.size};"
-                " fill them, as with x.filled(0), and say which steps count by mask="
-                " or lengths="
+                " fill them, as with x.filled(0): a Masking layer, or mask= of a call,"
+                " says which steps count"
             )
     elif isinstance(value, (list, tuple)):
         for item in value:

@@ -125,6 +125,14 @@ class Run:
         self._bar, self._bar_time, self._bar_waiting = None, 0.0, 0
 
     @property
+    def figures(self):
+        """The names of what an epoch is logged with."""
+        found = ["loss", *(metric.name for metric in self.model.metrics)]
+        if self.validation is not None:
+            found += [f"val_{name}" for name in found]
+        return [*found, "lr"]
+
+    @property
     def monitored(self):
         """The figure that the best epoch is best in."""
         return "loss" if self.validation is None else "val_loss"

@@ -117,9 +117,10 @@ class Accuracy(Metric):
         if isinstance(self.loss, objectives.BinaryCrossentropy):
             pred, target = self.loss.prepare(pred, target)
             border = 0.5 if self.loss.probabilities else 0
-            return (pred > border) == (target > 0.5)
+            right = (pred > border) == (target > 0.5)
+            return right & ~np.isnan(pred)  # no answer is no right one
         pred, target = _class_indices(self.loss, pred, target)
-        return pred.argmax(axis=-1) == target
+        return (pred.argmax(axis=-1) == target) & ~np.isnan(pred).any(axis=-1)
 
 
 class TopK(Metric):
@@ -149,7 +150,8 @@ class TopK(Metric):
     def values(self, pred, target):
         pred, target = _class_indices(self.loss, pred, target)
         own = pred[np.arange(target.size), target]
-        return np.sum(pred > own[:, None], axis=-1) < self.k
+        among = np.sum(pred > own[:, None], axis=-1) < self.k
+        return among & ~np.isnan(pred).any(axis=-1)
 
 
 class Perplexity(Metric):

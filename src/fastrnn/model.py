@@ -41,6 +41,16 @@ OPTIMIZERS = {
 }
 
 
+def _set_by_compile(model, name, value):
+    """The rule of `metrics`: what `compile` makes of them, and nothing else."""
+    if isinstance(value, tuple) and all(isinstance(m, _metrics.Metric) for m in value):
+        return value
+    raise TypeError(
+        f"{type(model).__name__}: {name} are set by compile(..., metrics=), got "
+        f"{value!r}"
+    )
+
+
 class Model(Module):
     """A module that is trained by `fit`: derive from it, or use `Sequential`.
 
@@ -89,6 +99,7 @@ class Model(Module):
     _changeable: ClassVar = {
         "loss": instance_of(Loss),
         "optimizer": instance_of(optim.Optimizer),
+        "metrics": _set_by_compile,
         "stop_training": flag,
     }
     loss = None
@@ -353,7 +364,9 @@ class Model(Module):
             same weights, bit by bit, for any number of threads.
         resume : path-like, optional
             A checkpoint of `ModelCheckpoint` to go on from, with the same arguments as
-            the run that wrote it; the result is that of an unbroken run.
+            the run that wrote it; the result is that of an unbroken run. What a run
+            changes as it goes, the learning rate and which layers are `trainable`, is
+            as in the checkpoint, whatever it was before.
 
         Returns
         -------
@@ -387,6 +400,7 @@ class Model(Module):
         """
         who = "fit"
         self._compiled(who)
+        _check.targets_given(who, "y", y)
         options = fit.Options(batch_size, shuffle, clip_norm, clip_value, tbptt)
         epochs = _check.positive_int(who, "epochs", epochs)
         if verbose not in (0, 1, 2) or isinstance(verbose, bool):
@@ -448,6 +462,7 @@ class Model(Module):
         """
         who = "evaluate"
         self._compiled(who)
+        _check.targets_given(who, "y", y)
         batch_size = _check.positive_int(who, "batch_size", batch_size)
         samples = self._samples(who, x, y, sample_weight)
         self._see(samples.take(np.arange(1))[0])

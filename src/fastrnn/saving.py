@@ -195,7 +195,7 @@ def resume(path, run, seed=None):
         check(kept, _RUN_META, "run")
         found = kept["seed"]
         history = History.from_json(kept["history"])
-        _check_same_run(run, meta["model"], kept)
+        _check_same_run(run, meta, kept, history)
         values = run.model._values(f"fit: {path}", _parameters(arrays))
         extra = without_prefix(_RUN, arrays)
         state = without_prefix("optimizer", extra)
@@ -256,10 +256,18 @@ def _load_states(callbacks, states):
         raise
 
 
-def _check_same_run(run, model, kept):
-    """Refuse a checkpoint of another model, other options or other callbacks."""
+def _check_same_run(run, meta, kept, history):
+    """Refuse a checkpoint of another model, of other figures, options or callbacks."""
+    if len(history.epoch) > run.epochs:
+        raise ValueError(
+            f"epochs must be at least those of the checkpoint, {len(history.epoch)}, "
+            f"got {run.epochs}"
+        )
+    compiled = [one and one["loss"] for one in (meta["compiled"], _compiled(run.model))]
     for what, found, ours in (
-        ("the model", model, describe(run.model)),
+        ("the model", meta["model"], describe(run.model)),
+        ("the loss", *compiled),
+        ("the figures", sorted(history.history), sorted(run.figures)),
         ("the run's options", kept["options"], asdict(run.options)),
         (
             "callbacks",
