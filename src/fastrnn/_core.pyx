@@ -245,7 +245,8 @@ cdef int team(int n_threads) except -1:
         raise RuntimeError(
             f"a call needs {report.needed} bytes of stack on each of its threads, and "
             f"one that OpenMP made has {report.found}: set OMP_STACKSIZE to 64k or "
-            "more before Python starts, or fastrnn.set_num_threads(1)")
+            "more before Python starts, or let calls use one thread: "
+            "fastrnn.set_num_threads(1), torch.set_num_threads(1) for fastrnn.torch")
     return n_threads
 
 

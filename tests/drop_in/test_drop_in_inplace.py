@@ -310,3 +310,25 @@ def test_states_written_to_in_compiled_code(rng, kind, backend):
         found.append([p.grad for p in module.parameters()])
     names = list(dict(module.named_parameters()))
     twins.assert_all_same(names, *found[::-1], "float32", 300)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_compiled_code_may_write_to_an_output(rng, kind):
+    """All gradients are those of PyTorch's own layer, whose output may be, too."""
+
+    def loss(module, x):
+        y, _ = module(x)
+        y += x.sum()
+        return (y * y).sum()
+
+    theirs, ours = twins.pair(kind, bidirectional=True)
+    found = []
+    for module, run in (
+        (theirs, loss),
+        (ours, torch.compile(loss, backend="aot_eager")),
+    ):
+        x = torch.linspace(-1, 1, 24).reshape(4, 2, 3).requires_grad_()
+        run(module, x).backward()
+        found.append([x.grad, *(p.grad for p in module.parameters())])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)

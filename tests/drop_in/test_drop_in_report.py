@@ -200,3 +200,18 @@ def test_pruning_needs_no_restore(rng):
     assert torch.allclose(layer(x)[0], want, atol=1e-6)
     prune.remove(layer, "weight_hh_l0")
     assert torch.allclose(layer(x)[0], want, atol=1e-6)
+
+
+def test_explain_says_what_a_container_without_a_forward_lacks():
+    layers = torch.nn.ModuleList([fastrnn.torch.GRU(3, 5)])
+    with pytest.raises(TypeError, match=r"must have a forward, .*ModuleList .*: 0$"):
+        explain(layers, torch.zeros(4, 2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_explain_runs_a_model_that_cannot_be_copied():
+    layer = torch.nn.utils.weight_norm(fastrnn.torch.GRU(3, 5), "weight_hh_l0")
+    model = torch.nn.Sequential(layer)
+    found = explain(model, torch.zeros(4, 2, 3))
+    assert found["0"].name in ("fastrnn", "PyTorch")
+    assert not [h for h in layer._forward_pre_hooks_with_kwargs if h]

@@ -61,14 +61,15 @@ def explain(module, input, hx=None):
     Raises
     ------
     TypeError
-        If `module` is no recurrent layer or cell and holds none.
+        If `module` is no recurrent layer or cell and holds none, or holds some and has
+        no forward, as a `torch.nn.ModuleList`.
 
     Notes
     -----
     Nothing of a layer runs. Of a model a copy runs once, because what a layer is given
     is known only then: the model's own buffers and PyTorch's random numbers stay as
-    they are. Of a layer that is called several times in different ways all reasons are
-    given.
+    they are. A model that Python cannot copy runs itself. Of a layer that is called
+    several times in different ways all reasons are given.
 
     The answer is for the modes that are active now (autocast, torch.func). Tracing,
     `torch.export` and ONNX export record PyTorch's own operators, and a second
@@ -154,8 +155,16 @@ def _explain_inside(model, input, hx):
             "explain: module must be a recurrent layer or cell, or a model that holds "
             f"some, got {type(model).__name__}"
         )
-    seen = {name: [] for name in names}
-    twin = copy.deepcopy(model)
+    if type(_compiled_from(model)[0]).forward is torch.nn.Module.forward:
+        raise TypeError(
+            f"explain: module must have a forward, which a {type(model).__name__} has "
+            f"not; explain what it holds: {', '.join(names.values())}"
+        )
+    seen, hooks = {name: [] for name in names}, []
+    try:
+        twin = copy.deepcopy(model)
+    except (RuntimeError, TypeError):  # of tensors with a history, or of a lock
+        twin = model
     for name in names:
 
         def look(module, args, kwargs, name=name):
@@ -163,13 +172,18 @@ def _explain_inside(model, input, hx):
             if path not in seen[name]:
                 seen[name].append(path)
 
-        twin.get_submodule(name).register_forward_pre_hook(look, with_kwargs=True)
+        layer = twin.get_submodule(name)
+        hooks.append(layer.register_forward_pre_hook(look, with_kwargs=True))
     states = () if hx is None else (hx,)
-    with (
-        torch.random.fork_rng(devices=[]),
-        torch.compiler.set_stance("force_eager"),
-    ):
-        twin(input, *states)
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.compiler.set_stance("force_eager"),
+        ):
+            twin(input, *states)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return Paths((names[name], _together(paths)) for name, paths in seen.items())
 
 

@@ -307,12 +307,10 @@ def _save(ctx, inputs, output):
     if not keep:
         raise RuntimeError("fastrnn::recurrence: keep must be True under autograd")
     ctx.n_weights = len(weights)
-    if ctx.options[4]:
-        # A loop over cells may write to the state, and a compiler's graph cannot run
-        # the step again only where it does. States are small; most compilers see that
-        # nobody needs this copy where nobody writes.
-        y = y.clone()
-    ctx.save_for_backward(x, h0, y, *weights, *kept)
+    # Whoever is compiled with the layer may write to its output, and a compiler's graph
+    # cannot run the layer again only where that happens, as eager code does. A copy of
+    # y is small beside the tapes.
+    ctx.save_for_backward(x, h0, y.clone(), *weights, *kept)
     ctx.set_materialize_grads(False)
 
 
