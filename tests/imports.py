@@ -13,7 +13,8 @@ import tomllib
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-ROOTS = (PROJECT, PROJECT / "src", PROJECT / "tests", PROJECT / "tests" / "drop_in")
+TESTS = PROJECT / "tests"
+ROOTS = (PROJECT, PROJECT / "src", TESTS, *filter(Path.is_dir, TESTS.iterdir()))
 
 
 @functools.cache

@@ -132,6 +132,19 @@ def test_extreme_logits_are_as_in_pytorch(row, target, classes, dtype, isa):
     assert np.isfinite(dlogits[0]).all()
 
 
+def test_one_logit_far_above_the_others_is_found_anywhere(dtype, isa):
+    """Had the search for the largest missed it, its exponential would be infinite."""
+    height = 1000
+    for classes in CLASSES:
+        logits = height * np.eye(classes, dtype=dtype)
+        loss, dlogits = cross_entropy(logits, np.arange(classes), reduction="sum")
+        assert (loss, np.abs(dlogits).max()) == (0, 0)
+        loss, dlogits = cross_entropy(logits, np.roll(np.arange(classes), 1))
+        assert loss == (height if classes > 1 else 0)
+        want = np.eye(classes) - np.eye(classes)[np.roll(np.arange(classes), 1)]
+        np.testing.assert_array_equal(dlogits, (want / classes).astype(dtype))
+
+
 def test_cross_entropy_has_the_same_bits_everywhere(dtype, rng):
     logits, targets, _ = problem(rng, 2000, 97, dtype)
     alone = cross_entropy(logits[17:18], targets[17:18], reduction="sum")[1]
