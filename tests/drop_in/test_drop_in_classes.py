@@ -252,3 +252,14 @@ def test_scripts_and_compiled_code_of_a_users_class(rng):
     compiled = torch.compile(encoder, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(x)[0], encoder(x)[0], atol=1e-6)
     torch._dynamo.reset()
+
+
+def test_copies_of_parametrized_modules_after_patched():
+    """PyTorch asks the object for its `__new__` there, not the class."""
+    with fastrnn.torch.patched():
+        pass
+    layer = torch.nn.GRU(3, 5)
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    copied = copy.deepcopy(layer)
+    x = torch.ones(4, 2, 3)
+    assert torch.equal(copied(x)[0], layer(x)[0])
