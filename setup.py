@@ -133,7 +133,9 @@ class BuildKernels(build_ext):
             ext.extra_link_args += sanitizer[:1]
         if ext.name == "fastrnn._core":  # the others reach the kernels through it
             self.add_kernels(ext, flags)
-        ext.extra_compile_args = [*CFLAGS, *ext.extra_compile_args]  # last -O wins
+        # Cython's C passes pointers: -O2 runs as fast, and compiles in two thirds of
+        # the time. The last -O wins.
+        ext.extra_compile_args = [*CFLAGS, "-O2", *ext.extra_compile_args]
         super().build_extension(ext)
 
     def add_kernels(self, ext, flags):
