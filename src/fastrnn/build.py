@@ -46,7 +46,7 @@ class Unbuilt(Module):
     LSTM(3, 4)
     """
 
-    _others = ("layer_arguments", "layer_class", "given_batch_first")
+    _others = ("layer_arguments", "layer_class")
     _not_kept = ("cls", "args", "kwargs")
     _changeable: ClassVar = {"batch_first": flag}
 
