@@ -267,13 +267,13 @@ def _check_same_run(run, meta, kept, history):
     for what, found, ours in (
         ("the model", meta["model"], describe(run.model)),
         ("the loss", *compiled),
-        ("the figures", sorted(history.history), sorted(run.figures)),
         ("the run's options", kept["options"], asdict(run.options)),
         (
             "callbacks",
             [name for name, _ in kept["callbacks"]],
             [type(callback).__name__ for callback in run.callbacks.all],
         ),
+        ("the figures", sorted(history.history), sorted(run.figures)),
     ):
         if found != ours:
             raise ValueError(f"{what} must be {found}, got {ours}")
