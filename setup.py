@@ -131,7 +131,7 @@ class BuildKernels(build_ext):
             flags = [*flags, *sanitizer]
             ext.extra_compile_args += sanitizer
             ext.extra_link_args += sanitizer[:1]
-        if ext.name == "fastrnn._core":  # the others reach the kernels through it
+        if ext.name == "fastrnn.native.core":  # the others reach the kernels through it
             self.add_kernels(ext, flags)
         # Cython's C passes pointers: -O2 runs as fast, and compiles in two thirds of
         # the time. The last -O wins.
@@ -174,9 +174,9 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                "fastrnn._core",
+                "fastrnn.native.core",
                 [
-                    "src/fastrnn/_core.pyx",
+                    "src/fastrnn/native/core.pyx",
                     *("csrc/dispatch.c", "csrc/runtime.c", "csrc/team.c"),
                 ],
                 include_dirs=["csrc"],
@@ -184,12 +184,12 @@ setup(
             ),
             *(
                 Extension(
-                    f"fastrnn.{name}",
-                    [f"src/fastrnn/{name}.pyx"],
+                    f"fastrnn.native.{name}",
+                    [f"src/fastrnn/native/{name}.pyx"],
                     include_dirs=["csrc"],
                     depends=["csrc/fastrnn.h"],
                 )
-                for name in ("_weights", "_stack", "_views", "_tensors")
+                for name in ("weights", "stack", "views", "tensors")
             ),
         ],
         compiler_directives={

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fastrnn import _core
+from fastrnn.native import core
 
 # About a millisecond a call: long against starting a team of threads, short enough
 # to fall between two interruptions.
@@ -24,7 +24,7 @@ def fma_peak(dtype, n_threads, repeats=PEAK_REPEATS):
     processor falls under load, so this is called right after the work that it is
     compared with.
     """
-    kernels = _core.kernels(dtype)
+    kernels = core.kernels(dtype)
     kernels.fma_peak(n_threads, PEAK_ROUNDS)  # wakes the threads
     rates = []
     for _ in range(repeats):
@@ -54,9 +54,9 @@ def cpu_name():
 def build():
     """How the installed fastrnn was compiled, and the target that it runs."""
     return {
-        "isa": _core.active_target(),
-        "compiler": _core.COMPILER,
-        "openmp": _core.OPENMP,
+        "isa": core.active_target(),
+        "compiler": core.COMPILER,
+        "openmp": core.OPENMP,
     }
 
 

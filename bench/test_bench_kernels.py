@@ -5,29 +5,29 @@ import numpy as np
 import pytest
 
 from bench import machine
-from fastrnn import _core
+from fastrnn.native import core
 
 N = 16384  # float32 input and output fill 128 KB: in L2, as inside a recurrent layer
 
 
-@pytest.mark.parametrize("isa", _core.SUPPORTED)
+@pytest.mark.parametrize("isa", core.SUPPORTED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_fma_peak(benchmark, isa, dtype):
-    with _core.use_isa(isa):
-        kernels = _core.kernels(dtype)
+    with core.use_isa(isa):
+        kernels = core.kernels(dtype)
         operations = kernels.fma_peak(1, machine.PEAK_ROUNDS)
         benchmark(kernels.fma_peak, 1, machine.PEAK_ROUNDS)
     benchmark.extra_info["flops"] = operations
 
 
-@pytest.mark.parametrize("isa", _core.SUPPORTED)
+@pytest.mark.parametrize("isa", core.SUPPORTED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("which", "name"), [(0, "sigmoid"), (1, "tanh")])
 def test_activation(benchmark, isa, dtype, which, name):
     x = np.linspace(-6, 6, N, dtype=dtype)
     y = np.empty_like(x)
-    with _core.use_isa(isa):
-        benchmark(_core.kernels(dtype).activation, which, x, y)
+    with core.use_isa(isa):
+        benchmark(core.kernels(dtype).activation, which, x, y)
     expected = np.tanh(x) if name == "tanh" else 1 / (1 + np.exp(-x))
     assert np.allclose(y, expected, rtol=1e-5)
     benchmark.extra_info["elements"] = N

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn.text import StreamBatches, default_text, read_text
-from fastrnn.vocabulary import CharVocabulary
+from fastrnn.text.vocabulary import CharVocabulary
 
 BATCH, WINDOW = 32, 100
 

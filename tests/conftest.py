@@ -20,7 +20,7 @@ from selection import (  # noqa: F401  (hooks)
 )
 
 import fastrnn
-from fastrnn import _core
+from fastrnn.native import core
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -49,10 +49,10 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
 
 
-@pytest.fixture(params=_core.SUPPORTED)
+@pytest.fixture(params=core.SUPPORTED)
 def isa(request):
     """Run the test on every target that this processor supports."""
-    with _core.use_isa(request.param):
+    with core.use_isa(request.param):
         yield request.param
 
 

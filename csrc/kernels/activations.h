@@ -11,7 +11,7 @@
  * expm1(r) = r + r^2 q(r) with a minimax q (Remez; coefficients below).
  *
  * Maximum error over every float32 whose result is normal, in units of the last place,
- * on targets with FMA (FASTRNN_EXHAUSTIVE=1 of tests/test_activations.py):
+ * on targets with FMA (FASTRNN_EXHAUSTIVE=1 of tests/kernels/test_activations.py):
  * sigmoid 1.48, tanh 1.91; without FMA and in float64 below 3.  Subnormal results are
  * flushed to zero with the rest of the kernel's arithmetic; without FMA, so are results
  * near them.  +-inf give the limits, NaN gives NaN.

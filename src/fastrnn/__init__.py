@@ -2,45 +2,47 @@
 """RNN, LSTM and GRU networks trained and run on the CPU, at the speed of the CPU."""
 
 import importlib as _importlib
-from importlib.metadata import version as _version
 
-from fastrnn import callbacks, init, metrics, objectives, schedules
-from fastrnn._search import Generated
-from fastrnn._threads import get_num_threads, set_num_threads
-from fastrnn.activations import Activation, ReLU, Sigmoid, Softmax, Tanh
-from fastrnn.attention import Attention
-from fastrnn.bidirectional import Bidirectional
-from fastrnn.clip import clip_grad_norm_, clip_grad_value_
-from fastrnn.crf import CRF
-from fastrnn.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
-from fastrnn.data import one_hot, split_by_time, windows
-from fastrnn.diagnose import Diagnosis, diagnose
-from fastrnn.generate import Generator, teacher_forcing
-from fastrnn.layers import Dropout, Embedding, Linear
-from fastrnn.losses import cross_entropy, mse_loss
-from fastrnn.masking import Masking
-from fastrnn.model import Model
-from fastrnn.module import Module
-from fastrnn.optim import SGD, Adagrad, Adam, AdamW, RMSprop
-from fastrnn.recurrent import GRU, LSTM, RNN
-from fastrnn.sampling import sample
-from fastrnn.saving import load_model
-from fastrnn.seq2seq import EncoderDecoder
-from fastrnn.sequences import (
+from fastrnn.data.sequences import (
     BucketSampler,
     mask_from_lengths,
     pack,
     pad_sequences,
     unpack,
 )
-from fastrnn.sequential import Sequential
-from fastrnn.stream import Stream
-from fastrnn.tbptt import Window, tbptt
-from fastrnn.tokenizers import CharTokenizer, WordTokenizer
-from fastrnn.vocabulary import Vocabulary
-from fastrnn.wrappers import Concatenate, LayerNorm, TimeDistributed
+from fastrnn.data.series import one_hot, split_by_time, windows
+from fastrnn.generation.generate import Generator, teacher_forcing
+from fastrnn.generation.sampling import sample
+from fastrnn.generation.search import Generated
+from fastrnn.generation.seq2seq import EncoderDecoder
+from fastrnn.losses import metrics, objectives
+from fastrnn.losses.crf import CRF
+from fastrnn.losses.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
+from fastrnn.losses.functions import cross_entropy, mse_loss
+from fastrnn.native.config import VERSION, show_config
+from fastrnn.native.threads import get_num_threads, set_num_threads
+from fastrnn.nn import init
+from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from fastrnn.nn.attention import Attention
+from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.masking import Masking
+from fastrnn.nn.module import Module
+from fastrnn.nn.wrappers import Concatenate, LayerNorm, TimeDistributed
+from fastrnn.recurrent.bidirectional import Bidirectional
+from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
+from fastrnn.recurrent.stream import Stream
+from fastrnn.recurrent.tbptt import Window, tbptt
+from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
+from fastrnn.text.vocabulary import Vocabulary
+from fastrnn.train import callbacks, schedules
+from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.train.loading import load_model
+from fastrnn.train.model import Model
+from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from fastrnn.train.sequential import Sequential
 
-__version__ = _version("fastrnn")
+__version__ = VERSION
 
 __all__ = [
     "CRF",
@@ -120,26 +122,3 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *_LATER})
-
-
-def show_config():
-    """Print what this build can do and what is in use.
-
-    Examples
-    --------
-    >>> show_config()  # doctest: +ELLIPSIS
-    fastrnn ...
-    """
-    from fastrnn import _core
-
-    rows = {
-        "built targets": " ".join(_core.BUILT),
-        "supported here": " ".join(_core.SUPPORTED),
-        "active target": _core.active_target(),
-        "OpenMP": "yes" if _core.OPENMP else "no",
-        "threads": get_num_threads(),
-        "compiler": _core.COMPILER,
-    }
-    print(f"fastrnn {__version__}")
-    for name, value in rows.items():
-        print(f"{name:<15} {value}")

@@ -3,6 +3,6 @@
 
 import sys
 
-from fastrnn.cli import main
+from fastrnn.text.cli import main
 
 sys.exit(main())

@@ -22,11 +22,11 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from fastrnn import _check, _tables
-from fastrnn.callbacks import EarlyStopping
-from fastrnn.layers import Linear
-from fastrnn.recurrent import GRU, LSTM, RNN
-from fastrnn.sequential import Sequential
+from fastrnn.nn.layers import Linear
+from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.train.callbacks import EarlyStopping
+from fastrnn.train.sequential import Sequential
+from fastrnn.util import checks, tables
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -61,7 +61,7 @@ _PARAMETERS = """
 def _refuse_masked(estimator, X, y=None, sample_weight=None):
     """scikit-learn takes masked arrays for plain ones."""
     for name, value in (("X", X), ("y", y), ("sample_weight", sample_weight)):
-        _tables.refuse_masked(type(estimator).__name__, name, value)
+        tables.refuse_masked(type(estimator).__name__, name, value)
 
 
 class _RNN(BaseEstimator):
@@ -103,7 +103,7 @@ class _RNN(BaseEstimator):
 
     def _train(self, x, y, outputs, loss, sample_weight=None):
         who = type(self).__name__
-        cell = CELLS[_check.choice(who, "cell", self.cell, tuple(CELLS))]
+        cell = CELLS[checks.choice(who, "cell", self.cell, tuple(CELLS))]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         rng = np.random.default_rng(seed)
         recurrent = cell(
@@ -331,7 +331,7 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         self.window = window
 
     def _sequences(self, X):
-        window = _check.positive_int(type(self).__name__, "window", self.window)
+        window = checks.positive_int(type(self).__name__, "window", self.window)
         padded = np.concatenate([np.repeat(X[:1], window - 1, axis=0), X])
         view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
         return np.moveaxis(view, -1, 1)
@@ -395,7 +395,7 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         """
         who = f"{type(self).__name__}.forecast"
         check_is_fitted(self)
-        steps = _check.positive_int(who, "steps", steps)
+        steps = checks.positive_int(who, "steps", steps)
         if not self._of_itself:
             raise ValueError(
                 f"{who}: needs a forecaster fitted without y, on the series itself"

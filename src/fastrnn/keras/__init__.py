@@ -6,10 +6,10 @@ neither Keras nor TensorFlow is needed, and nothing in a file is executed.
 `layer_weights` converts what ``layer.get_weights()`` gives.
 """
 
-from fastrnn.activations import Activation
 from fastrnn.keras._build import load
-from fastrnn.keras._masking import MaskedSequential
 from fastrnn.keras._weights import layer_weights
-from fastrnn.masking import Masking
+from fastrnn.nn.activation import Activation
+from fastrnn.nn.masking import Masking
+from fastrnn.train.sequential import MaskedSequential
 
 __all__ = ["Activation", "MaskedSequential", "Masking", "layer_weights", "load"]

@@ -5,21 +5,6 @@ import os
 
 import numpy as np
 
-from fastrnn import (
-    GRU,
-    LSTM,
-    RNN,
-    Bidirectional,
-    Dropout,
-    Embedding,
-    LayerNorm,
-    Linear,
-    Sequential,
-    _check,
-    _extras,
-    _files,
-)
-from fastrnn.activations import FUNCTIONS, Activation
 from fastrnn.keras._options import (
     OTHERS,
     SEQUENCE,
@@ -31,7 +16,14 @@ from fastrnn.keras._options import (
 )
 from fastrnn.keras._read import Layer, read
 from fastrnn.keras._weights import dense_state, recurrent_state
-from fastrnn.masking import Masking
+from fastrnn.nn.activation import FUNCTIONS, Activation
+from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.masking import Masking
+from fastrnn.nn.wrappers import LayerNorm
+from fastrnn.recurrent.bidirectional import Bidirectional
+from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.train.sequential import Sequential
+from fastrnn.util import checks, extras, files
 
 _CLASSES = {"SimpleRNN": RNN, "LSTM": LSTM, "GRU": GRU}
 # What needs no TimeDistributed around it.
@@ -86,11 +78,11 @@ def load(path, *, inference=False):
     >>> y = model(x)  # (B, T, features), as in Keras  # doctest: +SKIP
     """
     who = "fastrnn.keras.load"
-    inference = _check.flag(who, "inference", inference)
-    h5py = _extras.require(who, "h5py", "keras")
+    inference = checks.flag(who, "inference", inference)
+    h5py = extras.require(who, "h5py", "keras")
     who = f"{who}: {os.fspath(path)}"
-    data = _files.read_bytes(path)
-    with _files.reading(who, "a .keras or .h5 file"):
+    data = files.read_bytes(path)
+    with files.reading(who, "a .keras or .h5 file"):
         version, layers = read(who, h5py, data)
         doubles = any(a.dtype == np.float64 for layer in layers for a in layer.arrays)
         build = _Builder(who, version, "float64" if doubles else "float32", inference)

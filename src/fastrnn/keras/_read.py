@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn._files import allowance, parse_json
 from fastrnn.keras._hdf5 import Group, Hdf5File
+from fastrnn.util.files import allowance, parse_json
 
 # Where the weights of a layer's parts are in model.weights.h5, in Keras's own order.
 _PARTS = ("forward_layer", "backward_layer", "layer", "cell")

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import _axes, _check
-from fastrnn._printable import printable
-from fastrnn.module import Module
+from fastrnn.nn import axis_rule
+from fastrnn.nn.module import Module
 from fastrnn.onnx import _recurrent
 from fastrnn.onnx._operators import Node, apply
+from fastrnn.util import checks
+from fastrnn.util.printable import printable
 
 
 class Input(NamedTuple):
@@ -42,6 +43,8 @@ class Graph(Module):
     constant table are parameters, in PyTorch's layout; other constants are not. There
     is no backward.
     """
+
+    _saved = False
 
     def __init__(self, inputs, outputs, constants, steps, layers):
         self._inputs, self._outputs = inputs, outputs
@@ -86,7 +89,7 @@ class Graph(Module):
         values = dict(self._constants)
         values[""] = None
         values.update(self._bound(args, kwargs))
-        with _axes.as_in_a_model(False):  # the file says which axis comes first
+        with axis_rule.as_in_a_model(False):  # the file says which axis comes first
             for node, layer in self._steps:
                 given = [values[name] for name in node.inputs]
                 made = self._run(node, layer, given)
@@ -144,11 +147,11 @@ class Graph(Module):
 def _converted(who, wanted, value):
     kind = np.dtype(wanted.dtype).kind
     if kind == "f":
-        array = _check.float_array(who, wanted.name, value, wanted.dtype)
+        array = checks.float_array(who, wanted.name, value, wanted.dtype)
     elif kind in "iu":
-        array = _check.integer_array(who, wanted.name, value).astype(wanted.dtype)
+        array = checks.integer_array(who, wanted.name, value).astype(wanted.dtype)
     else:
         array = np.asarray(value, wanted.dtype)
     if wanted.letters is not None:
-        _check.shape(who, wanted.name, array, wanted.letters, wanted.sizes)
+        checks.shape(who, wanted.name, array, wanted.letters, wanted.sizes)
     return array

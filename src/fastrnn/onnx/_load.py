@@ -8,13 +8,14 @@ from collections import Counter
 
 import numpy as np
 
-from fastrnn import Embedding, Linear, _check, _extras, _files, _room
-from fastrnn._files import allowance
-from fastrnn.activations import Activation
+from fastrnn.nn.activation import Activation
+from fastrnn.nn.layers import Embedding, Linear
 from fastrnn.onnx import _cost, _recurrent
 from fastrnn.onnx._graph import Graph, Input, Step
 from fastrnn.onnx._operators import OPERATORS, Node, apply, fitting
 from fastrnn.onnx._read import Contents
+from fastrnn.util import budget, checks, extras, files
+from fastrnn.util.files import allowance
 
 OLDEST_OPSET = 7  # broadcasting as in NumPy begins here
 _SOFTMAX_OF_AN_AXIS = 13  # before, Softmax was of all axes from one on
@@ -71,10 +72,10 @@ def load(path):
     (7, 2, 4)
     """
     who = "fastrnn.onnx.load"
-    onnx = _extras.require(who, "onnx", "onnx")
+    onnx = extras.require(who, "onnx", "onnx")
     who = f"{who}: {os.fspath(path)}"
-    data, folder = _files.read_bytes(path), os.path.dirname(os.fspath(path))
-    with _files.reading(who, "an ONNX file"):
+    data, folder = files.read_bytes(path), os.path.dirname(os.fspath(path))
+    with files.reading(who, "an ONNX file"):
         contents = Contents(who, onnx, folder, data)
         contents.inline()
         return _Loader(who, onnx, contents).graph().eval()
@@ -118,7 +119,7 @@ class _Loader:
         done = set()
         # What tensors take again as parameters of layers, which have gradients too.
         room = allowance(self.contents.stored) // 2
-        with _room.limited(room, _room.MOST_ARRAYS):
+        with budget.limited(room, budget.MOST_ARRAYS):
             for k, node in enumerate(nodes):
                 if k not in done:
                     done.add(self._add(node, nodes, users))
@@ -292,7 +293,7 @@ class _Loader:
         """A constant matrix of a layer's type by name, or None."""
         array = self.constants.get(name)
         fits = array is not None and array.ndim == 2 and 0 not in array.shape
-        return array if fits and array.dtype.name in _check.DTYPES else None
+        return array if fits and array.dtype.name in checks.DTYPES else None
 
     def _is_table(self, node):
         table = self._matrix(node.inputs[0])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn._functions import (
+from fastrnn.util.functions import (
     elu,
     log_softmax,
     relu,

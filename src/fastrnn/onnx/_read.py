@@ -9,7 +9,7 @@ are written out.
 import math
 import os
 
-from fastrnn._files import allowance, open_regular
+from fastrnn.util.files import allowance, open_regular
 
 _DEEPEST = 64  # functions within functions
 

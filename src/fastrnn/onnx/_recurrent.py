@@ -11,9 +11,10 @@ With layout 1, X is (B, T, I) and states are (B, D, H).
 
 import numpy as np
 
-from fastrnn import GRU, LSTM, RNN, _check
-from fastrnn._options import PARAMETERS
-from fastrnn.module import Module
+from fastrnn.nn.module import Module
+from fastrnn.recurrent.arguments import PARAMETERS
+from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.util import checks
 
 CLASSES = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
@@ -51,6 +52,8 @@ def reorder(op, array, to_onnx=False):
 
 class Directions(Module):
     """Both directions of a node that gives them different functions: a layer each."""
+
+    _saved = False
 
     def __init__(self, ahead, back):
         self.ahead, self.back = ahead, back
@@ -114,7 +117,7 @@ def _weight(who, name, constants, source, ndim):
             f"{who}: {name} must be constant, got the computed value {source!r}"
         )
     array = constants[source]
-    if array.dtype.name not in _check.DTYPES or array.ndim != ndim:
+    if array.dtype.name not in checks.DTYPES or array.ndim != ndim:
         raise ValueError(
             f"{who}: {name} must be float32 or float64 with {ndim} axes, "
             f"got {array.dtype.name} of shape {array.shape}"
@@ -224,7 +227,7 @@ def run(who, layer, inputs):
     layers = [layer.ahead, layer.back] if isinstance(layer, Directions) else [layer]
     batch_first, width = layers[0].batch_first, layers[0].input_size
     axes = ("B", "T") if batch_first else ("T", "B")
-    _check.shape(who, "X", x, (*axes, "I"), (None, None, width))
+    checks.shape(who, "X", x, (*axes, "I"), (None, None, width))
     start = [
         state if state is None or not batch_first else np.swapaxes(state, 0, 1)
         for state in ((h0, c0) if layers[0]._states == 2 else (h0,))

@@ -3,25 +3,17 @@
 
 import numpy as np
 
-from fastrnn import (
-    GRU,
-    LSTM,
-    RNN,
-    Bidirectional,
-    Dropout,
-    Embedding,
-    LayerNorm,
-    Linear,
-    Model,
-    Sequential,
-    TimeDistributed,
-    _axes,
-    _check,
-    _extras,
-)
-from fastrnn._writing import write_atomically
-from fastrnn.activations import Activation, ReLU, Sigmoid, Softmax, Tanh
+from fastrnn.nn import axis_rule
+from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
+from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.wrappers import LayerNorm, TimeDistributed
 from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
+from fastrnn.recurrent.bidirectional import Bidirectional
+from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.train.model import Model
+from fastrnn.train.sequential import Sequential
+from fastrnn.util import checks, extras
+from fastrnn.util.writing import write_atomically
 
 OLDEST_OPSET = 14
 DEFAULT_OPSET = 17
@@ -85,15 +77,15 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     True
     """
     who = "fastrnn.onnx.save"
-    onnx = _extras.require(who, "onnx", "onnx")
-    states = _check.flag(who, "states", states)
-    opset = _check.integer(who, "opset", opset)
+    onnx = extras.require(who, "onnx", "onnx")
+    states = checks.flag(who, "states", states)
+    opset = checks.integer(who, "opset", opset)
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= opset <= newest:
         raise ValueError(
             f"{who}: opset must be in [{OLDEST_OPSET}, {newest}], got {opset}"
         )
-    with _axes.as_in_a_model(isinstance(model, Model)):
+    with axis_rule.as_in_a_model(isinstance(model, Model)):
         proto = _Writer(who, onnx, model, states, axes).model(opset)
     size = proto.ByteSize()
     if size > _LARGEST:

@@ -5,8 +5,9 @@ import inspect
 
 import numpy as np
 
-from fastrnn import GRU, LSTM, _options
 from fastrnn.onnx import _recurrent
+from fastrnn.recurrent import arguments
+from fastrnn.recurrent.cells import GRU, LSTM
 
 # Arguments of layers that are written here, or mean nothing in inference.
 _WRITTEN = {
@@ -90,7 +91,7 @@ class RecurrentWriter:
         names, alphas, betas = [], [], []
         for name, *numbers in functions * self.D:
             names.append(_recurrent.FUNCTIONS[name])
-            n = len(_options.PARAMETERS.get(name, ()))
+            n = len(arguments.PARAMETERS.get(name, ()))
             alphas += numbers[:1] if n > 0 else []
             betas += numbers[1:] if n > 1 else []
         attributes["activations"] = names
@@ -102,7 +103,7 @@ class RecurrentWriter:
     def _functions(self):
         """ONNX's f, g and h as (name, alpha, beta)."""
         layer = self.layer
-        found = _options.functions(
+        found = arguments.functions(
             self.op,
             self.op,
             layer._functions,

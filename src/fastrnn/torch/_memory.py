@@ -3,7 +3,7 @@
 
 import torch
 
-from fastrnn import _core
+from fastrnn.native import core
 from fastrnn.torch import _compat
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
@@ -13,7 +13,7 @@ _LARGE = 1 << 20  # bytes
 
 def kernels(dtype):
     """The kernel table for a torch dtype."""
-    return _core.kernels(_NAMES[dtype])
+    return core.kernels(_NAMES[dtype])
 
 
 def plain(tensor):

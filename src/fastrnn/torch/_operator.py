@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
-from fastrnn import _tensors
+from fastrnn.native import tensors
 from fastrnn.torch import _stack, _weights
 from fastrnn.torch._memory import kernels
 from fastrnn.torch._path import DTYPES
@@ -103,7 +103,7 @@ def _call(
 
 def _tape_shape(call, x):
     """Of the tapes of a call, or None."""
-    row = _tensors.Plan(kernels(x.dtype), call.spec.layout, 1, 1).tape_size
+    row = tensors.Plan(kernels(x.dtype), call.spec.layout, 1, 1).tape_size
     return (call.T * call.B * row,) if row else None
 
 

@@ -3,7 +3,7 @@
 
 import functools
 
-from fastrnn import _core, _weights
+from fastrnn.native import core, weights
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 _GATES = {"LSTM": 4, "GRU": 3}
@@ -16,7 +16,7 @@ class Spec:
     ----------
     mode : str
         PyTorch's name of the cell: RNN_TANH, RNN_RELU, LSTM or GRU.
-    layout : _weights.Layout
+    layout : weights.Layout
         The same for the kernels.
     width : int
         Of an output: both directions' h.
@@ -34,8 +34,8 @@ class Spec:
         self.directions = 2 if bidirectional else 1
         self.n_cells = num_layers * self.directions
         self.width = self.S * self.directions
-        options = _core.Options(proj_size=proj_size) if proj_size else None
-        self.layout = _weights.Layout(
+        options = core.Options(proj_size=proj_size) if proj_size else None
+        self.layout = weights.Layout(
             _CELLS[mode], I, H, num_layers, self.directions, bias, options
         )
         self.weights_per_cell = (4 if bias else 2) + bool(proj_size)

@@ -7,7 +7,8 @@ Shapes follow PyTorch: x is (T, B, I), (B, T, I) with ``batch_first``, or (N, I)
 
 import torch
 
-from fastrnn import _core, _tensors, _threads
+from fastrnn.native import core, tensors
+from fastrnn.native.threads import for_kernel
 from fastrnn.torch._memory import empty_as, kernels, plain
 
 
@@ -50,7 +51,7 @@ class Call:
         if single:
             self.T, self.B = 1, x.shape[0]
         elif batch_sizes is not None:
-            self.offsets = _core.offsets_of(batch_sizes.numpy(), len(x))
+            self.offsets = core.offsets_of(batch_sizes.numpy(), len(x))
             if self.offsets is None:
                 raise ValueError(
                     f"Call: batch_sizes must be positive, never grow and add up to the "
@@ -65,7 +66,7 @@ class Call:
     def prepare(self, x, weights, n_threads, forward, backward):
         """Set what the kernels work on, and the weights packed for these directions."""
         table = kernels(x.dtype)
-        self.plan = _tensors.Plan(table, self.spec.layout, self.T, self.B, self.offsets)
+        self.plan = tensors.Plan(table, self.spec.layout, self.T, self.B, self.offsets)
         self.packs = self.home.packed(table, n_threads, weights, forward, backward)
 
     def layers_at_once(self, n_threads):
@@ -100,12 +101,12 @@ class Call:
     def readable(self, x):
         """x for the kernels: as it is, or a copy where it is not a series to them."""
         x = plain(x)
-        return x if _tensors.is_series(x, self.plan.kernels) else _dense_copy(x)
+        return x if tensors.is_series(x, self.plan.kernels) else _dense_copy(x)
 
 
 def n_threads():
     """PyTorch's number of threads; 1 where a fork has left none of them alive."""
-    return _threads.for_kernel(torch.get_num_threads())
+    return for_kernel(torch.get_num_threads())
 
 
 def _dense_copy(tensor):
@@ -118,7 +119,7 @@ def _readable(state, kernels):
     if state is None:
         return None
     state = plain(state)
-    return state if _tensors.is_contiguous(state, kernels) else _dense_copy(state)
+    return state if tensors.is_contiguous(state, kernels) else _dense_copy(state)
 
 
 def readable_weights(x, weights):

@@ -4,7 +4,7 @@
 import functools
 import weakref
 
-from fastrnn import _tensors
+from fastrnn.native import tensors
 
 _homes = {}  # by id of an owner and place in it
 
@@ -22,7 +22,7 @@ class Home:
 
     Attributes
     ----------
-    packer : _tensors.Weights
+    packer : tensors.Weights
     seen : dict
         Of `_path.Seen`: calls that were found to fit the kernels, by how many tensors
         they were given.
@@ -32,10 +32,10 @@ class Home:
 
     def __init__(self, spec):
         self.spec, self.owner = spec, None
-        self.packer, self.seen = _tensors.Weights(spec.layout), {}
+        self.packer, self.seen = tensors.Weights(spec.layout), {}
 
     def packed(self, kernels, n_threads, weights, forward=True, backward=False):
-        """The `_tensors.Packs` of weights, for these directions.
+        """The `tensors.Packs` of weights, for these directions.
 
         Packed again only when they have changed.
         """

@@ -1,0 +1,552 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Generator`: one to many, a model that goes on with its own output."""
+
+import math
+
+import numpy as np
+
+from fastrnn.data import pairs
+from fastrnn.generation.search import Options, write
+from fastrnn.losses.ending import check_gives_scores
+from fastrnn.nn import axis_rule
+from fastrnn.nn.attempt import Attempt
+from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.module import Module
+from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent.states import as_state, state_parts
+from fastrnn.train.model import Model
+from fastrnn.util import checks
+from fastrnn.util.lengths import lengths_array
+
+
+def teacher_forcing(sequences, start, end=None, ignore_index=-100, *, batch_first=True):
+    """Inputs and targets that train a model to write given sequences.
+
+    At each step the input is the right token of the step before, whatever the model
+    would have written.
+
+    Parameters
+    ----------
+    sequences : sequence of array_like of int, each of shape (n,)
+        What to write, without start and end; n may be 0 with an `end`.
+    start : int
+        First input of every sequence.
+    end : int, optional
+        Last target of every sequence. Default: none.
+    ignore_index : int
+        Target past a sequence's end, for `cross_entropy`.
+    batch_first : bool
+        False for arrays (T, B), as a layer that is called by itself takes them.
+
+    Returns
+    -------
+    inputs, targets : ndarray of int64, shape (B, T)
+        As a `Generator` and an `EncoderDecoder` take them. T is the greatest length,
+        with the end. Inputs past a sequence's end are `start`.
+
+    Raises
+    ------
+    ValueError
+        If there is no sequence, or none has a step.
+    TypeError
+        If one is not integers.
+
+    References
+    ----------
+    .. [1] R. Williams, D. Zipser, "A Learning Algorithm for Continually Running Fully
+       Recurrent Neural Networks", Neural Computation 1(2), 1989.
+
+    Examples
+    --------
+    >>> inputs, targets = teacher_forcing([[5, 6, 7], [8]], start=1, end=2)
+    >>> inputs.tolist(), targets.tolist()
+    ([[1, 5, 6, 7], [1, 8, 1, 1]], [[5, 6, 7, 2], [8, 2, -100, -100]])
+    """
+    who = "teacher_forcing"
+    batch_first = checks.flag(who, "batch_first", batch_first)
+    first = np.array([checks.integer(who, "start", start)])
+    end = None if end is None else checks.integer(who, "end", end)
+    rows = []
+    for i, sequence in enumerate(sequences):
+        row = checks.integer_array(who, f"sequence {i}", sequence)
+        checks.shape(who, f"sequence {i}", row, ("n",), (None,))
+        rows.append(row)
+    if not rows or (end is None and not any(map(len, rows))):
+        raise ValueError(f"{who}: sequences must have a step, got {len(rows)} empty")
+    inputs, targets = pairs.teach([first] * len(rows), rows, end, ignore_index)
+    if batch_first:
+        return inputs, targets
+    return np.ascontiguousarray(inputs.T), np.ascontiguousarray(targets.T)
+
+
+def check_decoder(who, name, layer):
+    """Refuse a layer that cannot go on from its own output."""
+    if not isinstance(layer, RNN | LSTM | GRU):
+        raise TypeError(
+            f"{who}: {name} must be an RNN, LSTM or GRU with an input size, "
+            f"got {layer!r}"
+        )
+    if layer.bidirectional:
+        raise ValueError(f"{who}: {name} must not be bidirectional, got {layer!r}")
+
+
+def check_token(who, name, token, size):
+    """A start or end token as an int; None stays None."""
+    if token is None:
+        return None
+    token = checks.integer(who, name, token)
+    if not 0 <= token < size:
+        raise ValueError(f"{who}: {name} must be in [0, {size}), got {token}")
+    return token
+
+
+class StartState(Module):
+    """A recurrent layer's initial state as tanh(W v + b) of a vector."""
+
+    _saved = False
+
+    _child_names = ("linear",)
+    _not_kept = ("size", "recurrent")
+
+    def __init__(self, size, recurrent, *, seed=None):
+        parts = recurrent._states, recurrent.num_layers, recurrent.hidden_size
+        self._parts = parts
+        self.linear = Linear(size, math.prod(parts), dtype=recurrent.dtype, seed=seed)
+
+    def forward(self, vector):
+        """List of arrays (num_layers, B, hidden_size) from a vector (B, size)."""
+        s = np.tanh(self.linear(vector))
+        self._keep((s, self.linear.context))
+        states, L, H = self._parts
+        whole = s.reshape(-1, states, L, H).transpose(1, 2, 0, 3)
+        return [np.ascontiguousarray(part) for part in whole]
+
+    def backward(self, dparts, *, context=None):
+        """Gradient of the vector from those of the state's arrays."""
+        context = self._context(context)
+        s, kept = context.saved
+        ds = np.stack(dparts).transpose(2, 0, 1, 3).reshape(s.shape)
+        dvector = self.linear.backward(ds * (1 - s * s), context=kept)
+        context.release()
+        return dvector
+
+
+class Stepper:
+    """Rows of a decoder that step together: see `fastrnn.generation.search`."""
+
+    def __init__(self, embedding, recurrent, state, copies, read):
+        B = state[0].shape[1]
+        self._embedding, self._read = embedding, read
+        self._stream = recurrent.stream(B * copies)
+        self._arrays = [self._stream.h]
+        if self._stream.c is not None:
+            self._arrays.append(self._stream.c)
+        for array, part in zip(self._arrays, state, strict=True):
+            array[...] = np.repeat(part, copies, axis=1)
+
+    def step(self, tokens):
+        return self._read(self._stream.step(self._embedding(tokens)))
+
+    def reorder(self, rows):
+        for array in self._arrays:
+            array[...] = array[:, rows]
+
+
+class Generator(Model):
+    """A model that writes sequences of tokens from a seed vector, a prompt or nothing.
+
+    An embedding, a recurrent layer and a linear head over the tokens; if there is a
+    vector (an image's features, a style), it makes the initial state.
+
+    ``fit(x, y)`` teaches it to write y, ``predict(x)`` writes: x has the seed vectors
+    (N, vector_size) of a model with a vector_size, else prompts, sequences of tokens
+    that y goes on from, or is None: all begin with `start`. A pair has vectors and
+    prompts. Prompts and y are lists of arrays of any lengths, arrays (N, T), -100
+    where a sequence has ended, or a pair of such an array and lengths; start and end
+    tokens round y may be there or not. `compile` needs no loss.
+
+    Parameters
+    ----------
+    num_tokens : int
+        Tokens, V.
+    recurrent : RNN, LSTM or GRU
+        Not bidirectional; its input_size is the embedding's.
+    vector_size : int, optional
+        Length of the seed vector. Default: the initial state is zero.
+    start : int, optional
+        The token that every sequence follows, if `generate` has no prompt.
+    end : int, optional
+        The token that ends a sequence. Default: only length does.
+    seed : int or numpy.random.Generator, optional
+        For the initial parameters of embedding, head and state.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+
+    References
+    ----------
+    .. [1] A. Graves, "Generating Sequences With Recurrent Neural Networks",
+       arXiv:1308.0850, 2013.
+    .. [2] O. Vinyals, A. Toshev, S. Bengio, D. Erhan, "Show and Tell: A Neural Image
+       Caption Generator", CVPR 2015.
+
+    Examples
+    --------
+    Learn to count from a start, up to 9, and from wherever a prompt is:
+
+    >>> model = Generator(12, fastrnn.GRU(8, 32, seed=0), start=10, end=11, seed=1)
+    >>> model.compile(optimizer="adam", lr=0.02)
+    >>> history = model.fit(None, [range(10)], epochs=100, seed=0, verbose=0)
+    >>> model.predict(None)
+    [array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]
+    >>> model.predict([[10, 0, 1, 2, 3, 4, 5, 6, 7]], beam_width=3)
+    [array([8, 9])]
+    """
+
+    _default_loss = "sparse_categorical_crossentropy"
+    _child_names = ("embedding", "head", "recurrent", "state")
+
+    def __init__(
+        self,
+        num_tokens,
+        recurrent,
+        *,
+        vector_size=None,
+        start=None,
+        end=None,
+        seed=None,
+    ):
+        who = type(self).__name__
+        V = self.num_tokens = checks.positive_int(who, "num_tokens", num_tokens)
+        check_decoder(who, "recurrent", recurrent)
+        self.start = check_token(who, "start", start, V)
+        self.end = check_token(who, "end", end, V)
+        rng, dtype = checks.generator(who, seed), recurrent.dtype
+        self.vector_size = vector_size
+        self.embedding = Embedding(V, recurrent.input_size, dtype=dtype, seed=rng)
+        self.recurrent = recurrent
+        self.head = Linear(recurrent.hidden_size, V, dtype=dtype, seed=rng)
+        if vector_size is not None:
+            checks.positive_int(who, "vector_size", vector_size)
+            self.state = StartState(vector_size, recurrent, seed=rng)
+
+    def _vector(self, who, vector, B):
+        """The seed vector as (B, vector_size), or None where there is none."""
+        if (vector is None) != (self.vector_size is None):
+            rule = "must" if vector is None else "must not"
+            raise ValueError(
+                f"{who}: vector {rule} be given with vector_size = {self.vector_size}"
+            )
+        if vector is None:
+            return None
+        vector = checks.float_array(who, "vector", vector, self.dtype)
+        letters = ("B", "vector_size")
+        checks.shape(who, "vector", vector, letters, (B, self.vector_size))
+        checks.not_empty(who, "vector", vector, letters)
+        return vector
+
+    def forward(self, tokens, vector=None, state=None):
+        """Score every next token (see `teacher_forcing`).
+
+        Parameters
+        ----------
+        tokens : array_like of int, shape (B, T)
+            Inputs, in [0, num_tokens).
+        vector : array_like, shape (B, vector_size), optional
+            Seed of each sequence; needed if the model has a vector_size, unless there
+            is a `state`.
+        state : ndarray or pair of ndarray, optional
+            As returned for the window before.
+
+        Returns
+        -------
+        logits : ndarray, shape (B, T, num_tokens)
+        state : ndarray or pair of ndarray
+            State after the last step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape disagrees, a token is out of range, or both or neither of
+            `vector` and `state` are given to a model with a vector_size.
+        """
+        who = type(self).__name__
+        tokens = checks.index_array(who, "tokens", tokens, self.num_tokens)
+        checks.shape(who, "tokens", tokens, ("B", "T"), (None, None))
+        if state is None:
+            vector = self._vector(who, vector, len(tokens))
+        elif vector is not None:
+            raise ValueError(f"{who}: vector must be None when a state is given")
+        if vector is not None:
+            state = as_state(self.state(vector))
+        y, end = self.recurrent(self.embedding(tokens), state)
+        logits = self.head(y)
+        made = None if vector is None else self.state.context
+        self._keep(
+            (
+                self.embedding.context,
+                self.recurrent.context,
+                self.head.context,
+                vector is not None,
+                made,
+            )
+        )
+        return logits, end
+
+    def backward(self, dlogits, *, context=None):
+        """Accumulate the gradients of all parameters, within the last window.
+
+        Parameters
+        ----------
+        dlogits : array_like, shape (B, T, num_tokens)
+            Gradient of the loss with respect to the logits.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray of shape (B, vector_size), or None
+            Gradient of the vector, where there was one.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dlogits` does not fit.
+        """
+        context = self._context(context)
+        embedded, recurred, headed, has_vector, made = context.saved
+        with Attempt():
+            dy = self.head.backward(dlogits, context=headed)
+            dx, d_state = self.recurrent.backward(dy, context=recurred)
+            self.embedding.backward(dx, context=embedded)
+            dvector = None
+            if has_vector:
+                parts = state_parts(d_state)
+                dvector = self.state.backward(parts, context=made)
+            context.release()
+        return dvector
+
+    @axis_rule.of_a_model
+    def generate(
+        self,
+        prompt=None,
+        vector=None,
+        prompt_lengths=None,
+        *,
+        max_length=100,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        beam_width=None,
+        length_penalty=1.0,
+        seed=None,
+    ):
+        """Write sequences, each token fed back as the next input.
+
+        Parameters
+        ----------
+        prompt : array_like of int, shape (B, P) or (P,), optional
+            What to go on from, a row for each sequence to write; one sequence may come
+            without its axis. Default: the start token, once or for each vector.
+        vector : array_like, shape (B, vector_size), optional
+            Seed of each sequence.
+        prompt_lengths : array_like of int, shape (B,), optional
+            Tokens of each prompt, in [1, P]. Default: P.
+        max_length : int
+            Most tokens to write.
+        temperature, top_k, top_p : optional
+            As for `sample`; temperature 0 is greedy, the default 1.
+        beam_width : int, optional
+            Look for the likeliest sequence with this many at a time instead.
+        length_penalty : float >= 0
+            Beam search divides a log-probability by length to this power: 0 favours
+            short sequences, 1 compares means.
+        seed : None, int or numpy.random.Generator
+            For the draws.
+
+        Returns
+        -------
+        Generated
+            With ``tokens``, ``log_probabilities`` and ``ended``. Beam search prefers
+            sequences that end to those that reach `max_length`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as above, or there is neither a prompt nor a start
+            token.
+        """
+        who = f"{type(self).__name__}.generate"
+        check_gives_scores(who, self.head)
+        options = Options(
+            who,
+            1.0,
+            max_length,
+            temperature,
+            top_k,
+            top_p,
+            beam_width,
+            length_penalty,
+            seed,
+        )
+        if prompt is None:
+            if self.start is None:
+                raise ValueError(
+                    f"{who}: prompt must be given to a model with no start token"
+                )
+            B = len(vector) if np.ndim(vector) else 1
+            prompt = np.full((B, 1), self.start)
+        prompt = checks.index_array(who, "prompt", prompt, self.num_tokens)
+        prompt = prompt[None] if prompt.ndim == 1 else prompt
+        checks.shape(who, "prompt", prompt, ("B", "P"), (None, None))
+        checks.not_empty(who, "prompt", prompt, ("B", "P"))
+        B, P = prompt.shape
+        lengths = lengths_array(who, "prompt_lengths", prompt_lengths, B, P)
+        before = None if (lengths == P).all() else lengths - 1
+        with self._evaluating():
+            vector = self._vector(who, vector, B)
+            shape = self.recurrent.num_layers, B, self.recurrent.hidden_size
+            state = [np.zeros(shape, self.dtype)] * self.recurrent._states
+            if vector is not None:
+                state = self.state(vector)
+            if P > 1:
+                _, state = self.recurrent(
+                    self.embedding(prompt[:, :-1]),
+                    as_state(state),
+                    lengths=before,
+                )
+                state = state_parts(state)
+            stepper = Stepper(
+                self.embedding,
+                self.recurrent,
+                state,
+                options.beam_width or 1,
+                lambda y: (self.head(y), None),
+            )
+            return write(stepper, prompt[np.arange(B), lengths - 1], self.end, options)
+
+    # -- fit and predict ---------------------------------------------------------------
+
+    def ends_in(self):
+        """The head, whose logits are the output."""
+        return self.head
+
+    def build(self, input_shape):
+        """Nothing: all sizes are known.
+
+        Parameters
+        ----------
+        input_shape
+            Not looked at.
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        return self
+
+    def forward_from(self, tokens, state=None, vector=None):
+        """As `forward`, for windows of a sequence: `vector` is for the first."""
+        return self(tokens, vector if state is None else None, state)
+
+    def _samples(self, who, x, y=None, weight=None):
+        prompts, vectors = x, None
+        if self.vector_size is not None:
+            vectors, prompts = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
+            if vectors is None:
+                raise TypeError(
+                    f"{who}: x must have a vector for each sample, or be a pair "
+                    "(vectors, prompts), got None"
+                )
+            vectors = checks.float_array(who, "x", vectors, self.dtype)
+            checks.shape(who, "x", vectors, ("N", "vector_size"),
+                         (None, self.vector_size))  # fmt: skip
+        if prompts is not None:
+            prompts = pairs.token_rows(who, "x", prompts, self.num_tokens)
+        elif self.start is None:
+            raise ValueError(
+                f"{who}: x must have prompts for a model with no start token"
+            )
+        if y is not None:
+            least = 1 if self.end is None else 0
+            y = pairs.token_rows(who, "y", y, self.num_tokens, least)
+            y = pairs.without_ends(who, y, self.start, self.end)
+        inputs = tuple(one for one in (prompts, vectors) if one is not None)
+        n = len((*inputs, y or [None])[0])
+        return pairs.Pairs(who, inputs, y, weight, self._assemble, n)
+
+    def _prompts_and_vectors(self, B, inputs):
+        """Of a batch: what each sequence begins with, and seeds or None."""
+        vectors = inputs[-1] if self.vector_size is not None else None
+        prompts = inputs[0] if inputs and isinstance(inputs[0], list) else None
+        return prompts or [np.array([self.start])] * B, vectors
+
+    def _assemble(self, *inputs_and_y):
+        *inputs, y = inputs_and_y
+        prompts, vectors = self._prompts_and_vectors(len(y), inputs)
+        tokens, target = pairs.teach(prompts, y, self.end)
+        return (tokens,) if vectors is None else (tokens, vectors), target
+
+    def predict(
+        self,
+        x,
+        *,
+        batch_size=32,
+        max_length=100,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        beam_width=None,
+        length_penalty=1.0,
+        seed=None,
+    ):
+        """Write a sequence for each sample.
+
+        Parameters
+        ----------
+        x
+            As for `fit`; None for one sequence from the start token.
+        batch_size : int
+        max_length, temperature, top_k, top_p, beam_width, length_penalty, seed
+            As for `generate`, but the default temperature is 0, greedy.
+
+        Returns
+        -------
+        list of ndarray of int64
+            The tokens of each, without those of its prompt.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as described.
+        """
+        who = "predict"
+        batch_size = checks.positive_int(who, "batch_size", batch_size)
+        rng = checks.generator(who, seed)
+        if temperature is None and beam_width is None:
+            temperature = 0.0
+
+        def write(*inputs):
+            B = len(inputs[0]) if inputs else 1
+            prompts, vectors = self._prompts_and_vectors(B, inputs)
+            prompts, lengths = pairs.padded(prompts)
+            return self.generate(
+                prompts, vectors, lengths, max_length=max_length,
+                temperature=temperature, top_k=top_k, top_p=top_p,
+                beam_width=beam_width, length_penalty=length_penalty, seed=rng,
+            )  # fmt: skip
+
+        return pairs.written(self._samples(who, x), batch_size, write)
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        shown = [str(self.num_tokens)]
+        for name in ("vector_size", "start", "end"):
+            value = getattr(self, name)
+            shown += [] if value is None else [f"{name}={value}"]
+        return ", ".join(shown)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Types of stack.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
+from typing import Any
+
+from fastrnn.native.core import Kernels
+from fastrnn.native.weights import Layout, Memory, MemoryPool, Use
+
+Array = Any
+
+class Stack:
+    kernels: Kernels
+    n_threads: int
+    T: int
+    B: int
+    offsets: Array | None
+    batch_first: bool
+    padded: bool
+    at_once: int
+    length: int
+    inner_shape: tuple[int, ...]
+    x_step: int
+    y_step: int
+    x_row: int
+    y_row: int
+    keeps: bool
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+    state_shape: tuple[int, int, int, int]
+    def __init__(
+        self,
+        kernels: Kernels,
+        n_threads: int,
+        layout: Layout,
+        T: int,
+        B: int,
+        *,
+        batch_first: bool = False,
+        length: int = 0,
+        first: int = 0,
+        n_cells: int = 0,
+        offsets: Array | None = None,
+        y_inside: bool = False,
+        padded: bool = False,
+    ) -> None: ...
+    def fits(
+        self, kernels: Kernels, n_threads: int, batch_first: bool, x: Any
+    ) -> bool: ...
+    def part(
+        self,
+        begin: int,
+        end: int,
+        first: int = 0,
+        n_cells: int = 0,
+        n_threads: int = 0,
+        y_inside: bool = False,
+    ) -> Stack: ...
+    def takes_dy(self, dy: Any) -> bool: ...
+    def forward(
+        self,
+        pool: MemoryPool,
+        use: Use,
+        x: Array,
+        x_at: int,
+        h0: Array | None,
+        c0: Array | None,
+        seeds: Array | None,
+        p: float,
+        y: Array | None,
+        y_at: int,
+        end: Array,
+        training: bool,
+    ) -> Memory | None: ...
+    def backward(
+        self,
+        pool: MemoryPool,
+        use: Use,
+        kept: Memory,
+        x: Array,
+        x_at: int,
+        seeds: Array | None,
+        p: float,
+        y: Array | None,
+        y_at: int,
+        dy: Array | None,
+        dh_n: Array | None,
+        dc_n: Array | None,
+        dx: Array,
+        d_start: Array,
+        grads: Array,
+        grads_start: int,
+        sums: Memory | None = None,
+        started: bool = False,
+        open: bool = False,
+        flow: Array | None = None,
+        flow_at: int = 0,
+    ) -> None: ...
+    def take_sums(self, pool: MemoryPool) -> Memory: ...

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How many threads the kernels use.
+
+GNU OpenMP's pool of threads does not survive a fork, and a thread that had one hangs in
+its next parallel region in the child.  Other libraries share the pool where they share
+the runtime, PyTorch first of all, and no function tells whether they have made one.
+"""
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+from fastrnn.native import cgroup, core
+from fastrnn.util import checks
+
+MOST_THREADS = core.MOST_THREADS
+_FORKED_WITHOUT_EXEC = 0x40  # Linux's PF_FORKNOEXEC
+
+_n_threads = None  # as set; None: the default
+_pool_exists = False  # a call with several threads has been made
+_others_at_fork = True  # at the last fork others had the runtime; True: not looked at
+
+
+@functools.cache
+def _default():
+    """Looked up once: a small network's step is shorter than the look-up."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return min(int(asked), MOST_THREADS)
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    return min(allowed, cgroup.cpu_limit() or allowed)
+
+
+def get_num_threads():
+    """Threads that a kernel call may use.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
+        that this process may run on, control-group limits included, as they were at the
+        first call. 1 in a build without OpenMP, and in a process forked from one where
+        OpenMP's threads may have run: ours, or another library's that shares the
+        runtime, as PyTorch does.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
+    if _forked or not core.OPENMP:
+        return 1
+    return _default() if _n_threads is None else _n_threads
+
+
+def set_num_threads(n):
+    """Set how many threads a kernel call may use, for the whole process.
+
+    Results are the same to the bit for any number. Work too small to share runs on
+    fewer.
+
+    Parameters
+    ----------
+    n : int
+        1 to 1024.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1 or more than 1024.
+    RuntimeError
+        If `n` is more than 1 in a process forked from one where OpenMP's threads may
+        have run, ours or those of a library that shares the runtime: they do not
+        survive the fork. Start such processes with the "spawn" method instead.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    global _n_threads
+    n = checks.positive_int("set_num_threads", "n", n)
+    if n > MOST_THREADS:
+        raise ValueError(f"set_num_threads: n must be at most {MOST_THREADS}, got {n}")
+    if n > 1 and _forked:
+        raise RuntimeError(
+            f"set_num_threads: n must be 1 in a process forked from one where "
+            f"OpenMP's threads may have run, got {n}; use the 'spawn' start method"
+        )
+    _n_threads = n
+
+
+def for_kernel(wanted=None):
+    """What a call passes on; remembers that a pool of threads may now exist.
+
+    `wanted` is another library's number of threads, to be used instead of ours.
+    """
+    global _pool_exists
+    if wanted is None:
+        n = get_num_threads()
+    else:
+        n = 1 if _forked or not core.OPENMP else min(wanted, MOST_THREADS)
+    if n > 1:
+        _pool_exists = True
+    return n
+
+
+def _before_fork():
+    """Look here: the child must not wait for the dynamic linker's lock."""
+    global _others_at_fork
+    _others_at_fork = core.openmp_is_shared()
+
+
+def _after_fork():
+    global _forked, _others_at_fork
+    _forked = _forked or _pool_exists or _others_at_fork
+    _others_at_fork = True
+
+
+def _is_forked():
+    """Whether this process is a copy of another one that had run other things.
+
+    Linux says of each process whether it was forked and runs no program of its own
+    since.  A fork server does nothing but fork.
+    """
+    record = Path("/proc/self/stat")
+    if not record.exists() or any(
+        "multiprocessing.forkserver" in a for a in sys.orig_argv
+    ):
+        return False
+    flags = int(record.read_text().rpartition(")")[2].split()[6])
+    return bool(flags & _FORKED_WITHOUT_EXEC)
+
+
+# This process is a child of one where there may have been a pool.
+_forked = _is_forked() and core.openmp_is_shared()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

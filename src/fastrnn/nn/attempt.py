@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A backward that does all or nothing, where it is made of several steps.
+
+A layer whose backward is one kernel call allocates first, and then cannot fail. Where
+several calls or layers add to gradients one after the other, any of them may run out of
+memory, or be interrupted, when others are done: what those added is then taken back.
+
+Each layer releases its context when it is about to add to its gradients. That is when
+an attempt notes both.
+"""
+
+import threading
+
+from fastrnn.native import core
+from fastrnn.nn import sparse
+
+
+class _Running(threading.local):
+    """The outermost attempt of each thread, None where there is none."""
+
+    attempt = None
+
+
+_running = _Running()
+
+
+class Attempt:
+    """A `with` block after which, if it fails, gradients and contexts are as before.
+
+    Within another attempt's block a block does nothing: the outer one sees to it.
+    """
+
+    def __enter__(self):
+        self._is_outer = _running.attempt is None
+        if self._is_outer:
+            self._spent = []  # contexts released in the block, with what they held
+            self._before = {}  # by layer: pieces of its gradients, where they begin
+            _running.attempt = self
+
+    def __exit__(self, kind, error, traceback):
+        if not self._is_outer:
+            return
+        _running.attempt = None
+        if kind is None:
+            return
+        for layer, pieces in self._before.items():
+            grads = layer._buffers[1]
+            for begin, end in _spans(layer):
+                grads[begin:end] = 0
+            for begin, values in pieces:
+                grads[begin : begin + values.size] = values
+        for context, saved in self._spent:
+            context.restore(saved)
+
+    def note(self, context):
+        """The context's layer is about to release it and to add to its gradients."""
+        layer = context.owner
+        if layer._shapes and layer not in self._before:
+            grads = layer._buffers[1]
+            self._before[layer] = [
+                (begin, grads[begin:end].copy())
+                for begin, end in _spans(layer)
+                if not core.is_clear(grads, begin, end)  # as after `zero_grad`
+            ]
+        self._spent.append((context, context.saved))
+
+
+def note_release(context):
+    """`context` is being released: an attempt that fails restores it."""
+    attempt = _running.attempt
+    if attempt is not None:
+        attempt.note(context)
+
+
+def _spans(layer):
+    """(begin, end) of what may not be zero of a layer's gradients in their buffer."""
+    begin = layer._start
+    if layer._table is not None:
+        spans = sparse.spans([layer])
+        if spans is not None:
+            return (spans + begin).tolist()
+    return [(begin, begin + layer._size)]

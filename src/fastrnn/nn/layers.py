@@ -1,0 +1,508 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Layers without recurrence.
+
+All take and return NumPy arrays. Data is converted to the layer's dtype where it can
+be. What forward keeps for backward it keeps by reference: an input must not be written
+to between the two.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn.native import core, threads
+from fastrnn.native.memory import Pool
+from fastrnn.nn import init
+from fastrnn.nn.activation import Activated, by_name
+from fastrnn.nn.attributes import by
+from fastrnn.nn.module import Module
+from fastrnn.nn.sparse import Table
+from fastrnn.util import checks
+
+# No index is negative, so the kernel leaves none out.
+_NO_PADDING = -1
+
+
+def _activation(layer, name, value):
+    """The rule of `activation`: None or a function's name; Keras's "linear" is None."""
+    if value in (None, "linear"):
+        return None
+    return by_name(type(layer).__name__, name, value)
+
+
+class Linear(Activated):
+    """Affine map ``y = x W^T + b`` of the last axis.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Width of input and output.
+    bias : bool
+        Whether there is a ``b``.
+    activation : str, optional
+        A function of the result, ``y = f(x W^T + b)``: any that `Activation` takes.
+        None and "linear" are no function.
+    dtype : {"float32", "float64"}
+        Type of parameters, input and output.
+    seed : int or numpy.random.Generator, optional
+        For the initial parameters, U(-k, k) with k = 1 / sqrt(in_features), the weight
+        first.
+
+    Attributes
+    ----------
+    parameters : mapping
+        ``weight`` of shape (out_features, in_features), ``bias`` of (out_features,).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+
+    Examples
+    --------
+    >>> layer = Linear(3, 2, seed=0)
+    >>> y = layer(np.ones((5, 4, 3)))
+    >>> y.shape, y.dtype
+    ((5, 4, 2), dtype('float32'))
+    >>> layer.backward(np.ones_like(y)).shape
+    (5, 4, 3)
+    """
+
+    _input_size_name = "in_features"
+    _later_arguments = ("activation",)
+    _changeable: ClassVar = {"activation": _activation}
+    supports_masking = True
+
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        bias=True,
+        *,
+        activation=None,
+        dtype="float32",
+        seed=None,
+    ):
+        who = type(self).__name__
+        self.in_features = checks.positive_int(who, "in_features", in_features)
+        self.out_features = checks.positive_int(who, "out_features", out_features)
+        self.bias = checks.flag(who, "bias", bias)
+        self.activation = activation
+        rng = checks.generator(who, seed)
+        shapes = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            shapes["bias"] = (self.out_features,)
+        self._declare(shapes, dtype)
+        for array in self._param.values():
+            init.fan_in_uniform_(array, self.in_features, seed=rng)
+        self._pool = Pool(self.dtype, most=2)  # one array forward, one backward
+
+    def forward(self, x):
+        """Map `x`.
+
+        Parameters
+        ----------
+        x : array_like, shape (..., in_features)
+
+        Returns
+        -------
+        ndarray, shape (..., out_features)
+
+        Raises
+        ------
+        ValueError
+            If the last axis of `x` is not in_features long.
+        TypeError
+            If `x` is not real numbers.
+        """
+        who = type(self).__name__
+        x = checks.float_array(who, "x", x, self.dtype)
+        checks.shape(who, "x", x, ("...", "in_features"), (None, self.in_features))
+        y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
+        kernels, n_threads = core.kernels(self.dtype), threads.for_kernel()
+        sizes = x.size // self.in_features, self.in_features, self.out_features
+        work = self._pool.take(kernels.linear_work_size(False, *sizes, n_threads))
+        kernels.linear_forward(
+            n_threads,
+            *sizes,
+            x,
+            self._param["weight"],
+            self._param.get("bias"),
+            y,
+            work,
+        )
+        self._pool.give(work)
+        applied = None
+        if self.activation is not None:
+            applied = self._apply(self.activation, y)
+            y = applied.y
+        self._keep((x, applied))
+        return y
+
+    def backward(self, dy, *, context=None):
+        """Accumulate the parameters' gradients and return the input's.
+
+        Parameters
+        ----------
+        dy : array_like, shape (..., out_features)
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray, shape (..., in_features)
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        x, applied = context.saved
+        dy = checks.float_array(who, "dy", dy, self.dtype)
+        checks.same_shape(who, "dy", dy, "y", (*x.shape[:-1], self.out_features))
+        if applied is not None:
+            dy = self._gradient(self.activation, dy, applied)
+        dx = np.empty_like(x)
+        kernels, n_threads = core.kernels(self.dtype), threads.for_kernel()
+        sizes = x.size // self.in_features, self.in_features, self.out_features
+        grads = None, None
+        if self._trainable:
+            grads = self._grad["weight"], self._grad.get("bias")
+        work = self._pool.take(kernels.linear_work_size(True, *sizes, n_threads))
+        core.prepare(n_threads)  # nothing can fail after that
+        context.release()
+        kernels.linear_backward(
+            n_threads,
+            *sizes,
+            x,
+            self._param["weight"],
+            dy,
+            dx,
+            *grads,
+            work,
+        )
+        self._pool.give(work)
+        return dx
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        bias = "" if self.bias else ", bias=False"
+        function = self.activation
+        activation = "" if function is None else f", activation={function!r}"
+        return f"{self.in_features}, {self.out_features}{bias}{activation}"
+
+
+class Embedding(Module):
+    """Table of vectors, looked up by integer.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        Number of rows of the table.
+    embedding_dim : int
+        Length of a vector.
+    padding_idx : int, optional
+        Row that starts as zero and gets no gradient; negative counts from the end.
+    sparse : bool
+        Whether to clear, clip and optimise only the rows used since `zero_grad`. The
+        numbers are the same to the bit, with every optimiser; for a large table it is
+        many times faster. See the notes.
+    mask_zero : bool
+        Whether index 0 is padding: in a `Sequential` it masks its step, as `Masking`
+        does. A model of one's own gives ``compute_mask(indices)`` to its layers and
+        puts the mask of its output into ``self.output_mask``.
+    dtype : {"float32", "float64"}
+        Type of the table.
+    seed : int or numpy.random.Generator, optional
+        For the initial table, N(0, 1).
+
+    Attributes
+    ----------
+    parameters : mapping
+        ``weight`` of shape (num_embeddings, embedding_dim).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+
+    Notes
+    -----
+    An optimiser such as `Adam` moves rows whose gradient is zero, too. With `sparse`
+    the steps that a row has missed are made up for, with their own learning rates and
+    the very operations of the dense form, before anybody reads the row: `forward` for
+    the rows that it looks up, `parameters`, saving, copying and an optimiser's
+    ``state_dict`` for all rows.
+
+    Arrays from `parameters` and `flat_parameters`, here and in a module that contains
+    this one, are always up to date: **while one of them, or a view of it, is alive, the
+    optimiser steps all rows**, as without `sparse`. So is all of the gradient cleared,
+    clipped and used from when `grads` or `flat_grads` was read until the first
+    `zero_grad` at which no such array is alive. Fetch them when needed and do not keep
+    them, or nothing is gained.
+
+    Examples
+    --------
+    >>> layer = Embedding(10, 4, seed=0)
+    >>> layer([[1, 2, 3], [3, 2, 1]]).shape
+    (2, 3, 4)
+    >>> words = Embedding(10_000, 256, sparse=True, seed=0)
+    >>> optimizer = fastrnn.Adam(words)
+    >>> words.backward(np.ones_like(words([7, 42])))
+    >>> optimizer.step()  # reads and writes two rows
+    >>> words.parameters["weight"].shape  # here the other rows make up for it
+    (10000, 256)
+    """
+
+    _later_arguments = ("mask_zero",)
+
+    def __init__(
+        self,
+        num_embeddings,
+        embedding_dim,
+        padding_idx=None,
+        *,
+        sparse=False,
+        mask_zero=False,
+        dtype="float32",
+        seed=None,
+    ):
+        who = type(self).__name__
+        self.num_embeddings = checks.positive_int(who, "num_embeddings", num_embeddings)
+        self.embedding_dim = checks.positive_int(who, "embedding_dim", embedding_dim)
+        if padding_idx is not None:
+            n = self.num_embeddings
+            index = checks.integer(who, "padding_idx", padding_idx)
+            if not -n <= index < n:
+                raise ValueError(
+                    f"{who}: padding_idx must be in [-{n}, {n}), got {padding_idx!r}"
+                )
+            padding_idx = index % n
+        self.padding_idx = padding_idx
+        self.sparse = checks.flag(who, "sparse", sparse)
+        self.mask_zero = checks.flag(who, "mask_zero", mask_zero)
+        rng = checks.generator(who, seed)
+        self._declare({"weight": (self.num_embeddings, self.embedding_dim)}, dtype)
+        init.normal_(self._param["weight"], seed=rng)
+        if self.padding_idx is not None:
+            self._param["weight"][self.padding_idx] = 0
+        if self.sparse:
+            self._table = Table(self.num_embeddings)
+
+    def compute_mask(self, x, mask=None):
+        """Where indices are not 0, with `mask_zero`; else `mask` as it is."""
+        return np.asarray(x) != 0 if self.mask_zero else mask
+
+    def forward(self, indices):
+        """Look up vectors.
+
+        Parameters
+        ----------
+        indices : array_like of int, any shape
+            In [0, num_embeddings).
+
+        Returns
+        -------
+        ndarray, shape (*indices.shape, embedding_dim)
+
+        Raises
+        ------
+        ValueError
+            If an index is out of range.
+        TypeError
+            If `indices` are not integers.
+        """
+        indices = checks.index_array(
+            type(self).__name__, "indices", indices, self.num_embeddings
+        )
+        if self._table is not None:
+            self._table.catch_up(self, indices)
+        y = np.empty((*indices.shape, self.embedding_dim), self.dtype)
+        core.kernels(self.dtype).embedding_forward(
+            threads.for_kernel(),
+            indices.size,
+            *self._param["weight"].shape,
+            indices,
+            self._param["weight"],
+            y,
+        )
+        # A copy: it is small beside y, and the caller may fill its array again.
+        self._keep(indices.copy() if self.training else None)
+        return y
+
+    def backward(self, dy, *, context=None):
+        """Accumulate the table's gradient; indices have none.
+
+        Parameters
+        ----------
+        dy : array_like, shape (*indices.shape, embedding_dim)
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        indices = context.saved
+        dy = checks.float_array(who, "dy", dy, self.dtype)
+        checks.same_shape(who, "dy", dy, "y", (*indices.shape, self.embedding_dim))
+        if not self._trainable:
+            context.release()
+            return
+        n_threads = threads.for_kernel()
+        core.prepare(n_threads)  # nothing can fail after that
+        if self._table is not None:
+            self._table.mark(indices)
+        context.release()
+        core.kernels(self.dtype).embedding_backward(
+            n_threads,
+            indices.size,
+            *self._grad["weight"].shape,
+            indices,
+            _NO_PADDING if self.padding_idx is None else self.padding_idx,
+            dy,
+            self._grad["weight"],
+        )
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        padding = (
+            "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        )
+        sparse = ", sparse=True" if self.sparse else ""
+        mask = ", mask_zero=True" if self.mask_zero else ""
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}{sparse}{mask}"
+
+
+def _generator(layer, name, value):
+    """The rule of `Dropout.generator`."""
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(
+            f"{type(layer).__name__}: {name} must be a numpy.random.Generator, got "
+            f"{value!r}"
+        )
+    return value
+
+
+class Dropout(Module):
+    """In training, zero each element with probability p and scale the rest.
+
+    The rest is multiplied by 1 / (1 - p), so that the mean stays as it is. In eval mode
+    the input passes unchanged.
+
+    Parameters
+    ----------
+    p : float in [0, 1]
+        Probability of an element to be zeroed.
+    seed : int or numpy.random.Generator, optional
+        For the choice of elements.
+
+    Attributes
+    ----------
+    generator : numpy.random.Generator
+        Where the choices come from; its state is part of a run that is to be resumed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+
+    Examples
+    --------
+    >>> layer = Dropout(0.5, seed=0)
+    >>> sorted(set(layer(np.ones(100)).tolist()))
+    [0.0, 2.0]
+    >>> layer.eval()(np.ones(2))
+    array([1., 1.])
+    """
+
+    supports_masking = True
+
+    _changeable: ClassVar = {
+        "p": by(checks.probability),
+        "generator": _generator,
+    }
+
+    def __init__(self, p=0.5, *, seed=None):
+        who = type(self).__name__
+        self.p = p
+        self.generator = checks.generator(who, seed)
+
+    def forward(self, x):
+        """Drop elements of `x`.
+
+        Parameters
+        ----------
+        x : array_like, any shape
+            float64 stays so; everything else becomes float32.
+
+        Returns
+        -------
+        ndarray, shape of `x`
+            In eval mode, `x` itself where it needed no conversion.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not real numbers.
+        """
+        x = checks.float_array(type(self).__name__, "x", x, checks.float_dtype(x))
+        if not self.training:
+            self._keep(None)
+            return x
+        y = np.empty_like(x)  # a choice is drawn once nothing can fail any more
+        # The kernel makes the same choice again for the same mask: it is not stored.
+        mask = int(self.generator.integers(2**63)), self.p
+        self._drop(mask, x, y)
+        self._keep((mask, x.shape, x.dtype))
+        return y
+
+    @staticmethod
+    def _drop(mask, x, y):
+        core.kernels(x.dtype).dropout(threads.for_kernel(), *mask, x, y)
+
+    def backward(self, dy, *, context=None):
+        """Gradient of the input: that of the output where nothing was dropped.
+
+        Parameters
+        ----------
+        dy : array_like, shape of the output
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray, shape of `dy`
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        mask, shape, dtype = context.saved
+        dy = checks.float_array(who, "dy", dy, dtype)
+        checks.same_shape(who, "dy", dy, "y", shape)
+        dx = np.empty_like(dy)
+        self._drop(mask, dy, dx)
+        context.release()
+        return dx
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        return f"p={self.p}"

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`TimeDistributed`, `Concatenate` and `LayerNorm`: small layers around others."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn.nn.attributes import by
+from fastrnn.nn.module import Module
+from fastrnn.util import checks
+
+
+class TimeDistributed(Module):
+    """One layer applied to every time step of every sequence.
+
+    The two outer axes of the input become one, the layer runs once over all of it, and
+    its output gets the two axes back. `Linear`, `Embedding`, `Dropout` and `LayerNorm`
+    act on the last axis and need no such help; it is for layers that take one leading
+    axis, such as a recurrent layer over the letters of each word of a sentence.
+
+    Parameters
+    ----------
+    layer : Module
+        What runs on each step. A recurrent layer, or one inside it, must be
+        ``batch_first``; of what it returns, its output ``y`` goes on.
+
+    Raises
+    ------
+    TypeError
+        If `layer` is not a Module.
+    ValueError
+        If a recurrent layer is not ``batch_first``.
+
+    Examples
+    --------
+    >>> letters = fastrnn.LSTM(8, 16, batch_first=True, seed=0)
+    >>> layer = TimeDistributed(letters)
+    >>> y = layer(np.ones((5, 3, 7, 8)))  # 5 words, 3 sentences, 7 letters of 8 numbers
+    >>> y.shape
+    (5, 3, 7, 16)
+    >>> layer.backward(np.ones_like(y)).shape
+    (5, 3, 7, 8)
+    """
+
+    supports_masking = True
+
+    def __init__(self, layer):
+        who = type(self).__name__
+        if not isinstance(layer, Module):
+            raise TypeError(
+                f"{who}: layer must be a Module, got {type(layer).__name__}"
+            )
+        for part in layer.modules():  # of a Bidirectional or Sequential, too
+            if not getattr(part, "batch_first", True):
+                raise ValueError(
+                    f"{who}: a recurrent layer must be batch_first, got {part!r}"
+                )
+        self.layer = layer
+
+    def forward(self, x):
+        """Run the layer on every step.
+
+        Parameters
+        ----------
+        x : array_like, shape (T, B, ...)
+            Or (B, T, ...): both are kept.
+
+        Returns
+        -------
+        ndarray, shape (T, B, ...)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` has fewer than two axes, and what the layer raises.
+        """
+        who = type(self).__name__
+        x = checks.as_array(who, "x", x)
+        if x.ndim < 2:
+            raise ValueError(f"{who}: x must have shape (T, B, ...), got {x.shape}")
+        y = self.layer(x.reshape(-1, *x.shape[2:]))
+        y = y[0] if isinstance(y, tuple) else y
+        self._keep((x.shape, y.shape, self.layer.context))
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+
+    def backward(self, dy, *, context=None):
+        """Accumulate the layer's gradients and return the input's.
+
+        Parameters
+        ----------
+        dy : array_like, shape of the output
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray or None
+            Shaped like the input; None where the layer's input has no gradient.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        context = self._context(context)
+        x_shape, y_shape, kept = context.saved
+        dy = checks.as_array(f"{type(self).__name__}.backward", "dy", dy)
+        expected = (*x_shape[:2], *y_shape[1:])
+        checks.same_shape(f"{type(self).__name__}.backward", "dy", dy, "y", expected)
+        dx = self.layer.backward(
+            dy.reshape(y_shape), **({} if kept is None else {"context": kept})
+        )
+        dx = dx[0] if isinstance(dx, tuple) else dx
+        context.release()
+        return None if dx is None else dx.reshape(x_shape)
+
+
+class Concatenate(Module):
+    """Features side by side: arrays joined along the last axis.
+
+    Examples
+    --------
+    >>> layer = Concatenate()
+    >>> layer(np.zeros((5, 3, 2)), np.ones((5, 3, 4))).shape
+    (5, 3, 6)
+    >>> [part.shape for part in layer.backward(np.ones((5, 3, 6)))]
+    [(5, 3, 2), (5, 3, 4)]
+    """
+
+    def forward(self, *arrays):
+        """Join arrays.
+
+        Parameters
+        ----------
+        *arrays : array_like, shape (..., features)
+            At least one; all axes but the last agree. float64 if one of them is,
+            else float32.
+
+        Returns
+        -------
+        ndarray, shape (..., sum of all features)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is none, shapes disagree, or one is not real numbers.
+        """
+        who = type(self).__name__
+        if not arrays:
+            raise ValueError(f"{who}: arrays must be at least one, got none")
+        dtype = max(map(checks.float_dtype, arrays))  # "float64" sorts last
+        parts = [
+            checks.float_array(who, f"array {i}", array, dtype)
+            for i, array in enumerate(arrays)
+        ]
+        for i, part in enumerate(parts):
+            if part.ndim == 0:
+                raise ValueError(
+                    f"{who}: array {i} must have shape (..., features), got ()"
+                )
+            outer = parts[0].shape[:-1]
+            letters = (*(f"{size}" for size in outer), "features")
+            checks.shape(who, f"array {i}", part, letters, (*outer, None))
+        y = np.concatenate(parts, axis=-1)
+        self._keep((dtype, y.shape, [part.shape[-1] for part in parts]))
+        return y
+
+    def backward(self, dy, *, context=None):
+        """Split the gradient of the output.
+
+        Parameters
+        ----------
+        dy : array_like, shape of the output
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        tuple of ndarray
+            One for each array that was joined, shaped like it.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        dtype, shape, widths = context.saved
+        dy = checks.float_array(who, "dy", dy, dtype)
+        checks.same_shape(who, "dy", dy, "y", shape)
+        parts = np.split(dy, np.cumsum(widths[:-1]), axis=-1)
+        parts = tuple(np.array(part, order="C") for part in parts)
+        context.release()
+        return parts
+
+
+class LayerNorm(Module):
+    """Each example's features shifted and scaled to mean 0 and variance 1.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        Sizes of the last axes, over which mean and variance are taken. None is the
+        last axis, found at the first call.
+    eps : float > 0
+        Added to the variance.
+    elementwise_affine : bool
+        Whether the result is multiplied by ``weight`` and moved by ``bias``.
+    bias : bool
+        False leaves the latter out.
+    dtype : {"float32", "float64"}
+        Type of parameters, input and output.
+
+    Attributes
+    ----------
+    parameters : mapping
+        ``weight``, ones at first, and ``bias``, zeros, of shape normalized_shape.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+
+    Notes
+    -----
+    With :math:`n = (x - \\mu) / \\sqrt{\\sigma^2 + \\epsilon}` and
+    :math:`g = dy \\cdot w`, the gradient is
+    :math:`dx = (g - \\bar g - n \\, \\overline{g n}) / \\sqrt{\\sigma^2 + \\epsilon}`.
+
+    References
+    ----------
+    .. [1] J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+
+    Examples
+    --------
+    >>> layer = LayerNorm(3)
+    >>> layer([[1.0, 2.0, 3.0]]).round(3)
+    array([[-1.225,  0.   ,  1.225]], dtype=float32)
+    """
+
+    _input_size_name = "normalized_shape"
+    supports_masking = True
+    _changeable: ClassVar = {"eps": by(checks.real_in, "(0, inf)")}
+
+    def __init__(
+        self,
+        normalized_shape,
+        eps=1e-5,
+        elementwise_affine=True,
+        bias=True,
+        *,
+        dtype="float32",
+    ):
+        who = type(self).__name__
+        sizes = normalized_shape
+        sizes = tuple(sizes) if isinstance(sizes, tuple | list) else (sizes,)
+        if not sizes:
+            raise ValueError(f"{who}: normalized_shape must have an axis, got ()")
+        self.normalized_shape = tuple(
+            checks.positive_int(who, "normalized_shape", size) for size in sizes
+        )
+        self.eps = eps
+        self.elementwise_affine = checks.flag(
+            who, "elementwise_affine", elementwise_affine
+        )
+        self.bias = checks.flag(who, "bias", bias) and self.elementwise_affine
+        self._dtype = checks.dtype_name(who, dtype)
+        if self.elementwise_affine:
+            names = ("weight", "bias") if self.bias else ("weight",)
+            self._declare(dict.fromkeys(names, self.normalized_shape), dtype)
+            self._param["weight"].fill(1)
+
+    def forward(self, x):
+        """Normalise `x`.
+
+        Parameters
+        ----------
+        x : array_like, shape (..., *normalized_shape)
+
+        Returns
+        -------
+        ndarray, shape of `x`
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the last axes of `x` are not normalized_shape, or `x` is not real
+            numbers.
+        """
+        who = type(self).__name__
+        x = checks.float_array(who, "x", x, self.dtype)
+        letters = ("...", *("normalized_shape",) * len(self.normalized_shape))
+        checks.shape(who, "x", x, letters, (None, *self.normalized_shape))
+        n = x.reshape(-1, math.prod(self.normalized_shape))
+        n = n - n.mean(axis=1, keepdims=True)
+        variance = np.einsum("ij,ij->i", n, n) / n.shape[1]
+        scale = (1 / np.sqrt(variance + self.eps)).astype(n.dtype)[:, None]
+        n *= scale
+        self._keep((n, scale, x.shape))
+        y = n.copy() if self.training and not self.elementwise_affine else n
+        if self.elementwise_affine:
+            y = n * self._param["weight"].reshape(-1)
+        if self.bias:
+            y += self._param["bias"].reshape(-1)
+        return y.reshape(x.shape)
+
+    def backward(self, dy, *, context=None):
+        """Accumulate the parameters' gradients and return the input's.
+
+        Parameters
+        ----------
+        dy : array_like, shape of the output
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray, shape of the input
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        n, scale, shape = context.saved
+        dy = checks.float_array(who, "dy", dy, self.dtype)
+        checks.same_shape(who, "dy", dy, "y", shape)
+        # Few passes and two new arrays: this is bound by memory.
+        dy = dy.reshape(n.shape)
+        product = dy * n
+        sums = []
+        if self.elementwise_affine:
+            if self._trainable:
+                sums = [product.sum(0), dy.sum(0)] if self.bias else [product.sum(0)]
+            weight = self._param["weight"].reshape(-1) / n.shape[1]
+            mean, along = dy @ weight, product @ weight
+            dx = dy * self._param["weight"].reshape(-1)
+        else:
+            mean, along = dy.mean(axis=1), product.mean(axis=1)
+            dx = dy.copy()
+        dx -= mean[:, None]
+        dx -= np.multiply(n, along[:, None], out=product)
+        dx *= scale
+        context.release()
+        for grad, part in zip(self._grad.values(), sums, strict=bool(sums)):
+            grad += part.reshape(self.normalized_shape)
+        return dx.reshape(shape)
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        size = self.normalized_shape
+        shown = [str(size[0] if len(size) == 1 else size)]
+        shown += [] if self.eps == 1e-5 else [f"eps={self.eps:g}"]
+        if not self.elementwise_affine:
+            shown.append("elementwise_affine=False")
+        elif not self.bias:
+            shown.append("bias=False")
+        return ", ".join(shown)

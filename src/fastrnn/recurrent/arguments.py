@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a recurrent layer's options mean: arguments checked, and put for the kernels.
+
+Functions take the layer's name as `who`, and raise `TypeError` for the wrong kind of
+thing and `ValueError` for the wrong one of its kind.
+"""
+
+import collections.abc
+import numbers
+
+import numpy as np
+
+from fastrnn.native import core
+from fastrnn.recurrent.between import CONNECTIONS, MERGE_MODES
+from fastrnn.util import checks
+
+# Defaults of the functions that have parameters: alpha, or alpha and beta.
+PARAMETERS = {
+    "hard_sigmoid": (0.2, 0.5),
+    "elu": (1.0,),
+    "leaky_relu": (0.01,),
+    "thresholded_relu": (1.0,),
+    "affine": (1.0, 0.0),
+    "scaled_tanh": (1.0, 1.0),
+}
+SAME = {"identity": "affine", "linear": "affine"}  # affine with its defaults
+NAMES = (*core.ACTIVATIONS, *SAME)
+# Of which gates, in gate order; an LSTM's function of c_t counts as one more.
+_GATES = {
+    "RNN": {"activation": (0,)},
+    "LSTM": {"activation": (2, 4), "recurrent_activation": (0, 1, 3)},
+    "GRU": {"activation": (2,), "recurrent_activation": (0, 1)},
+}
+_MEANING = {
+    ("LSTM", "activation"): "g and c_t",
+    ("LSTM", "recurrent_activation"): "gates i, f, o",
+    ("GRU", "recurrent_activation"): "gates r, z",
+}
+
+
+def _is_function(value):
+    """Whether this is one function: a name, (name, alpha[, beta]) or a dict."""
+    if isinstance(value, str | collections.abc.Mapping):
+        return True
+    return (
+        isinstance(value, tuple | list)
+        and 2 <= len(value) <= 3
+        and isinstance(value[0], str)
+        and all(isinstance(number, numbers.Real) for number in value[1:])
+    )
+
+
+def _function(who, name, value):
+    """(name of the kernels' function, alpha, beta)."""
+    given = {}
+    if isinstance(value, collections.abc.Mapping):
+        given = dict(value)
+        value = given.pop("name", None)
+    elif not isinstance(value, str):
+        value, *numbers_given = value
+        given = dict(zip(("alpha", "beta"), numbers_given, strict=False))
+    checks.choice(who, name, value, NAMES)
+    defaults = dict(zip(("alpha", "beta"), PARAMETERS.get(value, ()), strict=False))
+    if not given.keys() <= defaults.keys():
+        has = " and ".join(defaults) or "no parameters"
+        raise ValueError(
+            f"{who}: {name}: {value!r} has {has}, got "
+            + ", ".join(str(key) for key in given if key not in defaults)
+        )
+    for key, number in given.items():
+        defaults[key] = checks.finite(who, f"{key} of {name}", number)
+    if value in SAME:
+        return SAME[value], *PARAMETERS[SAME[value]]
+    return value, defaults.get("alpha", 0.0), defaults.get("beta", 0.0)
+
+
+def _functions(who, name, value, n):
+    """n triples from one function for all, or a sequence of n."""
+    if _is_function(value):
+        return [_function(who, name, value)] * n
+    what = _MEANING.get((who, name))
+    rule = f"{who}: {name} must be a name, (name, alpha[, beta]) or a dict"
+    if what:
+        rule += f", or {n} of these for {what}"
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{rule}, got {value!r}")
+    if n == 1 or len(value) != n or not all(_is_function(one) for one in value):
+        raise ValueError(f"{rule}, got {value!r}")
+    return [_function(who, name, one) for one in value]
+
+
+def functions(who, kind, plain, activation=None, recurrent_activation=None):
+    """(name, alpha, beta) of every gate of a cell; for an LSTM of c_t too, at the end.
+
+    Parameters
+    ----------
+    kind : {"RNN", "LSTM", "GRU"}
+    plain : sequence of str
+        The plain cell's functions in that order.
+    """
+    result = [(name, 0.0, 0.0) for name in plain]
+    given = {"activation": activation, "recurrent_activation": recurrent_activation}
+    for name, gates in _GATES[kind].items():
+        if given[name] is not None:
+            found = _functions(who, name, given[name], len(gates))
+            for gate, function in zip(gates, found, strict=True):
+                result[gate] = function
+    return result
+
+
+def cell(
+    who,
+    kind,
+    plain,
+    hidden_size,
+    *,
+    activation=None,
+    recurrent_activation=None,
+    cell_clip=None,
+    proj_size=0,
+    peephole=False,
+    input_forget=False,
+    reset_after=True,
+):
+    """The `core.Options` of a layer's cells; None where they are the plain ones.
+
+    Arguments are those of `functions`, and the layer's of the same names.
+    """
+    of_gates = functions(who, kind, plain, activation, recurrent_activation)
+    if cell_clip is not None:
+        cell_clip = checks.real_in(who, "cell_clip", cell_clip, "(0, inf)")
+    if isinstance(proj_size, bool | np.bool_) or not isinstance(
+        proj_size, numbers.Integral
+    ):
+        raise TypeError(f"{who}: proj_size must be an integer, got {proj_size!r}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(
+            f"{who}: proj_size must be 0 for none or less than hidden_size = "
+            f"{hidden_size}, got {proj_size}"
+        )
+    more = {
+        "clip": cell_clip or 0.0,
+        "peephole": checks.flag(who, "peephole", peephole),
+        "input_forget": checks.flag(who, "input_forget", input_forget),
+        "reset_before": not checks.flag(who, "reset_after", reset_after),
+    }
+    general = any(more.values()) or [f[0] for f in of_gates] != list(plain)
+    if general:
+        return core.Options(of_gates, **more, proj_size=int(proj_size))
+    return core.Options(None, proj_size=int(proj_size)) if proj_size else None
+
+
+def state_clip(who, value):
+    """(by value, by norm): bounds of dL/dh_t inside backward, 0 for none."""
+    if value is None:
+        return 0.0, 0.0
+    kind = "value"
+    if isinstance(value, tuple | list) and len(value) == 2:
+        kind, value = value
+    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{who}: clip_state_grad must be a number, ('value', number) or "
+            f"('norm', number), got {value!r}"
+        )
+    checks.choice(who, "clip_state_grad's kind", kind, ("value", "norm"))
+    bound = checks.real_in(who, "clip_state_grad", value, "(0, inf)")
+    return (bound, 0.0) if kind == "value" else (0.0, bound)
+
+
+# What the arguments are when they change nothing, in the order in which repr has them.
+DEFAULTS = {
+    "proj_size": 0,
+    "peephole": False,
+    "input_forget": False,
+    "reset_after": True,
+    "activation": None,
+    "recurrent_activation": None,
+    "cell_clip": None,
+    "learn_initial_state": False,
+    "forget_bias": None,
+    "clip_state_grad": None,
+    "merge_mode": "concat",
+    "connection": None,
+}
+
+
+def forget_bias(who, layer, value):
+    """Bring an LSTM's biases of the forget gate to `value` in sum; None leaves them."""
+    if value is None:
+        return None
+    value = checks.finite(who, "forget_bias", value)
+    for name, given in (("bias", not layer.bias), ("input_forget", layer.input_forget)):
+        if given:
+            raise ValueError(
+                f"{who}: forget_bias needs a forget gate with biases of its own, got "
+                f"{name}={getattr(layer, name)}"
+            )
+    forget = slice(layer.hidden_size, 2 * layer.hidden_size)
+    for suffix in layer._suffixes:
+        layer._param[f"bias_ih{suffix}"][forget] = value
+        layer._param[f"bias_hh{suffix}"][forget] = 0
+    return value
+
+
+def between_layers(who, layer):
+    """Refuse a merge mode or a connection that the rest of the layer does not allow."""
+    checks.choice(who, "merge_mode", layer.merge_mode, MERGE_MODES)
+    if layer.connection not in CONNECTIONS:
+        raise ValueError(
+            f"{who}: connection must be None, 'residual' or 'highway', "
+            f"got {layer.connection!r}"
+        )
+    if layer.merge_mode != "concat" and not layer.bidirectional:
+        raise ValueError(
+            f"{who}: merge_mode needs bidirectional=True, got {layer.merge_mode!r} "
+            "with one direction"
+        )
+    if layer.connection and layer.num_layers == 1:
+        raise ValueError(
+            f"{who}: connection goes around the layers after the first and needs "
+            f"num_layers >= 2, got {layer.connection!r} with 1"
+        )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Bidirectional`: a recurrent layer that also runs from the last step to the first."""
+
+import numpy as np
+
+from fastrnn.nn.deferred import Unbuilt, describe
+from fastrnn.nn.module import Module
+from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.util import checks
+
+MERGE_MODES = ("concat", "sum", "mul", "ave")
+
+
+class Bidirectional(Module):
+    """A recurrent layer in both directions, their outputs merged.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        In one direction. A layer that has its parameters becomes the forward direction;
+        the other's are drawn from its generator.
+    merge_mode : {"concat", "sum", "mul", "ave"}
+        How the two outputs become one: side by side, or their sum, product or mean.
+
+    Attributes
+    ----------
+    layer : Module
+        The layer with ``bidirectional=True``.
+
+    Raises
+    ------
+    TypeError
+        If `layer` is not a recurrent layer.
+    ValueError
+        If `merge_mode` is unknown, or the layer has parameters and is stacked: layers
+        above the first are wider in both directions; or it merges its own directions.
+
+    Examples
+    --------
+    >>> layer = Bidirectional(fastrnn.GRU(3, 4, seed=0), merge_mode="sum")
+    >>> y = layer(np.ones((7, 2, 3)))
+    >>> y.shape
+    (7, 2, 4)
+    >>> layer.backward(np.ones_like(y)).shape
+    (7, 2, 3)
+    """
+
+    def __init__(self, layer, merge_mode="concat"):
+        who = type(self).__name__
+        cls = layer.layer_class if isinstance(layer, Unbuilt) else type(layer)
+        if not issubclass(cls, _Recurrent):
+            raise TypeError(
+                f"{who}: layer must be a recurrent layer, got {type(layer).__name__}"
+            )
+        self.merge_mode = checks.choice(who, "merge_mode", merge_mode, MERGE_MODES)
+        is_unbuilt = isinstance(layer, Unbuilt)
+        given = layer.layer_arguments if is_unbuilt else vars(layer)
+        if given.get("merge_mode", "concat") != "concat":
+            raise ValueError(
+                f"{who}: layer must not merge its directions itself, got "
+                f"merge_mode={given['merge_mode']!r}"
+            )
+        if is_unbuilt:
+            if not given.get("bidirectional", False):
+                layer = cls(**given | {"bidirectional": True})
+        elif not layer.bidirectional:
+            layer = _with_both_directions(layer)
+        self.layer = layer
+
+    def compute_mask(self, x, mask=None):
+        """`mask`, of sequences; None after ``return_sequences=False``."""
+        return self.layer.compute_mask(x, mask)
+
+    def _mask_arguments(self, mask):
+        return self.layer._mask_arguments(mask)
+
+    def forward(
+        self, x, hx=None, *, lengths=None, mask=None, zero_output_for_mask=None
+    ):
+        """Run both directions from a zero state, or from `hx`.
+
+        Parameters
+        ----------
+        x : array_like
+        hx : optional
+        lengths, mask : array_like, optional
+        zero_output_for_mask : bool, optional
+            All as the layer takes them. At a masked step each direction repeats its own
+            output, and then they are merged.
+
+        Returns
+        -------
+        ndarray
+            The layer's y; its last axis is half as long unless merged by concat.
+        """
+        y, _ = self.layer(
+            x,
+            hx,
+            lengths=lengths,
+            mask=mask,
+            zero_output_for_mask=zero_output_for_mask,
+        )
+        halves = None
+        if self.merge_mode != "concat":
+            halves = np.split(y, 2, axis=-1)
+            y = halves[0] * halves[1] if self.merge_mode == "mul" else sum(halves)
+            if self.merge_mode == "ave":
+                y *= y.dtype.type(0.5)
+        self._keep((self.layer.context, y.shape, halves))
+        return y
+
+    def backward(self, dy, *, context=None):
+        """Accumulate the gradients of both directions and return the input's.
+
+        Parameters
+        ----------
+        dy : array_like, shape of the output
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray
+            Gradient with respect to x.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        kept, shape, halves = context.saved
+        dy = checks.float_array(who, "dy", dy, self.dtype)
+        checks.same_shape(who, "dy", dy, "y", shape)
+        if self.merge_mode == "mul":
+            dy = np.concatenate([dy * halves[1], dy * halves[0]], axis=-1)
+        elif self.merge_mode != "concat":
+            half = dy if self.merge_mode == "sum" else dy * dy.dtype.type(0.5)
+            dy = np.concatenate([half, half], axis=-1)
+        dx, _ = self.layer.backward(dy, context=kept)
+        context.release()
+        return dx
+
+    def extra_repr(self):
+        """The arguments that `repr` shows."""
+        return "" if self.merge_mode == "concat" else f"merge_mode={self.merge_mode!r}"
+
+
+def _with_both_directions(layer):
+    """A bidirectional layer whose forward direction has the parameters of `layer`."""
+    if layer.num_layers > 1:
+        raise ValueError(
+            "Bidirectional: a layer with parameters must have num_layers = 1, since "
+            f"layers above are wider in both directions, got {layer.num_layers}; give "
+            "it input_size None, or bidirectional=True"
+        )
+    arguments = describe(layer)["arguments"] | {"bidirectional": True}
+    seed = layer._dropout_seeds.spawn(1)[0]
+    both = type(layer)(**arguments, seed=seed)
+    both.trainable = layer.trainable
+    for name, value in layer.parameters.items():
+        both.parameters[name][...] = value
+    return both

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`diagnose`: how gradients flow through a model's recurrent layers, in words."""
+
+import dataclasses
+
+import numpy as np
+
+from fastrnn.native import stack
+from fastrnn.nn.module import Module
+from fastrnn.recurrent import calls
+from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.util.functions import sigmoid
+
+# A gradient that changes less than this over the whole sequence flows well enough.
+_VANISHED, _EXPLODED = 1e-3, 1e3
+_SATURATED, _DEAD = 0.5, 0.1  # shares from which a remedy is named
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """What was found of one layer and direction.
+
+    Attributes
+    ----------
+    name : str
+        The layer's place in the model, its number and direction.
+    kind : {"RNN", "LSTM", "GRU"}
+    norms : ndarray, shape (T,)
+        Norm of dL/dh by time lag: lag 0 is the last step of the direction, of each
+        sequence its own where a mask or lengths leave steps out. As many as the longest
+        sequence has steps.
+    saturated : dict of str to float
+        Share of each gate's values that are nearly constant: a sigmoid's below 0.05 or
+        above 0.95, a tanh's beyond 0.95 either way. Plain cells only.
+    dead : float or None
+        Share of units of a ReLU layer that are zero at every step of every row.
+    """
+
+    name: str
+    kind: str
+    norms: np.ndarray
+    saturated: dict
+    dead: float | None
+
+    @property
+    def ratio(self):
+        """Norm at the longest lag over the largest of the newest tenth of the lags."""
+        near = self.norms[: max(1, len(self.norms) // 10)].max()
+        return float(self.norms[-1] / near) if near > 0 else np.nan
+
+
+class Diagnosis:
+    """What `diagnose` found: `str` says it in words, `plot` draws it.
+
+    Attributes
+    ----------
+    flows : list of Flow
+        One of each recurrent layer and direction.
+    remedies : list of str
+        What is known to help against what was found; empty when nothing was.
+
+    Examples
+    --------
+    >>> gru = fastrnn.GRU(1, 8, seed=0)
+    >>> x = np.ones((9, 2, 1))
+    >>> found = fastrnn.diagnose(gru, x, lambda y: (y.sum(), np.ones_like(y)))
+    >>> [flow.name for flow in found.flows]
+    ['layer 0']
+    """
+
+    def __init__(self, flows):
+        self.flows = flows
+        self.remedies = _remedies(flows)
+
+    def __str__(self):
+        lines = []
+        for flow in self.flows:
+            lines.append(f"{flow.name} ({flow.kind}): {_in_words(flow)}")
+            for gate, share in flow.saturated.items():
+                lines.append(f"    {gate}: {share:.0%} saturated")
+            if flow.dead is not None:
+                lines.append(f"    {flow.dead:.0%} of the units are dead")
+        if self.remedies:
+            lines.append("What helps:")
+            lines += [f"  - {remedy}" for remedy in self.remedies]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def plot(self, axes=None):
+        """Draw norms against time lag, on a logarithmic scale; none where it is zero.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to draw. Default: a new figure's.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If Matplotlib is not installed.
+        """
+        if axes is None:
+            axes = _pyplot().subplots()[1]
+        for flow in self.flows:
+            seen = np.where(flow.norms > 0, flow.norms, np.nan)
+            axes.semilogy(seen, label=flow.name)
+        axes.set_xlabel("time lag, steps")
+        axes.set_ylabel("norm of dL/dh")
+        axes.legend()
+        return axes
+
+
+def diagnose(model, x, loss):
+    """Run one training step without its update, and say how its gradients flow.
+
+    Parameters
+    ----------
+    model : Module
+        A model whose recurrent layers may be anywhere in it.
+    x : array_like
+        A batch of the model's input.
+    loss : callable
+        Takes the model's output and returns ``(loss, gradient)``, as
+        ``lambda y: fastrnn.mse_loss(y, target)`` does.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module, or `loss` cannot be called.
+    ValueError
+        If the model has no recurrent layer, or a layer's backward is not reached.
+
+    Notes
+    -----
+    Gradients and modes are afterwards as they were. `loss` is given the model's output
+    alone: where the model has a mask, ``model.output_mask`` says what counts. In a
+    layer by itself the output that `loss` sees is y, without the state.
+
+    Examples
+    --------
+    >>> rnn = fastrnn.RNN(1, 8, seed=0)
+    >>> x = np.ones((60, 2, 1), "f")
+    >>> def last_step(y):
+    ...     dy = np.zeros_like(y)
+    ...     dy[-1] = 1
+    ...     return y[-1].sum(), dy
+    >>> found = fastrnn.diagnose(rnn, x, last_step)
+    >>> print(found)  # doctest: +ELLIPSIS
+    layer 0 (RNN): the gradient vanishes...
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"diagnose: model must be a Module, got {type(model).__name__}")
+    if not callable(loss):
+        raise TypeError(f"diagnose: loss must be callable, got {type(loss).__name__}")
+    layers = [
+        (prefix, module)
+        for prefix, module in model._walk()
+        if isinstance(module, _Recurrent)
+    ]
+    if not layers:
+        raise ValueError(
+            f"diagnose: model must have a recurrent layer, got {type(model).__name__}"
+        )
+    before = [(m, m.training, m.context) for m in model.modules()]
+    grads = model.flat_grads.copy()
+    found = {}
+    try:
+        model.train()
+        for _, layer in layers:
+            vars(layer)["backward"] = _recording(layer, found)
+        y = model(x)
+        if isinstance(model, _Recurrent):
+            y = y[0]
+        result = loss(y)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                "diagnose: loss must return (loss, gradient), "
+                f"got {type(result).__name__}"
+            )
+        model.backward(result[1])
+    finally:
+        for _, layer in layers:
+            vars(layer).pop("backward", None)
+        model.flat_grads[...] = grads
+        for module, training, context in before:
+            module.training, module.context = training, context
+    missed = [prefix or "itself" for prefix, m in layers if id(m) not in found]
+    if missed:
+        raise ValueError(
+            "diagnose: the model's backward must reach every recurrent layer, got "
+            f"none for {', '.join(missed)}"
+        )
+    flows = []
+    for prefix, layer in layers:
+        flows += _flows(prefix, layer, *found[id(layer)])
+    return Diagnosis(flows)
+
+
+def _recording(layer, found):
+    """The layer's backward, with what it shows put into `found`."""
+
+    def backward(dy, d_state=None, context=None):
+        saved = layer._context(context).saved
+        gates = _saturation(layer, saved)
+        result = type(layer).backward(layer, dy, d_state, context, record_flow="lag")
+        found[id(layer)] = result[2], gates
+        return result[:2]
+
+    return backward
+
+
+def _flows(prefix, layer, flow, gates):
+    D, kind = layer._directions, layer._kind
+    for cell, norms in enumerate(flow):
+        backwards = bool(cell % D)
+        name = f"{prefix}layer {cell // D}" + (" reverse" if backwards else "")
+        saturated, dead = gates.get(cell, ({}, None))
+        yield Flow(name, kind, norms, saturated, dead)
+
+
+def _saturation(layer, saved):
+    """By cell: (share of saturated values by gate, share of dead units or None).
+
+    The layer's cells run again from a zero state, without dropout.
+    """
+    general = layer._cell_options is not None and layer._cell_options.general
+    if isinstance(saved, calls.Call):
+        if saved.rows is not None:  # some steps only, packed
+            return {}
+        run = saved.saved
+    else:
+        run = saved[-1]
+    plan, use, _, x, _, _ = run
+    if general or layer._composed or plan.T < 2 or x.ndim != 3:
+        return {}
+    if layer.batch_first:
+        x = np.ascontiguousarray(x.swapaxes(0, 1))
+    T, B, found = plan.T, plan.B, {}
+    for cell, suffix in enumerate(layer._suffixes):
+        D, last = layer._directions, layer.num_layers - 1
+        if cell % D == 0:
+            y = np.empty((T, B, layer._h_size * D), x.dtype)
+        one = _run_cell(layer, plan, use, cell, x)
+        y[..., cell % D * layer._h_size :][..., : layer._h_size] = one
+        found[cell] = _of_cell(layer, suffix, x, one, reverse=bool(cell % D))
+        if cell % D == D - 1 and cell // D < last:
+            x = y
+    return found
+
+
+def _run_cell(layer, plan, use, cell, x):
+    """Outputs (T, B, S) of one cell."""
+    D, S, (T, B, _) = layer._directions, layer._h_size, x.shape
+    block = stack.Stack(
+        plan.kernels, plan.n_threads, layer._layout, T, B, first=cell, n_cells=1
+    )
+    y = np.empty((T, B, D * S), x.dtype)
+    end = np.empty(block.state_shape, x.dtype)
+    block.forward(layer._memory, use, x, 0, None, None, None, 0.0, y, 0, end, False)
+    return np.ascontiguousarray(y[..., cell % D * S :][..., :S])
+
+
+def _of_cell(layer, suffix, x, y, reverse):
+    """Shares of one cell, from all its steps but the first."""
+    if layer._kind == "RNN":
+        if layer.nonlinearity == "relu":
+            return {}, float((y == 0).all(axis=(0, 1)).mean())
+        return {"h (tanh)": float((np.abs(y) > 0.95).mean())}, None
+    now, h = (x[:-1], y[1:]) if reverse else (x[1:], y[:-1])
+    W, R, b_ih, b_hh = layer._weights(layer._param, suffix)
+    zero = np.zeros(len(W), W.dtype)
+    ax = now @ W.T + (zero if b_ih is None else b_ih)
+    ah = h @ R.T + (zero if b_hh is None else b_hh)
+    G = layer._gates
+    (*gates, last), (*others, h_last) = np.split(ax, G, -1), np.split(ah, G, -1)
+    if layer._kind == "GRU":
+        r, z = (sigmoid(a + b) for a, b in zip(gates, others, strict=True))
+        values = {"r": r, "z": z, "n (tanh)": np.tanh(last + r * h_last)}
+    else:
+        i, f, g = (a + b for a, b in zip(gates, others, strict=True))
+        values = {"i": sigmoid(i), "f": sigmoid(f), "g (tanh)": np.tanh(g)}
+        values["o"] = sigmoid(last + h_last)
+    shares = {}
+    for name, value in values.items():
+        off = np.abs(value) > 0.95 if "tanh" in name else np.abs(value - 0.5) > 0.45
+        shares[name] = float(off.mean())
+    return shares, None
+
+
+def _in_words(flow):
+    ratio, lag = flow.ratio, len(flow.norms) - 1
+    if not np.isfinite(ratio):
+        return "no finite gradient arrives at the newest steps"
+    if ratio < _VANISHED:
+        return f"the gradient vanishes, to {ratio:.1e} of its size over {lag} steps"
+    if ratio > _EXPLODED:
+        return f"the gradient explodes, to {ratio:.1e} times its size over {lag} steps"
+    return f"the gradient keeps {ratio:.2g} of its size over {lag} steps"
+
+
+def _remedies(flows):
+    """What is known to help against what was found."""
+    found = []
+    vanished = {flow.kind for flow in flows if flow.ratio < _VANISHED}
+    if "RNN" in vanished:
+        found.append("an LSTM or a GRU, whose gates let gradients past")
+        found.append(
+            "identity or orthogonal recurrent weights: init.identity_ with "
+            'nonlinearity="relu", init.orthogonal_ with "tanh"'
+        )
+    if "LSTM" in vanished:
+        found.append("a forget gate that is open at first: LSTM(..., forget_bias=1)")
+    if "GRU" in vanished:
+        found.append("orthogonal recurrent weights: init.orthogonal_ with n_gates=3")
+    if any(not flow.ratio <= _EXPLODED for flow in flows):
+        found.append("clip_grad_norm_ before each step of the optimiser")
+        found.append("bounds inside back-propagation: clip_state_grad=")
+        found.append("truncation: shorter windows, the state carried over")
+    if any(max(flow.saturated.values(), default=0) > _SATURATED for flow in flows):
+        found.append(
+            "smaller weights or inputs, or a smaller step: gates are saturated"
+        )
+    if any((flow.dead or 0) > _DEAD for flow in flows):
+        found.append("a smaller step or activation='leaky_relu': units are dead")
+    return found
+
+
+def _pyplot():
+    try:
+        from matplotlib import pyplot
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ImportError(
+            "Diagnosis.plot: needs the package matplotlib, which is not installed: "
+            "pip install matplotlib"
+        ) from error
+    return pyplot

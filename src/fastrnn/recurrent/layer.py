@@ -1,0 +1,629 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What RNN, LSTM and GRU have in common: arguments, forward, backward through time."""
+
+import math
+import warnings
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn.native import core, stack, threads, weights
+from fastrnn.native.packing import PackedWeights
+from fastrnn.nn import axis_rule, init
+from fastrnn.nn.attempt import Attempt
+from fastrnn.nn.attributes import flag
+from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.module import Module
+from fastrnn.recurrent import arguments, calls, states
+from fastrnn.recurrent.between import Layers
+from fastrnn.recurrent.blocks import Blocks
+from fastrnn.recurrent.stream import Stream
+from fastrnn.util import budget, checks
+
+# Shapes that a layer has plans of; one more, and it starts again.
+_MOST_PLANS = 32
+# Rooms of memory that a layer keeps for its next calls, beside those of packed weights.
+_MOST_ROOMS = 6
+
+
+def _dropout(layer, name, value):
+    """The rule of `dropout`."""
+    who = type(layer).__name__
+    value = checks.probability(who, name, value)
+    if value > 0 and layer.num_layers == 1:
+        _warn_of_dropout(who, 7 if "_layout" in vars(layer) else 9)
+    return value
+
+
+def _warn_of_dropout(who, stacklevel):
+    warnings.warn(
+        f"{who}: dropout acts between layers, and num_layers is 1",
+        stacklevel=stacklevel,
+    )
+
+
+def _go_backwards(layer, name, value):
+    """The rule of `go_backwards`."""
+    who = type(layer).__name__
+    value = checks.flag(who, name, value)
+    if value and layer.bidirectional:
+        raise ValueError(f"{who}: go_backwards and bidirectional must not both be True")
+    return value
+
+
+class _Recurrent(BatchFirst, Module):
+    """What RNN, LSTM and GRU have in common: everything but the cell."""
+
+    _gates = 1
+    _states = 1  # arrays in a state: (h,) or (h, c)
+    _cell = "rnn_tanh"
+    _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see arguments.cell
+    _input_size_name = "input_size"
+    _later_arguments = ("zero_output_for_mask",)
+    _changeable: ClassVar = {
+        "batch_first": flag,
+        "dropout": _dropout,
+        "return_sequences": flag,
+        "go_backwards": _go_backwards,
+        "stateful": flag,
+        "zero_output_for_mask": flag,
+    }
+    _others = ("state",)
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_layers=1,
+        bias=True,
+        batch_first=False,
+        dropout=0.0,
+        bidirectional=False,
+        *,
+        return_sequences=True,
+        checkpoint_every=None,
+        go_backwards=False,
+        stateful=False,
+        zero_output_for_mask=False,
+        dtype="float32",
+        seed=None,
+        forget_bias=None,
+        learn_initial_state=False,
+        clip_state_grad=None,
+        merge_mode="concat",
+        connection=None,
+        **cell_options,
+    ):
+        who = type(self).__name__
+        self.input_size = checks.positive_int(who, "input_size", input_size)
+        self.hidden_size = checks.positive_int(who, "hidden_size", hidden_size)
+        self.num_layers = checks.positive_int(who, "num_layers", num_layers)
+        self.bias = checks.flag(who, "bias", bias)
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = checks.flag(who, "bidirectional", bidirectional)
+        self.return_sequences = return_sequences
+        self.checkpoint_every = checkpoint_every
+        self.go_backwards, self.stateful = go_backwards, stateful
+        self.zero_output_for_mask = zero_output_for_mask
+        self.state = None  # of a stateful layer, from its last call
+        self.learn_initial_state = checks.flag(
+            who, "learn_initial_state", learn_initial_state
+        )
+        self.merge_mode, self.connection = merge_mode, connection
+        arguments.between_layers(who, self)
+        self.clip_state_grad = clip_state_grad
+        bounds = arguments.state_clip(who, clip_state_grad)
+        self._cell_options = options = arguments.cell(
+            who, self._kind, self._functions, self.hidden_size, **cell_options
+        )
+        vars(self).update(cell_options)
+        generator = checks.generator(who, seed)
+        H, S = self.hidden_size, self._h_size
+        self._check_room(who, checks.dtype_name(who, dtype))
+        self._layout = weights.Layout(
+            self._cell,
+            self.input_size,
+            H,
+            self.num_layers,
+            self._directions,
+            self.bias,
+            options,
+            merge_mode != "concat",
+            *bounds,
+        )
+        self._suffixes = []  # of the parameters of each layer and direction, in order
+        shapes = {}
+        for layer in range(self.num_layers):
+            I = self.input_size if layer == 0 else self._y_size
+            for direction in ("", "_reverse")[: self._directions]:
+                self._suffixes.append(f"_l{layer}{direction}")
+                shapes |= self._cell_shapes(self._suffixes[-1], I)
+        # After the cells' own, as `Layout` has them:
+        for layer in range(1, self.num_layers if connection == "highway" else 1):
+            shapes[f"weight_gate_l{layer}"] = (self._y_size, self._y_size)
+            shapes[f"bias_gate_l{layer}"] = (self._y_size,)
+        if self.learn_initial_state:
+            shapes["h_0"] = (len(self._suffixes), S)
+            if self._states == 2:
+                shapes["c_0"] = (len(self._suffixes), H)
+        self._declare(shapes, checks.dtype_name(who, dtype))
+        for name, view in self._param.items():
+            if name.startswith("bias_gate"):
+                view[...] = -1  # at first most of x passes by the layer
+            elif name not in ("h_0", "c_0"):
+                fan_in = len(view) if name.startswith("weight_gate") else H
+                init.fan_in_uniform_(view, fan_in, seed=generator)
+        if self._states == 2:
+            self.forget_bias = arguments.forget_bias(who, self, forget_bias)
+        self._dropout_seeds = generator.spawn(1)[0]
+        self._memory = weights.MemoryPool(_MOST_ROOMS + 4 * len(self._suffixes))
+        self._packed = PackedWeights(self._layout, self._memory)
+        self._plan, self._plans = None, {}
+
+    def __getstate__(self):
+        # Plans hold addresses of this process; a copy makes its own.
+        return super().__getstate__() | {"_plan": None, "_plans": {}}
+
+    def _check_room(self, who, dtype):
+        """Refuse sizes that nothing can be made of before a list of shapes is."""
+        D, L, y_size = self._directions, self.num_layers, self._y_size
+        first, other = (
+            [math.prod(shape) for shape in self._cell_shapes("", I).values()]
+            for I in (self.input_size, y_size)
+        )
+        n = D * (sum(first) + (L - 1) * sum(other))
+        if self.connection == "highway":
+            n += (L - 1) * y_size * (y_size + 1)
+        budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
+
+    @property
+    def _wanted_grads(self):
+        """The buffer that gradients of parameters are added to; None for none."""
+        return self._buffers[1] if self._trainable else None
+
+    @property
+    def _directions(self):
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _composed(self):
+        """Whether there is arithmetic between layers: they run one by one."""
+        return self.merge_mode != "concat" or self.connection is not None
+
+    @property
+    def _y_size(self):
+        """Width of a layer's output."""
+        merged = self.merge_mode != "concat"
+        return self._h_size * (1 if merged else self._directions)
+
+    @property
+    def _h_size(self):
+        """Width of h: that of an LSTM's projection, or of the cell."""
+        return getattr(self, "proj_size", 0) or self.hidden_size
+
+    def _cell_shapes(self, suffix, I):
+        """Names and shapes of a cell's parameters, in `weights.Layout`'s order."""
+        G, H, S = self._gates, self.hidden_size, self._h_size
+        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
+        if self.bias:
+            shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+        if S != H:
+            shapes["weight_hr"] = (S, H)
+        if getattr(self, "peephole", False):
+            shapes["weight_ph"] = (3, H)
+        return {name + suffix: shape for name, shape in shapes.items()}
+
+    @property
+    def checkpoint_every(self):
+        """Steps of which backward has the tape at a time; None for all of them."""
+        return self._checkpoint_every
+
+    @checkpoint_every.setter
+    def checkpoint_every(self, k):
+        who = type(self).__name__
+        if k is not None:
+            k = checks.positive_int(who, "checkpoint_every", k)
+        self._checkpoint_every = k
+
+    def extra_repr(self):
+        defaults = {
+            "num_layers": 1,
+            "nonlinearity": "tanh",
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "return_sequences": True,
+            "checkpoint_every": None,
+            "go_backwards": False,
+            "stateful": False,
+            "zero_output_for_mask": False,
+            **arguments.DEFAULTS,
+        }
+        shown = [str(self.input_size), str(self.hidden_size)]
+        for name, default in defaults.items():
+            value = getattr(self, name, default)
+            if value != default:
+                shown.append(f"{name}={value!r}")
+        if self.dtype != "float32":
+            shown.append(f"dtype={self.dtype!r}")
+        return ", ".join(shown)
+
+    # -- arguments --------------------------------------------------------------------
+
+    def _sequences(self, who, name, value, width_name, width, outer=None):
+        """`value` as (T, B, width) or, batch first, (B, T, width); and whether 2-D.
+
+        `outer` is (T, B) or (B, T) where it is known; (T,) for unbatched arrays.
+        """
+        array = checks.float_array(who, name, value, self.dtype)
+        unbatched = len(outer) == 1 if outer else array.ndim == 2
+        axes = ("T",) if unbatched else ("B", "T") if self.batch_first else ("T", "B")
+        letters = (*axes, width_name)
+        checks.shape(who, name, array, letters, (*(outer or [None] * len(axes)), width))
+        checks.not_empty(who, name, array, letters)
+        if unbatched:
+            array = array[None] if self.batch_first else array[:, None]
+        return array, unbatched
+
+    def _state(self, who, names, value, B, unbatched):
+        """A state, or the gradient of one, as (L, B, H) arrays; None stays None."""
+        if value is None:
+            return [None] * self._states
+        if self._states == 1:
+            value = (value,)
+        elif not isinstance(value, (tuple, list)) or len(value) != self._states:
+            came = type(value).__name__
+            if isinstance(value, (tuple, list)):
+                came += f" of length {len(value)}"
+            raise TypeError(
+                f"{who}: {' and '.join(names)} must come as a pair, got {came}"
+            )
+        arrays = []
+        for name, part in zip(names, value, strict=True):
+            what, width = "hidden_size", self.hidden_size
+            if not arrays and self._h_size != width:
+                what, width = "proj_size", self._h_size
+            letters = ("num_layers * directions", "B", what)
+            sizes = (self.num_layers * self._directions, B, width)
+            if unbatched:
+                letters, sizes = letters[::2], sizes[::2]
+            if part is not None:
+                part = checks.float_array(who, name, part, self.dtype)
+                checks.shape(who, name, part, letters, sizes)
+                part = part.reshape(-1, B, width)
+            arrays.append(part)
+        return arrays
+
+    def _plan_for(
+        self, kernels, n_threads, T, B, length=0, first=0, n_cells=0, y_inside=False
+    ):
+        """The `stack.Stack` of these arguments, made when they are first seen."""
+        batch_first = self.batch_first and not (n_cells and self._composed)
+        which = length, first, n_cells, y_inside
+        key = kernels, n_threads, batch_first, T, B, *which
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = stack.Stack(
+                kernels,
+                n_threads,
+                self._layout,
+                T,
+                B,
+                batch_first=batch_first,
+                length=length,
+                first=first,
+                n_cells=n_cells,
+                y_inside=y_inside,
+            )
+        return plan
+
+    # -- forward ----------------------------------------------------------------------
+
+    def compute_mask(self, x, mask=None):
+        """`mask`, of sequences; None after ``return_sequences=False``."""
+        return mask if self.return_sequences else None
+
+    def _mask_arguments(self, mask):
+        found = {"mask": mask if self.batch_first else mask.T}
+        if self.bidirectional:  # as Keras's layer around two
+            found["zero_output_for_mask"] = True
+        return found
+
+    def forward(
+        self,
+        x,
+        hx=None,
+        *,
+        lengths=None,
+        mask=None,
+        resets=None,
+        zero_output_for_mask=None,
+    ):
+        """Run the layer over sequences.
+
+        Parameters
+        ----------
+        x : array_like, shape (T, B, input_size) or (T, input_size)
+            Input sequences; (B, T, input_size) with ``batch_first``.
+        hx : array_like or pair of array_like, optional
+            Initial state, each of shape (num_layers * directions, B, hidden_size),
+            without B for unbatched x. ``h0``, or ``(h0, c0)`` for an LSTM. Zero if not
+            given; of a `stateful` layer, the last state of the call before.
+        lengths : array_like of int, shape (B,), optional
+            Steps of each sequence, in [0, T] and in any order; what follows them in x
+            is neither read nor computed. All T if not given.
+        mask : array_like of bool, shape (B, T), optional
+            False leaves a step out, as in Keras, and whatever `batch_first` is: the
+            state stays, and y repeats the output before it, zero as long as there is
+            none. The second direction's "before" is later in time; merge_mode and
+            connection take what is repeated.
+        resets : array_like of bool, shape (T, B), optional
+            True sets the state of all layers to zero before the step, be it masked or
+            not; (B, T) with ``batch_first``. Not for bidirectional layers.
+        zero_output_for_mask : bool, optional
+            Whether y is zero at masked steps instead. Default: what the layer was made
+            with.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, directions * hidden_size)
+            Outputs of the last layer, laid out like x, zero past a sequence's end;
+            proj_size in place of hidden_size with a projection, one direction's width
+            when merged. Read-only in training mode: backward needs it as it is, and x
+            too. Without ``return_sequences`` (B, directions * hidden_size), each
+            direction's last; zero where no step is computed.
+        state : ndarray or pair of ndarray
+            Last state of each sequence, ``h_n`` or ``(h_n, c_n)``, shaped like `hx`.
+
+        Raises
+        ------
+        ValueError
+            If a shape disagrees, T or B is 0, or a length is not in [0, T].
+        TypeError
+            If an argument is not real numbers, integers or booleans as it should be.
+
+        Notes
+        -----
+        Each sequence, and each stretch from one reset to the next, has the bits that it
+        has alone, and time goes by the steps that are computed. The second direction
+        begins at each sequence's own end.
+        """
+        if not (
+            lengths is mask is resets is None
+            and self.return_sequences
+            and not (self.go_backwards or self.stateful)
+        ):
+            return calls.forward(
+                self, x, hx, lengths, mask, resets, zero_output_for_mask
+            )
+        kernels, n_threads = core.kernels(self._dtype), threads.for_kernel()
+        plan, unbatched = self._plan, False
+        if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
+            who = type(self).__name__
+            x, unbatched = self._sequences(who, "x", x, "input_size", self.input_size)
+            T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+            plan = self._plan = self._plan_for(kernels, n_threads, T, B)
+        h0 = c0 = None
+        if hx is not None:
+            names = ("h0", "c0") if self._states == 2 else ("hx",)
+            given = self._state(type(self).__name__, names, hx, plan.B, unbatched)
+            h0, c0 = given if self._states == 2 else (given[0], None)
+        learned = ()
+        if self.learn_initial_state:
+            h0, c0, learned = states.start(self, h0, c0, plan.B)
+        y, end, saved = self._run(plan, x, h0, c0)
+        self._keep((unbatched, learned, saved))
+        if unbatched:
+            y, end = y.reshape(-1, y.shape[2]), [part[:, 0] for part in end]
+        return y, end[0] if self._states == 1 else (end[0], end[1])
+
+    def _run(self, plan, x, h0, c0, places=None):
+        """y, last states, and what `_run_back` needs, of checked arguments.
+
+        `places` is what `between.Layers` takes.
+        """
+        if h0 is not None and self._h_size != self.hidden_size:
+            h0 = states.widen(h0, self.hidden_size)
+        training = self.training
+        use = self._packed.take(
+            plan.kernels, plan.n_threads, self._buffers[0], self._start, training
+        )
+        dropout = self._draw() if training and self.dropout > 0 else (None, 0.0)
+        room = np.empty if plan.length == plan.T else np.zeros
+        y = None if self._composed else room(plan.y_shape, self._dtype)
+        end = np.empty(plan.state_shape, self._dtype)
+        every = self._checkpoint_every or plan.T
+        if self._composed:
+            every = min(every, plan.T) if training else plan.T
+            kept = Layers(self, plan, use, every, *dropout, training, places)
+            y = np.empty(kept.y_shape, self._dtype)
+            kept.forward(plan, x, h0, c0, y, end)
+        elif training and every < plan.T and plan.keeps:
+            kept = Blocks(self, plan, use, every, *dropout)
+            kept.forward(plan, x, h0, c0, y, end)
+        else:
+            kept = plan.forward(
+                self._memory, use, x, 0, h0, c0, *dropout, y, 0, end, training
+            )
+        if training:
+            y.setflags(write=False)
+        return y, states.narrow(self, end), (plan, use, kept, x, dropout, y)
+
+    def reset_state(self, mask=None):
+        """Let a `stateful` layer begin anew.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            Which sequences begin anew, from zero. Default: all, and their number may
+            change.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `mask` is not such an array; nothing has changed then.
+        """
+        calls.reset_state(self, mask)
+
+    def _draw(self):
+        """What decides on dropout between layers: a seed for each mask, and p."""
+        if self.num_layers == 1:
+            return None, 0.0
+        n = self.num_layers - 1
+        return self._dropout_seeds.integers(2**63, size=n), self.dropout
+
+    def _weights(self, source, suffix):
+        return [
+            source.get(f"{name}{suffix}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
+
+    def stream(self, batch_size=1):
+        """Inference one time step at a time, the state kept inside.
+
+        Parameters
+        ----------
+        batch_size : int
+            Independent signals that step together.
+
+        Returns
+        -------
+        Stream
+            With ``step(x_t)`` and ``reset(mask=None)``; it has a copy of the weights.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional.
+        """
+        return Stream(self, batch_size)
+
+    # -- backward ---------------------------------------------------------------------
+
+    def backward(self, dy, d_state=None, context=None, *, record_flow=False):
+        """Back-propagate through time; parameter gradients are added to `grads`.
+
+        Parameters
+        ----------
+        dy : array_like or None
+            Gradient of the loss with respect to y, shaped like y; None for zero.
+        d_state : array_like or pair of array_like, optional
+            Gradient with respect to the last state, shaped like it; zero if not given.
+            In a pair either may be None.
+        context : Context, optional
+            Which forward: its ``layer.context``. Default: the last.
+        record_flow : bool or "lag"
+            Give `flow` too, by steps or by lag.
+
+        Returns
+        -------
+        dx : ndarray
+            Gradient with respect to x, shaped like x.
+        d_hx : ndarray or pair of ndarray
+            Gradient with respect to the initial state.
+        flow : ndarray of float64, shape (num_layers * directions, T)
+            With `record_flow`: the norm, over batch and units, of the gradient of the
+            loss with respect to each h_t, all its ways to the loss together, before
+            ``clip_state_grad``. Where it falls with the distance from the loss,
+            gradients vanish; where it grows, they explode. By lag, 0 stands for the
+            step that a direction of a sequence ends with, whatever its length and mask.
+
+        Raises
+        ------
+        ValueError
+            If a shape disagrees, or both `dy` and `d_state` are None.
+        TypeError
+            If an argument is not real numbers.
+        RuntimeError
+            If there was no forward in training mode, or its context was used before.
+
+        Notes
+        -----
+        Parameters may be written to between forward and backward, whose gradients are
+        those of the forward that ran; not while backward runs, which may read them.
+        """
+        if record_flow not in (False, True, "lag"):
+            raise ValueError(
+                f"{type(self).__name__}.backward: record_flow must be True, False or "
+                f"'lag', got {record_flow!r}"
+            )
+        context = self._context(context)
+        with axis_rule.as_in_a_model(context.samples_first):
+            if type(context.saved) is calls.Call:
+                with Attempt():
+                    return calls.backward(self, context, dy, d_state, record_flow)
+            _, learned, saved = context.saved
+            if learned or record_flow or isinstance(saved[2], Blocks):
+                with Attempt():
+                    return self._backward(context, dy, d_state, record_flow)
+            return self._backward(context, dy, d_state, record_flow)
+
+    def _backward(self, context, dy, d_state, record_flow):
+        """`backward` through all steps of a forward from a given state."""
+        unbatched, learned, saved = context.saved
+        plan = saved[0]
+        dh_n = dc_n = None
+        if d_state is not None:
+            names = ("d_h_n", "d_c_n") if self._states == 2 else ("d_state",)
+            who = f"{type(self).__name__}.backward"
+            given = self._state(who, names, d_state, plan.B, unbatched)
+            dh_n, dc_n = given if self._states == 2 else (given[0], None)
+        if dy is None:
+            if dh_n is None and dc_n is None:
+                who = f"{type(self).__name__}.backward"
+                raise ValueError(f"{who}: dy and d_state must not both be None")
+        elif unbatched or not plan.takes_dy(dy):
+            who = f"{type(self).__name__}.backward"
+            outer = (plan.T,) if unbatched else plan.y_shape[:2]
+            width = plan.y_shape[2]
+            dy, _ = self._sequences(
+                who, "dy", dy, "directions * hidden_size", width, outer
+            )
+        flow = np.zeros((len(self._suffixes), plan.T, plan.B)) if record_flow else None
+        dx, d_start = self._run_back(context, saved, dy, dh_n, dc_n, flow)
+        states.add_learned(self, learned, d_start)
+        if unbatched:
+            dx, d_start = dx.reshape(plan.T, -1), [part[:, 0] for part in d_start]
+        d_hx = d_start[0] if self._states == 1 else (d_start[0], d_start[1])
+        if not record_flow:
+            return dx, d_hx
+        return dx, d_hx, calls.flow_norms(self, flow, record_flow == "lag")
+
+    def _run_back(self, context, saved, dy, dh_n, dc_n, flow):
+        """dx and gradients of the first states, of checked arguments."""
+        plan, use, kept, x, dropout, y = saved
+        if dh_n is not None and self._h_size != self.hidden_size:
+            dh_n = states.widen(dh_n, self.hidden_size)
+        n_threads = threads.for_kernel()
+        if plan.n_threads != n_threads:  # chosen anew, or in a forked child
+            if plan.offsets is None:
+                plan = self._plan_for(plan.kernels, n_threads, plan.T, plan.B)
+            else:
+                plan = plan.part(0, plan.T, n_threads=n_threads)
+        room = np.empty if plan.length == plan.T else np.zeros
+        dx = room(plan.x_shape, self._dtype)
+        d_start = np.empty(plan.state_shape, self._dtype)
+        held = context.saved
+        context.release()
+        try:
+            if isinstance(kept, Blocks):  # in an `Attempt`
+                kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
+            else:
+                plan.backward(
+                    self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
+                    dx, d_start, self._wanted_grads, self._start, flow=flow,
+                )  # fmt: skip
+        except Exception:  # before anything was added
+            context.restore(held)
+            raise
+        return dx, states.narrow(self, d_start)
+
+
+# Python's own errors name a method by the class that it was written in; users know
+# RNN, LSTM and GRU.
+for _method in (_Recurrent.forward, _Recurrent.backward, _Recurrent.stream):
+    _method.__qualname__ = _method.__name__

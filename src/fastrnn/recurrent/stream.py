@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Step-by-step inference: one time step a call, the state kept inside."""
+
+import numpy as np
+
+from fastrnn.native import core, threads
+from fastrnn.native.memory import aligned
+from fastrnn.recurrent import between
+from fastrnn.util import checks
+
+
+class Stream:
+    """A recurrent layer running on a live signal, one time step a call.
+
+    Made by the ``stream`` method of `RNN`, `LSTM` and `GRU`. A step allocates nothing
+    and gives the same bits as the layer's ``forward`` over the whole sequence.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Not bidirectional. Its weights are copied: later changes do not reach the
+        stream.
+    batch_size : int
+        Independent signals, B, that step together.
+
+    Attributes
+    ----------
+    h, c : ndarray, shape (num_layers, B, hidden_size)
+        The state, zero at first or what the layer learned; may be written to. `c` is
+        None but for an LSTM. With a projection `h` is ``proj_size`` wide.
+
+    Raises
+    ------
+    ValueError
+        If the layer is bidirectional: the second direction needs the signal's end.
+
+    Notes
+    -----
+    One stream belongs to one thread at a time; streams of one layer are independent.
+
+    Examples
+    --------
+    >>> lstm = fastrnn.LSTM(3, 5, seed=0)
+    >>> stream = lstm.stream()
+    >>> signal = np.ones((4, 1, 3), "f")
+    >>> outputs = [stream.step(x_t).copy() for x_t in signal]
+    >>> y, _ = lstm.eval()(signal)
+    >>> bool((np.array(outputs) == y).all())
+    True
+    """
+
+    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h")
+
+    def __init__(self, layer, batch_size=1):
+        who = f"{type(layer).__name__}.stream"
+        B = checks.positive_int(who, "batch_size", batch_size)
+        if layer.bidirectional:
+            raise ValueError(
+                f"{who}: the layer must not be bidirectional, got {layer!r}"
+            )
+        if layer.go_backwards:
+            raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
+        kernels, n_threads = core.kernels(layer.dtype), threads.for_kernel()
+        cell, H, I = core.CELLS[layer._cell], layer.hidden_size, layer.input_size
+        S, options = layer._h_size, layer._cell_options
+        self.h = np.zeros((layer.num_layers, B, S), layer.dtype)
+        self.c = None
+        if layer._states == 2:
+            self.c = np.zeros((layer.num_layers, B, H), layer.dtype)
+        self._start = None
+        if layer.learn_initial_state:
+            self._start = [
+                layer._param[name][:, None].copy()
+                for name in ("h_0", "c_0")[: layer._states]
+            ]
+        self._dtype, self._shape = np.dtype(layer.dtype), (B, layer.input_size)
+        steps = []
+        for k, suffix in enumerate(layer._suffixes):
+            packed = aligned(
+                kernels.packed_size(False, cell, I, H, options), layer.dtype
+            )
+            weights = layer._weights(layer._param, suffix)
+            more = [layer._param.get(f"weight_{p}{suffix}") for p in ("ph", "hr")]
+            kernels.pack(False, cell, I, H, *weights, packed, options, *more)
+            shape = core.Shape(cell, 0, 1, B, I, H, None, options)
+            work = aligned(kernels.work_size(False, shape, n_threads), layer.dtype)
+            stepper = core.Stepper(
+                kernels,
+                shape,
+                n_threads,
+                packed,
+                self.h[k],
+                None if self.c is None else self.c[k],
+                np.empty((B, S), layer.dtype),
+                work,
+            )
+            step = stepper.step
+            if k > 0 and layer.connection:
+                around = between.connection(layer, kernels, n_threads, k, B)
+                step = _connected(step, around)
+            steps.append(step)
+            I = S
+        self._step, *self._rest = steps
+        self.reset()
+
+    def step(self, x_t):
+        """Advance by one time step.
+
+        Parameters
+        ----------
+        x_t : ndarray of the layer's dtype, shape (B, input_size), C-contiguous
+            Taken as it is, never converted to another type or order of elements;
+            copied first if it is not aligned or not in native byte order.
+
+        Returns
+        -------
+        ndarray, shape (B, hidden_size)
+            The last layer's output: one array, overwritten by the next step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x_t` is not such an array; the state has not changed then.
+        """
+        if x_t.shape != self._shape:
+            raise ValueError(
+                f"Stream.step: x_t must have shape (B, input_size) = {self._shape}, "
+                f"got {x_t.shape}"
+            )
+        try:
+            y = self._step(x_t)
+        except TypeError:  # nothing has changed
+            if x_t.dtype.newbyteorder("=") != self._dtype or (
+                x_t.flags.aligned and x_t.dtype.isnative
+            ):
+                raise
+            y = self._step(x_t.astype(self._dtype))
+        for step in self._rest:
+            y = step(y)
+        return y
+
+    def reset(self, mask=None):
+        """Set the state to zero, or to the layer's learned initial state.
+
+        Parameters
+        ----------
+        mask : array_like of bool, shape (B,), optional
+            Which signals begin anew. Default: all.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `mask` is not such an array.
+        """
+        B = self._shape[0]
+        mask = np.ones(B, bool) if mask is None else mask
+        mask = checks.as_array("Stream.reset", "mask", mask)
+        if mask.dtype != bool:
+            raise TypeError(f"Stream.reset: mask must be bool, got {mask.dtype}")
+        checks.shape("Stream.reset", "mask", mask, ("B",), (B,))
+        states = [self.h] if self.c is None else [self.h, self.c]
+        for state, start in zip(states, self._start or (0, 0), strict=False):
+            state[:, mask] = start
+
+
+def _connected(step, around):
+    """A layer's step with what goes around it."""
+
+    def connected_step(x):
+        y = step(x)
+        around(y, x)
+        return y
+
+    return connected_step

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The loop behind `Model.fit`, and those behind `evaluate` and `predict`.
+
+An epoch's order of samples is drawn from the run's seed and the epoch's number alone,
+so a run that goes on from a checkpoint sees the batches that an unbroken one would.
+"""
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.nn import masking
+from fastrnn.train import interrupt
+from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.train.history import format_logs
+from fastrnn.train.monitor import is_better
+from fastrnn.train.progress import Progress
+from fastrnn.train.stateful import (
+    reset_states,
+    states_kept_on_error,
+    states_of_their_own,
+)
+from fastrnn.util import checks
+
+# Seconds between updates of the bar: a batch can take less time than one.
+_BAR_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def _training(model):
+    """Training mode within the body, then each layer's own again."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the numbers of a run depend on, besides model, data and seed."""
+
+    batch_size: int = 32
+    shuffle: bool = True
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    tbptt: int | None = None
+
+    def __post_init__(self):
+        who = "fit"
+        checks.positive_int(who, "batch_size", self.batch_size)
+        checks.flag(who, "shuffle", self.shuffle)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                checks.real_in(who, name, getattr(self, name), "(0, inf]")
+        if self.tbptt is not None:
+            checks.positive_int(who, "tbptt", self.tbptt)
+
+
+class Means:
+    """Loss and metrics over the batches seen so far."""
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+        self.loss, self.n = 0.0, 0
+        for metric in metrics:
+            metric.reset()
+
+    def update(self, loss, n, pred, target, mask=None):
+        """Take in a batch of `n` rows, of which `mask`, if any, says which count."""
+        self.loss += loss * n
+        self.n += n
+        masked = () if mask is None else (mask,)
+        for metric in self.metrics:
+            metric.update(pred, target, *masked)
+
+    def result(self, prefix=""):
+        """The means by name."""
+        found = {f"{prefix}loss": self.loss / self.n if self.n else math.nan}
+        for metric in self.metrics:
+            found[f"{prefix}{metric.name}"] = metric.result()
+        return found
+
+
+class Run:
+    """One call of `Model.fit`.
+
+    Parameters
+    ----------
+    model : Model
+        Compiled, with parameters and an optimiser.
+    train, validation : Samples
+        `validation` may be None.
+    epochs : int
+    options : Options
+    seed : int
+        For the order of samples.
+    callbacks : Callbacks
+    history : History
+        Epochs done before, and where this run's go.
+    verbose : {0, 1, 2}
+    """
+
+    def __init__(
+        self,
+        model,
+        train,
+        validation,
+        epochs,
+        options,
+        seed,
+        callbacks,
+        history,
+        verbose,
+    ):
+        self.model, self.train, self.validation = model, train, validation
+        self.epochs, self.options, self.seed = epochs, options, seed
+        self.callbacks, self.history, self.verbose = callbacks, history, verbose
+        self.steps = train.count_batches(options.batch_size)
+        self._best = None  # value, parameters and number of the best epoch
+        self._now = None  # the epoch at hand
+        self._bar, self._bar_time, self._bar_waiting = None, 0.0, 0
+
+    @property
+    def figures(self):
+        """The names of what an epoch is logged with."""
+        found = ["loss", *(metric.name for metric in self.model.metrics)]
+        if self.validation is not None:
+            found += [f"val_{name}" for name in found]
+        return [*found, "lr"]
+
+    @property
+    def monitored(self):
+        """The figure that the best epoch is best in."""
+        return "loss" if self.validation is None else "val_loss"
+
+    def run(self):
+        """Train; Ctrl-C ends the run with the parameters of its best epoch."""
+        model, first = self.model, len(self.history.epoch)
+        model.stop_training = False
+        if self.verbose == 1:
+            total = self.epochs * self.steps
+            self._bar = Progress(total, first * self.steps, "batches")
+        with _training(model), model.loss.watching():
+            try:
+                self.callbacks.on_train_begin()
+                for epoch in range(first, self.epochs):
+                    self._epoch(epoch)
+                    if model.stop_training:
+                        break
+            except KeyboardInterrupt:
+                with interrupt.once_more_later():
+                    self.history.interrupted = True
+                    if self._best is not None:
+                        model.flat_parameters[...] = self._best[1]
+            finally:
+                if self._bar is not None:
+                    n = len(self.history.epoch)
+                    self._bar.close(self._where(n) if n else None)
+            if self.history.interrupted:
+                interrupt.say(self, self._now, self._best)
+            self.callbacks.on_train_end(self.history.last)
+
+    def _epoch(self, epoch):
+        start, self._now = time.monotonic(), epoch
+        reset_states(self.model)
+        self.callbacks.on_epoch_begin(epoch)
+        rng = np.random.default_rng([self.seed, epoch])
+        n, shuffle = self.train.n, self.options.shuffle
+        order = rng.permutation(n) if shuffle else np.arange(n)
+        means = Means(self.model.metrics)
+        batches = self.train.batches(
+            self.options.batch_size, order, rng if shuffle else None
+        )
+        for step, indices in enumerate(batches):
+            self._batch(epoch, step, means, *self.train.take(indices))
+        logs = figures = means.result()
+        if self.validation is not None:
+            size = self.options.batch_size
+            with states_of_their_own(self.model):
+                logs = logs | evaluate(self.model, self.validation, size, "val_")
+        logs = logs | {"lr": self.model.optimizer.lr}
+        self.history.add(epoch, logs, time.monotonic() - start)
+        if self._bar is not None and self.validation is not None:
+            self._bar.update(0, self._where(epoch + 1, self._short(figures)))
+        value = logs[self.monitored]
+        if is_better(value, None if self._best is None else self._best[0]):
+            self._best = value, self.model.flat_parameters.copy(), epoch
+        self.callbacks.on_epoch_end(epoch, logs)
+        if self.verbose == 2:
+            print(f"epoch {epoch + 1}/{self.epochs}  {format_logs(logs)}", flush=True)
+
+    def _batch(self, epoch, step, means, inputs, target, weight):
+        self.callbacks.on_train_batch_begin(step)
+        if self.options.tbptt is None:
+            pred = self.model(*inputs)
+            self._update(epoch, step, means, pred, target, weight)
+        else:
+            state, (x, *others) = None, inputs
+            for start in range(0, x.shape[1], self.options.tbptt):
+                window = slice(start, start + self.options.tbptt)
+                pred, state = self.model.forward_from(x[:, window], state, *others)
+                timed = weight is not None and weight.ndim > 1
+                w = weight[:, window] if timed else weight
+                self._update(epoch, step, means, pred, target[:, window], w)
+        self.callbacks.on_train_batch_end(step, means)
+        self._show(epoch, step, means)
+
+    def _update(self, epoch, step, means, pred, target, weight):
+        """Loss, gradients and a step of the optimiser."""
+        model, options = self.model, self.options
+        pred = pred[0] if isinstance(pred, tuple) else pred
+        n, mask = model.loss.count(pred, target), masking.of_output(model)
+        left_out = options.tbptt and mask is not None and not mask.any()
+        if n == 0 or left_out:
+            return  # padding alone, as in the last windows of a batch
+        model.zero_grad()
+        loss, dpred = model.loss.of_batch(pred, target, weight, mask)
+        model.backward(dpred)
+        self.callbacks.on_gradients(step)
+        if options.clip_value is not None:
+            clip_grad_value_(model, options.clip_value)
+        norm = clip_grad_norm_(model, options.clip_norm or math.inf)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"fit: training diverged in epoch {epoch + 1}, batch {step + 1}: loss "
+                f"{loss}, gradient norm {norm}; lower the learning rate "
+                f"({model.optimizer.lr:g}), give clip_norm, or look for NaN in the data"
+            )
+        # Before the step, for a metric may fail.
+        means.update(loss, n, pred, target, mask)
+        model.optimizer.step()
+
+    def _where(self, epoch, logs=None):
+        logs = self.history.last if logs is None else logs
+        return f"epoch {epoch}/{self.epochs}  {format_logs(logs)}"
+
+    def _short(self, figures):
+        """Those of training, with the last loss of validation: for a short line."""
+        value = self.history.last.get("val_loss")
+        return figures | ({} if value is None else {"val_loss": value})
+
+    def _show(self, epoch, step, means):
+        if self._bar is None:
+            return
+        self._bar_waiting += 1
+        now = time.monotonic()
+        if now - self._bar_time >= _BAR_SECONDS or step == self.steps - 1:
+            text = self._where(epoch + 1, self._short(means.result()))
+            self._bar.update(self._bar_waiting, text)
+            self._bar_time, self._bar_waiting = now, 0
+
+
+def evaluate(model, samples, batch_size, prefix=""):
+    """Loss and metrics of a compiled model; stateful layers go on.
+
+    Parameters
+    ----------
+    model : Model
+    samples : Samples
+    batch_size : int
+    prefix : str
+        Before each name.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    means, loss = Means(model.metrics), model.loss
+    with model._evaluating(), states_kept_on_error(model), loss.watching():
+        for indices in samples.batches(batch_size, np.arange(samples.n)):
+            inputs, target, weight = samples.take(indices)
+            pred = model(*inputs)
+            pred = pred[0] if isinstance(pred, tuple) else pred
+            n, mask = loss.count(pred, target), masking.of_output(model)
+            if n:
+                value = loss.of_batch(pred, target, weight, mask)[0]
+                means.update(value, n, pred, target, mask)
+    return means.result(prefix)
+
+
+def predict(model, samples, batch_size, decode=None):
+    """Outputs for all samples, in order, or what `decode` makes of a batch's.
+
+    Returns
+    -------
+    ndarray of shape (N, ...), or list of arrays where their lengths differ
+    """
+    outputs = []
+    batches = samples.batches(batch_size, np.arange(samples.n))
+    with model._evaluating(), states_kept_on_error(model):
+        for indices in batches:
+            pred = model(*samples.take(indices)[0])
+            pred = pred[0] if isinstance(pred, tuple) else pred
+            if decode is not None:
+                mask = masking.of_output(model)
+                pred = decode(pred) if mask is None else decode(pred, mask=mask)
+            outputs.append(pred)
+    if not samples.ragged and isinstance(outputs[0], np.ndarray):
+        return np.concatenate(outputs)
+    rows = [None] * samples.n
+    for indices, pred in zip(batches, outputs, strict=True):
+        for i, row in zip(indices, pred, strict=True):
+            rows[i] = row
+    if isinstance(outputs[0], list) or len({row.shape for row in rows}) > 1:
+        return rows
+    return np.stack(rows)

@@ -1,0 +1,579 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Model`: compile, fit, evaluate, predict, save."""
+
+import functools
+import inspect
+import os
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn.data.samples import Samples
+from fastrnn.losses import metrics as _metrics
+from fastrnn.losses import objectives
+from fastrnn.losses.base import Loss
+from fastrnn.losses.crf import CRF
+from fastrnn.nn import axis_rule
+from fastrnn.nn.attributes import flag, instance_of
+from fastrnn.nn.deferred import Unbuilt, is_built
+from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.masking import makes_mask, of_output
+from fastrnn.nn.module import Module
+from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.train import before_fit, fit, optim, resuming, saving, stateful, summary
+from fastrnn.train.callbacks import Callbacks
+from fastrnn.train.history import History
+from fastrnn.util import checks
+
+_Optimizer = optim.Optimizer
+# Methods that a subclass defines, in which all layers take samples first.
+_TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
+OPTIMIZERS = {
+    cls.__name__.lower(): cls
+    for cls in (optim.SGD, optim.RMSprop, optim.Adagrad, optim.Adam, optim.AdamW)
+}
+
+
+def _set_by_compile(model, name, value):
+    """The rule of `metrics`: what `compile` makes of them, and nothing else."""
+    if isinstance(value, tuple) and all(isinstance(m, _metrics.Metric) for m in value):
+        return value
+    raise TypeError(
+        f"{type(model).__name__}: {name} are set by compile(..., metrics=), got "
+        f"{value!r}"
+    )
+
+
+class Model(Module):
+    """A module that is trained by `fit`: derive from it, or use `Sequential`.
+
+    A subclass defines ``forward(x)``, which returns the output (or a tuple that begins
+    with it), and ``backward(dy)``.
+
+    Attributes
+    ----------
+    optimizer : Optimizer or None
+        From `compile`, once all input sizes are known.
+    history : History or None
+        Of the last `fit`.
+    stop_training : bool
+        A callback sets it to end the run after the epoch.
+    output_mask : ndarray of bool or None
+        Which rows of the last forward's output count: see `Masking`. `Sequential` sets
+        it; ``forward`` of a subclass with a layer that makes a mask must.
+
+    Notes
+    -----
+    A model takes samples first: arrays are (N, ...), and sequences (N, T, F), in `fit`,
+    `evaluate` and `predict` and where the model itself is called, whatever its layers'
+    ``batch_first`` says. A layer that is called by itself, also one that is part of a
+    model, goes by its own ``batch_first``. `fit`, `evaluate` and `predict` want a model
+    to themselves: one thread at a time.
+
+    Examples
+    --------
+    >>> class Doubled(Model):
+    ...     def __init__(self):
+    ...         self.head = fastrnn.Linear(1, 1, bias=False, seed=0)
+    ...
+    ...     def forward(self, x):
+    ...         return self.head(x)
+    ...
+    ...     def backward(self, dy):
+    ...         return self.head.backward(dy)
+    >>> model = Doubled()
+    >>> model.compile("mse", "sgd", lr=0.1)
+    >>> x = np.linspace(-1, 1, 32)[:, None]
+    >>> history = model.fit(x, 2 * x, epochs=200, seed=0, verbose=0)
+    >>> model.predict([[3.0]]).round(3)
+    array([[6.]], dtype=float32)
+    """
+
+    _changeable: ClassVar = {
+        "loss": instance_of(Loss),
+        "optimizer": instance_of(optim.Optimizer),
+        "metrics": _set_by_compile,
+        "stop_training": flag,
+    }
+    loss = None
+    output_mask = None
+    _default_loss = None
+    metrics = ()
+    optimizer = None
+    history = None
+    stop_training = False
+    _make_optimizer = None
+    _seen = None  # the first sample, for `summary`
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in _TAKE_SAMPLES:
+            if name in vars(cls):
+                setattr(cls, name, axis_rule.of_a_model(vars(cls)[name]))
+
+    def compile(
+        self,
+        loss=None,
+        optimizer="adam",
+        metrics=(),
+        *,
+        from_logits=None,
+        **optimizer_options,
+    ):
+        """Say what to train for and how.
+
+        Parameters
+        ----------
+        loss : str, Loss or callable
+            A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"binary_crossentropy"``,
+            ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``;
+            ``"crf"`` for a model that ends in a `CRF` and ``"ctc"`` for scores of
+            labels, both of whole sequences; an object of
+            `fastrnn.objectives`; or a function ``(pred, target) -> (loss, dpred)``.
+            `EncoderDecoder` and `Generator` need none: theirs is
+            ``"sparse_categorical_crossentropy"``.
+        optimizer : str, class or Optimizer
+            ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"``, or its
+            class, or one made for this model.
+        metrics : sequence of str, Metric or callable
+            ``"accuracy"``, ``"mae"``, ``"mse"``, ``"perplexity"``,
+            ``"top_5_accuracy"`` (any number), ``"label_error_rate"`` with the loss
+            ``"ctc"``, objects of `fastrnn.metrics`, or functions
+            ``(pred, target) -> number``.
+        from_logits : bool, optional
+            For a cross-entropy or ``"ctc"`` by name: whether the model's output is
+            logits or probabilities. Default: probabilities where the last layer is a
+            `Sigmoid`, a `Softmax` or one with such an ``activation``, else logits.
+        **optimizer_options
+            Arguments of the optimiser, such as ``lr``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a name is unknown or an argument is not as described, or the last layer
+            is another function, such as a `ReLU`, before a cross-entropy.
+
+        Notes
+        -----
+        Where the last layer is the sigmoid of a binary cross-entropy or the softmax of
+        the others, loss and gradient are computed from what that layer is given, which
+        is exact for outputs of 0 and 1, too. Other probabilities are brought into
+        [1e-7, 1 - 1e-7] first, as in Keras.
+
+        A model of one's own may say in a method ``ends_in`` which of its layers makes
+        the output; if not, it is watched on a sample. Dropout is looked through.
+        """
+        who = f"{type(self).__name__}.compile"
+        loss = self._default_loss if loss is None else loss
+        loss = objectives.by_name(who, loss, from_logits)
+        if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
+            metrics = [metrics]
+        metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
+        if isinstance(optimizer, _Optimizer):
+            if optimizer.model is not self or optimizer_options:
+                raise ValueError(
+                    f"{who}: an optimizer must be one made for this model, and its "
+                    "options are given where it is made"
+                )
+            made, make = optimizer, None
+        else:
+            if isinstance(optimizer, str):
+                optimizer = optimizer.lower()
+                checks.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
+                optimizer = OPTIMIZERS[optimizer]
+            if not (isinstance(optimizer, type) and issubclass(optimizer, _Optimizer)):
+                raise TypeError(
+                    f"{who}: optimizer must be a name, a class or an optimiser, got "
+                    f"{optimizer!r}"
+                )
+            known = list(inspect.signature(optimizer).parameters)[1:]
+            for name in optimizer_options:
+                if name not in known:
+                    raise TypeError(
+                        f"{who}: options of {optimizer.__name__} must be among "
+                        f"{', '.join(known)}, got {name}"
+                    )
+            # On a model of one number, so that a wrong option is found now.
+            optimizer(Linear(1, 1, seed=0), **optimizer_options)
+            made, make = None, (optimizer, optimizer_options)
+            if is_built(self):
+                made = optimizer(self, **optimizer_options)
+        loss.attach(self)
+        self.loss, self.metrics = loss, metrics
+        self.optimizer, self._make_optimizer = made, make
+
+    def build(self, input_shape):
+        """Let layers with an input size of None have parameters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one sample: (T, F), or (T,) for indices of an `Embedding`.
+
+        Returns
+        -------
+        Model
+            Itself.
+        """
+        who = f"{type(self).__name__}.build"
+        if not isinstance(input_shape, (tuple, list)):
+            raise TypeError(
+                f"{who}: input_shape must be a tuple of integers, got {input_shape!r}"
+            )
+        shape = [
+            checks.positive_int(who, f"input_shape[{i}]", size)
+            for i, size in enumerate(input_shape)
+        ]
+        indices = isinstance(next(iter(self._leaf_layers()), None), Embedding)
+        return self._see((np.zeros((1, *shape), np.int64 if indices else "f"),))
+
+    def _leaf_layers(self):
+        return (module for module in self.modules() if not module._children)
+
+    def _see(self, inputs):
+        """Build what is not, for inputs like these, and make the optimiser."""
+        self._check_axes(inputs[0])
+        if not is_built(self):
+            with self._evaluating():
+                self(*(one[:1] for one in inputs))
+            stateful.reset_states(self)
+            self._leaves()  # raises when dtypes differ
+        self._attach_loss(inputs)
+        if self.optimizer is None and self._make_optimizer is not None:
+            cls, options = self._make_optimizer
+            self.optimizer = cls(self, **options)
+        self._seen = tuple(np.array(one[:1]) for one in inputs)
+        return self
+
+    def _try(self, inputs):
+        """Output for the first of some samples, nothing being changed."""
+        one = (part[:1] for part in inputs)
+        with self._evaluating(), stateful.states_of_their_own(self):
+            y = self(*one)
+        return y[0] if isinstance(y, tuple) else y
+
+    def _attach_loss(self, inputs):
+        """Let the loss see what the model is now, and what it gives for such inputs."""
+        if self.loss is not None:
+            self.loss.attach(self)
+            self.loss.observe(self, lambda: self._try(inputs))
+
+    def _check_balance(self, class_weight, inputs):
+        """Refuse to balance classes of steps that a mask is to leave out."""
+        if class_weight != "balanced" or not any(map(makes_mask, self.modules())):
+            return
+        self._try(inputs)
+        if of_output(self) is not None:
+            raise ValueError(
+                "fit: class_weight must be a mapping for a model whose output has a "
+                "mask, since 'balanced' would count what the mask leaves out"
+            )
+
+    def _example(self, zeros):
+        """Inputs that `forward` takes, from zeros in their shapes."""
+        return zeros
+
+    def _check_axes(self, x):
+        """Refuse (N, T) where the first layer reads it as one sequence."""
+        first = next(iter(self._leaf_layers()), None)
+        cls = first.layer_class if isinstance(first, Unbuilt) else type(first)
+        if x.ndim == 2 and issubclass(cls, _Recurrent):
+            raise ValueError(
+                f"{type(self).__name__}: x must have shape (N, T, features) for "
+                f"{cls.__name__}, got a batch of {x.shape[1:]}; a series of single "
+                "numbers is x[:, :, None]"
+            )
+
+    def _compiled(self, who):
+        if self.loss is None:
+            raise RuntimeError(
+                f"{who}: the model must be compiled first: model.compile(loss)"
+            )
+
+    def fit(
+        self,
+        x,
+        y,
+        *,
+        epochs=1,
+        batch_size=32,
+        validation_data=None,
+        validation_split=0.0,
+        shuffle=True,
+        callbacks=(),
+        class_weight=None,
+        sample_weight=None,
+        verbose=1,
+        clip_norm=None,
+        clip_value=None,
+        tbptt=None,
+        seed=None,
+        resume=None,
+    ):
+        """Train.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...), or list of array_like, shape (T_i, F)
+            Samples. A list may have sequences of many lengths: each batch then has
+            sequences of one length, and nothing is padded. A tuple of arrays is several
+            inputs, for a model whose ``forward`` takes so many.
+        y : array_like, shape (N, ...), or list of array_like
+            Targets, as the loss takes them.
+        epochs : int
+            Passes over the samples, those of a resumed run included.
+        batch_size : int
+            Samples in a step of the optimiser.
+        validation_data : tuple of (x, y) or (x, y, sample_weight), optional
+            Evaluated after every epoch.
+        validation_split : float in [0, 1)
+            Instead: the last so many of the samples, which are not trained on. They
+            keep their part of `sample_weight`.
+        shuffle : bool
+            Whether every epoch has an order of its own.
+        callbacks : sequence of Callback
+            See `fastrnn.callbacks` and `fastrnn.schedules`.
+        class_weight : mapping of int to float, or "balanced", optional
+            Weight of each class's samples (or steps), of those that are trained on:
+            validation is not weighted, and "balanced" does not count its samples. A
+            mapping where the output has a mask.
+        sample_weight : array_like, shape (N,) or (N, T), optional
+            Weight of each sample (or step, then a list for sequences of many lengths).
+            Multiplied with the class's. The weighted
+            sum of losses is divided by their number, not by the sum of the weights.
+        verbose : {0, 1, 2}
+            1: a bar on a terminal, else a line now and then, on standard error; 2: a
+            line an epoch on standard output.
+        clip_norm : float, optional
+            Gradients are scaled down to this norm, all as one vector.
+        clip_value : float, optional
+            Before that, each is brought into ``[-clip_value, clip_value]``.
+        tbptt : int, optional
+            Steps that gradients go back through: sequences are cut into windows of so
+            many, each with a step of the optimiser, the state carried on. For targets
+            at every step.
+        seed : int, optional
+            For the order of samples: the same seed, data and initial weights give the
+            same weights, bit by bit, for any number of threads.
+        resume : path-like, optional
+            A checkpoint of `ModelCheckpoint` to go on from, with the same arguments as
+            the run that wrote it; the result is that of an unbroken run. What a run
+            changes as it goes, the learning rate and which layers are `trainable`, is
+            as in the checkpoint, whatever it was before.
+
+        Returns
+        -------
+        History
+            Also ``model.history``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If arguments do not go together: known before the first step, and nothing
+            has changed then, but that layers have found their input sizes.
+        FloatingPointError
+            If the loss or the gradient is not finite; parameters are as before that
+            step.
+        RuntimeError
+            If the model was not compiled.
+
+        Notes
+        -----
+        A layer that is `stateful` goes on from batch to batch, with ``shuffle=False``
+        and batches of one size. It begins anew with every epoch (Keras goes on: there a
+        callback has to reset), and validation has a state of its own.
+
+        Steps that a mask leaves out (see `Masking`) count neither in the loss nor in
+        metrics, whatever their weights and targets.
+
+        Ctrl-C ends the run, as soon as the layer at hand is through its forward or
+        backward of a batch: the model has the parameters of the best epoch (by
+        ``val_loss``, else ``loss``; those of the last step before there is one), a line
+        says so unless `verbose` is 0, and ``history.interrupted`` is True.
+        """
+        who = "fit"
+        self._compiled(who)
+        checks.targets_given(who, "y", y)
+        options = fit.Options(batch_size, shuffle, clip_norm, clip_value, tbptt)
+        epochs = checks.positive_int(who, "epochs", epochs)
+        if verbose not in (0, 1, 2) or isinstance(verbose, bool):
+            raise ValueError(f"{who}: verbose must be 0, 1 or 2, got {verbose!r}")
+        share = checks.real_in(who, "validation_split", validation_split, "[0, 1)")
+        callbacks = Callbacks(callbacks)
+        train = self._samples(who, x, y, sample_weight)
+        validation = before_fit.validation(self, validation_data, share)
+        if share:
+            train, validation = train.split(share)
+        if class_weight is not None:
+            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
+        if tbptt is not None:
+            if not self.loss.steps:
+                raise ValueError(
+                    f"{who}: tbptt must be None with the loss {self.loss.name!r}, "
+                    "which is of whole sequences"
+                )
+            train.check_steps()
+        self._see(train.take(np.arange(1))[0])
+        self._check_balance(class_weight, train.take(np.arange(1))[0])
+        run = fit.Run(
+            self, train, validation, epochs, options, before_fit.seed_of(who, seed),
+            callbacks, History(), verbose,
+        )  # fmt: skip
+        go_on = None if resume is None else resuming.resume(resume, run, seed)
+        callbacks.attach(self, run)
+        before_fit.check(run)
+        if go_on is not None:
+            go_on()
+        self.history = run.history
+        run.run()
+        return run.history
+
+    def _samples(self, who, x, y=(), weight=None):
+        """The samples in what the user gave; without `y`, for `predict`."""
+        if self.loss is not None and not (isinstance(y, tuple) and not y):
+            y = self.loss.targets(who, y)
+        return Samples(who, x, y, weight)
+
+    def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
+        """Loss and metrics on samples; stateful layers go on, as in `predict`.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `fit`.
+        batch_size : int
+
+        Returns
+        -------
+        dict of str to float
+            ``loss`` and each metric.
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            As for `fit`.
+        """
+        who = "evaluate"
+        self._compiled(who)
+        checks.targets_given(who, "y", y)
+        batch_size = checks.positive_int(who, "batch_size", batch_size)
+        samples = self._samples(who, x, y, sample_weight)
+        self._see(samples.take(np.arange(1))[0])
+        stateful.check_batches(who, self, samples, batch_size, True)
+        return fit.evaluate(self, samples, batch_size)
+
+    def predict(self, x, *, batch_size=32, decode=True, **options):
+        """Outputs for samples: what the last layer gives.
+
+        These are logits after a plain `Linear`, probabilities after a `Sigmoid` or
+        `Softmax` (or a `Linear` with such an ``activation``), whatever the loss. Steps
+        that a mask leaves out have an output, too.
+
+        Layers that are `stateful` go on from the state that the call before left, batch
+        after batch, until `reset_states`.
+
+        Parameters
+        ----------
+        x
+            As for `fit`.
+        batch_size : int
+            Does not change a bit of the result, but for stateful layers: these take
+            row i of a batch as what follows row i of the batch before.
+        decode : bool
+            With the losses ``"crf"`` and ``"ctc"``: the best tags, and the labels of
+            each sequence; if not, emissions and logits.
+        **options
+            With ``"ctc"``: ``beam_width``, of a beam search instead of the best
+            alignment.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            Or a list of arrays (T_i, K) where sequences of many lengths have an output
+            for every step, and of labels always.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` is not as described; no state has changed then.
+        """
+        batch_size = checks.positive_int("predict", "batch_size", batch_size)
+        decoder = self._decoder(checks.flag("predict", "decode", decode), options)
+        samples = self._samples("predict", x)
+        one = samples.take(np.arange(1))[0]
+        if is_built(self):
+            self._check_axes(one[0])
+            if decoder is not None:
+                self._attach_loss(one)
+        else:
+            self._see(one)
+        stateful.check_batches("predict", self, samples, batch_size, True)
+        return fit.predict(self, samples, batch_size, decoder)
+
+    def reset_states(self):
+        """Let stateful layers begin anew, from zero or what they learned."""
+        stateful.reset_states(self)
+
+    def _decoder(self, decode, options):
+        """What makes an answer of a batch's outputs, or None."""
+        loss = self.loss
+        if loss is None and any(isinstance(module, CRF) for module in self.modules()):
+            loss = objectives.ConditionalRandomField()
+            loss.attach(self)
+        of_loss = getattr(loss, "decode", None) if decode else None
+        known = inspect.signature(of_loss).parameters if of_loss else ()
+        for name in options:
+            if name in ("pred", "mask") or name not in known:
+                raise TypeError(f"predict: got an unknown argument {name!r}")
+        return functools.partial(of_loss, **options) if of_loss else None
+
+    # -- text and files ---------------------------------------------------------------
+
+    def summary(self):
+        """Print each layer's output shape, parameters and memory.
+
+        Raises
+        ------
+        ValueError
+            If an input size is not known yet.
+        """
+        print(summary.table(self))
+
+    def _outputs(self, inputs):
+        """Name, layer and output of each part; None for those that are not called."""
+        return summary.noted_outputs(self, inputs)
+
+    def save(self, path):
+        """Write the whole model to one safetensors file, all of it or nothing.
+
+        `load_model` makes it anew; `load` reads the parameters alone.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; one that exists is replaced at the end, in one step.
+
+        Raises
+        ------
+        TypeError
+            If a layer does not keep its constructor's arguments in attributes.
+        """
+        saving.save_model(self, path)
+
+    def load(self, path):
+        """Read all parameters from a file of `save`, or of `Module.save`.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not such a file, or names or shapes do not match; nothing has
+            changed then.
+        """
+        who = f"{type(self).__name__}.load"
+        self._load(f"{who}: {os.fspath(path)}", saving.read_parameters(who, path))

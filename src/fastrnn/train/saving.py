@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whole models in one file: parameters as safetensors, everything else as JSON.
+
+The parameters have the names of `Module.save`.  What a checkpoint has in addition is in
+`resuming`; `loading` makes a model of what is read here.
+"""
+
+import math
+
+from fastrnn.losses import metrics, objectives
+from fastrnn.nn.deferred import describe
+from fastrnn.nn.trainable import frozen
+from fastrnn.util import container, files
+from fastrnn.util.schema import (
+    any_of,
+    check,
+    integer,
+    list_of,
+    matching,
+    one_of,
+    row_of,
+)
+
+KIND = container.Kind("fastrnn-model", 1, "a model", "saved by fastrnn")
+RUN = "training"  # before the names of arrays that are not parameters
+
+# Elements of the sample that `Model.summary` runs again, of which a file has the shape
+# alone; a model that has seen a larger one is saved without.
+MOST_SEEN = 2**26
+
+# What the JSON object must have. Constructors have rules of their own, in addition.
+_SEEN = row_of(
+    list_of(integer(0), most=32),
+    matching(r"bool|(int|uint)(8|16|32|64)|float(16|32|64)", "a type of numbers"),
+)
+_COMPILED = {
+    "loss": one_of(*objectives.LOSSES),
+    "loss_options": dict,
+    "optimizer": str,
+    "options": dict,
+    "metrics": list_of(str),
+}
+_META = {
+    "model": dict,
+    "seen": list_of(_SEEN, most=32),
+    "compiled": any_of(None, _COMPILED),
+    "frozen": list_of(str),
+    "run": any_of(None, dict),
+}
+
+
+def save_model(model, path):
+    """Write a model: what it is made of, its parameters, and how it was compiled.
+
+    Parameters
+    ----------
+    model : Model
+    path : path-like
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a layer cannot be described, or has no parameters yet.
+    OSError
+        If the file cannot be written.
+    """
+    container.write(path, model.state_dict(), KIND, describe_model(model))
+
+
+def describe_model(model):
+    seen = [[list(one.shape), one.dtype.name] for one in model._seen or ()]
+    if sum(math.prod(shape) for shape, _ in seen) > MOST_SEEN:
+        seen = []
+    return {
+        "model": describe(model),
+        "seen": seen,
+        "compiled": compiled(model),
+        "frozen": frozen(model),
+        "run": None,
+    }
+
+
+def compiled(model):
+    """How `Model.compile` was called, or None where it was with functions."""
+    if model.optimizer is None or type(model.loss) not in objectives.LOSSES.values():
+        return None
+    names = [metric.name for metric in model.metrics]
+    if any(isinstance(metric, metrics.Custom) for metric in model.metrics):
+        return None
+    optimizer = model.optimizer
+    options = {name: getattr(optimizer, name) for name in optimizer._hyperparameters}
+    return {
+        "loss": model.loss.name,
+        "loss_options": model.loss.options(),
+        "optimizer": type(optimizer).__name__.lower(),
+        "options": {"lr": optimizer.lr, **options},
+        "metrics": names,
+    }
+
+
+def read(who, path):
+    """The arrays of a saved model or checkpoint, and its object, of the right form."""
+    arrays, meta = container.read(path, KIND)
+    meta.setdefault("frozen", [])  # which older versions did not write
+    with files.reading(who, str(KIND)):
+        check(meta, _META)
+    return arrays, meta
+
+
+def parameters(arrays):
+    return {k: v for k, v in arrays.items() if not k.startswith(f"{RUN}.")}
+
+
+def read_parameters(who, path):
+    """The parameters in a file that `save_model` or `Module.save` wrote."""
+    return parameters(files.read_safetensors(who, path))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Model.summary`: a table of layers."""
+
+from fastrnn.train.stateful import states_of_their_own
+
+
+def _bytes(n):
+    """A number of bytes in a unit that keeps it short."""
+    if n < 1024:
+        return f"{n:,} B"
+    for unit in ("KiB", "MiB"):
+        n /= 1024
+        if n < 1024:
+            return f"{n:.1f} {unit}"
+    return f"{n / 1024:,.1f} GiB"
+
+
+def _outputs(model):
+    """Name, layer and output shape of each part, for samples as the model last saw."""
+    with model._evaluating(), states_of_their_own(model):
+        for name, layer, y in model._outputs(model._seen):
+            if y is None:
+                shape = "?"
+            elif isinstance(y, list):  # a recurrent layer's states
+                shape = ", ".join(_shape(part, 1) for part in y)
+            else:
+                shape = _shape(y, 0)
+            yield name, layer, shape
+
+
+def noted_outputs(model, inputs):
+    """Name, layer and output of each part, from a call whose parts note them.
+
+    Parameters
+    ----------
+    model : Model
+    inputs : tuple or None
+        Of the call; without one, and of parts that it does not call, outputs are None.
+    """
+    found = {}
+
+    def noting(name, layer):
+        def forward(*args, **kwargs):
+            y = type(layer).forward(layer, *args, **kwargs)
+            found[name] = y[0] if isinstance(y, tuple) else y
+            return y
+
+        return forward
+
+    children = dict(model._children)
+    try:
+        for name, layer in children.items():
+            vars(layer)["forward"] = noting(name, layer)
+        if inputs is not None:
+            model(*inputs)
+    finally:
+        for layer in children.values():
+            vars(layer).pop("forward", None)
+    return [(name, layer, found.get(name)) for name, layer in children.items()]
+
+
+def _shape(y, axis):
+    """A shape with N in place of the axis of samples."""
+    sizes = [*map(str, y.shape)]
+    sizes[axis] = "N"
+    return f"({', '.join(sizes)})"
+
+
+def table(model):
+    """What each layer is, gives and holds.
+
+    Parameters
+    ----------
+    model : Model
+        With all input sizes known.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If an input size is not known yet.
+
+    Examples
+    --------
+    >>> lstm = fastrnn.LSTM(None, 8, return_sequences=False)
+    >>> model = fastrnn.Sequential(lstm, fastrnn.Linear(None, 1)).build((100, 3))
+    >>> print(table(model))
+    layer     output shape  parameters   memory
+    -------------------------------------------
+    0 LSTM          (N, 8)         416  1.6 KiB
+    1 Linear        (N, 1)           9     36 B
+    -------------------------------------------
+    425 parameters, float32: 1.7 KiB, and as much for gradients
+    425 are trainable, 0 are not
+    """
+    total = model.flat_parameters  # raises where a size is not known
+    rows = [("layer", "output shape", "parameters", "memory")]
+    for name, layer, shape in _outputs(model):
+        own, head = layer.flat_parameters, f"{name} {type(layer).__name__}"
+        rows.append((head, shape, f"{own.size:,}", _bytes(own.nbytes)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    end = f"{total.size:,} parameters, {model.dtype}: {_bytes(total.nbytes)}, and as "
+    end += "much for gradients"
+    if model.optimizer is not None:
+        kept = sum(array.nbytes for array in model.optimizer._state.values())
+        name = type(model.optimizer).__name__
+        end += f"; {name} keeps {_bytes(kept)}"
+    trained = sum(leaf._size for _, leaf in model._leaves()[0] if leaf._trainable)
+    shares = f"{trained:,} are trainable, {total.size - trained:,} are not"
+    return "\n".join([lines[0], rule, *lines[1:], rule, end, shares])

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The examples run, with `--quick`, where the packages that carry their data are."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+NEEDS = {
+    "share_price": ("matplotlib", "sklearn"),
+    "weather": ("matplotlib", "pandas", "sklearn", "vega_datasets"),
+    "japanese_vowels": ("matplotlib", "aeon"),
+    "tagging": ("matplotlib",),
+    "text_generation": ("matplotlib",),
+    "translation": ("matplotlib", "babel", "django", "sacrebleu"),
+    "speech": ("matplotlib", "espeakng_loader"),
+    "music": ("matplotlib", "music21"),
+    "sentiment": ("matplotlib", "pandas", "sklearn", "scattertext"),
+    "captions": ("matplotlib", "sklearn"),
+    "long_memory": ("matplotlib",),
+}
+SAYS = {
+    "share_price": "last value",
+    "weather": "seasonal-naive",
+    "japanese_vowels": "nearest neighbour",
+    "tagging": "most frequent tag",
+    "text_generation": "best n-gram",
+    "translation": "nearest training pair",
+    "speech": "without recurrence",
+    "music": "bigram",
+    "sentiment": "bag-of-words",
+    "captions": "nearest training image",
+    "long_memory": "no memory",
+}
+
+
+def run(name, folder, *arguments):
+    """What a script prints with `--quick`, once it has drawn its picture."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick", *arguments],
+        cwd=folder,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / f"{name}.png").stat().st_size > 10_000
+    return done.stdout
+
+
+def need(*names):
+    for name in names:
+        pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+LONG = ("share_price", "captions", "long_memory")  # half a minute each, or more
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.only_grid] if name in LONG else [])
+        for name in NEEDS
+    ],
+)
+def test_example(name, tmp_path):
+    need(*NEEDS[name])
+    assert SAYS[name] in run(name, tmp_path)
+
+
+@pytest.mark.only_grid
+def test_own_prices(tmp_path):
+    need("matplotlib", "pandas", "sklearn")
+    import pandas
+
+    days = pandas.date_range("2020-01-01", periods=400)
+    table = pandas.DataFrame({"date": days, "close": range(1, 401)})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    said = run("share_price", tmp_path, "--data", "own.csv")
+    assert "on 140 days held out" in said
+
+
+def test_own_reviews(tmp_path):
+    need("matplotlib", "sklearn")
+    rows = [
+        f"a {word} film with number {i},{label}"
+        for i in range(300)
+        for word, label in (("good", "praise"), ("bad", "blame"))
+    ]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]))
+    said = run("sentiment", tmp_path, "--data", "own.csv")
+    found = re.search(r"bag-of-words logistic regression +([\d.]+)%", said)
+    assert float(found[1]) == 100  # one word tells
+
+
+def test_own_genome(tmp_path):
+    need("matplotlib", "sklearn", "Bio")
+    from Bio import SeqIO
+    from Bio.Seq import Seq
+    from Bio.SeqFeature import FeatureLocation, SeqFeature
+    from Bio.SeqRecord import SeqRecord
+
+    letters = np.random.default_rng(0).choice(list("ACGT"), 36_000)
+    genes = [(start, start + 1500) for start in range(500, 35_000, 3000)]
+    for start, end in genes:
+        letters[start:end] = np.resize(list("GCC"), end - start)
+    record = SeqRecord(
+        Seq("".join(letters)), "own", annotations={"molecule_type": "DNA"}
+    )
+    record.features = [
+        SeqFeature(FeatureLocation(start, end, strand=1), "CDS") for start, end in genes
+    ]
+    SeqIO.write(record, tmp_path / "own.gb", "genbank")
+    said = run("dna", tmp_path, "--data", "own.gb")
+    assert "36,000 bases, 25% of both strands coding" in said
+    found = re.search(r"k-mer logistic regression +([\d.]+)%", said)
+    assert float(found[1]) > 90  # the words are not those of the rest
+
+
+def test_own_sequences(tmp_path):
+    need("matplotlib", "aeon")
+    import aeon
+
+    folder = Path(aeon.__file__).parent / "datasets" / "data" / "JapaneseVowels"
+    own = str(folder / "JapaneseVowels_TRAIN.ts")
+    said = run("japanese_vowels", tmp_path, "--data", own)
+    assert "180 utterances to train on, 90 to test" in said

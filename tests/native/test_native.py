@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sizes that come from data never reach unchecked pointers: random native calls.
+
+The long form is ``python tests/support/native_calls.py``, see CONTRIBUTING.md.
+"""
+
+import native_calls
+import numpy as np
+import pytest
+from native_fuzz import Fuzz, Tensor
+
+from fastrnn.native import core, stack, tensors, weights
+
+HUGE = 2**62
+
+
+def test_random_calls_of_everything_native():
+    """Results and exceptions only, and nothing written outside an array."""
+    f = Fuzz(0)
+    native_calls.run(f, 8_000)
+    names = native_calls.public_names()
+    assert names  # of which none is left out
+    assert names == set(f.results) | set(f.exceptions)
+    assert f.exceptions.total() > 1000
+    assert f.results.total() > 1000
+
+
+def test_a_write_outside_an_array_is_seen():
+    f = Fuzz(0)
+    array = f.array(3, "f")
+
+    def overrun():
+        np.lib.stride_tricks.as_strided(array, (4,))[3] = 1
+
+    with pytest.raises(AssertionError, match="wrote outside"):
+        f.call("overrun", overrun, p=0.0)
+    with pytest.raises(AssertionError, match="left elements"):
+        f.written("nothing", True, f.array(3, "f", "nan"))
+
+
+def refused(call, *args, match=None, **options):
+    with pytest.raises((ValueError, TypeError), match=match):
+        call(*args, **options)
+
+
+@pytest.fixture
+def kernels():
+    return core.kernels("float32")
+
+
+class TestProductsOfSizes:
+    """Products that would wrap around to something small, or to nothing."""
+
+    def test_shapes(self, kernels):
+        for sizes in (
+            (HUGE, 4, 1, 1),
+            (1, HUGE, 1, 1),
+            (1, 1, HUGE, 4),
+            (1, 1, 1, HUGE),
+        ):
+            refused(core.Shape, 2, False, *sizes, match="no memory holds")
+        refused(kernels.packed_size, True, 2, 2**31, 2**31, match="no memory holds")
+        refused(weights.Layout, "gru", 2**40, 2**40, 1, 1, True, match="no memory")
+
+    def test_linear(self, kernels):
+        empty = np.zeros(0, "f")
+        for sizes in ((4, 0, 3), (4, 3, 0), (-1, 3, 3), (HUGE, 4, 4), (0, HUGE, HUGE)):
+            refused(kernels.linear_work_size, True, *sizes, 1, match="linear: ")
+            refused(
+                kernels.linear_forward, 1, *sizes, empty, empty, None, empty, empty,
+                match="linear: ",
+            )  # fmt: skip
+
+    def test_tables(self, kernels):
+        empty, none = np.zeros(0, "f"), np.zeros(0, "l")
+        for rows, width in ((HUGE, 4), (2**32, 2**32)):
+            refused(
+                kernels.embedding_forward, 1, 0, rows, width, none, empty, empty,
+                match="embedding: ",
+            )  # fmt: skip
+            refused(
+                kernels.cross_entropy, 1, rows, width, empty, none, 0, 1.0, empty,
+                match="cross_entropy: ",
+            )  # fmt: skip
+
+    def test_series(self, kernels):
+        shape = core.Shape(0, False, 5, 1, 1, 1)
+        one = np.zeros(1, "f")
+        x = core.Series(np.zeros(5, "f"), 0, HUGE, 1)  # 4 HUGE wraps around to 0
+        refused(
+            kernels.forward, shape, 1, x, one, one, None, x, one, None, None, one,
+            match="x: ",
+        )  # fmt: skip
+        refused(core.Series, None, 0, 1, 1)
+
+    def test_offsets(self):
+        for offsets in ([0, 1, -(2**63)], [0, 2, 2**63 - 1], [0, 2, 1]):
+            refused(core.Shape, 0, False, 2, 2, 1, 1, np.array(offsets), match="sizes")
+
+
+class TestSmallArguments:
+    def test_threads(self, kernels):
+        x = np.zeros(3, "f")
+        for n in (0, -1, 1025, 2**31 - 1):
+            refused(kernels.scale, n, x, 1.0, match="n_threads")
+            refused(kernels.fma_peak, n, 1, match="n_threads")
+            refused(kernels.fingerprint, x, n, match="n_threads")
+
+    def test_enumerations(self, kernels):
+        x = np.zeros(3, "f")
+        refused(kernels.activation, 2, x, x, match="which")
+        refused(core.Options, [("no function", 0, 0)], match="activation")
+        refused(weights.Layout, "no cell", 1, 1, 1, 1, True, match="cell")
+        refused(weights.Layout, "gru", 1, 1, 0, 1, True, match="n_layers")
+        refused(weights.Layout, "gru", 1, 1, 1, 3, True, match="n_directions")
+        gru = [("tanh", 0, 0)] * 3
+        for options in (
+            core.Options(gru[:2]),
+            core.Options(gru, peephole=True),
+            core.Options(gru, input_forget=True),
+        ):
+            refused(core.Shape, core.CELLS["gru"], 0, 1, 1, 1, 1, None, options)
+
+    def test_nobody_makes_kernels(self):
+        refused(core.Kernels, match="kernels")
+        refused(core.Kernels.__new__, core.Kernels, match="kernels")
+
+    def test_what_was_checked_stays(self):
+        """A second `__init__`, which might change sizes, changes nothing."""
+        shape = core.Shape(0, False, 2, 2, 1, 1)
+        shape.__init__(0, False, 9, 9, 9, 9)
+        assert shape.rows == 4
+        layout = weights.Layout("gru", 2, 3, 1, 1, True)
+        plan = stack.Stack(
+            core.kernels("float32"), 1, layout, 2, 2, offsets=np.array([0, 2, 3])
+        )
+        plan.offsets[:] = 10**6
+        assert plan.x_shape == (3, 2)
+        assert not hasattr(layout, "__setstate_cython__")
+
+
+class TestArrays:
+    def test_none_where_an_array_has_to_be(self, kernels):
+        size = kernels.packed_size(False, 0, 2, 3)
+        W, R, packed = (np.zeros(n, "f") for n in (6, 9, size))
+        for some in ((None, R, packed), (W, None, packed), (W, R, None)):
+            refused(
+                kernels.pack, False, 0, 2, 3, *some[:2], None, None, some[2],
+                match="must be an array",
+            )  # fmt: skip
+
+    def test_an_address_between_elements(self, kernels):
+        odd = memoryview(bytearray(13))[1:].cast("f")
+        refused(kernels.scale, 1, odd, 2.0, match="multiple of 4 bytes")
+
+    def test_types_of_several_parts(self, kernels):
+        refused(kernels.scale, 1, np.zeros(3, "f,f"), 2.0, match="buffer format")
+        refused(kernels.scale, 1, np.zeros(3, "V0"), 2.0, match="buffer format")
+
+    def test_a_stream_keeps_its_arrays_where_they_are(self, kernels):
+        """An array that can grow would move away from under the next step."""
+        shape = core.Shape(0, False, 1, 1, 2, 3)
+        packed = np.zeros(kernels.packed_size(False, 0, 2, 3), "f")
+        work = np.zeros(kernels.work_size(False, shape, 1), "f")
+        memory = bytearray(12)
+        stepper = core.Stepper(
+            kernels, shape, 1, packed, memoryview(memory).cast("f"), None,
+            np.zeros(3, "f"), work,
+        )  # fmt: skip
+        with pytest.raises(BufferError):
+            memory.extend(b"0" * 10**6)
+        assert (stepper.step(np.ones(2, "f")) == 0).all()
+
+    def test_rows_that_change_after_they_were_checked(self, kernels):
+        rows, seen = np.array([0, 1]), np.zeros(2, "l")
+        which = core.Rows(2, rows, seen, 1, np.ones((1, 3), "f"), True)
+        p, g = np.zeros(4, "f"), np.ones(4, "f")
+        rows[1] = 10**9
+        call = kernels.sgd, 1, p, g, [None], [0.1], 0.0, False, 0.0, 0.0, False, True
+        refused(*call, which, match="rows must ascend")
+        assert (p == 0).all()
+        refused(core.Rows, 2, rows[:1], seen, 1, np.ones((0, 3), "f"), True)
+
+
+class TestPlans:
+    """What belongs to another layout, plan or moment."""
+
+    def layout(self, H=3, layers=2):
+        return weights.Layout("gru", 2, H, layers, 1, True)
+
+    def packed(self, layout, kernels):
+        packer = weights.Packer(layout, weights.MemoryPool(4))
+        return packer.renew(kernels, 1, np.zeros(9999, "f"), 0, True)
+
+    def test_stacks(self, kernels):
+        layout, pool = self.layout(), weights.MemoryPool(4)
+        use = self.packed(layout, kernels)
+        plan = stack.Stack(kernels, 1, layout, 4, 2)
+        x, y, end = (np.zeros(s, "f") for s in ((4, 2, 2), (4, 2, 3), (1, 2, 2, 3)))
+
+        def forward(plan, use, x_at=0, y_at=0):
+            return plan.forward(
+                pool, use, x, x_at, None, None, None, 0.0, y, y_at, end, True
+            )
+
+        def backward(plan, kept, grads_start=0, sums=None):
+            plan.backward(
+                pool, use, kept, x, 0, None, 0.0, y, 0, y, None, None, x.copy(),
+                end.copy(), np.zeros(9999, "f"), grads_start, sums,
+            )  # fmt: skip
+
+        kept = forward(plan, use)
+        backward(plan, kept)
+        other = self.layout(H=7)
+        refused(forward, plan, self.packed(other, kernels), match="layout")
+        refused(forward, plan, weights.Use(), match="layout")
+        for at in (-1, -HUGE, HUGE, 1):
+            refused(forward, plan, use, x_at=at)
+            refused(forward, plan, use, y_at=at)
+        for at in (-1, -HUGE, HUGE):
+            refused(backward, plan, kept, grads_start=at)
+        shorter = forward(stack.Stack(kernels, 1, layout, 2, 2), use)
+        refused(backward, plan, shorter, match="kept")
+        refused(backward, plan, weights.Memory(), match="kept")
+        refused(backward, plan, kept, sums=shorter, match="sums")
+        refused(stack.Stack, kernels, 1, layout, 4, 2, first=1, match="no such cells")
+        refused(plan.part, 0, 2, match="ragged")
+
+    def test_a_forward_form_that_backward_took(self, kernels):
+        """Weights of 4 MiB and more take turns in one room."""
+        layout, pool = self.layout(H=700, layers=1), weights.MemoryPool(4)
+        packer = weights.Packer(layout, pool)
+        parameters = np.zeros(3 * 700 * 704, "f")
+        use = packer.renew(kernels, 1, parameters, 0, True)
+        plan = stack.Stack(kernels, 1, layout, 1, 1)
+        x, y, end = (np.zeros(s, "f") for s in ((1, 1, 2), (1, 1, 700), (1, 1, 1, 700)))
+        forward = pool, use, x, 0, None, None, None, 0.0, y, 0, end, True
+        kept = plan.forward(*forward)
+        grads = np.zeros_like(parameters)
+        plan.backward(
+            pool, use, kept, x, 0, None, 0.0, y, 0, y, None, None, x, end, grads, 0
+        )
+        refused(plan.forward, *forward, match="keep_forward")
+
+    def test_directions_that_are_merged(self, kernels):
+        layout = weights.Layout("gru", 2, 3, 1, 2, True, None, True)
+        use, pool = self.packed(layout, kernels), weights.MemoryPool(4)
+        plan = stack.Stack(kernels, 1, layout, 1, 1)
+        x, y, end = (np.zeros(s, "f") for s in ((1, 1, 2), (1, 1, 3), (1, 2, 1, 3)))
+        refused(
+            plan.forward, pool, use, x, 0, None, None, None, 0.0, y, 0, end, True,
+            match="merged",
+        )  # fmt: skip
+        refused(tensors.Plan, kernels, layout, 1, 1, match="merged")
+        refused(tensors.Weights, layout, match="merged")
+
+
+class TestTensors:
+    """`_tensors`, which used to take its callers' word."""
+
+    @pytest.fixture
+    def layout(self):
+        return weights.Layout("gru", 2, 3, 2, 1, False)
+
+    @pytest.fixture
+    def weights(self):
+        return [Tensor(np.ones(s, "f")) for s in ((9, 2), (9, 3), (9, 3), (9, 3))]
+
+    def test_forward(self, kernels, layout, weights):
+        owner, plan = tensors.Weights(layout), tensors.Plan(kernels, layout, 4, 5)
+        packs = owner.take(kernels, 1, weights, [0] * 4, True, True)
+
+        def tensor(*shape, dtype="f"):
+            return Tensor(np.zeros(shape, dtype))
+
+        def forward(**changed):
+            y = [tensor(4, 5, 3), tensor(4, 5, 3)]
+            given = {"first": 0, "n_threads": 1, "packs": packs}
+            given |= {"inputs": [tensor(4, 5, 2), y[0]], "batch_first": False}
+            given |= {"h0": None, "c0": None, "outputs": y, "h_n": None, "c_n": None}
+            given |= {"tapes": None} | changed
+            plan.forward(**given)
+
+        forward()
+        good, inner = tensor(4, 5, 2), tensor(4, 5, 3)
+        for bad in (
+            tensor(3, 5, 2),
+            tensor(4, 4, 2),
+            tensor(4, 5, 1),
+            tensor(20, 2),
+            tensor(4, 5, 2, dtype="d"),
+            Tensor(np.zeros((4, 5, 4), "f")[..., ::2]),
+            Tensor(np.zeros((4, 5, 2), "f")[::-1]),
+            Tensor(np.zeros((4, 5, 2), "f"), is_cpu=False),
+            None,
+            5,
+        ):
+            refused(forward, inputs=[bad, inner], match="an input")
+        refused(forward, inputs=[good], match="inputs")
+        refused(forward, outputs=[], inputs=[], match="layers")
+        refused(forward, first=1, match="layers")
+        refused(forward, first=-1, match="layers")
+        refused(forward, outputs=[inner, tensor(5, 4, 3)], match="an output")
+        refused(forward, h0=tensor(2, 4, 3), match="h0")
+        refused(forward, h_n=tensor(1, 5, 3), match="h_n")
+        refused(forward, tapes=tensor(plan.tape_size - 1), match="tapes")
+        refused(forward, n_threads=0, match="n_threads")
+        refused(forward, packs=tensors.Packs(), match="packs")
+        other = tensors.Weights(weights.Layout("gru", 2, 3, 2, 1, False))
+        packs_of_other = other.take(kernels, 1, weights, [0] * 4, True, True)
+        refused(forward, packs=packs_of_other, match="layout")
+
+    def test_weights(self, kernels, layout, weights):
+        owner = tensors.Weights(layout)
+        take = owner.take, kernels, 1
+        for bad in (weights[:3], [*weights[:3], None], [*weights[:3], weights[0]]):
+            refused(*take, bad, [0] * 4, True, True, match="weight|tensors")
+        refused(*take, weights, [0] * 3, True, True, match="versions")
+        packs = owner.take(kernels, 1, weights, [0] * 4, True, False)
+        refused(packs.make_backward, kernels, 1, weights[:1], match="tensors")
+        refused(packs.make_backward, core.kernels("float64"), 1, weights)
+        refused(tensors.Packs().make_backward, kernels, 1, weights, match="Packs")
+
+    def test_offsets_of_a_pack(self):
+        for sizes, rows, want in (
+            ([3, 2], 5, [0, 3, 5]),
+            ([3, 2], 6, None),
+            ([3, 3], 5, None),
+            ([2, 3], 5, None),
+            ([3, 2, 0], 5, None),
+            ([], 0, None),
+            ([2**63 - 1, 2], 1, None),
+            ([-1], -1, None),
+        ):
+            found = core.offsets_of(np.array(sizes, np.int64), rows)
+            assert found is None if want is None else found.tolist() == want

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the tests of the three cells share: cases, their data, their right answers.
+
+A `Case` is a layer and the shape of its input.  Its data follow from it alone and are
+float32 numbers, so that one reference answer serves both dtypes and every target.
+"""
+
+import dataclasses
+import functools
+import zlib
+
+import gradcheck
+import numpy as np
+import reference
+import tolerances
+
+import fastrnn
+from fastrnn.native import core
+
+# (T, B, I, H): each of T = 1, 2, 5 with B = 1 and 3, and each of 1, V-1, V, V+1, 2V+3
+# both as I and as H, where V is the number of lanes in a vector.
+SHAPES = [
+    (1, 1, "1", "V"),
+    (1, 3, "V", "V-1"),
+    (2, 1, "2V+3", "V+1"),
+    (2, 3, "V-1", "2V+3"),
+    (5, 1, "V", "1"),
+    (5, 3, "V+1", "V"),
+    (5, 3, "1", "1"),
+]
+SHAPE_IDS = [f"T{T}-B{B}-I{I}-H{H}" for T, B, I, H in SHAPES]
+
+# Shapes large enough for every schedule, with threads that get work: rows shared out;
+# weights larger than the cache; few rows and shared units; more than one block of steps
+# forward (x W) and backward (da); more rows than a block.
+LARGE_SHAPES = [
+    (20, 33, 5, 70),
+    (7, 64, 40, 130),
+    (3, 16, 9, 530),
+    (12, 2, 20, 300),
+    (210, 1, 9, 70),
+    (2, 300, 9, 50),
+]
+LARGE_SHAPE_IDS = ["T{}-B{}-I{}-H{}".format(*shape) for shape in LARGE_SHAPES]
+
+# What a stack adds: layers, directions, no biases.
+STACKS = {
+    "2layers": {"num_layers": 2},
+    "bidirectional": {"bidirectional": True},
+    "2layers-bidirectional": {"num_layers": 2, "bidirectional": True},
+    "no-bias": {"bias": False},
+    "2layers-bidirectional-no-bias": {
+        "num_layers": 2,
+        "bidirectional": True,
+        "bias": False,
+    },
+}
+
+
+def size(text, dtype):
+    """A size given in lanes of the active target, such as "2V+3"."""
+    lanes = core.kernels(dtype).lanes
+    sizes = {"1": 1, "V-1": lanes - 1, "V": lanes, "V+1": lanes + 1}
+    sizes["2V+3"] = 2 * lanes + 3
+    return sizes[text]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    cell: str  # "tanh", "relu", "lstm" or "gru"
+    T: int
+    B: int
+    I: int
+    H: int
+    num_layers: int = 1
+    bidirectional: bool = False
+    bias: bool = True
+
+    @property
+    def directions(self):
+        return 2 if self.bidirectional else 1
+
+    def layer(self, dtype, **options):
+        """The layer of this case, with this case's weights."""
+        options = {
+            "num_layers": self.num_layers,
+            "bidirectional": self.bidirectional,
+            "bias": self.bias,
+            "dtype": dtype,
+            **options,
+        }
+        if self.cell in ("tanh", "relu"):
+            options["nonlinearity"] = self.cell
+        kind = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU}.get(self.cell, fastrnn.RNN)
+        layer = kind(self.I, self.H, **options)
+        layer.load_state_dict(data(self).parameters)
+        return layer
+
+    def tolerance(self, dtype, backward):
+        n_terms = tolerances.chain_terms(
+            self.T,
+            self.B,
+            self.I,
+            self.H,
+            reference.GATES[self.cell],
+            self.num_layers,
+            self.directions,
+            backward,
+        )
+        return tolerances.relative(dtype, n_terms)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Inputs of a case, and the random projection that makes its outputs one number."""
+
+    parameters: dict
+    x: np.ndarray
+    h0: np.ndarray
+    c0: np.ndarray | None
+    dy: np.ndarray
+    dh_n: np.ndarray
+    dc_n: np.ndarray | None
+
+    def state(self, dtype):
+        return as_state(self.h0, self.c0, dtype)
+
+    def d_state(self, dtype):
+        return as_state(self.dh_n, self.dc_n, dtype)
+
+
+def as_state(h, c, dtype):
+    """h, or the pair (h, c) of an LSTM, in `dtype`."""
+    return h.astype(dtype) if c is None else (h.astype(dtype), c.astype(dtype))
+
+
+@functools.cache
+def data(case):
+    """Random inputs: nothing is zero, symmetric or one."""
+    rng = np.random.default_rng(zlib.crc32(repr(case).encode()))
+    G, D, H = reference.GATES[case.cell], case.directions, case.H
+    is_lstm = case.cell == "lstm"
+
+    def normal(*shape, scale=1.0):
+        return (scale * rng.standard_normal(shape)).astype("float32").astype("float64")
+
+    parameters = {}
+    for layer in range(case.num_layers):
+        width = case.I if layer == 0 else D * H
+        for suffix in ("", "_reverse")[:D]:
+            # Pre-activations of size one: neither linear nor saturated.
+            shapes = {
+                f"weight_ih_l{layer}{suffix}": ((G * H, width), 0.7 / np.sqrt(width)),
+                f"weight_hh_l{layer}{suffix}": ((G * H, H), 0.7 / np.sqrt(H)),
+            }
+            if case.bias:
+                shapes[f"bias_ih_l{layer}{suffix}"] = ((G * H,), 0.4)
+                shapes[f"bias_hh_l{layer}{suffix}"] = ((G * H,), 0.4)
+            for name, (shape, scale) in shapes.items():
+                parameters[name] = normal(*shape, scale=scale)
+    states = (case.num_layers * D, case.B, H)
+    return Data(
+        parameters,
+        x=normal(case.T, case.B, case.I),
+        h0=normal(*states, scale=0.7),
+        c0=normal(*states) if is_lstm else None,
+        dy=normal(case.T, case.B, D * H),
+        dh_n=normal(*states),
+        dc_n=normal(*states) if is_lstm else None,
+    )
+
+
+def reference_forward(case, arrays):
+    """The reference on named arrays: x, h0, c0 and the parameters."""
+    return reference.forward(
+        case.cell,
+        arrays["x"],
+        arrays["h0"],
+        arrays.get("c0"),
+        arrays,
+        case.num_layers,
+        case.bidirectional,
+    )
+
+
+def inputs(case):
+    """Everything a gradient is taken of, by name, in float64."""
+    d = data(case)
+    arrays = {"x": d.x, "h0": d.h0, **d.parameters}
+    if d.c0 is not None:
+        arrays["c0"] = d.c0
+    return arrays
+
+
+def loss(case, with_dy=True):
+    """The function whose gradient backward gives: outputs times random numbers."""
+    d = data(case)
+
+    def function(arrays):
+        y, h_n, c_n = reference_forward(case, arrays)
+        total = (h_n * d.dh_n).sum(axis=(-3, -2, -1))
+        if with_dy:
+            total = total + (y * d.dy).sum(axis=(-3, -2, -1))
+        if c_n is not None:
+            total = total + (c_n * d.dc_n).sum(axis=(-3, -2, -1))
+        return total
+
+    return function
+
+
+@functools.cache
+def expected_outputs(case):
+    y, h_n, c_n = reference_forward(case, inputs(case))
+    return {"y": y, "h_n": h_n} | ({} if c_n is None else {"c_n": c_n})
+
+
+@functools.cache
+def expected_gradients(case, with_dy=True):
+    """By complex step, entry by entry: x, h0, c0 and every parameter."""
+    arrays = inputs(case)
+    return gradcheck.complex_step(loss(case, with_dy), arrays, arrays)
+
+
+@functools.cache
+def expected_directional_gradients(case):
+    """For each input a random direction, and the derivative along it by complex step.
+
+    One forward pass for each array instead of one for each of its entries, and all
+    entries count: what large cases are judged by.
+    """
+    function = loss(case)
+    arrays = {name: array.astype(complex) for name, array in inputs(case).items()}
+    rng = np.random.default_rng(zlib.crc32(repr(case).encode()) + 1)
+    expected = []
+    for name in arrays:
+        direction = rng.standard_normal(arrays[name].shape)
+        step = gradcheck.COMPLEX_STEP * 1j
+        moved = {**arrays, name: arrays[name] + step * direction}
+        slope = function(moved).imag / gradcheck.COMPLEX_STEP
+        expected.append((name, direction, slope))
+    return expected
+
+
+def run_forward(layer, x, state):
+    """Outputs by name, whatever the cell."""
+    y, state_n = layer(x, state)
+    if isinstance(state_n, tuple):
+        return {"y": y, "h_n": state_n[0], "c_n": state_n[1]}
+    return {"y": y, "h_n": state_n}
+
+
+def run_backward(layer, dy, d_state, context=None):
+    """Gradients by name, whatever the cell; of the parameters, copies."""
+    dx, d_hx = layer.backward(dy, d_state, context)
+    states = {"h0": d_hx}
+    if isinstance(d_hx, tuple):
+        states = dict(zip(("h0", "c0"), d_hx, strict=True))
+    return {"x": dx, **states, **{k: g.copy() for k, g in layer.grads.items()}}
+
+
+def run(case, dtype, layer=None):
+    """Forward and backward of a case: two dicts, outputs and gradients."""
+    d = data(case)
+    layer = layer or case.layer(dtype)
+    outputs = run_forward(layer, d.x.astype(dtype), d.state(dtype))
+    return outputs, run_backward(layer, d.dy.astype(dtype), d.d_state(dtype))
+
+
+def scales(arrays):
+    """For each array of a call the size of the terms that its entries are sums of.
+
+    In a small array all of these sums may cancel.  So the largest entry is taken of all
+    arrays that are sums of like terms: gradients of x, h0 and c0; of the parameters.
+    """
+    kinds = dict.fromkeys(("x", "h0", "c0"), "data")
+    kinds |= {name: name for name in ("y", "h_n", "c_n")}
+    largest = {}
+    for name, array in arrays.items():
+        kind = kinds.get(name, "parameters")
+        largest[kind] = max(largest.get(kind, 0), np.abs(array).max())
+    return {name: largest[kinds.get(name, "parameters")] for name in arrays}
+
+
+def assert_all_close(what, got, want, tolerance, least_scale=0.0):
+    """Same names, and each array close to what it should be."""
+    assert got.keys() == want.keys()
+    scale = scales(want)
+    for name, array in want.items():
+        gradcheck.assert_close(
+            f"{what} {name}",
+            got[name],
+            array,
+            tolerance,
+            max(scale[name], least_scale),
+        )
+
+
+def assert_correct(case, dtype, outputs, gradients):
+    """Outputs and all gradients of a case agree with the reference."""
+    for array in (*outputs.values(), *gradients.values()):
+        assert array.dtype == dtype
+    assert_all_close(
+        "output", outputs, expected_outputs(case), case.tolerance(dtype, False)
+    )
+    assert_all_close(
+        "gradient", gradients, expected_gradients(case), case.tolerance(dtype, True)
+    )
+
+
+def assert_correct_along_directions(case, dtype, gradients):
+    """Like `assert_correct`, of gradients only, and for cases of any size."""
+    tolerance = case.tolerance(dtype, backward=True)
+    scale = scales(gradients)
+    for name, direction, slope in expected_directional_gradients(case):
+        got = (gradients[name].astype(np.float64) * direction).sum()
+        # Errors of the entries are independent: they add up like the direction's.
+        allowed = scale[name] * np.linalg.norm(direction)
+        gradcheck.assert_close(f"slope along {name}", got, slope, tolerance, allowed)
+
+
+def assert_same_bits(what, got, want):
+    """Same names, shapes and dtypes, and every bit the same (so NaN is, too)."""
+    assert got.keys() == want.keys()
+    for name, array in want.items():
+        assert got[name].shape == array.shape, f"{what} {name}"
+        assert got[name].dtype == array.dtype, f"{what} {name}"
+        n_different = np.count_nonzero(bits(got[name]) != bits(array))
+        assert n_different == 0, f"{what} {name}: {n_different} of {array.size} differ"
+
+
+def bits(array):
+    """The array's numbers as unsigned integers."""
+    return np.ascontiguousarray(array).view(f"u{array.itemsize}")

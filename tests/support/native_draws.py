@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What scenarios of native calls draw: kernels, options, ragged batches."""
+
+import numpy as np
+
+from fastrnn.native import core
+
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
+N_ACTIVATIONS = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 5, "gru": 3}
+TABLES = []
+for _name in core.SUPPORTED:
+    with core.use_isa(_name):
+        TABLES += [core.kernels("float32"), core.kernels("float64")]
+
+
+def kind_of(kernels):
+    return "d" if kernels.dtype == "float64" else "f"
+
+
+def threads(f):
+    return f.random.choice((1,) * 18 + (2, 3))
+
+
+def ragged(f, T, B):
+    """Offsets of T steps of at most B rows that never grow."""
+    sizes = sorted((f.random.randint(1, B) for _ in range(T)), reverse=True)
+    return f.array(T + 1, "l", np.cumsum([0, *sizes]))
+
+
+def options_of(f, cell, H):
+    """Keyword arguments of `core.Options`, or None for the plain cell."""
+    if f.chance(0.5):
+        return None
+    options = {}
+    if f.chance(0.6):
+        names = f.random.choices(list(core.ACTIVATIONS), k=N_ACTIVATIONS[cell])
+        options["activations"] = [(name, 0.5, 0.25) for name in names]
+        options["clip"] = f.random.choice((0.0, 1.5))
+        options["input_forget"] = cell == "lstm" and f.chance(0.3)
+        options["peephole"] = cell == "lstm" and f.chance(0.5)
+        options["reset_before"] = cell == "gru" and f.chance(0.5)
+    if cell == "lstm" and H > 1 and f.chance(0.5):
+        options["proj_size"] = f.random.randint(1, H - 1)
+    return options

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Scenarios of native calls: layers over NumPy's arrays and over tensors."""
+
+from native_draws import GATES, TABLES, kind_of, options_of, ragged, threads
+from native_fuzz import Tensor
+
+from fastrnn.native import core, stack, tensors, weights
+
+
+def layout_of(f, plain=False):
+    """A `Layout`, and what it was made of."""
+    cell, I, H = f.random.choice(list(GATES)), f.size(6), f.size(6)
+    L, D = f.random.randint(1, 3), f.random.randint(1, 2)
+    given = options_of(f, cell, H)
+    if plain and given is not None:
+        given.pop("activations", None)
+        given = {"proj_size": given["proj_size"]} if "proj_size" in given else None
+    options = None if given is None else core.Options(**given)
+    merged = not plain and D == 2 and f.chance(0.2)
+    layout = f.make(
+        "weights.Layout", weights.Layout, cell, I, H, L, D, f.chance(0.7), options,
+        merged,
+    )  # fmt: skip
+    f.call("weights.Layout.__reduce__", layout.__reduce__)
+    return layout, cell, options
+
+
+def n_parameters(layout, cell, options, bias):
+    """Parameters of all cells."""
+    general = options is not None and options.general
+    peephole = general and options.__reduce__()[1][3]
+    G, H, S, n = GATES[cell], layout.H, layout.S, 0
+    for k in range(layout.n_cells):
+        inputs = S if layout.merged else layout.n_directions * S
+        inputs = layout.I if k < layout.n_directions else inputs
+        n += G * H * (inputs + S + 2 * bias) + (S * H if S != H else 0)
+        n += 3 * H * bool(peephole)
+    return n
+
+
+def run_stack(f):
+    """`Packer`, `Stack`: NumPy's layers."""
+    kernels, n = f.random.choice(TABLES), threads(f)
+    kind = kind_of(kernels)
+    layout, cell, options = layout_of(f)
+    bias, start = layout.__reduce__()[1][5], f.random.choice((0, 3))
+    pool = f.make("weights.MemoryPool", weights.MemoryPool, f.random.randint(0, 4))
+    f.call("weights.MemoryPool.__reduce__", pool.__reduce__)
+    packer = f.make("weights.Packer", weights.Packer, layout, pool)
+    size = start + n_parameters(layout, cell, options, bias)
+    parameters, grads = f.array(size, kind), f.array(size, kind, 0)
+    given = (kernels, n, parameters, start, True)
+    f.make("weights.Packer.renew", packer.renew, *given)
+    use = f.make("weights.Packer.take", packer.take, *given)
+    assert len(packer.current) == layout.n_cells
+    if f.chance(0.5):
+        f.call("weights.Use.keep_forward", use.keep_forward)
+
+    T, B = f.random.randint(1, 6), f.size(5)
+    more = {"batch_first": f.chance(0.5), "length": f.random.choice((0, T + 2))}
+    if layout.merged or f.chance(0.3):  # one cell
+        more |= {"first": f.random.randrange(layout.n_cells), "n_cells": 1}
+        more["y_inside"] = f.chance(0.5)
+    if f.chance(0.4):
+        more |= {"offsets": ragged(f, T, B), "padded": f.chance(0.5)}
+        more["batch_first"] &= more["padded"]
+    plan = f.make("stack.Stack", stack.Stack, kernels, n, layout, T, B, **more)
+    part = plan
+    if plan.offsets is not None:
+        begin = f.random.randrange(T)
+        which = more.get("first", 0), more.get("n_cells", 0)
+        part = f.make("stack.Stack.part", plan.part, begin, T, *which, n, False)
+        assert part.T + begin == T
+    n_cells = 1 if "n_cells" in more else layout.n_cells
+    states, B, H = (n_cells, B, layout.H), plan.B, layout.H
+    width, c_name = layout.n_directions * layout.S, cell == "lstm"
+    x = f.array(plan.x_shape, kind)
+    x_end = plan.length * B * plan.x_shape[-1] + 8
+    y_end = plan.length * B * width + 8
+    f.call("stack.Stack.fits", plan.fits, kernels, n, plan.batch_first, x)
+    x, y = f.array(x_end, kind), f.array(y_end, kind, "nan")
+    dy, dx = f.array(y_end, kind), f.array(x_end, kind, 0)
+    f.call("stack.Stack.takes_dy", plan.takes_dy, dy)
+    h0 = f.random.choice((None, f.array(states, kind)))
+    c0 = f.random.choice((None, f.array(states, kind))) if c_name else None
+    inner = (layout.n_layers if n_cells > 1 or "n_cells" not in more else 1) - 1
+    seeds = f.array(inner, "l", range(1, 9)) if f.chance(0.3) else None
+    own_y, end = f.chance(0.3), f.array((1 + c_name, *states), kind, "nan")
+    given_y, x_at, y_at = None if own_y else y, *f.random.choices((0, 2), k=2)
+    forward = (pool, use, x, x_at, h0, c0, seeds, 0.5, given_y, y_at, end)
+    assert plan.keeps in (True, False)
+    assert plan.inner_shape
+    fitted, _ = f.call("stack.Stack.forward", plan.forward, *forward, own_y)
+    f.written("stack.Stack.forward", fitted, *[end] * (layout.S == H))
+    f.call("weights.MemoryPool.take", pool.take, f.random.randint(0, 4096))
+    kept = f.make("stack.Stack.forward", plan.forward, *forward, True)
+    gradient = f.random.choice((None, f.array(states, kind)))
+    sums, started, open_ = None, False, False
+    if f.chance(0.4):
+        sums = f.make("stack.Stack.take_sums", plan.take_sums, pool)
+        open_ = f.chance(0.5)
+    flow, flow_at = None, f.random.choice((0, 3))
+    if f.chance(0.3):
+        flow = f.array(n_cells * plan.length * B + 3, "d", 0)
+    d_start = f.array((1 + c_name, *states), kind, "nan")
+    fitted, _ = f.call(
+        "stack.Stack.backward", plan.backward, pool, use, kept, x, x_at, seeds, 0.5,
+        given_y, y_at, f.random.choice((None, dy)), gradient,
+        gradient if c_name else None, dx, d_start, grads, start, sums, started, open_,
+        flow, flow_at,
+    )  # fmt: skip
+    f.written("stack.Stack.backward", fitted, *[d_start] * (layout.S == H))
+    # The forward form may have gone; that has to be an exception, not a crash.
+    try:
+        part.forward(*forward, True)
+        f.results["stack.Stack.forward"] += 1
+    except ValueError:
+        f.exceptions["stack.Stack.forward"] += 1
+    f.look("stack.Stack.forward")
+
+
+def run_tensors(f):
+    """`Weights`, `Plan`: layers over another library's tensors."""
+    kernels, n = f.random.choice(TABLES), threads(f)
+    kind = kind_of(kernels)
+    layout, cell, _ = layout_of(f, plain=True)
+    bias, G, H, S = layout.__reduce__()[1][5], GATES[cell], layout.H, layout.S
+    D, L, is_lstm = layout.n_directions, layout.n_layers, cell == "lstm"
+    shapes = []
+    for k in range(layout.n_cells):
+        I = layout.I if k < D else D * S
+        shapes += [(G * H, I), (G * H, S), *[(G * H,)] * (2 * bias)]
+        shapes += [(S, H)] * (S != H)
+    held = [Tensor(f.array(shape, kind)) for shape in shapes]
+    versions = [f.random.choice((-1, 0))] * len(held)
+    owner = f.make("tensors.Weights", tensors.Weights, layout)
+    training = f.chance(0.8)
+    packs = f.make(
+        "tensors.Weights.take", owner.take, kernels, n, held, versions, True,
+        training,
+    )  # fmt: skip
+    assert len(owner.current) == layout.n_cells
+    T, B = f.random.randint(1, 6), f.size(5)
+    offsets = ragged(f, T, B) if f.chance(0.4) else None
+    rows = T * B if offsets is None else int(offsets[-1])
+    plan = f.make("tensors.Plan", tensors.Plan, kernels, layout, T, B, offsets)
+    f.make("tensors.Plan.layers_at_once", plan.layers_at_once, n)
+    batch_first = offsets is None and f.chance(0.5)
+
+    def sequence(width, fill="normal", first=False):
+        if offsets is not None:
+            return Tensor(f.array((rows, width), kind, fill))
+        if first and batch_first:
+            return Tensor(f.array((B, T, width), kind, fill))
+        if first and f.chance(0.3):  # the other order in memory
+            return Tensor(f.array((B, T, width), kind, fill).swapaxes(0, 1))
+        return Tensor(f.array((T, B, width), kind, fill))
+
+    def state(width, fill="normal"):
+        return Tensor(f.array((layout.n_cells, B, width), kind, fill))
+
+    x, outputs = sequence(layout.I, first=True), []
+    for _ in range(L):
+        outputs.append(sequence(D * S, "nan"))
+    f.call("tensors.is_series", tensors.is_series, x, kernels)
+    f.call("tensors.is_contiguous", tensors.is_contiguous, x, kernels)
+    inputs = [x, *outputs[:-1]]
+    h0, c0 = (f.random.choice((None, state(width))) for width in (S, H))
+    h_n, c_n = state(S, "nan"), state(H, "nan") if is_lstm else None
+    tapes = Tensor(f.array(plan.tape_size, kind, "nan")) if training else None
+    c0 = c0 if is_lstm else None
+    f.make(
+        "tensors.Plan.forward", plan.forward, 0, n, packs, inputs, batch_first, h0, c0,
+        outputs, h_n, c_n, tapes,
+    )  # fmt: skip
+    written = [t.array for t in (*outputs, h_n, c_n) if t is not None]
+    f.written("tensors.Plan.forward", True, *written)
+    if not training:
+        return
+    f.call("tensors.Packs.can_run_again", packs.can_run_again, 0, packs)
+    f.make("tensors.Packs.make_backward", packs.make_backward, kernels, n, held)
+    some = slice(f.random.choice((0, L - 1)), L)  # all layers, or the last alone
+    dinputs = [sequence(layout.I, 0, first=True)]
+    dinputs += [sequence(D * S, 0) for _ in range(L - 1)]
+    if some.start == 0 and f.chance(0.2):
+        dinputs[0] = None
+    dweights = [
+        None if f.chance(0.2) else Tensor(f.array(shape, kind, "nan"))
+        for shape in shapes
+    ]
+    f.call(
+        "tensors.Plan.backward", plan.backward, some.start, n, packs, inputs[some],
+        batch_first and some.start == 0, h0, outputs[some], tapes,
+        f.random.choice((None, sequence(D * S))), f.random.choice((None, state(S))),
+        f.random.choice((None, state(H))) if is_lstm else None, dinputs[some],
+        f.random.choice((None, state(S, "nan"))),
+        state(H, "nan") if is_lstm and f.chance(0.5) else None, dweights,
+    )  # fmt: skip
