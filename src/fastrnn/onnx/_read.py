@@ -43,7 +43,8 @@ class Contents:
     """
 
     def __init__(self, who, onnx, folder, data):
-        from google.protobuf.message import DecodeError  # comes with onnx
+        # Protobuf comes with onnx.
+        from google.protobuf.message import DecodeError  # noqa: PLC0415
 
         self.who, self.onnx = who, onnx
         self.folder = os.path.realpath(folder)
@@ -156,7 +157,7 @@ class Contents:
         if not self.model.functions:
             return
         self._check_calls()
-        from onnx import inliner
+        from onnx import inliner  # noqa: PLC0415  (an optional package)
 
         wrong = (
             self.onnx.checker.ValidationError,

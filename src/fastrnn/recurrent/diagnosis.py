@@ -9,6 +9,7 @@ from fastrnn.native import stack
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import calls
 from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.util.extras import pyplot
 from fastrnn.util.functions import sigmoid
 
 # A gradient that changes less than this over the whole sequence flows well enough.
@@ -105,7 +106,7 @@ class Diagnosis:
             If Matplotlib is not installed.
         """
         if axes is None:
-            axes = _pyplot().subplots()[1]
+            axes = pyplot("Diagnosis.plot").subplots()[1]
         for flow in self.flows:
             seen = np.where(flow.norms > 0, flow.norms, np.nan)
             axes.semilogy(seen, label=flow.name)
@@ -332,16 +333,3 @@ def _remedies(flows):
     if any((flow.dead or 0) > _DEAD for flow in flows):
         found.append("a smaller step or activation='leaky_relu': units are dead")
     return found
-
-
-def _pyplot():
-    try:
-        from matplotlib import pyplot
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ImportError(
-            "Diagnosis.plot: needs the package matplotlib, which is not installed: "
-            "pip install matplotlib"
-        ) from error
-    return pyplot

@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from fastrnn.nn.deferred import describe
-from fastrnn.train.history import pyplot
 from fastrnn.train.monitor import is_better
 from fastrnn.train.resuming import save_checkpoint
 from fastrnn.util import checks
+from fastrnn.util.extras import pyplot
 from fastrnn.util.schema import any_of, check, dict_of, integer, list_of, number
 
 

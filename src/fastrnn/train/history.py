@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`History`: the figures of a run, epoch by epoch."""
 
+from fastrnn.util.extras import pyplot
 from fastrnn.util.printable import printable
 from fastrnn.util.schema import check, dict_of, integer, list_of, number
 
@@ -17,19 +18,6 @@ def format_logs(logs):
     """
     # Names may come from a file.
     return "  ".join(f"{printable(name)} {value:.4g}" for name, value in logs.items())
-
-
-def pyplot(who):
-    """matplotlib.pyplot, or an error that says where it comes from."""
-    try:
-        import matplotlib.pyplot as plt
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{who} draws with matplotlib, which is not installed: "
-            "pip install fastrnn[data]",
-            name=error.name,
-        ) from error
-    return plt
 
 
 class History:

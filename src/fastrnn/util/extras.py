@@ -22,7 +22,7 @@ def require(who, package, extra):
 
     Raises
     ------
-    ImportError
+    ModuleNotFoundError
         If it is not installed.
     """
     try:
@@ -30,7 +30,14 @@ def require(who, package, extra):
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise ImportError(
+        raise ModuleNotFoundError(
             f"{who}: needs the package {package}, which is not installed: "
-            f"pip install 'fastrnn[{extra}]'"
+            f"pip install 'fastrnn[{extra}]'",
+            name=package,
         ) from error
+
+
+def pyplot(who):
+    """The module `matplotlib.pyplot`, or an error that says how to get it."""
+    require(who, "matplotlib", "data")
+    return importlib.import_module("matplotlib.pyplot")
