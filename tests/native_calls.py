@@ -175,9 +175,8 @@ def run_flat(f):
     kind, n = kind_of(kernels), f.random.choice((0, 1, 7, 33, 100, 5000))
     x, y = f.array(n, kind), f.array(n, kind, "nan")
     of = kernels
-    fitted, _ = f.call(
-        "_core.Kernels.activation", of.activation, f.random.randint(0, 1), x, y
-    )
+    name = f.random.choice(("sigmoid", "tanh"))
+    fitted, _ = f.call("_core.Kernels.activation", of.activation, name, x, y)
     f.written("_core.Kernels.activation", fitted, y)
     f.call("_core.Kernels.fingerprint", of.fingerprint, x, n_threads)
     spans = spans_of(f, n)
@@ -303,6 +302,10 @@ def run_rest(f):
     fitted, found = f.call("_core.offsets_of", _core.offsets_of, given, total)
     assert not fitted or found.tolist() == np.cumsum([0, *sizes]).tolist()
     refused(f, "_core.Kernels", _core.Kernels)
+    name = f.random.choice(list(GATES))
+    fitted, found = f.call("_core.cell", _core.cell, name)
+    assert not fitted or found.index == _core.CELLS[name]
+    f.call("_core.Cell", _core.Cell, *_core.cell(name))
     for kind in (_weights.Room, _weights.Memory, _weights.Packed, _weights.Use,
                  _tensors.Packs, _tensors.PackedCell):  # fmt: skip
         short = f"{kind.__module__.removeprefix('fastrnn.')}.{kind.__name__}"

@@ -13,8 +13,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
-from fastrnn._capi cimport fr_cell_options, fr_kernels, fr_pack_args, fr_shape
-from fastrnn._core cimport Kernels, Options, address, size_of, team
+from fastrnn._capi cimport fr_cell, fr_cell_options, fr_kernels, fr_pack_args, fr_shape
+from fastrnn._core cimport Kernels, Options, address, cell_at, size_of, team
 from fastrnn._sizes cimport MOST_CELLS, check_shape, check_start, check_threads
 
 from fastrnn import _core, _pool
@@ -168,6 +168,7 @@ cdef class Layout:
                   int n_directions, bint bias, Options options=None,
                   bint merged=False, double clip_value=0, double clip_norm=0):
         cdef fr_shape widest
+        cdef const fr_cell *of
         self.made_of = (cell, I, H, n_layers, n_directions, bias, options, merged,
                         clip_value, clip_norm)
         if cell not in _core.CELLS:
@@ -178,17 +179,17 @@ cdef class Layout:
                 f"Layout: n_directions must be 1 or 2 and n_layers in "
                 f"[1, {MOST_CELLS // 2}], got {(n_directions, n_layers)}")
         self.cell, self.I, self.H, self.bias = _core.CELLS[cell], I, H, bias
+        of = cell_at("Layout", self.cell)
+        self.gates, self.n_states = of.n_gates, of.n_states
         if options is not None:
-            options.check("Layout", self.cell, H)
+            options.check("Layout", of, H)
         self.S = options.proj_size if options is not None and options.proj_size else H
         self.options, self.merged = options, merged
         self.general = options is not None and options.general
         self.peephole = self.general and options.c.peephole
         self.clip_value, self.clip_norm = clip_value, clip_norm
-        self.gates = 4 if cell == "lstm" else 3 if cell == "gru" else 1
         self.n_layers, self.n_directions = n_layers, n_directions
         self.n_cells = n_layers * n_directions
-        self.n_states = 2 if cell == "lstm" else 1
         memset(&widest, 0, sizeof(widest))
         widest.T = widest.B = 1
         widest.I, widest.H = I, H
