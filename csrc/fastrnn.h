@@ -5,7 +5,7 @@
  * One table of function pointers exists per (target, dtype); arrays are `void *` here
  * because the same struct serves float and double.  Sizes and strides are counted in
  * elements, never in bytes.  Letters: T steps, B batch rows, I inputs, H hidden units,
- * G gates (RNN 1, LSTM 4 in order i f g o, GRU 3 in order r z n), P parameters.
+ * G gates of a cell (fr_cell says how many, and their order), P parameters.
  * csrc/README.md states layouts, accumulation, aliasing and threads.
  */
 #ifndef FASTRNN_H
@@ -14,12 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FR_CELL_RNN_TANH, FR_CELL_RNN_RELU, FR_CELL_LSTM, FR_CELL_GRU, FR_N_CELLS };
-
 /* ONNX's and Keras's activation functions; alpha and beta where the function has them:
  * hard sigmoid max(0, min(1, alpha x + beta)), ELU alpha (e^x - 1), leaky ReLU alpha x,
  * thresholded ReLU x > alpha, affine alpha x + beta, scaled tanh alpha tanh(beta x). */
-enum {
+enum fr_activation_kind {
     FR_TANH,
     FR_SIGMOID,
     FR_RELU,
@@ -41,15 +39,45 @@ typedef struct {
     double alpha, beta;
 } fr_activation;
 
+#define FR_MOST_GATES 4
+
 /* A cell that is not the plain one.  Its specialised kernels are not the plain ones. */
 typedef struct {
-    fr_activation gate[4]; /* in gate order: RNN one, GRU r z n, LSTM i f g o */
-    fr_activation output;  /* LSTM: of c_t */
-    double clip;           /* pre-activations into [-clip, clip]; 0 for none */
-    int input_forget;      /* LSTM: f = 1 - i, f's own weights unused */
-    int peephole;          /* LSTM: P_i, P_f look at c_{t-1}, P_o at c_t */
-    int reset_before;      /* GRU: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
+    fr_activation gate[FR_MOST_GATES + 1]; /* in the cell's gate order; then of c_t */
+    double clip;      /* pre-activations into [-clip, clip]; 0 for none */
+    int input_forget; /* LSTM: f = 1 - i, f's own weights unused */
+    int peephole;     /* LSTM: P_i, P_f look at c_{t-1}, P_o at c_t */
+    int reset_before; /* GRU: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
 } fr_cell_options;
+
+/* What may be asked of a cell: the fields of fr_cell_options that it knows, and a state
+ * narrower than the cell. */
+enum fr_option {
+    FR_OPTION_ACTIVATIONS = 1,
+    FR_OPTION_CLIP = 2,
+    FR_OPTION_INPUT_FORGET = 4,
+    FR_OPTION_PEEPHOLE = 8,
+    FR_OPTION_RESET_BEFORE = 16,
+    FR_OPTION_PROJECTION = 32
+};
+
+/* What a cell is, for everybody who has to know: one entry of the table of cells, which
+ * kernels/cells.h lists and fr_kernels.cell() reads.  fr_shape.cell is an index into that
+ * table.  Gates are counted in the order in which their parts of W, R and the biases
+ * follow each other. */
+typedef struct {
+    const char *name;  /* of the cell: "lstm" */
+    const char *layer; /* name of the class of layers made of it: "LSTM" */
+    const char *gates; /* a letter for each gate, with spaces between: "i f g o" */
+    int n_gates;       /* G, 1 to FR_MOST_GATES */
+    int n_states;      /* 1: h; 2: h and c */
+    enum fr_activation_kind activations[FR_MOST_GATES]; /* the plain cell's, by gate */
+    int output_activation; /* the plain cell's function of c_t; -1 where there is none */
+    /* The gate whose b_hh the plain cell does not simply add to its b_ih; or -1. */
+    int bias_apart;
+    unsigned options;  /* of enum fr_option, those that the cell knows */
+    const char *paper; /* the publication that introduced the cell */
+} fr_cell;
 
 /* What a recurrent call works on.  Element (t, b) of a time-batch array starts at
  * t * step + b * row when `offsets` is NULL (all rows live for all T steps), and at
@@ -58,7 +86,7 @@ typedef struct {
  * rows lie where they would without `offsets`: what follows them is not read in x and
  * dy, and set to zero in y and in a dx that is not accumulated. */
 typedef struct {
-    int cell;
+    int cell;    /* index into the table of cells */
     int reverse; /* 1: run from the last step to the first */
     ptrdiff_t T, B, I, H;
     ptrdiff_t S;                    /* width of h: H, or an LSTM's projection */
@@ -262,6 +290,10 @@ typedef struct {
     const char *dtype; /* "float32" or "float64" */
     int lanes;         /* elements in a vector */
 
+    /* Entry `index` of the table of cells, the same in every fr_kernels; NULL where the
+     * table has no such entry. */
+    const fr_cell *(*cell)(int index);
+
     void (*pack_forward)(const fr_pack_args *);
     void (*pack_backward)(const fr_pack_args *);
     /* One call (n = 1), or n calls of one shape, I aside, that may run at once.  Two that
@@ -289,8 +321,9 @@ typedef struct {
     void (*fingerprint)(ptrdiff_t n_bytes, const void *memory, int n_threads,
                         uint32_t *result);
 
-    /* n results of activation `which` (0 sigmoid, 1 tanh): for the ULP test */
-    void (*activation)(int which, ptrdiff_t n, const void *x, void *y);
+    /* y = f(x) for n elements, by the code that the plain cells run; f is the sigmoid or
+     * tanh.  For the test that counts units in the last place. */
+    void (*activation)(enum fr_activation_kind f, ptrdiff_t n, const void *x, void *y);
 
     /* n rounds of FMAs in registers on n_threads threads: the operations done */
     double (*fma_peak)(int n_threads, ptrdiff_t n);

@@ -169,11 +169,11 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         step_product(f, s, rows, da_s + w->projection, 1, 0, S, M, H,
                      f->pack.second_widest, &f->second, w->between, c->H_padded);
     }
-    if (c->resets_before) { /* drh = da_n R_n */
+    if (c->has_late_gate) { /* the gradient of `between` = da of the late gate times R */
         run_cell(f, ops->backward_first, s, da_s, gathered);
         team_barrier(&f->g.group);
-        step_product(f, s, rows, da_s, 1, 0, H, M, H, f->pack.second_widest, &f->second,
-                     w->between, c->H_padded);
+        step_product(f, s, rows, da_s + ops->late_slot * c->H_padded, 1, 0, H, M, H,
+                     f->pack.second_widest, &f->second, w->between, c->H_padded);
     }
     run_cell(f, ops->backward, s, da_s, gathered);
     team_barrier(&f->g.group);
@@ -229,7 +229,6 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     const team *self = &part->own;
     const fr_shape *shape = &a->shape;
     const cell c = get_cell(shape);
-    const cell_ops *ops = c.ops;
     const ptrdiff_t H = c.H, S = c.S, H_padded = c.H_padded, S_padded = c.S_padded;
     arena workspace = {a->work, 0};
     backward_run f = {.self = self, .a = a, .cell = c, .pack = get_backward_pack(&c)};
@@ -252,9 +251,9 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     /* Gradients of the last states; zero where none are given. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         set_state(w.dh + b * S_padded + k0, a->dh_n, b * S + k0, h_bytes);
-        if (ops->has_c)
+        if (c.has_c)
             set_state(w.dc + b * H_padded + j0, a->dc_n, b * H + j0, c_bytes);
-        if (ops->has_carry)
+        if (c.ops->has_carry)
             set_state(w.carry + b * H_padded + j0, NULL, 0, c_bytes);
     }
     if (a->dx && !a->dx_accumulate)
@@ -283,9 +282,9 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
         for (ptrdiff_t k = k0; k < f.state.end; k++) {
             const ptrdiff_t at = b * S_padded + k;
             ((real *)a->dh0)[b * S + k] =
-                ops->has_carry ? w.dh[at] + w.carry[at] : w.dh[at];
+                c.ops->has_carry ? w.dh[at] + w.carry[at] : w.dh[at];
         }
-        if (ops->has_c)
+        if (c.has_c)
             memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, c_bytes);
     }
     team_barrier(self); /* all of db is there */

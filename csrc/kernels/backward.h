@@ -38,10 +38,10 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.team = take_team_room(a, n_threads);
     w.dh = take(a, B * c->S_padded);
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
-    w.dc = ops->has_c ? take(a, B * H_padded) : NULL;
+    w.dc = c->has_c ? take(a, B * H_padded) : NULL;
     w.between = has_second(c) ? take(a, B * H_padded) : NULL;
     w.sum_slots = ops->da_slots + (c->has_peephole ? 3 : 0);
-    w.projection = (w.sum_slots + (c->resets_before ? 1 : 0)) * H_padded;
+    w.projection = (w.sum_slots + c->has_late_gate) * H_padded;
     w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
     w.da = take(a, w.block * w.da_row + A_LANES);
     w.x = take(a, packed_size(w.block, shape->I));

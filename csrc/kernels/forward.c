@@ -14,7 +14,7 @@ typedef struct {
     real *team;    /* room of the team of threads */
     real *c;       /* (B, H_padded), LSTM: the running cell state */
     real *between; /* (B, H_padded), what goes through a second product: m_t, or rh */
-    real *z;       /* (B, H_padded), GRU that resets before */
+    real *held;    /* (B, H_padded), what waits for it */
     real *ax;      /* per thread: (HOISTED_ROWS + B, columns) of x W */
     ptrdiff_t ax_size;
     real *tiles; /* per thread: (2, TILE_SIZE), a tile's x W and h R */
@@ -23,13 +23,13 @@ typedef struct {
 static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
                                   arena *a)
 {
-    const ptrdiff_t columns = unit_columns(c->ops->gates, shape->H);
+    const ptrdiff_t columns = unit_columns(c, c->gates);
     const ptrdiff_t state = shape->B * c->H_padded;
     forward_work w;
     w.team = take_team_room(a, n_threads);
-    w.c = c->ops->has_c ? take(a, state) : NULL;
+    w.c = c->has_c ? take(a, state) : NULL;
     w.between = has_second(c) ? take(a, state) : NULL;
-    w.z = c->resets_before ? take(a, state) : NULL;
+    w.held = c->has_late_gate ? take(a, state) : NULL;
     w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
     w.tiles = take(a, n_threads * 2 * TILE_SIZE);
@@ -66,12 +66,11 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
     const fr_forward_args *a = f->a;
     const fr_shape *shape = &a->shape;
     const grid_cell *g = &f->g;
-    const int gates = f->cell.ops->gates;
     const ptrdiff_t rows = g->b1 - g->b0, columns = f->pack.columns;
     for (ptrdiff_t p = f->p0; p < f->p1; p++) {
-        const unit_panel q = get_unit_panel(gates, shape->H, p);
+        const unit_panel q = get_W_panel(&f->cell, p);
         const unit_panel following =
-            get_unit_panel(gates, shape->H, p + 1 < f->p1 ? p + 1 : f->p0);
+            get_W_panel(&f->cell, p + 1 < f->p1 ? p + 1 : f->p0);
         const real *W = (const real *)a->packed + q.column * shape->I;
         const real *next = (const real *)a->packed + following.column * shape->I;
         if (rows < tile_rows(q.nv) && !shape->offsets) { /* tiles along time */
@@ -122,7 +121,7 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, int which)
         previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
     forward_step step = {
         .options = shape->options,
-        .bias_hn = packed + f->pack.bias_hn,
+        .bias_apart = packed + f->pack.bias_apart,
         .peephole = packed + f->pack.peephole,
         .h_prev = h_prev.start,
         .h_prev_row = h_prev.row,
@@ -131,7 +130,7 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, int which)
         .h = (real *)a->y + step_offset(shape, s, a->y_step, a->y_row),
         .h_row = a->y_row,
         .between = f->w.between,
-        .z = f->w.z,
+        .held = f->w.held,
         .between_row = H_padded,
         .tape_row = tape_row,
     };
@@ -169,7 +168,7 @@ INLINE void place_step(forward_step *step, const forward_step *base,
     step->c = advance(base->c, b * base->c_row);
     step->tape = advance(base->tape, b * base->tape_row);
     step->between = advance(base->between, b * base->between_row);
-    step->z = advance(base->z, b * base->between_row);
+    step->held = advance(base->held, b * base->between_row);
 }
 
 /* Rows [b0, b1) of a step: tile by tile x W, h_{t-1} R, and the cell. */
@@ -178,7 +177,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t I = c->I, H = c->H, S = c->S;
+    const ptrdiff_t I = c->I, S = c->S;
     const real *packed = a->packed, *R = packed + f->pack.R;
     const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
     const forward_step base = describe_step(f, s, which);
@@ -188,10 +187,10 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const ptrdiff_t p = back_and_forth(s, f->p0, f->p1, n);
         const ptrdiff_t p_next = back_and_forth(s, f->p0, f->p1, n + 1);
-        const unit_panel q = get_unit_panel(c->ops->gates, H, p);
-        const unit_panel q_next = get_unit_panel(c->ops->gates, H, p_next);
-        const unit_panel r = get_unit_panel(c->ops->R_gates, H, p);
-        const unit_panel r_next = get_unit_panel(c->ops->R_gates, H, p_next);
+        const unit_panel q = get_W_panel(c, p);
+        const unit_panel q_next = get_W_panel(c, p_next);
+        const unit_panel r = get_R_panel(c, p);
+        const unit_panel r_next = get_R_panel(c, p_next);
         const row_chunks chunks = get_chunks(b1 - b0, q.nv);
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
@@ -243,7 +242,7 @@ static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
             const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
             const unit_panel first =
-                get_unit_panel(c->ops->gates, H, c->resets_before ? q.column / V : 0);
+                get_W_panel(c, c->has_late_gate ? q.column / V : 0);
             place_step(&step, &base, f, b, mr, &first);
             const real *in = c->has_projection ? step.h : step.between;
             multiply_rows(in, c->H_padded, 1, 0, H, M + q.column * H, q.nv,
@@ -256,8 +255,7 @@ static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff
                                   v_load(out + r * width + v), q.n - v);
                     continue;
                 }
-                const unit_panel u =
-                    get_unit_panel(c->ops->gates, H, (q.column + v) / V);
+                const unit_panel u = get_W_panel(c, (q.column + v) / V);
                 place_step(&step, &base, f, b, mr, &u);
                 step.ax = hoisted_row(f, s, b) + u.column;
                 step.ax_row = f->pack.columns;
@@ -278,7 +276,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t I = c.I, H = c.H, S = c.S, H_padded = c.H_padded;
     const real *h0 = a->h0, *c0 = a->c0, *y = a->y;
     real *h_n = a->h_n, *c_n = a->c_n;
-    const ptrdiff_t panels = n_unit_panels(c.ops->gates, H);
+    const ptrdiff_t panels = n_unit_panels(&c);
     arena workspace = {a->work, 0};
     forward_run f = {
         .a = a,
@@ -294,7 +292,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     team_share(&g.group, panels, &f.p0, &f.p1);
     if (has_second(&c))
         f.second = own_panels(&g, S, widest_panel(H));
-    if (c.resets_before) { /* its second part works on x W of the same units */
+    if (c.has_late_gate) { /* its second part works on x W of the same units */
         f.p0 = f.second.begin / V;
         f.p1 = (f.second.end + V - 1) / V;
     }
@@ -302,8 +300,8 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     /* Units j0 .. j1 - 1 of its rows are this thread's, k0 .. k1 - 1 of their h. */
     ptrdiff_t j0 = 0, j1 = 0;
     if (f.p1 > f.p0) {
-        const unit_panel last = get_unit_panel(c.ops->gates, H, f.p1 - 1);
-        j0 = get_unit_panel(c.ops->gates, H, f.p0).j;
+        const unit_panel last = get_W_panel(&c, f.p1 - 1);
+        j0 = get_W_panel(&c, f.p0).j;
         j1 = last.j + last.units;
     }
     const ptrdiff_t k0 = has_second(&c) ? f.second.begin : j0;
@@ -315,7 +313,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         if (h_n != h0) /* a stream steps in place */
             memcpy(h_n + b * S + k0, h0 + b * S + k0, h_bytes);
-        if (c.ops->has_c)
+        if (c.has_c)
             memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, c_bytes);
     }
 
@@ -325,7 +323,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t weights =
         (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
     f.hoisted =
-        rows_owned < 4 || c.resets_before || weights / g.group.size > CACHED_WEIGHTS;
+        rows_owned < 4 || c.has_late_gate || weights / g.group.size > CACHED_WEIGHTS;
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
                             : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
                                         : shape->T;
@@ -357,7 +355,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
                    y + step_offset(shape, s, a->y_step, a->y_row) + b * a->y_row + k0,
                    h_bytes);
     }
-    for (ptrdiff_t b = g.b0; c.ops->has_c && b < g.b1; b++)
+    for (ptrdiff_t b = g.b0; c.has_c && b < g.b1; b++)
         memcpy(c_n + b * H + j0, f.w.c + b * H_padded + j0, c_bytes);
 }
 

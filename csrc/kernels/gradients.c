@@ -73,9 +73,9 @@ static void pack_da(const backward_run *f, ptrdiff_t k0, ptrdiff_t k1)
                k1);
     if (c->has_projection && f->a->dW_hr)
         pack_a(w->second_a, w->block, w->da + w->projection, w->da_row, c->S, k0, k1);
-    for (ptrdiff_t k = k0; c->resets_before && f->a->dR && k < k1; k++)
-        pack_row(w->second_b, w->block, k, w->da + k * w->da_row + 3 * H_padded, H,
-                 SUM_NV);
+    for (ptrdiff_t k = k0; c->has_late_gate && f->a->dR && k < k1; k++)
+        pack_row(w->second_b, w->block, k,
+                 w->da + k * w->da_row + c->ops->da_slots * H_padded, H, SUM_NV);
 }
 
 /* (2) This thread's rows of some steps, packed for (3). */
@@ -112,7 +112,7 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
     const fr_backward_args *a = f->a;
     const backward_work *w = &f->w;
     const cell *c = &f->cell;
-    const ptrdiff_t I = c->I, H = c->H, K = c->ops->gates * H;
+    const ptrdiff_t I = c->I, H = c->H, K = c->gates * H;
     const real *W = (const real *)a->packed + f->pack.W;
     const ptrdiff_t widest = f->pack.W_widest, panels = n_panels(I, widest);
     const panel q = get_panel(I, widest, p);
@@ -122,7 +122,7 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
     for (ptrdiff_t chunk = 0; chunk < chunks.n; chunk++) {
         const ptrdiff_t k = k0 + chunk_start(&chunks, k1 - k0, chunk);
         const ptrdiff_t mr = k0 + chunk_start(&chunks, k1 - k0, chunk + 1) - k;
-        multiply_rows(w->da + k * w->da_row, w->da_row, c->ops->gates, c->H_padded, H,
+        multiply_rows(w->da + k * w->da_row, w->da_row, c->gates, c->H_padded, H,
                       W + q.column * K, q.nv,
                       panel_part(W + next.column * K, K, q.nv, i * chunks.n + chunk,
                                  n * chunks.n),
@@ -158,13 +158,19 @@ static void backward_x(const backward_run *f, const block_share *own)
     }
 }
 
-/* Gate of h R that a slot of da belongs to, or -1.  Where the reset comes before the
- * product, da_n is that of both products. */
+INLINE int is_late_slot(const cell *c, ptrdiff_t slot)
+{
+    return c->has_late_gate && slot == c->ops->late_slot;
+}
+
+/* The gate of R whose gradient slot `slot` of da gives; NO_GATE for a slot that belongs to
+ * x W alone. */
 INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
 {
-    if (c->resets_before && slot == 0)
-        return 2;
-    return slot - c->ops->first_R_slot;
+    const ptrdiff_t gate = slot - c->ops->first_R_slot;
+    if (is_late_slot(c, slot))
+        return c->ops->late_gate;
+    return gate >= 0 && gate < c->ops->R_gates ? gate : NO_GATE;
 }
 
 /* (3) db += da^T 1 for tiles [begin, end) of the packed da.  Eight sums at once hide how
@@ -217,13 +223,13 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
         const ptrdiff_t gate = R_gate(c, slot);
         const real *packed_a = w->a + item * w->block * A_LANES;
         const real *next = packed_a + w->block * A_LANES;
-        if (a->dW && slot < ops->gates)
+        if (a->dW && slot < c->gates)
             add_product(packed_a, w->x, w->block, K,
                         panel_part(next, K, A_LANES / V, 0, 2),
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
-        if (a->dR && gate >= 0)
-            add_product(packed_a, c->resets_before && slot == 0 ? w->second_b : w->h,
-                        w->block, K, panel_part(next, K, A_LANES / V, 1, 2),
+        if (a->dR && gate != NO_GATE)
+            add_product(packed_a, is_late_slot(c, slot) ? w->second_b : w->h, w->block,
+                        K, panel_part(next, K, A_LANES / V, 1, 2),
                         (real *)a->dR + (gate * H + row) * S, mr, S);
     }
     if (!c->has_projection || !a->dW_hr)
@@ -254,9 +260,9 @@ static void add_sums(const backward_run *f, ptrdiff_t v0, ptrdiff_t v1)
             if (a->dP)
                 to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
         } else {
-            if (a->db_ih && slot < c->ops->gates)
+            if (a->db_ih && slot < c->gates)
                 to[0] = (real *)a->db_ih + c->ops->w_gate[slot] * H + j;
-            if (a->db_hh && R_gate(c, slot) >= 0)
+            if (a->db_hh && R_gate(c, slot) != NO_GATE)
                 to[1] = (real *)a->db_hh + R_gate(c, slot) * H + j;
         }
         for (int i = 0; i < 3; i++)

@@ -32,7 +32,7 @@ INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *optio
 {
     const ptrdiff_t lanes = s->lanes;
     const vreal br = v_load(s->bias), bz = v_load(s->bias + lanes),
-                bn = v_load(s->bias + 2 * lanes), b_hn = v_load(s->bias_hn + s->j);
+                bn = v_load(s->bias + 2 * lanes), b_hn = v_load(s->bias_apart + s->j);
 
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const real *ax = s->ax + row * s->ax_row, *ah = s->ah + row * s->ah_row;
@@ -113,21 +113,17 @@ static void gru_general_backward(const backward_step *s)
     gru_backward_with(s, s->options);
 }
 
-#define GRU_OPS .gates = 3, .w_gate = {2, 0, 1}, .has_carry = 1, .first_R_slot = 1
+#define GRU_OPS .w_gate = {2, 0, 1}, .first_R_slot = 1, .has_carry = 1
+#define GRU_AFTER_OPS GRU_OPS, .R_gates = 3, .tape_slots = TAPE_SLOTS, .da_slots = 4
 
-static const cell_ops gru_ops = {
-    GRU_OPS,       .R_gates = 3,           .tape_slots = TAPE_SLOTS,
-    .da_slots = 4, .forward = gru_forward, .backward = gru_backward};
-static const cell_ops gru_general_ops = {GRU_OPS,
-                                         .R_gates = 3,
-                                         .tape_slots = TAPE_SLOTS,
-                                         .da_slots = 4,
-                                         .forward = gru_general_forward,
+static const cell_ops gru_ops = {GRU_AFTER_OPS, .forward = gru_forward,
+                                 .backward = gru_backward};
+static const cell_ops gru_general_ops = {GRU_AFTER_OPS, .forward = gru_general_forward,
                                          .backward = gru_general_backward};
 
 /* --- reset before the product: each step in two parts ---------------------------- */
 
-/* r, z and r * h_{t-1}; z waits in `z`. */
+/* r, z and, for the product, r * h_{t-1}; z is held for the second part. */
 static void gru_before_forward(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -139,7 +135,7 @@ static void gru_before_forward(const forward_step *s)
         const vreal a_r = (v_load(ax) + br) + v_load(ah);
         const vreal a_z = (v_load(ax + lanes) + bz) + v_load(ah + lanes);
         v_store(s->between + row * s->between_row + s->j, v_gate(o, 0, a_r) * h_prev);
-        v_store(s->z + row * s->between_row + s->j, v_gate(o, 1, a_z));
+        v_store(s->held + row * s->between_row + s->j, v_gate(o, 1, a_z));
         if (s->tape) {
             real *tape = s->tape + row * s->tape_row + tape_at(s->j, BEFORE_TAPE_SLOTS);
             v_store(tape, a_r);
@@ -152,12 +148,12 @@ static void gru_before_forward(const forward_step *s)
 static void gru_before_forward_second(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
-    const vreal bn = v_load(s->bias + 2 * s->lanes) + v_load(s->bias_hn + s->j);
+    const vreal bn = v_load(s->bias + 2 * s->lanes);
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const vreal ax = v_load(s->ax + row * s->ax_row + 2 * s->lanes);
         const vreal a_n = (ax + bn) + v_load(s->ah + row * s->ah_row);
         const vreal n = v_gate(o, 2, a_n);
-        const vreal z = v_load(s->z + row * s->between_row + s->j);
+        const vreal z = v_load(s->held + row * s->between_row + s->j);
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
         v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
         if (s->tape)
@@ -215,11 +211,28 @@ static void gru_before_backward(const backward_step *s)
 
 static const cell_ops gru_before_ops = {GRU_OPS,
                                         .R_gates = 2,
+                                        .late_gate = 2,
+                                        .late_slot = 0,
                                         .tape_slots = BEFORE_TAPE_SLOTS,
                                         .da_slots = 3,
                                         .forward = gru_before_forward,
                                         .forward_second = gru_before_forward_second,
                                         .backward_first = gru_before_backward_first,
                                         .backward = gru_before_backward};
+
+static const cell_entry gru_cell = {
+    {.name = "gru",
+     .layer = "GRU",
+     GATES("r z n"),
+     .n_states = 1,
+     .activations = {FR_SIGMOID, FR_SIGMOID, FR_TANH},
+     .output_activation = -1,
+     .bias_apart = 2,
+     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE,
+     .paper = "Cho et al. 2014"},
+    .plain = &gru_ops,
+    .general = &gru_general_ops,
+    .reset_before = &gru_before_ops,
+};
 #undef TAPE_SLOTS
 #undef BEFORE_TAPE_SLOTS

@@ -20,15 +20,21 @@
 #include "embedding.c"
 #include "dropout.c"
 
-static void activation(int which, ptrdiff_t n, const void *x, void *y)
+static void activation(enum fr_activation_kind f, ptrdiff_t n, const void *x, void *y)
 {
     const uint64_t mode = subnormals_flush();
     for (ptrdiff_t k = 0; k < n; k += V) {
         const ptrdiff_t lanes = min_size(V, n - k);
         const vreal a = v_load_n((const real *)x + k, lanes);
-        v_store_n((real *)y + k, which ? v_tanh(a) : v_sigmoid(a), lanes);
+        v_store_n((real *)y + k, f == FR_TANH ? v_tanh(a) : v_sigmoid(a), lanes);
     }
     subnormals_restore(mode);
+}
+
+static const fr_cell *describe_cell(int index)
+{
+    const int n = sizeof cell_table / sizeof *cell_table;
+    return index < 0 || index >= n ? NULL : &cell_table[index]->about;
 }
 
 extern const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE);
@@ -36,6 +42,7 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .target = FR_STRING(FR_TARGET),
     .dtype = FR_STRING(FR_DTYPE),
     .lanes = (int)V,
+    .cell = describe_cell,
     .pack_forward = pack_forward,
     .pack_backward = pack_backward,
     .forward = forward,

@@ -82,7 +82,7 @@ INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *opti
             if (has_peephole)
                 a_o = v_fma(P.o, c, a_o);
             o = v_gate(options, 3, a_o);
-            m = o * v_activate(&options->output, c);
+            m = o * v_activate(&options->gate[4], c);
         }
         v_store(c_state, c);
         v_store_n(s->h + r * s->h_row + s->j, m, s->units);
@@ -129,9 +129,9 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
                         o = v_gate(options, 3, t_o);
             const vreal f = options->input_forget ? one - i : v_gate(options, 1, t_f);
             const vreal c = v_fma(f, c_prev, i * g);
-            const vreal out = v_activate(&options->output, c);
+            const vreal out = v_activate(&options->gate[4], c);
             const vreal da_o = dm * out * v_gate_slope(options, 3, t_o, o);
-            dc = v_fma(dm * o, v_slope(&options->output, c, out), dc);
+            dc = v_fma(dm * o, v_slope(&options->gate[4], c, out), dc);
             const peephole P = has_peephole ? load_peephole(s->peephole, H, j)
                                             : (peephole){{0}, {0}, {0}};
             if (has_peephole)
@@ -179,11 +179,25 @@ static void lstm_general_backward(const backward_step *s)
 }
 
 #define LSTM_OPS                                                                       \
-    .gates = 4, .R_gates = 4, .tape_slots = TAPE_SLOTS, .da_slots = 4,                 \
-    .w_gate = {0, 1, 2, 3}, .has_c = 1
+    .R_gates = 4, .tape_slots = TAPE_SLOTS, .da_slots = 4, .w_gate = {0, 1, 2, 3}
 
 static const cell_ops lstm_ops = {LSTM_OPS, .forward = lstm_forward,
                                   .backward = lstm_backward};
 static const cell_ops lstm_general_ops = {LSTM_OPS, .forward = lstm_general_forward,
                                           .backward = lstm_general_backward};
+
+static const cell_entry lstm_cell = {
+    {.name = "lstm",
+     .layer = "LSTM",
+     GATES("i f g o"),
+     .n_states = 2,
+     .activations = {FR_SIGMOID, FR_SIGMOID, FR_TANH, FR_SIGMOID},
+     .output_activation = FR_TANH,
+     .bias_apart = NO_GATE,
+     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_INPUT_FORGET |
+                FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION,
+     .paper = "Hochreiter & Schmidhuber 1997"},
+    .plain = &lstm_ops,
+    .general = &lstm_general_ops,
+};
 #undef TAPE_SLOTS

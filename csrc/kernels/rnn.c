@@ -88,7 +88,7 @@ static void rnn_general_backward(const backward_step *s)
     rnn_backward(s, RNN_GENERAL);
 }
 
-#define RNN_OPS .gates = 1, .R_gates = 1, .da_slots = 1
+#define RNN_OPS .R_gates = 1, .da_slots = 1
 
 static const cell_ops rnn_tanh_ops = {RNN_OPS, .forward = rnn_tanh_forward,
                                       .backward = rnn_tanh_backward};
@@ -97,3 +97,21 @@ static const cell_ops rnn_relu_ops = {RNN_OPS, .forward = rnn_relu_forward,
 static const cell_ops rnn_general_ops = {RNN_OPS, .tape_slots = 1,
                                          .forward = rnn_general_forward,
                                          .backward = rnn_general_backward};
+
+#define RNN_ABOUT                                                                      \
+    .layer = "RNN", GATES("h"), .n_states = 1, .output_activation = -1,                \
+    .bias_apart = NO_GATE, .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP
+
+static const cell_entry rnn_tanh_cell = {
+    {.name = "rnn_tanh", RNN_ABOUT, .activations = {FR_TANH}, .paper = "Elman 1990"},
+    .plain = &rnn_tanh_ops,
+    .general = &rnn_general_ops,
+};
+static const cell_entry rnn_relu_cell = {
+    {.name = "rnn_relu",
+     RNN_ABOUT,
+     .activations = {FR_RELU},
+     .paper = "Le, Jaitly & Hinton 2015"},
+    .plain = &rnn_relu_ops,
+    .general = &rnn_general_ops,
+};

@@ -19,39 +19,32 @@
 #include "cell.h"
 #include "parallel.h"
 
-#include "rnn.c"
-#include "lstm.c"
-#include "gru.c"
+#include "cells.h"
 
 static cell get_cell(const fr_shape *shape)
 {
-    static const cell_ops *const plain[FR_N_CELLS] = {
-        [FR_CELL_RNN_TANH] = &rnn_tanh_ops,
-        [FR_CELL_RNN_RELU] = &rnn_relu_ops,
-        [FR_CELL_LSTM] = &lstm_ops,
-        [FR_CELL_GRU] = &gru_ops,
-    };
-    static const cell_ops *const general[FR_N_CELLS] = {
-        [FR_CELL_RNN_TANH] = &rnn_general_ops,
-        [FR_CELL_RNN_RELU] = &rnn_general_ops,
-        [FR_CELL_LSTM] = &lstm_general_ops,
-        [FR_CELL_GRU] = &gru_general_ops,
-    };
+    const cell_entry *entry = cell_table[shape->cell];
     const fr_cell_options *o = shape->options;
-    cell c = {
-        .ops = o ? general[shape->cell] : plain[shape->cell],
+    const cell_ops *ops = o == NULL         ? entry->plain
+                          : o->reset_before ? entry->reset_before
+                                            : entry->general;
+    const int has_late_gate = ops->forward_second != NULL;
+    /* What is added to the late gate's product can be added to its x W as well. */
+    const int is_late = has_late_gate && ops->late_gate == entry->about.bias_apart;
+    return (cell){
+        .ops = ops,
+        .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
+        .gates = entry->about.n_gates,
+        .has_c = entry->about.n_states == 2,
+        .has_peephole = o && o->peephole,
+        .has_projection = shape->S != shape->H,
+        .has_late_gate = has_late_gate,
         .I = shape->I,
         .H = shape->H,
         .S = shape->S,
         .H_padded = round_up(shape->H, V),
         .S_padded = round_up(shape->S, V),
-        .has_projection = shape->S != shape->H,
-        .has_peephole = o && o->peephole && shape->cell == FR_CELL_LSTM,
-        .resets_before = o && o->reset_before && shape->cell == FR_CELL_GRU,
     };
-    if (c.resets_before)
-        c.ops = &gru_before_ops;
-    return c;
 }
 
 /* --- steps and rows -------------------------------------------------------------- */
@@ -136,7 +129,7 @@ INLINE void rows_with_start(const fr_shape *shape, ptrdiff_t s, int which,
 static int sequence_threads(const fr_shape *shape, int n_threads)
 {
     const double flops = 2.0 * (double)total_rows(shape) *
-                         (double)(get_cell(shape).ops->gates * shape->H) *
+                         (double)(get_cell(shape).gates * shape->H) *
                          (double)(shape->I + shape->S);
     return useful_threads(flops, n_threads);
 }
@@ -145,7 +138,7 @@ static int sequence_threads(const fr_shape *shape, int n_threads)
 static int packing_threads(const fr_pack_args *a)
 {
     const fr_shape *s = &a->shape;
-    const double size = (double)(get_cell(s).ops->gates * s->H) * (double)(s->I + s->S);
+    const double size = (double)(get_cell(s).gates * s->H) * (double)(s->I + s->S);
     return useful_threads(16 * size, a->n_threads);
 }
 
@@ -161,7 +154,7 @@ typedef struct {
 static int group_size(int threads, const fr_shape *shape, const cell *c,
                       ptrdiff_t panels)
 {
-    const ptrdiff_t R_bytes = c->ops->gates * c->H * c->S * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t R_bytes = c->gates * c->H * c->S * (ptrdiff_t)sizeof(real);
     for (int size = 1; size < threads; size++) {
         const int groups = threads / size;
         const int few_rows = shape->B < 4 * groups;
@@ -189,8 +182,8 @@ static int calls_at_once(const fr_shape *shape, int n_threads, int most, int cha
 {
     const cell c = get_cell(shape);
     const int threads = sequence_threads(shape, n_threads);
-    const ptrdiff_t panels = n_unit_panels(c.ops->gates, c.H);
-    const ptrdiff_t R_bytes = c.ops->gates * c.H * c.S * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t panels = n_unit_panels(&c);
+    const ptrdiff_t R_bytes = c.gates * c.H * c.S * (ptrdiff_t)sizeof(real);
     if (group_size(threads, shape, &c, panels) == 1)
         return 1;
     most = (int)min_size(min_size(most, FR_MOST_AT_ONCE), threads);

@@ -292,7 +292,7 @@ def test_flow_and_clip_have_the_same_bits_for_any_number_of_threads(dtype, cell)
 
 
 def test_options_that_do_not_go_together():
-    with pytest.raises(ValueError, match="a projection must be an LSTM's"):
+    with pytest.raises(ValueError, match="proj_size is an option of lstm, not of gru"):
         core.Shape(core.CELLS["gru"], 0, 1, 1, 1, 4, None, core.Options(proj_size=2))
     with pytest.raises(ValueError, match=r"in \[1, 4\)"):
         core.Shape(core.CELLS["lstm"], 0, 1, 1, 1, 4, None, core.Options(proj_size=4))

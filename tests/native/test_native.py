@@ -108,7 +108,7 @@ class TestSmallArguments:
 
     def test_enumerations(self, kernels):
         x = np.zeros(3, "f")
-        refused(kernels.activation, 2, x, x, match="which")
+        refused(kernels.activation, "relu", x, x, match="name must be")
         refused(core.Options, [("no function", 0, 0)], match="activation")
         refused(weights.Layout, "no cell", 1, 1, 1, 1, True, match="cell")
         refused(weights.Layout, "gru", 1, 1, 0, 1, True, match="n_layers")

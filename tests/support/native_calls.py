@@ -176,9 +176,8 @@ def run_flat(f):
     kind, n = kind_of(kernels), f.random.choice((0, 1, 7, 33, 100, 5000))
     x, y = f.array(n, kind), f.array(n, kind, "nan")
     of = kernels
-    fitted, _ = f.call(
-        "core.Kernels.activation", of.activation, f.random.randint(0, 1), x, y
-    )
+    name = f.random.choice(("sigmoid", "tanh"))
+    fitted, _ = f.call("core.Kernels.activation", of.activation, name, x, y)
     f.written("core.Kernels.activation", fitted, y)
     f.call("core.Kernels.fingerprint", of.fingerprint, x, n_threads)
     spans = spans_of(f, n)
@@ -304,6 +303,10 @@ def run_rest(f):
     fitted, found = f.call("core.offsets_of", core.offsets_of, given, total)
     assert not fitted or found.tolist() == np.cumsum([0, *sizes]).tolist()
     refused(f, "core.Kernels", core.Kernels)
+    name = f.random.choice(list(GATES))
+    fitted, found = f.call("core.cell", core.cell, name)
+    assert not fitted or found.index == core.CELLS[name]
+    f.call("core.Cell", core.Cell, *core.cell(name))
     for kind in (weights.Room, weights.Memory, weights.Packed, weights.Use,
                  tensors.Packs, tensors.PackedCell):  # fmt: skip
         short = f"{kind.__module__.removeprefix('fastrnn.native.')}.{kind.__name__}"

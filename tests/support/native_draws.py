@@ -5,8 +5,7 @@ import numpy as np
 
 from fastrnn.native import core
 
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
-N_ACTIVATIONS = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 5, "gru": 3}
+GATES = {name: len(core.cell(name).gates) for name in core.CELLS}
 TABLES = []
 for _name in core.SUPPORTED:
     with core.use_isa(_name):
@@ -31,14 +30,18 @@ def options_of(f, cell, H):
     """Keyword arguments of `core.Options`, or None for the plain cell."""
     if f.chance(0.5):
         return None
-    options = {}
+    options, about = {}, core.cell(cell)
     if f.chance(0.6):
-        names = f.random.choices(list(core.ACTIVATIONS), k=N_ACTIVATIONS[cell])
+        n = len(about.activations)
+        names = f.random.choices(list(core.ACTIVATIONS), k=n)
         options["activations"] = [(name, 0.5, 0.25) for name in names]
         options["clip"] = f.random.choice((0.0, 1.5))
-        options["input_forget"] = cell == "lstm" and f.chance(0.3)
-        options["peephole"] = cell == "lstm" and f.chance(0.5)
-        options["reset_before"] = cell == "gru" and f.chance(0.5)
-    if cell == "lstm" and H > 1 and f.chance(0.5):
+        for name, p in (
+            ("input_forget", 0.3),
+            ("peephole", 0.5),
+            ("reset_before", 0.5),
+        ):
+            options[name] = name in about.options and f.chance(p)
+    if "proj_size" in about.options and H > 1 and f.chance(0.5):
         options["proj_size"] = f.random.randint(1, H - 1)
     return options

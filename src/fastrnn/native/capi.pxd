@@ -4,14 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "fastrnn.h" nogil:
-    enum:
-        FR_CELL_RNN_TANH
-        FR_CELL_RNN_RELU
-        FR_CELL_LSTM
-        FR_CELL_GRU
-        FR_N_CELLS
-
-    enum:
+    enum fr_activation_kind:
         FR_TANH
         FR_SIGMOID
         FR_RELU
@@ -31,13 +24,34 @@ cdef extern from "fastrnn.h" nogil:
         int kind
         double alpha, beta
 
+    enum: FR_MOST_GATES
+
     ctypedef struct fr_cell_options:
-        fr_activation gate[4]
-        fr_activation output
+        fr_activation gate[5]
         double clip
         int input_forget
         int peephole
         int reset_before
+
+    enum:
+        FR_OPTION_ACTIVATIONS
+        FR_OPTION_CLIP
+        FR_OPTION_INPUT_FORGET
+        FR_OPTION_PEEPHOLE
+        FR_OPTION_RESET_BEFORE
+        FR_OPTION_PROJECTION
+
+    ctypedef struct fr_cell:
+        const char *name
+        const char *layer
+        const char *gates
+        int n_gates
+        int n_states
+        fr_activation_kind activations[4]
+        int output_activation
+        int bias_apart
+        unsigned options
+        const char *paper
 
     ctypedef struct fr_shape:
         int cell
@@ -206,6 +220,7 @@ cdef extern from "fastrnn.h" nogil:
         const char *target
         const char *dtype
         int lanes
+        const fr_cell *(*cell)(int index) noexcept nogil
         void (*pack_forward)(const fr_pack_args *) noexcept nogil
         void (*pack_backward)(const fr_pack_args *) noexcept nogil
         void (*forward)(const fr_forward_args *, int n, int chained) noexcept nogil
@@ -226,7 +241,7 @@ cdef extern from "fastrnn.h" nogil:
             ptrdiff_t n_bytes, const void *memory, int n_threads,
             uint32_t *result) noexcept nogil
         void (*activation)(
-            int which, ptrdiff_t n, const void *x, void *y) noexcept nogil
+            fr_activation_kind f, ptrdiff_t n, const void *x, void *y) noexcept nogil
         double (*fma_peak)(int n_threads, ptrdiff_t n) noexcept nogil
         void (*sgd)(const fr_sgd_args *) noexcept nogil
         void (*rmsprop)(const fr_rmsprop_args *) noexcept nogil

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What other Cython modules use of _core.
+# What other Cython modules use of core.pyx.
 
-from fastrnn.native.capi cimport fr_cell_options, fr_kernels, fr_rows, fr_step
+from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_kernels, fr_rows, fr_step
 
 cdef void *address(object array, str what, char kind, ptrdiff_t size,
                    bint writable, bint at_least=*,
@@ -11,6 +11,8 @@ cdef ptrdiff_t size_of(char kind) noexcept
 
 cdef int team(int n_threads) except -1
 cdef int team_of(str who, int n_threads) except -1
+
+cdef const fr_cell *cell_at(str who, int index) except NULL
 
 cdef check_offsets(ptrdiff_t T, ptrdiff_t B, const ptrdiff_t[::1] offsets)
 
@@ -45,4 +47,4 @@ cdef class Options:
     cdef int n_activations
     cdef tuple made_of
 
-    cdef int check(self, str who, int cell, ptrdiff_t H) except -1
+    cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1

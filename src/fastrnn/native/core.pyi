@@ -2,7 +2,7 @@
 # Types of core.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 Array = Any
 
@@ -17,12 +17,24 @@ OPENMP: bool
 SUPPORTED: tuple[str, ...]
 
 def active_target() -> str: ...
+def cell(name: str) -> Cell: ...
 def kernels(dtype: Any) -> Kernels: ...
 def is_clear(array: Any, begin: int, end: int) -> bool: ...
 def prepare(n_threads: int) -> None: ...
 def offsets_of(batch_sizes: Array, rows: int) -> Array | None: ...
 def openmp_is_shared() -> bool: ...
 def use_isa(name: str) -> AbstractContextManager[None]: ...
+
+class Cell(NamedTuple):
+    name: str
+    index: int
+    layer: str
+    gates: tuple[str, ...]
+    n_states: int
+    activations: tuple[str, ...]
+    options: tuple[str, ...]
+    bias_apart: str | None
+    paper: str
 
 class Options:
     general: bool
@@ -167,7 +179,7 @@ class Kernels:
         db: Array | None,
         work: Array,
     ) -> None: ...
-    def activation(self, which: int, x: Array, y: Array) -> None: ...
+    def activation(self, name: str, x: Array, y: Array) -> None: ...
     def fma_peak(self, n_threads: int, n: int) -> float: ...
     def sgd(
         self,

@@ -10,6 +10,7 @@ Shapes that make sense are the caller's business: `fastrnn.util.checks` has the 
 Longer than other files because it has one method for each entry of the table.
 """
 
+import collections
 import contextlib
 import os
 import warnings
@@ -123,14 +124,6 @@ STACK = FR_STACK  # bytes that a kernel may use on each thread
 MOST_THREADS = _most_threads
 
 
-CELLS = {
-    "rnn_tanh": FR_CELL_RNN_TANH,
-    "rnn_relu": FR_CELL_RNN_RELU,
-    "lstm": FR_CELL_LSTM,
-    "gru": FR_CELL_GRU,
-}
-
-
 ACTIVATIONS = {
     "tanh": FR_TANH,
     "sigmoid": FR_SIGMOID,
@@ -148,11 +141,107 @@ ACTIVATIONS = {
 }
 
 
+Cell = collections.namedtuple("Cell", (
+    "name", "index", "layer", "gates", "n_states", "activations", "options",
+    "bias_apart", "paper",
+), module=__name__)
+Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
+
+Attributes
+----------
+name, index : str, int
+    Of the cell; the index is what `Shape` takes.
+layer : str
+    Name of the class of layers made of this cell; several cells may be of one class.
+gates : tuple of str
+    A letter for each gate, in the order of their parts in weights and biases.
+n_states : int
+    1 for h, 2 for h and c.
+activations : tuple of str
+    The plain cell's function of each gate, followed by that of c_t if there is one.
+options : tuple of str
+    Arguments of `Options` that the cell knows.
+bias_apart : str or None
+    The gate whose recurrent bias is not simply added to its other bias.
+paper : str
+    The publication that introduced the cell.
+"""
+
+_OPTIONS = {
+    "activations": FR_OPTION_ACTIVATIONS,
+    "clip": FR_OPTION_CLIP,
+    "input_forget": FR_OPTION_INPUT_FORGET,
+    "peephole": FR_OPTION_PEEPHOLE,
+    "reset_before": FR_OPTION_RESET_BEFORE,
+    "proj_size": FR_OPTION_PROJECTION,
+}
+
+
+cdef object described(int index, const fr_cell *c):
+    """The `Cell` of an entry of the table."""
+    kinds = {kind: name for name, kind in ACTIVATIONS.items()}
+    gates = tuple(c.gates.decode().split())
+    activations = [kinds[<int>c.activations[gate]] for gate in range(c.n_gates)]
+    if c.output_activation >= 0:
+        activations.append(kinds[c.output_activation])
+    return Cell(
+        c.name.decode(), index, c.layer.decode(), gates, c.n_states,
+        tuple(activations),
+        tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
+        gates[c.bias_apart] if c.bias_apart >= 0 else None, c.paper.decode())
+
+
+def _all_cells():
+    cdef int index = 0
+    cdef const fr_cell *c = fr_target_kernels(0, 0).cell(index)
+    while c != NULL:
+        yield c.name.decode(), described(index, c)
+        index += 1
+        c = fr_target_kernels(0, 0).cell(index)
+
+
+_cells = dict(_all_cells())
+CELLS = {name: one.index for name, one in _cells.items()}
+
+
+def cell(str name not None):
+    """The `Cell` of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in _cells:
+        raise ValueError(f"cell: name must be among {', '.join(_cells)}, got {name!r}")
+    return _cells[name]
+
+
+cdef const fr_cell *cell_at(str who, int index) except NULL:
+    """The entry of the kernels' table of cells; every target has the same."""
+    cdef const fr_cell *found = fr_target_kernels(0, 0).cell(index)
+    if found == NULL:
+        raise ValueError(f"{who}: cell must be in [0, {len(CELLS)}), got {index}")
+    return found
+
+
+cdef int activations_of(const fr_cell *c) noexcept:
+    """Functions that a cell has: one for each gate, and that of c_t."""
+    return c.n_gates + (c.output_activation >= 0)
+
+
+cdef refuse(str who, const fr_cell *of, str option):
+    """Say that cells of this kind do not know an option, and which do."""
+    able = [one.name for one in _cells.values() if option in one.options]
+    raise ValueError(
+        f"{who}: {option} is an option of {', '.join(able)}, not of {of.name.decode()}")
+
+
 cdef class Options:
     """What makes a cell other than the plain one.
 
-    `activations` are (name, alpha, beta) of each gate in gate order, an LSTM's followed
-    by that of c_t; None for the plain cell, which may still have a projection.
+    `activations` are (name, alpha, beta) of each gate in gate order, followed by that
+    of c_t where the cell has one; None for the plain cell, which may have a projection.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
@@ -164,47 +253,43 @@ cdef class Options:
         if not self.general and (clip or input_forget or peephole or reset_before):
             raise ValueError("Options: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
-            if i > 4:
-                raise ValueError("Options: at most five activations")
+            if i > FR_MOST_GATES:
+                raise ValueError(
+                    f"Options: at most {FR_MOST_GATES + 1} activations")
             if name not in ACTIVATIONS:
                 raise ValueError(
                     f"Options: an activation must be among {', '.join(ACTIVATIONS)}, "
                     f"got {name!r}")
-            if i == 4:
-                self.c.output = fr_activation(ACTIVATIONS[name], alpha, beta)
-            else:
-                self.c.gate[i] = fr_activation(ACTIVATIONS[name], alpha, beta)
+            self.c.gate[i] = fr_activation(ACTIVATIONS[name], alpha, beta)
         self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
 
-    cdef int check(self, str who, int cell, ptrdiff_t H) except -1:
-        """Whether a cell of H units can have these options."""
-        cdef int expected = gates(cell) + (cell == FR_CELL_LSTM)
+    cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
+        """Whether such a cell, of H units, can have these options."""
+        cdef int expected = activations_of(of)
         if self.general and self.n_activations != expected:
             raise ValueError(
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
-        if (self.c.peephole or self.c.input_forget) and cell != FR_CELL_LSTM:
-            raise ValueError(f"{who}: peephole and input_forget are an LSTM's")
-        if self.c.reset_before and cell != FR_CELL_GRU:
-            raise ValueError(f"{who}: reset_before is a GRU's")
-        if self.proj_size and (
-                cell != FR_CELL_LSTM or not 0 < self.proj_size < H):
+        wanted = {
+            "activations": self.general,
+            "clip": self.c.clip != 0,
+            "input_forget": self.c.input_forget != 0,
+            "peephole": self.c.peephole != 0,
+            "reset_before": self.c.reset_before != 0,
+            "proj_size": self.proj_size != 0,
+        }
+        for name, bit in _OPTIONS.items():
+            if wanted[name] and not of.options & <unsigned>bit:
+                refuse(who, of, name)
+        if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
-                f"{who}: a projection must be an LSTM's, in [1, {H}), got "
-                f"{self.proj_size}")
+                f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")
         return 0
 
     def __reduce__(self):
         return Options, self.made_of
-
-
-cdef ptrdiff_t gates(int cell) except -1:
-    """G of a cell."""
-    if not 0 <= cell < FR_N_CELLS:
-        raise ValueError(f"cell must be in [0, {FR_N_CELLS}), got {cell}")
-    return 4 if cell == FR_CELL_LSTM else 3 if cell == FR_CELL_GRU else 1
 
 
 cdef object required(object array, str what):
@@ -263,6 +348,7 @@ cdef class Shape:
     """
 
     cdef fr_shape c
+    cdef const fr_cell *of
     cdef object offsets  # keeps the memory that c.offsets points to
     cdef Options options  # and c.options
     cdef readonly ptrdiff_t rows
@@ -271,14 +357,13 @@ cdef class Shape:
                   ptrdiff_t H, offsets=None, Options options=None):
         cdef const void *given
         cdef ptrdiff_t[::1] starts
-        if not 0 <= cell < FR_N_CELLS:
-            raise ValueError(f"Shape: cell must be in [0, {FR_N_CELLS}), got {cell}")
+        self.of = cell_at("Shape", cell)
         self.c.cell, self.c.reverse = cell, reverse
         self.c.T, self.c.B, self.c.I, self.c.H, self.c.S = T, B, I, H, H
         self.c.offsets, self.c.options, self.options = NULL, NULL, options
         check_shape("Shape", &self.c, 1)
         if options is not None:
-            options.check("Shape", cell, H)
+            options.check("Shape", self.of, H)
             if options.general:
                 self.c.options = &options.c
             if options.proj_size:
@@ -495,7 +580,7 @@ cdef class Kernels:
         """
         cdef fr_pack_args a
         cdef Shape shape = Shape(cell, False, 1, 1, I, H, None, options)
-        cdef ptrdiff_t G = gates(cell), S = shape.c.S
+        cdef ptrdiff_t G = shape.of.n_gates, S = shape.c.S
         if (b_ih is None) != (b_hh is None):
             raise ValueError("pack: b_ih and b_hh are given together or not at all")
         a.shape, a.n_threads = shape.c, team_of("pack", n_threads)
@@ -563,7 +648,7 @@ cdef class Kernels:
                            pack_size(self.table, False, shape), False)
         a.h0 = address(required(h0, "h0"), "h0", kind, state, False)
         a.c0 = a.c_n = NULL
-        if shape.c.cell == FR_CELL_LSTM:
+        if shape.of.n_states == 2:
             a.c0 = address(required(c0, "c0"), "c0", kind, c_state, False)
             a.c_n = address(required(c_n, "c_n"), "c_n", kind, c_state, True)
         a.y = y.at("y", kind, shape, S, True)
@@ -588,7 +673,7 @@ cdef class Kernels:
         cdef fr_backward_args a
         cdef char kind = self.kind
         cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
-        cdef ptrdiff_t G = gates(shape.c.cell), state = shape.c.B * S
+        cdef ptrdiff_t G = shape.of.n_gates, state = shape.c.B * S
         cdef ptrdiff_t c_state = shape.c.B * H
         a.shape, a.n_threads = shape.c, team_of("backward", n_threads)
         a.x = x.at("x", kind, shape, I, False)
@@ -612,7 +697,7 @@ cdef class Kernels:
         a.dx_accumulate = dx_accumulate
         a.dh0 = address(required(dh0, "dh0"), "dh0", kind, state, True)
         a.dc_n = a.dc0 = NULL
-        if shape.c.cell == FR_CELL_LSTM:
+        if shape.of.n_states == 2:
             a.dc_n = address(dc_n, "dc_n", kind, c_state, False)
             a.dc0 = address(required(dc0, "dc0"), "dc0", kind, c_state, True)
         a.dW = address(dW, "dW", kind, G * H * I, True)
@@ -671,15 +756,17 @@ cdef class Kernels:
         with nogil:
             self.table.linear_backward(&a)
 
-    def activation(self, int which, x not None, y not None):
-        """``y = f(x)`` with f the kernels' sigmoid (0) or tanh (1)."""
+    def activation(self, str name not None, x not None, y not None):
+        """``y = f(x)`` with f the kernels' "sigmoid" or "tanh", as `name` says."""
         cdef ptrdiff_t n = len(x)
         cdef const void *px = address(x, "x", self.kind, n, False)
         cdef void *py = address(y, "y", self.kind, n, True)
-        if which not in (0, 1):
-            raise ValueError(f"activation: which must be 0 or 1, got {which}")
+        cdef fr_activation_kind kind = FR_TANH if name == "tanh" else FR_SIGMOID
+        if name not in ("sigmoid", "tanh"):
+            raise ValueError(
+                f"activation: name must be 'sigmoid' or 'tanh', got {name!r}")
         with nogil:
-            self.table.activation(which, n, px, py)
+            self.table.activation(kind, n, px, py)
 
     def fma_peak(self, int n_threads, ptrdiff_t n):
         """Floating-point operations in n rounds of FMAs on n_threads threads."""
@@ -906,7 +993,7 @@ cdef class Stepper:
             pack_size(kernels.table, False, shape), False)
         self.a.h0 = self.a.h_n = address(required(h, "h"), "h", kind, state, True)
         self.a.c0 = self.a.c_n = self.a.tape = NULL
-        if shape.c.cell == FR_CELL_LSTM:
+        if shape.of.n_states == 2:
             self.a.c0 = self.a.c_n = address(required(c, "c"), "c", kind, c_state, True)
         self.a.y = address(y, "y", kind, state, True)
         self.a.work = address_of_work(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What stack.pyx and tensors.pyx use of _weights.
+# What stack.pyx and tensors.pyx use of weights.pyx.
 
 from libc.stdint cimport uint32_t
 

@@ -13,14 +13,13 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
-from fastrnn.native.capi cimport fr_cell_options, fr_kernels, fr_pack_args, fr_shape
-from fastrnn.native.core cimport Kernels, Options, address, size_of, team
+from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_kernels, fr_pack_args, fr_shape
+from fastrnn.native.core cimport Kernels, Options, address, cell_at, size_of, team
 from fastrnn.native.sizes cimport MOST_CELLS, check_shape, check_start, check_threads
 
-from fastrnn.native import core
-from fastrnn.native.memory import ALIGNMENT, aligned
+from fastrnn.native import core, memory
 
-LINE = ALIGNMENT
+LINE = memory.ALIGNMENT
 
 
 # -- memory ---------------------------------------------------------------------------
@@ -89,7 +88,7 @@ cdef class MemoryPool:
     cpdef Memory take(self, ptrdiff_t n_bytes):
         """At least `n_bytes`, contents arbitrary; from a room at most twice as large.
         """
-        cdef Memory memory
+        cdef Memory taken
         cdef Room room, best = None
         cdef Py_ssize_t at, best_at = -1, below = 0, below_at = -1
         if n_bytes < 0:
@@ -110,15 +109,15 @@ cdef class MemoryPool:
             self.trim(n_bytes)
         if best is None:
             best = Room.__new__(Room)
-            best.array, best.size = aligned(n_bytes, np.uint8), n_bytes
+            best.array, best.size = memory.aligned(n_bytes, np.uint8), n_bytes
             best.start = <char *>address(
                 best.array, "memory", b"B", n_bytes, True)
         with cython.critical_section(self):
             self.count(n_bytes)
-        memory = Memory.__new__(Memory)
-        memory.pool, memory.room, memory.start = self, best, best.start
-        memory.size = n_bytes
-        return memory
+        taken = Memory.__new__(Memory)
+        taken.pool, taken.room, taken.start = self, best, best.start
+        taken.size = n_bytes
+        return taken
 
     cdef int count(self, ptrdiff_t n_bytes) except -1:
         """Note that so many bytes more are in use."""
@@ -169,6 +168,7 @@ cdef class Layout:
                   int n_directions, bint bias, Options options=None,
                   bint merged=False, double clip_value=0, double clip_norm=0):
         cdef fr_shape widest
+        cdef const fr_cell *of
         self.made_of = (cell, I, H, n_layers, n_directions, bias, options, merged,
                         clip_value, clip_norm)
         if cell not in core.CELLS:
@@ -179,17 +179,17 @@ cdef class Layout:
                 f"Layout: n_directions must be 1 or 2 and n_layers in "
                 f"[1, {MOST_CELLS // 2}], got {(n_directions, n_layers)}")
         self.cell, self.I, self.H, self.bias = core.CELLS[cell], I, H, bias
+        of = cell_at("Layout", self.cell)
+        self.gates, self.n_states = of.n_gates, of.n_states
         if options is not None:
-            options.check("Layout", self.cell, H)
+            options.check("Layout", of, H)
         self.S = options.proj_size if options is not None and options.proj_size else H
         self.options, self.merged = options, merged
         self.general = options is not None and options.general
         self.peephole = self.general and options.c.peephole
         self.clip_value, self.clip_norm = clip_value, clip_norm
-        self.gates = 4 if cell == "lstm" else 3 if cell == "gru" else 1
         self.n_layers, self.n_directions = n_layers, n_directions
         self.n_cells = n_layers * n_directions
-        self.n_states = 2 if cell == "lstm" else 1
         memset(&widest, 0, sizeof(widest))
         widest.T = widest.B = 1
         widest.I, widest.H = I, H
