@@ -10,6 +10,7 @@ import pytest
 from native_fuzz import Fuzz, Tensor
 
 from fastrnn.native import core, stack, tensors, weights
+from fastrnn.native.weights import Layout
 
 HUGE = 2**62
 
@@ -306,7 +307,7 @@ class TestTensors:
         refused(forward, tapes=tensor(plan.tape_size - 1), match="tapes")
         refused(forward, n_threads=0, match="n_threads")
         refused(forward, packs=tensors.Packs(), match="packs")
-        other = tensors.Weights(weights.Layout("gru", 2, 3, 2, 1, False))
+        other = tensors.Weights(Layout("gru", 2, 3, 2, 1, False))
         packs_of_other = other.take(kernels, 1, weights, [0] * 4, True, True)
         refused(forward, packs=packs_of_other, match="layout")
 
