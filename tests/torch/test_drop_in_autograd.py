@@ -151,7 +151,7 @@ def test_backward_belongs_to_its_forwards_weights(rng):
 def computed(monkeypatch):
     """Which weights' gradients each call of the backward kernel was asked for."""
     calls = []
-    tensors = fastrnn.torch._stack._tensors
+    tensors = fastrnn.torch._stack.tensors
 
     class Watched:
         """A plan, with an eye on what backward gets."""
