@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* kernels.c -- the one translation unit, compiled once per target and dtype.
+/* kernels.c -- all kernels in one translation unit, compiled once per target and dtype.
  *
- * Everything it includes is static, so no function built with AVX-512 can be merged
- * into another target's code by the linker; the table at the end is the only symbol.
+ * Everything that this file includes is static, so the linker cannot merge a function
+ * built with AVX-512 into another target's code.  Only the table at the end of this
+ * file has a symbol.
  */
 #include "fastrnn.h"
 #include "target.h"
@@ -20,13 +21,17 @@
 #include "embedding.c"
 #include "dropout.c"
 
-static void activation(int which, ptrdiff_t n, const void *x, void *y)
+/* The functions that `activation` takes by number. */
+enum { ACTIVATION_SIGMOID, ACTIVATION_TANH };
+
+static void activation(int function, ptrdiff_t n, const void *x, void *y)
 {
     const uint64_t mode = subnormals_flush();
     for (ptrdiff_t k = 0; k < n; k += V) {
         const ptrdiff_t lanes = min_size(V, n - k);
         const vreal a = v_load_n((const real *)x + k, lanes);
-        v_store_n((real *)y + k, which ? v_tanh(a) : v_sigmoid(a), lanes);
+        v_store_n((real *)y + k, function == ACTIVATION_TANH ? v_tanh(a) : v_sigmoid(a),
+                  lanes);
     }
     subnormals_restore(mode);
 }
