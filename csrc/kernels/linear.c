@@ -27,7 +27,8 @@
 /* --- C = A B, A in rows -- */
 
 /* This tile is gemm.h's for A in rows, with two additions: it can continue the sums
- * that it finds in C, and it can add the bias while the sums are in registers. */
+ * that it finds in C, and it can add the bias while the sums are in registers; a pass
+ * of its own over y takes 3 % longer at I = 128, 5 % at I = 64 (float32, x86_v4). */
 
 typedef struct {
     const real *a;
