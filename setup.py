@@ -19,12 +19,13 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# machine -> targets, best first: name and flags.  The one place they are listed.
+# The targets of each machine, best first, as (name, compiler flags).  No other place
+# lists them.
 X86_V3 = "-mavx2 -mfma -mbmi2"
 X86_V4 = f"-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl {X86_V3}"
 TARGETS = {
     "x86_64": [
-        # The compilers' default for AVX-512 is half-width vectors; ours are explicit.
+        # Compilers prefer half-width vectors with AVX-512; the kernels write full ones.
         ("x86_v4", f"{X86_V4} -mprefer-vector-width=512 -DFR_EXPECT_AVX512"),
         ("x86_v3", f"{X86_V3} -DFR_EXPECT_AVX2"),
         ("baseline", ""),
@@ -33,7 +34,8 @@ TARGETS = {
 }
 MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
-# No contraction: every fused multiply-add is written out, so targets agree to the bit.
+# -ffp-contract=off: every fused multiply-add is written out as v_fma, and the compiler
+# adds none, so that all targets with FMA agree to the bit.
 CFLAGS = [
     "-O3",
     "-g0",
@@ -43,7 +45,8 @@ CFLAGS = [
     "-fno-trapping-math",
     "-fvisibility=hidden",
 ]
-# -Wno-psabi: vectors are passed between inlined functions only.
+# -Wno-psabi: GCC warns that passing vectors depends on the target, but the kernels pass
+# vectors to static functions only.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wdouble-promotion", "-Wvla", "-Wno-psabi"]
 KERNELS = "csrc/kernels/kernels.c"
 SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.[ch]"))
@@ -114,7 +117,7 @@ class BuildKernels(build_ext):
         self.parallel = self.parallel or n_cpus()
 
     def rebuild_if_changed(self, configuration):
-        """Take nothing from an earlier build that was made with other flags."""
+        """Compile everything again if an earlier build was made with other flags."""
         record = Path(self.build_temp, "configuration.txt")
         if not record.exists() or record.read_text() != str(configuration):
             self.force = True
@@ -131,10 +134,11 @@ class BuildKernels(build_ext):
             flags = [*flags, *sanitizer]
             ext.extra_compile_args += sanitizer
             ext.extra_link_args += sanitizer[:1]
-        if ext.name == "fastrnn.native.core":  # the others reach the kernels through it
+        # The other modules call the kernels through this one.
+        if ext.name == "fastrnn.native.core":
             self.add_kernels(ext, flags)
-        # Cython's C passes pointers: -O2 runs as fast, and compiles in two thirds of
-        # the time. The last -O wins.
+        # The C that Cython writes only passes pointers: -O2 makes it as fast as -O3,
+        # and compiles in two thirds of the time. Of several -O the last one counts.
         ext.extra_compile_args = [*CFLAGS, "-O2", *ext.extra_compile_args]
         super().build_extension(ext)
 
@@ -198,7 +202,7 @@ setup(
             "wraparound": CHECKS,
             "initializedcheck": CHECKS,
             "cdivision": True,
-            "auto_pickle": False,  # it would let anybody set what was checked
+            "auto_pickle": False,  # a pickle could set fields that were checked
             "freethreading_compatible": True,
             "embedsignature": True,
         },

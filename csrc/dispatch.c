@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* dispatch.c -- which targets were built, and which of them this processor can run.
  *
- * Compiled once, with the baseline's flags.  setup.py's target table defines
- * FR_HAVE_<target> for each one it compiled, so the list exists only there.
+ * This file is compiled once, with the baseline's flags.  setup.py defines
+ * FR_HAVE_<target> for each target that it compiled, so its table is the only list.
  */
 #include "fastrnn.h"
 
@@ -20,7 +20,7 @@ typedef struct {
      {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64},                 \
      supported_##target}
 
-/* __builtin_cpu_supports asks the operating system about the register state as well. */
+/* __builtin_cpu_supports also checks that the operating system saves the registers. */
 #ifdef FR_HAVE_x86_v4
 DECLARE(x86_v4)
 static int supported_x86_v4(void)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* runtime.c -- whether others in this process use the OpenMP runtime that we use.
+/* runtime.c -- whether another library in this process uses fastrnn's OpenMP runtime.
  *
- * GNU OpenMP keeps one pool of threads for a thread that begins parallel regions,
- * whoever asks for them, and the pool does not survive fork().  Our own calls we know; a
- * library that names the same runtime as one that it needs may have begun regions, too.
- * Compiled once, with the baseline's flags.
+ * GNU OpenMP keeps one pool of threads for each thread that begins parallel regions,
+ * whichever library begins them, and the pool does not survive fork().  fastrnn knows
+ * its own regions.  Any other library that lists the same runtime among those that it
+ * needs may have begun regions as well.  This file is compiled once, with the
+ * baseline's flags.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -17,12 +18,12 @@
 #include <string.h>
 
 typedef struct {
-    uintptr_t here;      /* an address inside our own object */
-    const char *runtime; /* what our object calls the runtime that it needs */
-    int shared;
+    uintptr_t here;      /* an address inside fastrnn's own object */
+    const char *runtime; /* the name by which that object needs its runtime, or NULL */
+    int shared;          /* 1: another object needs a runtime of this name */
 } search;
 
-/* The ELF entries that say what an object needs, or NULL. */
+/* Returns an object's dynamic section, which says what the object needs, or NULL. */
 static const ElfW(Dyn) * dynamic_of(const struct dl_phdr_info *object)
 {
     for (int i = 0; i < object->dlpi_phnum; i++)
@@ -37,7 +38,7 @@ static const char *strings_of(const struct dl_phdr_info *object,
 {
     for (; entry->d_tag != DT_NULL; entry++)
         if (entry->d_tag == DT_STRTAB) {
-            /* glibc has put the address itself there, musl leaves the offset. */
+            /* glibc has replaced the offset by the address, musl leaves the offset. */
             ElfW(Addr) at = entry->d_un.d_ptr;
             return (const char *)(at < object->dlpi_addr ? at + object->dlpi_addr : at);
         }
@@ -55,7 +56,9 @@ static int holds(const struct dl_phdr_info *object, uintptr_t address)
     return 0;
 }
 
-/* First round: `runtime` of our own object.  Second round: who else needs it. */
+/* Looks at one object.  In the first round, while s->runtime is NULL, only fastrnn's
+ * own object counts, and the name of its runtime is kept.  In the second round the
+ * other objects count, and the round ends at one that needs a runtime of that name. */
 static int look(struct dl_phdr_info *object, size_t size, void *data)
 {
     (void)size;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* team.c -- whether a call can have its threads, and its stack, before it needs them.
+/* team.c -- finds out before a call whether its threads and its stack are there.
  *
- * GNU OpenMP ends the process where it cannot make a thread or have a few bytes of
- * memory, and a kernel on too small a stack ends it as well.  So both are asked for
- * here, where the answer can become an exception.  Compiled once.
+ * GNU OpenMP ends the process when it cannot start a thread or get a few bytes of
+ * memory, and a kernel on too small a stack ends the process as well.  Threads, memory
+ * and stack are therefore tried here first, where a failure can become an exception.
+ * This file is compiled once, not once per target.
  *
- * OpenMP keeps a pool of threads for each thread that enters a region: as many as its
- * last region had, the others end.  What is known of the calling thread's pool is
- * thread-local, and that is the only state there is.
+ * OpenMP keeps a pool of threads for every thread that enters parallel regions.  The
+ * pool has as many threads as the last region had, and any others end.  What this file
+ * knows of the calling thread's pool is thread-local, and it keeps no other state.
  */
 #define _GNU_SOURCE
 #include "fastrnn.h"
@@ -22,7 +23,8 @@
 #include <omp.h>
 #endif
 
-/* In memory that every thread has from its start: there is none to run out of. */
+/* Places a thread-local variable in memory that every thread has from its start, so
+ * that the first use of the variable allocates nothing and cannot fail. */
 #if defined(__GLIBC__)
 #define STATIC_TLS __attribute__((tls_model("initial-exec")))
 #else
@@ -30,24 +32,27 @@
 #endif
 
 typedef struct {
-    char *low, *high;    /* this thread's stack; NULL where nobody knows */
-    int looked;          /* at the stack */
+    char *low, *high;    /* this thread's stack; NULL where its place is unknown */
+    int looked;          /* 1: `low` and `high` have been set */
     int ready;           /* most threads that a team of this thread has had */
-    int size;            /* of its last team */
+    int size;            /* threads in this thread's last team */
     int alone;           /* calls that went on without a team, for want of memory */
-    size_t worker_stack; /* of each of OpenMP's threads */
+    size_t worker_stack; /* bytes of stack of each of OpenMP's threads */
 } own_team;
 
 static _Thread_local own_team own STATIC_TLS;
 
-/* A caller's kernels run on its own stack; it keeps an array there, and starts the team. */
+/* The thread that calls a kernel is in the team and needs a kernel's stack, and some
+ * more for the array of a fingerprint and for starting the team. */
 #define OWN_STACK (FR_STACK + (4 << 10))
 
 /* --- stacks ---------------------------------------------------------------------- */
 
 #define FRAME ((char *)__builtin_frame_address(0))
 
-/* The stack of a thread that waits or asks; 0 or ENOMEM. */
+/* Sets *low and *high to the ends of the stack of a thread that is alive, or to NULL
+ * where the system does not tell.  Returns 0, or ENOMEM where memory to find out is
+ * lacking. */
 static int find_stack(pthread_t thread, char **low, char **high)
 {
     *low = *high = NULL;
@@ -70,7 +75,7 @@ static int find_stack(pthread_t thread, char **low, char **high)
     return 0;
 }
 
-/* Bytes left on the calling thread's stack; PTRDIFF_MAX where nobody knows. */
+/* Bytes left on the calling thread's stack; PTRDIFF_MAX where its place is unknown. */
 static ptrdiff_t stack_left(void)
 {
     const int known = own.low && FRAME > own.low && FRAME <= own.high;
@@ -81,13 +86,16 @@ static ptrdiff_t stack_left(void)
 
 #ifdef _OPENMP
 
-/* Threads that are made at a time: OpenMP has a list of the new ones on the stack. */
+/* Threads that a region may add to the pool: OpenMP lists these on the stack. */
 #define AT_A_TIME 16
 
-/* The stacks of OpenMP's threads: what it was told when it was loaded, as we are. */
+/* Bytes of stack that the environment asks for each of OpenMP's threads.  OpenMP reads
+ * the environment when it is loaded, and so does this file, before a program can change
+ * it. */
 static size_t omp_stack;
 
-/* OMP_STACKSIZE or GOMP_STACKSIZE in bytes; 0 for the system's default. */
+/* Sets omp_stack to OMP_STACKSIZE or GOMP_STACKSIZE; it stays 0 for the system's
+ * default. */
 __attribute__((constructor)) static void read_stack_size(void)
 {
     static const char units[] = "bkmg";
@@ -113,13 +121,13 @@ __attribute__((constructor)) static void read_stack_size(void)
 static size_t worker_stack(pthread_attr_t *attributes)
 {
     size_t size = 0;
-    if (omp_stack) /* too small or too large a one is not taken: OpenMP says so */
+    if (omp_stack) /* refused if too small or too large; OpenMP warns */
         (void)pthread_attr_setstacksize(attributes, omp_stack);
     pthread_attr_getstacksize(attributes, &size);
     return size;
 }
 
-/* Whether so many bytes of address space could be had. */
+/* Whether n_bytes of address space can be had. */
 static int has_space(size_t n_bytes)
 {
     void *space = mmap(NULL, n_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -129,7 +137,7 @@ static int has_space(size_t n_bytes)
     return 1;
 }
 
-/* Whether OpenMP's own tables of a team could be had. */
+/* Whether there is memory for the tables that OpenMP makes for a team. */
 static int has_tables(int n_threads)
 {
     void *room = malloc(4096 + 512 * (size_t)n_threads);
@@ -144,7 +152,8 @@ static void *wait_for_gate(void *gate)
     return NULL;
 }
 
-/* Whether n more threads like OpenMP's can live at once. */
+/* Tries whether n more threads with OpenMP's size of stack can live at once: starts
+ * them, keeps all of them waiting at a gate, and lets them end. */
 static int try_threads(int n)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -157,7 +166,7 @@ static int try_threads(int n)
         return FR_TEAM_NO_MEMORY;
     }
     own.worker_stack = worker_stack(&attributes);
-    /* They are not to run anybody's signal handler. */
+    /* Threads inherit the signal mask: these must not run the program's handlers. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&gate);
@@ -178,7 +187,7 @@ static int try_threads(int n)
 
 typedef struct {
     pthread_t thread;
-    char *at; /* on its stack; NULL for a thread that did not come */
+    char *at; /* an address on its stack; NULL if OpenMP gave fewer threads */
 } worker;
 
 static void run_team(int n, worker *workers)
@@ -190,7 +199,7 @@ static void run_team(int n, worker *workers)
     }
 }
 
-/* Lets OpenMP's pool grow until the next region, of n threads, adds few. */
+/* Grows OpenMP's pool until a region of n threads has at most AT_A_TIME to add. */
 static void fill_pool(int n, worker *workers)
 {
     for (int size = own.size > 1 ? own.size : 1; n - size > AT_A_TIME;) {
@@ -200,7 +209,8 @@ static void fill_pool(int n, worker *workers)
     own.size = n;
 }
 
-/* Least stack that the pool's threads have; PTRDIFF_MAX where nobody knows. */
+/* Sets *least to the least stack that is left to one of the pool's threads, PTRDIFF_MAX
+ * where no place is known.  Returns 0, or ENOMEM. */
 static int find_least_stack(const worker *workers, int n, ptrdiff_t *least)
 {
     *least = PTRDIFF_MAX;
@@ -217,6 +227,8 @@ static int find_least_stack(const worker *workers, int n, ptrdiff_t *least)
     return 0;
 }
 
+/* Starts a team of n threads for the first time, after trying whether that can succeed,
+ * and looks at the stacks of its threads.  Returns one of the FR_TEAM_ results. */
 static int grow(int n, fr_team_report *report)
 {
     const int limit = omp_get_thread_limit(), most = limit < n ? limit : n;

@@ -1,28 +1,31 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* activations.h -- vector sigmoid and tanh, the same bits on every target that has FMA.
  *
- * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot overflow,
- * and on a denominator 1 + e in [1, 2]:
+ * Both are built on e = exp(-|x|) (sigmoid) or exp(-2|x|) (tanh), which cannot
+ * overflow, and on a denominator 1 + e in [1, 2]:
  *
  *   sigmoid(x) = (x < 0 ? e : 1) / (1 + e)
  *   tanh(x)    = sign(x) * (1 - e) / (1 + e),  1 - e = -expm1(-2|x|)
  *
- * exp: y = n ln 2 + r, |r| <= ln(2)/2 (Cody & Waite 1980, ln 2 in two parts), and
- * expm1(r) = r + r^2 q(r) with a minimax q (Remez; coefficients below).
+ * exp(y) splits y = n ln 2 + r with |r| <= ln(2)/2, where ln 2 is kept in two parts
+ * (Cody & Waite 1980), and takes expm1(r) = r + r^2 q(r) with a minimax polynomial q,
+ * whose coefficients, found by Remez's algorithm, are below.
  *
  * Maximum error over every float32 whose result is normal, in units of the last place,
  * on targets with FMA (FASTRNN_EXHAUSTIVE=1 of tests/kernels/test_activations.py):
- * sigmoid 1.48, tanh 1.91; without FMA and in float64 below 3.  Subnormal results are
- * flushed to zero with the rest of the kernel's arithmetic; without FMA, so are results
- * near them.  +-inf give the limits, NaN gives NaN.
+ * sigmoid 1.48, tanh 1.91; without FMA and in float64 below 3.  Subnormal results are flushed
+ * to zero with the rest of the kernel's arithmetic; without FMA, normal results close
+ * to the subnormals are flushed, too.  +-inf give the limits, NaN gives NaN.
  */
 #ifndef FR_ACTIVATIONS_H
 #define FR_ACTIVATIONS_H
 
 #include "simd.h"
 
-/* EXP_LOWEST: below it 2^n is no longer normal, and its exponent field, 0, gives zero.
- * EXP_MAGIC: adding it rounds to n and leaves n + the exponent's bias in the low bits. */
+/* Arguments below EXP_LOWEST are raised to it: there 2^n is no longer normal, the
+ * exponent field that is made for it is 0, and the result is zero.  Adding EXP_MAGIC to
+ * y / ln 2 rounds it to the integer n and leaves n plus the exponent's bias in the low
+ * bits. */
 #if FR_DOUBLE
 #define EXP_LOWEST -709.2
 #define EXP_MAGIC (0x1.8p52 + 1023)
@@ -37,7 +40,7 @@
 #define LN2_LOW -0x1.bd0106p-13f
 #endif
 
-/* For y <= 0: *scale = 2^n and expm1(r), so that exp(y) = scale * (1 + expm1(r)). */
+/* For y <= 0 sets *scale = 2^n and returns p = expm1(r): exp(y) = scale * (1 + p). */
 INLINE vreal v_exp_parts(vreal y, vreal *scale)
 {
     y = v_max(v_set1((real)EXP_LOWEST), y);
@@ -78,10 +81,10 @@ INLINE vreal v_exp_negative(vreal y)
     return v_fma(scale, p, scale);
 }
 
-/* 1 / (1 + e) for e in [0, 1].  In float32, which divides slowly: a cubic (relative
- * error 0.0024), exact at e = 0 and e = 1 where tiny results would lose a later
- * correction to underflow, and a Newton step (6e-6).  The caller corrects its quotient.
- */
+/* Returns 1 / (1 + e) for e in [0, 1].  In float32 a division would be slow, so a
+ * Newton step (relative error 6e-6) follows a cubic (0.0024), and the caller corrects
+ * the quotient that it makes of the result.  The cubic is exact at e = 0 and at e = 1,
+ * since there the quotient may be so tiny that the correction would underflow. */
 INLINE vreal v_reciprocal_1_plus(vreal e)
 {
     const vreal one = v_set1(1);
@@ -116,7 +119,7 @@ INLINE vreal v_tanh(vreal x)
     return v_copysign(v_fma(remainder, y, quotient), x);
 }
 
-/* Derivatives from the output. */
+/* The derivatives of sigmoid and tanh, from their output y. */
 INLINE vreal d_sigmoid_from(vreal y)
 {
     return y * (v_set1(1) - y);

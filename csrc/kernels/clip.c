@@ -3,10 +3,12 @@
  *
  *   norm_p(x) = (sum over k of |x_k|^p)^(1/p), p > 0;   norm_inf(x) = max |x_k|
  *
- * A NaN anywhere makes the norm NaN.  Sums have the order of flat.h, in double: float32
- * gradients up to 1e154 have a finite 2-norm.  Elements outside given spans are zero and
- * not read: they would add zero to their partial sums.  Threads take chunks, or ranges of
- * elements.
+ * A NaN anywhere makes the norm NaN.  Sums are taken in double, in the order that
+ * flat.h defines, so the 2-norm of finite float32 elements never overflows, and that of
+ * float64 elements only where some of them exceed 1e154 or so.  Where the caller gives
+ * spans, the elements outside them are known to be zero and are not read: each would
+ * add zero to a partial sum.  The threads share the chunks of a sum, or the elements of
+ * a buffer that is changed in place.
  */
 #include <math.h>
 
@@ -37,17 +39,37 @@ INLINE void norm_add(norm_kind kind, partials *acc, const real *x, double power)
     }
 }
 
+/* Adds elements [lo, hi) of one group of SUM_LANES, which begins at x, to the partial
+ * sums.  The rest of the group counts as zeros, which change no partial sum. */
+INLINE void norm_add_part(norm_kind kind, partials *acc, const real *x, ptrdiff_t lo,
+                          ptrdiff_t hi, double power)
+{
+    real part[SUM_LANES] = {0};
+    memcpy(part + lo, x + lo, (size_t)(hi - lo) * sizeof *part);
+    norm_add(kind, acc, part, power);
+}
+
+/* Adds elements [lo, hi) of a chunk that begins at x to the partial sums that flat.h
+ * assigns them to. */
+INLINE void norm_add_span(norm_kind kind, partials *acc, const real *x, ptrdiff_t lo,
+                          ptrdiff_t hi, double power)
+{
+    const ptrdiff_t before = lo % SUM_LANES;
+    if (before > 0) {
+        const ptrdiff_t end = min_size(SUM_LANES, before + hi - lo);
+        norm_add_part(kind, acc, x + lo - before, before, end, power);
+        lo += end - before;
+    }
+    for (; lo + SUM_LANES <= hi; lo += SUM_LANES)
+        norm_add(kind, acc, x + lo, power);
+    if (lo < hi)
+        norm_add_part(kind, acc, x + lo, 0, hi - lo, power);
+}
+
 INLINE double norm_of_chunk(norm_kind kind, const real *x, ptrdiff_t n, double power)
 {
     partials acc = {0};
-    ptrdiff_t k = 0;
-    for (; k + SUM_LANES <= n; k += SUM_LANES)
-        norm_add(kind, &acc, x + k, power);
-    if (k < n) {
-        real rest[SUM_LANES] = {0};
-        memcpy(rest, x + k, (size_t)(n - k) * sizeof *rest);
-        norm_add(kind, &acc, rest, power);
-    }
+    norm_add_span(kind, &acc, x, 0, n, power);
     return sum_of_partials(&acc);
 }
 
@@ -58,7 +80,7 @@ INLINE double largest_of_chunk(const real *x, ptrdiff_t n)
     for (ptrdiff_t k = 0; k < n; k += V) {
         const vreal a = v_abs(v_load_n(x + k, min_size(V, n - k)));
         most = v_max(most, a);
-        is_nan |= (vbits)(a != a); /* the next maximum may forget it */
+        is_nan |= (vbits)(a != a); /* v_max keeps no NaN of `most` */
     }
     real result = 0;
     for (ptrdiff_t lane = 0; lane < V; lane++) {
@@ -69,25 +91,6 @@ INLINE double largest_of_chunk(const real *x, ptrdiff_t n)
     return (double)result;
 }
 
-/* Elements [lo, hi) of a chunk that begins at x, added to the partial sums that they
- * belong to. */
-INLINE void norm_add_span(norm_kind kind, partials *acc, const real *x, ptrdiff_t lo,
-                          ptrdiff_t hi, double power)
-{
-    while (lo < hi) {
-        const ptrdiff_t group = lo / SUM_LANES * SUM_LANES, next = group + SUM_LANES;
-        if (lo == group && next <= hi) {
-            norm_add(kind, acc, x + group, power);
-        } else { /* the other lanes add zero, which changes no bit */
-            real part[SUM_LANES] = {0};
-            memcpy(part + (lo - group), x + lo,
-                   (size_t)(min_size(next, hi) - lo) * sizeof *part);
-            norm_add(kind, acc, part, power);
-        }
-        lo = next;
-    }
-}
-
 typedef struct {
     const fr_extent *extent;
     const real *x;
@@ -95,7 +98,8 @@ typedef struct {
     double *chunks; /* (N_CHUNKS,) */
 } norm_args;
 
-/* The chunk's sum, or its largest element, over what the spans have of it. */
+/* Returns the sum over those elements of the chunk [begin, end) that lie in a span, or
+ * the largest of their magnitudes. */
 INLINE double norm_of_spans(norm_kind kind, const norm_args *args, ptrdiff_t begin,
                             ptrdiff_t end)
 {
@@ -135,7 +139,9 @@ INLINE void norm_chunk(norm_kind kind, const norm_args *args, ptrdiff_t chunk)
         *result = norm_of_chunk(kind, args->x + begin, end - begin, args->power);
 }
 
-/* Threads take every so manieth chunk: spans may leave long stretches with no work. */
+/* With n threads, thread r takes chunks r, r + n, r + 2 n and so on, not a run of
+ * neighbours: spans may leave a long stretch of the buffer, and every chunk in it, with
+ * no work. */
 static void norm_body(const team *self, const void *argument)
 {
     const norm_args *args = argument;
@@ -184,7 +190,7 @@ INLINE void in_place_range(in_place_function *f, real *x, ptrdiff_t n, vreal val
         v_store_n(x + k, f(v_load_n(x + k, n - k), value), n - k);
 }
 
-/* x = f(x, value) for this thread's share of the elements. */
+/* Replaces x by f(x, value) in this thread's share of the elements. */
 INLINE void in_place(const team *self, const in_place_args *args, in_place_function *f)
 {
     const fr_extent *extent = args->extent;
@@ -195,7 +201,7 @@ INLINE void in_place(const team *self, const in_place_args *args, in_place_funct
         in_place_range(f, args->x + begin, end - begin, value);
         return;
     }
-    ptrdiff_t at = 0; /* elements in the spans before this one */
+    ptrdiff_t at = 0; /* number of elements in the spans before span i */
     for (ptrdiff_t i = 0; i < extent->n_spans && at < end; i++) {
         const ptrdiff_t start = extent->spans[2 * i],
                         n = extent->spans[2 * i + 1] - start;
@@ -213,7 +219,7 @@ INLINE vreal scaled(vreal x, vreal factor)
 
 INLINE vreal clamped(vreal x, vreal limit)
 {
-    return v_max(-limit, v_min(limit, x));
+    return v_clamp(x, -limit, limit);
 }
 
 INLINE vreal cleared(vreal x, vreal zero)

@@ -2,10 +2,11 @@
 /* dropout.c -- elements set to zero at random, the others scaled by 1 / (1 - p).
  *
  * No mask is kept: element k's 32 random bits are a function of (seed, k) alone, so
- * backward calls the same function on the gradient with the same seed.  They are half
- * of splitmix64's output number k / 2 (Steele, Lea & Flood 2014) started from the mixed
- * seed; the element is dropped when they are below p 2^32.  The same mask for both
- * dtypes, every target and any thread count.
+ * backward calls the same function on the gradient with the same seed.  Elements 2 m
+ * and 2 m + 1 have the lower and the upper half of output number m of splitmix64
+ * (Steele, Lea & Flood 2014), started from the mixed seed.  An element is dropped when
+ * its bits, as an integer, are below p 2^32.  The mask is the same for both dtypes, on
+ * every target and for any number of threads.
  */
 #include "fastrnn.h"
 #include "target.h"
@@ -34,18 +35,19 @@ static void dropout_body(const team *self, const void *argument)
     const int all = args->p >= 1;
     const vreal gain = v_set1(all ? 0 : (real)(1 / (1 - args->p)));
     const uint32_t bound = all ? 0 : (uint32_t)(args->p * 0x1p32);
-    uint64_t key = args->seed + GOLDEN; /* so that seed 0 is no fixed point */
+    uint64_t key = args->seed + GOLDEN; /* SPLITMIX maps 0 to 0 */
     SPLITMIX(key);
     ptrdiff_t begin, end; /* begin is even: shares are whole cache lines */
     flat_share(self, args->n, &begin, &end);
-    /* Two floats per lane, or one double per lane and each output in two lanes. */
+    /* A lane of 64 bits has the output for two floats.  It lies beside one double only,
+     * so with doubles two neighbouring lanes have the same output. */
     v_u64 counter;
     for (ptrdiff_t lane = 0; lane < VD; lane++) {
         const ptrdiff_t pair = (begin + (FR_DOUBLE ? lane : 2 * lane)) / 2;
         counter[lane] = key + (uint64_t)pair * GOLDEN;
     }
 #if FR_DOUBLE
-    v_u64 shift; /* odd elements take the upper half */
+    v_u64 shift; /* odd elements take the upper half of an output */
     for (ptrdiff_t lane = 0; lane < VD; lane++)
         shift[lane] = (uint64_t)(lane % 2 * 32);
 #endif
@@ -59,7 +61,8 @@ static void dropout_body(const team *self, const void *argument)
 #else
         const vbits kept = (vbits)((v_u32)z >= bound);
 #endif
-        /* multiplied, not masked: NaN stays NaN */
+        /* Dropped elements are multiplied by zero, not masked, so that NaN stays
+         * NaN. */
         const vreal factor = v_from_bits(kept & v_as_bits(gain));
         v_store_n(y + k, factor * v_load_n(x + k, n), n);
     }

@@ -2,11 +2,12 @@
 /* embedding.c -- rows of a table looked up, and their gradients added back.
  *
  *   forward   y[i] = W[indices[i]], zero where indices[i] = -1
- *   backward  dW[indices[i]] += dy[i], i ascending, but where indices[i] = padding
+ *   backward  dW[indices[i]] += dy[i], for i ascending, without indices[i] = padding
  *
- * W (rows, width), indices (n,), y (n, width).  Only the rows of dW that occur are
- * touched.  Threads split n forward, and the columns backward: each element of dW then
- * has one owner and one order of summation, however often its row occurs.
+ * W (rows, width), indices (n,), y (n, width).  Backward reads and writes only those
+ * rows of dW whose index occurs.  Forward, the threads share the rows of y.  Backward,
+ * they share the columns: each element of dW then has one owner and one order of
+ * summation, however often its row occurs.
  */
 #include "fastrnn.h"
 #include "target.h"
@@ -56,7 +57,7 @@ static void embedding_forward(const fr_embedding_args *args)
 
 static void embedding_backward(const fr_embedding_args *args)
 {
-    const ptrdiff_t lines = (args->width + CACHE_LINE - 1) / CACHE_LINE;
+    const ptrdiff_t lines = n_parts(args->width, CACHE_LINE);
     team_run(flat_threads((int)min_size(args->n_threads, lines), args->n * args->width),
              embedding_backward_body, args);
 }

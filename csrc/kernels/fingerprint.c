@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fingerprint.c -- whether memory has changed since it was last looked at.
+/* fingerprint.c -- 64 words that tell whether memory has changed since it was last
+ * read.
  *
- * Packed weights are used again while the weights are the same, and nobody needs to tell
- * us when they write to a parameter: reading the weights once at cache speed costs a
- * small part of packing them.  64 lanes of 32 bits each take every 64th word:
+ * Packed weights are used again for as long as the weights they were packed from are
+ * the same.  The library finds that out by itself, so nobody has to report that a
+ * parameter was written to: reading the weights once, at the speed of the caches, costs
+ * a small part of packing them.  Word k of the memory goes into lane k mod 64, of 32
+ * bits:
  *
  *   lane = rotate(lane ^ word, 13) * odd constant
  *
- * A step is a bijection of the lane, so a change of one word in a lane always shows, and
- * changes of several cancel by chance (2^-32) or by design only.  The product carries a
- * difference upwards and the rotation brings the top bits down again: without it flipped
- * signs, differences in the top bit alone, would cancel in pairs.
+ * This step maps the values of a lane one to one.  A change of a single word of a lane
+ * therefore always shows, and changes of several words cancel only by chance (2^-32) or
+ * by design.  The product carries a difference to higher bits, and the rotation brings
+ * the top bits down again.  Without the rotation a difference in the top bit, which is
+ * what a flipped sign is, would stay there, and two flipped signs would cancel.
  *
- * Large memory is read in up to MOST_PARTS parts by several threads; the lanes of the
- * parts are then read like words, whoever made them.
+ * Memory of more than PART_BYTES is cut into up to MOST_PARTS parts, which the threads
+ * share.  The lanes of all parts, in the order of the parts, are then read like memory
+ * themselves: the result depends on the size of the memory, not on the threads.
  */
 #include "parallel.h"
 #include "simd.h"
@@ -74,7 +79,7 @@ static void fingerprint(ptrdiff_t n_bytes, const void *memory, int n_threads,
     ptrdiff_t part_bytes = PART_BYTES;
     while (n_bytes > MOST_PARTS * part_bytes)
         part_bytes *= 2;
-    const ptrdiff_t parts = (n_bytes + part_bytes - 1) / part_bytes;
+    const ptrdiff_t parts = n_parts(n_bytes, part_bytes);
     if (parts <= 1) {
         fingerprint_part(n_bytes, memory, result);
         return;

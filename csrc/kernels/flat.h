@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* flat.h -- what the loops over flat buffers share: how many threads, whose part, and
- * sums whose order depends on nothing but the number of elements.
+/* flat.h -- what the loops over flat buffers have in common: the number of threads, the
+ * part of each thread, and sums whose order depends only on the number of elements.
  *
  * A sum over n elements is cut into N_CHUNKS chunks of whole groups of SUM_LANES;
  * within a chunk element k goes to partial sum k mod SUM_LANES, the partial sums are
@@ -15,9 +15,9 @@
 #include "simd.h"
 
 #define CACHE_LINE ((ptrdiff_t)(64 / sizeof(real)))
-#define FLAT_GRAIN 16384 /* elements: under that another thread costs what it saves */
-#define N_CHUNKS 64      /* threads that a sum can use, and partial results it keeps */
-#define SUM_LANES 32     /* enough independent additions to hide their latency */
+#define FLAT_GRAIN 16384 /* elements; a thread with fewer costs more than it saves */
+#define N_CHUNKS 64      /* most threads that a sum can use; one result each */
+#define SUM_LANES 32     /* independent partial sums, enough to hide latency */
 
 INLINE int flat_threads(int n_threads, ptrdiff_t n)
 {
@@ -27,20 +27,20 @@ INLINE int flat_threads(int n_threads, ptrdiff_t n)
 /* This thread's share of n elements in whole cache lines: [*begin, *end). */
 INLINE void flat_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_t *end)
 {
-    team_share(self, (n + CACHE_LINE - 1) / CACHE_LINE, begin, end);
+    team_share(self, n_parts(n, CACHE_LINE), begin, end);
     *begin = min_size(n, *begin * CACHE_LINE);
     *end = min_size(n, *end * CACHE_LINE);
 }
 
-/* Elements of chunk `chunk` of a sum over n: [*begin, *end). */
+/* Chunk `chunk` of a sum over n elements: [*begin, *end). */
 INLINE void sum_chunk(ptrdiff_t n, ptrdiff_t chunk, ptrdiff_t *begin, ptrdiff_t *end)
 {
-    const ptrdiff_t groups = (n + SUM_LANES - 1) / SUM_LANES;
+    const ptrdiff_t groups = n_parts(n, SUM_LANES);
     *begin = min_size(n, part_start(groups, N_CHUNKS, chunk) * SUM_LANES);
     *end = min_size(n, part_start(groups, N_CHUNKS, chunk + 1) * SUM_LANES);
 }
 
-/* Elements that an extent has in its spans. */
+/* Number of elements that the kernel works on: those in spans, if there are spans. */
 INLINE ptrdiff_t extent_size(const fr_extent *extent)
 {
     if (extent->spans == NULL)
@@ -56,7 +56,7 @@ INLINE int extent_threads(const fr_extent *extent)
     return flat_threads(extent->n_threads, extent_size(extent));
 }
 
-/* The first span that ends after element k. */
+/* Returns the number of the first span that ends after element k. */
 INLINE ptrdiff_t first_span(const fr_extent *extent, ptrdiff_t k)
 {
     ptrdiff_t low = 0, high = extent->n_spans;
@@ -78,7 +78,7 @@ INLINE double sum_of_chunks(const double *chunks)
     return sum;
 }
 
-/* SUM_LANES partial results. */
+/* The partial sums of a chunk, SUM_LANES of them. */
 #define N_PARTIALS (SUM_LANES / (V_BYTES / sizeof(double)))
 typedef struct {
     vdouble part[N_PARTIALS];

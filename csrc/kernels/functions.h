@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* functions.h -- the activation functions that a cell may be given in place of its own,
- * and their derivatives: ONNX's and Keras's.
+/* functions.h -- the activation functions of ONNX and Keras, which a general cell may
+ * be given in place of its own, and their derivatives.
  *
- * The kind is looked at once a vector, a branch that always goes the same way: beside
- * the product that made the vector it costs little.  The plain cells do not come here.
+ * v_activate and v_slope branch on the kind of function once for each vector.  The
+ * branch always goes the same way, and costs little beside the product that made the
+ * vector.  Plain cells, which have no options, do not use this file.
  */
 #ifndef FR_FUNCTIONS_H
 #define FR_FUNCTIONS_H
@@ -19,7 +20,7 @@ INLINE vreal v_expm1_negative(vreal y)
     return v_fma(scale, p, scale - v_set1(1));
 }
 
-/* log(1 + e) for e in [0, 1]: 2 atanh(s), s = e / (2 + e) <= 1/3, by its series. */
+/* log(1 + e) for e in [0, 1] is 2 atanh(s), s = e / (2 + e) <= 1/3: the series in s. */
 INLINE vreal v_log1p_unit(vreal e)
 {
     enum { TERMS = FR_DOUBLE ? 17 : 8 };
@@ -30,8 +31,9 @@ INLINE vreal v_log1p_unit(vreal e)
     return v_fma(s * square * v_set1(2), sum, s * v_set1(2));
 }
 
-/* The normal distribution function: erfc(z) = exp(-z^2) t q(2 t - 1), z = |x| / sqrt(2),
- * t = 1 / (1 + z / 2), q a Chebyshev approximation (relative error 2e-9, 5e-16). */
+/* The cumulative normal distribution: erfc(z) / 2 for x = -sqrt(2) z <= 0, and 1 minus
+ * that for positive x.  erfc(z) = exp(-z^2) t q(2 t - 1), t = 1 / (1 + z / 2), with a
+ * Chebyshev approximation q (relative error 2e-9 in float32, 5e-16 in float64). */
 INLINE vreal v_normal_cdf(vreal x)
 {
 #if FR_DOUBLE
@@ -62,12 +64,8 @@ INLINE vreal v_normal_cdf(vreal x)
     return v_select_negative(x, tail, one - tail);
 }
 
-INLINE vreal v_clamp(vreal a, vreal low, vreal high)
-{
-    return v_min(high, v_max(low, a));
-}
-
-/* f(x).  Not inlined: a cell has a dozen places for any of thirteen functions. */
+/* Returns f(x).  The function is not inlined: a cell calls it from a dozen places, and
+ * each of them would hold the code of thirteen functions. */
 static __attribute__((noinline)) vreal v_activate(const fr_activation *f, vreal x)
 {
     const vreal zero = {0}, one = v_set1(1);
@@ -90,7 +88,7 @@ static __attribute__((noinline)) vreal v_activate(const fr_activation *f, vreal 
     case FR_LEAKY_RELU:
         return v_select_positive(x, x, alpha * x);
     case FR_THRESHOLDED_RELU:
-        return v_select_positive(x - alpha, x, v_clamp(x, zero, zero)); /* 0, or NaN */
+        return v_select_positive(x - alpha, x, v_clamp(x, zero, zero)); /* NaN stays */
     case FR_AFFINE:
         return v_fma(alpha, x, beta);
     case FR_SCALED_TANH:
@@ -102,7 +100,8 @@ static __attribute__((noinline)) vreal v_activate(const fr_activation *f, vreal 
     }
 }
 
-/* f'(x), y being f(x).  At a corner: the slope to its left, as PyTorch has it. */
+/* Returns f'(x), given y = f(x).  At a corner the slope is the one that PyTorch takes:
+ * zero where the function is flat on either side, and else the slope to the left. */
 static __attribute__((noinline)) vreal v_slope(const fr_activation *f, vreal x, vreal y)
 {
     const vreal zero = {0}, one = v_set1(1);
@@ -144,14 +143,15 @@ static __attribute__((noinline)) vreal v_slope(const fr_activation *f, vreal x, 
     }
 }
 
-/* A pre-activation within the cell's clip. */
+/* Limits a pre-activation to [-clip, clip] where the cell has a clip. */
 INLINE vreal v_clip(const fr_cell_options *o, vreal a)
 {
     const vreal limit = v_set1((real)o->clip);
     return o->clip > 0 ? v_clamp(a, -limit, limit) : a;
 }
 
-/* Gate g of a general cell from its pre-activation, and the derivative. */
+/* Gate g of a general cell from its pre-activation a, and below the gate's derivative
+ * with respect to a, given also the gate y. */
 INLINE vreal v_gate(const fr_cell_options *o, int g, vreal a)
 {
     return v_activate(&o->gate[g], v_clip(o, a));

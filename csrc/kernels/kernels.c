@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* kernels.c -- the one translation unit, compiled once per target and dtype.
+/* kernels.c -- all kernels in one translation unit, compiled once per target and dtype.
  *
- * Everything it includes is static, so no function built with AVX-512 can be merged
- * into another target's code by the linker; the table at the end is the only symbol.
+ * Everything that this file includes is static, so the linker cannot merge a function
+ * built with AVX-512 into another target's code.  Only the table at the end of this
+ * file has a symbol.
  */
 #include "fastrnn.h"
 #include "target.h"

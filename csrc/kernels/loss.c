@@ -9,10 +9,12 @@
  *
  * Squared error: loss = sum of (a - b)^2, da = 2 weight (a - b).
  *
- * Both return weight * (the sum over rows or elements), the sum in double; weight is 1
- * or 1 / (what is counted).  s is 16 partial sums whatever the vector width, and the
- * rows are summed in fixed chunks (flat.h): the same bits for any thread count and on
- * every target that has FMA.  Threads take chunks.
+ * Both functions return weight times the sum of the losses, which is taken in double.
+ * The caller sets weight to 1 for a summed loss, and to 1 / (number of rows or elements
+ * that count) for a mean.  At every vector width s is added up as SOFTMAX_LANES partial
+ * sums, and losses are added up in the fixed chunks of flat.h, so the results have the
+ * same bits for any number of threads and on every target that has FMA.  The threads
+ * share the chunks.
  */
 #include <math.h>
 
@@ -26,7 +28,7 @@
 #define SOFTMAX_LANES 16
 #define SOFTMAX_VECTORS ((ptrdiff_t)(SOFTMAX_LANES * sizeof(real) / V_BYTES))
 
-/* The largest lane, or `largest` if that is larger. */
+/* Returns the largest lane of a, or `largest` where no lane exceeds it. */
 INLINE real largest_lane(vreal a, real largest)
 {
     real lanes[V_BYTES / sizeof(real)];
@@ -37,7 +39,8 @@ INLINE real largest_lane(vreal a, real largest)
     return lanes[0] > largest ? lanes[0] : largest;
 }
 
-/* The largest of n elements, of which `most` has seen the first `seen`. */
+/* Returns the largest of n elements.  The search has been through the first `seen` of
+ * them, V at a time, and each lane of `most` holds the largest that it met there. */
 INLINE real rest_of_max(const real *z, vreal most, ptrdiff_t seen, ptrdiff_t n)
 {
     real largest = z[0];
@@ -48,22 +51,23 @@ INLINE real rest_of_max(const real *z, vreal most, ptrdiff_t seen, ptrdiff_t n)
     }
     for (ptrdiff_t k = seen; k + V <= n; k += V)
         most = v_max(most, v_load(z + k));
-    most = v_max(most, v_load(z + n - V)); /* the rest, and some seen before */
+    most = v_max(most, v_load(z + n - V)); /* overlaps elements already seen */
     return largest_lane(most, largest);
 }
 
-/* A row on its way: its largest element is found, then its exponentials are taken, then
- * these are scaled.  While the exponentials of one row are computed, which is bound by
- * arithmetic, the row before is scaled and the row after searched, which is bound by
- * level 2 and by memory. */
+/* One row of logits on its way through three stages: its largest element is found, the
+ * exponentials are taken, and they are scaled.  One loop takes the exponentials of a
+ * row, scales the row before it and searches the row after it: arithmetic bounds the
+ * first task, level 2 and memory bound the other two, and so they overlap. */
 typedef struct {
-    const real *z; /* NULL: no such row */
+    const real *z; /* NULL where there is no such row */
     real *dz;
     int64_t target;
     real largest, factor;
 } softmax_row;
 
-/* dz = factor dz, minus weight where the target is: the first `done` are scaled. */
+/* Scales the elements of dz from `done` on by the row's factor, the ones before being
+ * scaled already, and subtracts `weight` at the target. */
 INLINE void rest_of_scaling(const softmax_row *row, ptrdiff_t done, ptrdiff_t n,
                             real weight)
 {
@@ -75,8 +79,8 @@ INLINE void rest_of_scaling(const softmax_row *row, ptrdiff_t done, ptrdiff_t n,
     row->dz[row->target] -= weight;
 }
 
-/* dz_k = exp(z_k - m) for a group of SOFTMAX_LANES of which `live` are there, added to
- * sums. */
+/* Writes dz_k = exp(z_k - m) for a group of SOFTMAX_LANES elements, of which the first
+ * `live` exist, and adds these exponentials to `sums`. */
 INLINE void group_exp(const real *z, vreal m, real *dz, ptrdiff_t live, vreal *sums)
 {
 #pragma GCC unroll 8
@@ -84,15 +88,16 @@ INLINE void group_exp(const real *z, vreal m, real *dz, ptrdiff_t live, vreal *s
         const ptrdiff_t n = max_size(0, min_size(V, live - i * V));
         vreal a = v_exp_negative(v_load_n(z + i * V, n) - m);
         v_store_n(dz + i * V, a, n);
-        if (n < V) /* lanes past the end become zero */
+        if (n < V) /* lanes past the end are zero once loaded again */
             a = v_load_n(dz + i * V, n);
         sums[i] = sums[i] + a;
     }
 }
 
-#define SEARCH_AHEAD 512 /* elements that are fetched before they are searched */
+#define SEARCH_AHEAD 512 /* elements from the search to its prefetches */
 
-/* The exponentials of `row` and their sum; `before` is scaled, `after` searched. */
+/* Takes the exponentials of `row` and returns their sum.  The same loop scales the row
+ * `before` and finds the largest element of the row `after`. */
 INLINE real row_exp(const softmax_row *row, const softmax_row *before,
                     softmax_row *after, ptrdiff_t n, real weight)
 {
@@ -130,8 +135,9 @@ INLINE real row_exp(const softmax_row *row, const softmax_row *before,
     return lanes[0];
 }
 
-/* The next row from `r` on, before `end`, that counts; those that do not get gradient
- * zero. */
+/* Finds the first of the rows [r, end) that counts, sets *row to it and returns its
+ * number.  Where none counts, row->z is NULL and the result is `end`.  Rows that it
+ * passes, whose target is ignore_index, get gradient zero. */
 INLINE ptrdiff_t next_row(const fr_cross_entropy_args *args, ptrdiff_t r, ptrdiff_t end,
                           softmax_row *row)
 {
@@ -195,7 +201,7 @@ typedef struct {
     double *chunks; /* (N_CHUNKS,) */
 } mse_team;
 
-/* SUM_LANES elements: gradient written, squares added. */
+/* Writes the gradient of SUM_LANES elements and adds their squared errors to acc. */
 INLINE void mse_add(partials *acc, const real *a, const real *b, real *da, real factor)
 {
 #pragma GCC unroll 16

@@ -1,30 +1,34 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* optim.c -- one step of SGD, RMSprop, Adagrad and Adam over flat buffers.
  *
- * With p the parameters (P,), g their gradient, d = +-g (- to maximise) + weight_decay p:
+ * p are the parameters (P,), g is their gradient, and d = +-g + weight_decay p, where
+ * the sign is - to maximise.
  *
  *   SGD       b = momentum b + (1 - dampening) d          (first step: b = d)
  *             p -= lr b;       Nesterov: p -= lr (d + momentum b)
  *   RMSprop   s = alpha s + (1 - alpha) d^2
- *             a = alpha a + (1 - alpha) d                 (centered, else 0)
+ *             a = alpha a + (1 - alpha) d                 (centered; else a = 0)
  *             u = d / (sqrt(s - a^2) + eps);   b = momentum b + u;   p -= lr b
  *   Adagrad   s += d^2
  *             p -= lr / (1 + (step - 1) lr_decay) * d / (sqrt(s) + eps)
  *   Adam      m = beta1 m + (1 - beta1) d;     s = beta2 s + (1 - beta2) d^2
  *             p -= lr / (1 - beta1^step) * m / (sqrt(s / (1 - beta2^step)) + eps)
- *             AMSGrad takes the largest s so far
+ *             AMSGrad puts the largest s so far in place of s
  *   AdamW     d = +-g;   p *= 1 - lr weight_decay;   then Adam
  *
- * One pass over memory, whose speed bounds it; where all lies in level 2, and for missed
- * steps, Adam and RMSprop are bound by the divider: a root and a quotient a vector.
- * Threads take ranges of elements.  Nothing is fused or summed, so
- * every target and thread count gives the same bits.  Formulas as PyTorch has them.
+ * A step is one pass over the buffers, and memory bounds its speed.  Where the buffers
+ * fit level 2, the divider bounds Adam and RMSprop, which take a square root and a
+ * quotient of each vector.  The threads share the elements.  No product is fused with a
+ * sum, and no sum runs over elements, so the bits are the same on every target and for
+ * any number of threads.  The formulas are PyTorch's.
  *
- * Rows of a table whose gradient was zero for some steps can be brought forward later
- * (fr_rows): each of those steps is then computed as it would have been, but in
- * registers.  Threads take rows.
- * Source: Robbins & Monro 1951; Nesterov 1983; Tieleman & Hinton 2012; Duchi et al. 2011;
- * Kingma & Ba 2015; Reddi et al. 2018; Loshchilov & Hutter 2019.
+ * A row of an embedding's table whose gradient was zero for some steps can miss these
+ * steps and make up for them later (fr_rows): the kernel then computes each missed step
+ * with the operations of the dense step, while the row stays in registers.  Here the
+ * threads share the rows.
+ *
+ * Source: Robbins & Monro 1951; Nesterov 1983; Tieleman & Hinton 2012; Duchi et al.
+ * 2011; Kingma & Ba 2015; Reddi et al. 2018; Loshchilov & Hutter 2019.
  */
 #include "fastrnn.h"
 #include "target.h"
@@ -32,7 +36,7 @@
 #include "parallel.h"
 #include "flat.h"
 
-/* Vectors of the same elements of all flat arrays. */
+/* One vector of parameters, and the same elements of each state array. */
 typedef struct {
     vreal p, state[FR_N_STATE];
 } elements;
@@ -57,12 +61,14 @@ INLINE void elements_store(const fr_step *step, ptrdiff_t k, ptrdiff_t n,
             v_store_n((real *)step->state[i] + k, x->state[i], n);
 }
 
-/* What each optimiser defines: one step of some elements with gradient g.  `args` is a
- * local copy of its struct, so that the compiler keeps what it derives from it. */
+/* Each optimiser defines one such function, which takes the elements *x through one
+ * step with gradient g.  `args` points to the caller's local copy of the optimiser's
+ * struct: no store to an array can change that copy, so what the compiler derives from
+ * it stays in registers. */
 typedef void update_function(const void *args, const vreal *rates, vreal g,
                              elements *x);
 
-/* One step of this thread's share of all elements. */
+/* Takes this thread's share of all elements through one step. */
 INLINE void step_all(const team *self, const fr_step *step, const void *args,
                      update_function *update)
 {
@@ -84,7 +90,7 @@ INLINE void step_all(const team *self, const fr_step *step, const void *args,
     }
 }
 
-/* Rates of step t. */
+/* Loads the rates of step t from the ring that holds those of the latest steps. */
 INLINE void rates_of(const fr_rows *rows, int64_t t, vreal *rates)
 {
     const real *at = (const real *)rows->rates + t % rows->capacity * FR_N_RATES;
@@ -92,8 +98,9 @@ INLINE void rates_of(const fr_rows *rows, int64_t t, vreal *rates)
         rates[i] = v_set1(at[i]);
 }
 
-/* This thread's share of rows, brought forward.  `settled`: a second step with gradient
- * zero changes nothing that the first has not. */
+/* Brings this thread's share of the rows forward to step rows.now.  `settled` says that
+ * a step with gradient zero changes nothing after another such step, so that one of
+ * them stands for all that a row has missed. */
 INLINE void catch_up_rows(const team *self, const fr_step *step, const void *args,
                           update_function *update, int settled)
 {
@@ -127,7 +134,7 @@ INLINE void catch_up_rows(const team *self, const fr_step *step, const void *arg
     }
 }
 
-/* The gradient to descend along. */
+/* Returns d of the equations above. */
 INLINE vreal step_direction(const fr_step *step, vreal p, vreal g)
 {
     if (step->maximize)
@@ -196,7 +203,7 @@ INLINE void adam_update(const void *argument, const vreal *rates, vreal g, eleme
            rates[0] * m / (v_sqrt(s) * rates[1] + v_set1((real)args->eps));
 }
 
-/* The body of a team for all elements, the one for rows, and the kernel. */
+/* Defines an optimiser's team body for all elements, that for rows, and its kernel. */
 #define OPTIMISER(name, is_settled)                                                    \
     static void name##_all(const team *self, const void *argument)                     \
     {                                                                                  \
@@ -220,7 +227,8 @@ INLINE void adam_update(const void *argument, const vreal *rates, vreal g, eleme
             team_run(row_threads(step), name##_rows, args);                            \
     }
 
-/* Rows may have many steps to make up for, so they count as some times their width. */
+/* A row may have many steps to make up for, so each of its elements counts as much as
+ * eight elements of a dense step. */
 INLINE int row_threads(const fr_step *step)
 {
     return flat_threads(step->n_threads, 8 * step->rows->n * step->rows->width);

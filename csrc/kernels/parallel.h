@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* parallel.h -- one parallel region a call, its threads as a team, teams within it, and
- * how they wait for each other.
+/* parallel.h -- the team of threads that runs a kernel, smaller teams within it, and
+ * how threads wait for each other.
  *
- * Without OpenMP, or with one thread, nothing parallel is entered: GNU OpenMP's pool
- * does not survive fork(), and a process that never made one has no such trouble.
+ * A call of a kernel has one parallel region, whose threads are its team.  Without
+ * OpenMP, or with one thread, no region is entered: GNU OpenMP makes a pool of threads
+ * for the first region, the pool does not survive fork(), and a process that never
+ * made one can fork safely.
  */
 #ifndef FR_PARALLEL_H
 #define FR_PARALLEL_H
@@ -32,19 +34,22 @@ typedef struct {
     _Atomic ptrdiff_t done;
 } __attribute__((aligned(64))) step_count;
 
-/* Where the threads of a region wait.  All of them have one barrier.  A team may have
- * teams within it, those again: one that begins with thread i has barrier i of its
- * level.  What those need grows with the number of threads, so it is not on the stack:
- * a kernel whose threads form smaller teams gets room for it with its workspace. */
-enum { TEAM_LEVELS = 2 }; /* of teams within the region's */
+/* What the threads of a parallel region wait on.  The team of all threads, on level 0,
+ * has the barrier `all`.  It may be divided into smaller teams, on level 1, and each of
+ * those into teams on level 2.  A team on level 1 or 2 uses the barrier of its level
+ * whose number is that of its first thread in the region: teams on one level have no
+ * thread in common, so no two of them use the same barrier.  Their number
+ * grows with that of the threads, so they are not on the stack: a kernel that divides
+ * its team has them in its workspace. */
+enum { TEAM_LEVELS = 2 }; /* the levels of smaller teams */
 typedef struct {
     barrier_state all;
     int n_threads;
-    barrier_state *barriers; /* TEAM_LEVELS times n_threads, or NULL */
-    step_count *steps;       /* each thread's, for those who follow it, or NULL */
+    barrier_state *barriers; /* (TEAM_LEVELS, n_threads), or NULL */
+    step_count *steps;       /* (n_threads,), read by calls that follow, or NULL */
 } region;
 
-/* Bytes that teams within one of n_threads need. */
+/* Bytes of the barriers and step counts with which n_threads can form smaller teams. */
 INLINE ptrdiff_t team_room(int n_threads)
 {
     return n_threads *
@@ -54,7 +59,8 @@ INLINE ptrdiff_t team_room(int n_threads)
 typedef struct {
     int rank; /* 0 .. size - 1 */
     int size;
-    int first, level; /* rank 0 is thread `first` of the region */
+    int first; /* the thread of the region that has rank 0 */
+    int level; /* 0: all threads of the region; 1, 2: a team within a team */
     region *region;
 } team;
 
@@ -67,9 +73,10 @@ INLINE void spin_pause(void)
 #endif
 }
 
-/* The n-th look at what another thread is to change.  Who has waited longer than some
- * microseconds lets others run: where more threads want to run than there are
- * processors, spinning would keep the awaited one away. */
+/* Waits a little between two looks at a value that another thread is to change; n
+ * counts the looks so far.  After MAX_SPINS looks the thread lets others run: where
+ * there are more threads than processors, spinning would keep the awaited thread from
+ * running. */
 INLINE void wait_a_little(int n)
 {
     if (n < MAX_SPINS)
@@ -78,7 +85,7 @@ INLINE void wait_a_little(int n)
         sched_yield();
 }
 
-/* Everybody waits here for everybody.  All threads of the team call it equally often. */
+/* Returns when all threads of the team have called it; they call it equally often. */
 INLINE void team_barrier(const team *self)
 {
     if (self->size == 1)
@@ -105,27 +112,30 @@ INLINE void team_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_
     *end = part_start(n, self->size, self->rank + 1);
 }
 
-/* The threads [begin, end) of a team, this one among them, as a team. */
+/* Makes threads [begin, end) of a team, with the calling thread among them, a team. */
 INLINE team team_within(const team *self, int begin, int end)
 {
     return (team){self->rank - begin, end - begin, self->first + begin, self->level + 1,
                   self->region};
 }
 
-/* The group of `size` neighbours that this thread is in; `size` divides the team's. */
+/* Cuts a team into teams of `size` neighbours and returns the one that has the calling
+ * thread; `size` divides the size of the whole. */
 INLINE team team_group(const team *self, int size)
 {
     const int begin = self->rank / size * size;
     return team_within(self, begin, begin + size);
 }
 
-/* Calls that run at once, each on a part of the team.  Where they are chained, each goes
- * through its steps behind the one before, whose results it reads. */
+/* The calling thread's place where several calls run at once, each on its part of the
+ * team.  Of chained calls, each reads the results of the call before it, and goes
+ * through its steps behind that call. */
 typedef struct {
-    team own;
-    int call; /* which is this thread's */
-    int follows, leads;
-    int before_begin, before_end; /* threads of the region that have the one before */
+    team own;                     /* the threads of this part, which run one call */
+    int call;                     /* number of the call that they run */
+    int follows;                  /* 1: the call reads the results of call - 1 */
+    int leads;                    /* 1: the results of the call are read by call + 1 */
+    int before_begin, before_end; /* threads of the region that run call - 1 */
 } team_part;
 
 INLINE team_part get_team_part(const team *self, int calls, int chained)
@@ -145,13 +155,13 @@ INLINE team_part get_team_part(const team *self, int calls, int chained)
     };
 }
 
-/* A call that has the whole team. */
+/* The part of a thread whose team runs a single call. */
 INLINE team_part whole_team(const team *self)
 {
     return (team_part){.own = *self};
 }
 
-/* Waits until the call before has done so many steps. */
+/* Waits, in a call that follows, until the call before it has done `steps` steps. */
 INLINE void follow_steps(const team_part *part, ptrdiff_t steps)
 {
     for (int i = part->before_begin; part->follows && i < part->before_end; i++) {
@@ -162,7 +172,8 @@ INLINE void follow_steps(const team_part *part, ptrdiff_t steps)
     }
 }
 
-/* Tells the call behind that this thread's part of so many steps is done. */
+/* Tells the call behind, if there is one, that the calling thread has done its part of
+ * the first `steps` steps. */
 INLINE void lead_steps(const team_part *part, ptrdiff_t steps)
 {
     if (part->leads)
@@ -171,18 +182,19 @@ INLINE void lead_steps(const team_part *part, ptrdiff_t steps)
             memory_order_release);
 }
 
-/* Below this much arithmetic a second thread costs more than it brings. */
+/* A thread that has less arithmetic than this costs more time than it saves. */
 #define FLOPS_PER_THREAD 400000.0
 
-/* Of n_threads, as many as have enough to do. */
+/* Returns how many of n_threads have enough to do when they share `flops`. */
 INLINE int useful_threads(double flops, int n_threads)
 {
     const double useful = flops / FLOPS_PER_THREAD;
     return useful >= n_threads ? n_threads : useful < 1.0 ? 1 : (int)useful;
 }
 
-/* Subnormal numbers cost a hundred cycles each on some processors, and vanishing
- * gradients are full of them: flush them to zero while a kernel runs. */
+/* Makes the processor flush subnormal numbers to zero, and returns the mode to restore
+ * after the kernel.  Each such number costs a hundred cycles on some processors, and
+ * vanishing gradients are full of them. */
 INLINE uint64_t subnormals_flush(void)
 {
 #if defined(__x86_64__)
@@ -210,8 +222,8 @@ INLINE void subnormals_restore(uint64_t mode)
 #endif
 }
 
-/* Run body(self, args) on a team of up to n_threads threads.  `room` is team_room()
- * bytes from the start of a cache line; NULL where the team has no teams within it. */
+/* Runs body(self, args) on a team of up to n_threads threads.  `room` has team_room()
+ * bytes and begins a cache line; it is NULL where the body keeps the team whole. */
 INLINE void team_run_within(int n_threads, void *room,
                             void (*body)(const team *, const void *), const void *args)
 {
@@ -230,7 +242,7 @@ INLINE void team_run_within(int n_threads, void *room,
             const uint64_t mode = subnormals_flush();
             body(&self, args);
             subnormals_restore(mode);
-            team_barrier(&self); /* arrive together where OpenMP's own barrier spins */
+            team_barrier(&self); /* OpenMP's own barrier, which comes next, spins */
         }
         return;
     }
@@ -243,7 +255,7 @@ INLINE void team_run_within(int n_threads, void *room,
     subnormals_restore(mode);
 }
 
-/* The same for a team that only shares work and meets as a whole. */
+/* Runs body(self, args) on a team of up to n_threads threads that stays whole. */
 INLINE void team_run(int n_threads, void (*body)(const team *, const void *),
                      const void *args)
 {

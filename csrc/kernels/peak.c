@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* peak.c -- the fused multiply-adds that this processor can do at best.
+/* peak.c -- the most fused multiply-adds that this processor can do.
  *
- * What every share of peak in bench/ is a share of: independent chains of v_fma that
- * never leave their registers, on all threads.  A vector FMA counts 2 V operations;
- * targets without FMA run a product and a sum instead and count the same.
+ * The benchmarks in bench/ give speeds as shares of this peak.  Every thread runs
+ * independent chains of v_fma that never leave their registers.  A vector FMA counts as
+ * 2 V operations, and so do the product and the sum that targets without FMA run
+ * instead.
  *
  * The chains must cover latency times issue rate (4 cycles x 2 ports = 8 on current
  * x86, 4 x 4 = 16 on wide ARM cores) and leave registers for the two constants.
@@ -16,7 +17,7 @@
 
 typedef struct {
     ptrdiff_t n;
-    double *operations; /* out: of the whole team */
+    double *operations; /* written: operations of the whole team */
 } peak_args;
 
 static void peak_body(const team *self, const void *arguments)
@@ -43,8 +44,8 @@ static void peak_body(const team *self, const void *arguments)
             2.0 * PEAK_CHAINS * (double)V * (double)args->n * self->size;
 }
 
-/* Run n rounds on n_threads threads; gives the operations done, for the caller to time.
- */
+/* Runs n rounds on n_threads threads and returns the number of operations of all
+ * threads; the caller measures the time. */
 static double fma_peak(int n_threads, ptrdiff_t n)
 {
     double operations = 0;

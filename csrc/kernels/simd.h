@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* simd.h -- vectors of `real` and the few operations on them that C operators lack.
  *
- * GCC/Clang vector types: + - * / work on them as they are.  A product that is to be
- * fused with a sum is written v_fma() everywhere: the compiler may not choose
- * (-ffp-contract=off), or targets would stop agreeing bit for bit.  Intrinsics live
- * here and nowhere else.  Vectors never cross a function that is not static: what passes
- * them depends on the target.
+ * Vectors are GCC's and Clang's vector types, on which + - * / work as they are.  Every
+ * product that is to be fused with a sum is written v_fma().  The compiler may not
+ * choose to fuse (-ffp-contract=off), or targets would stop agreeing bit for bit.
+ * Intrinsics live here and nowhere else.  Only static functions take or return vectors,
+ * since the registers that pass a vector depend on the target.
  */
 #ifndef FR_SIMD_H
 #define FR_SIMD_H
@@ -54,7 +54,7 @@ INLINE void v_store(real *p, vreal a)
 #define V_X86(op) _mm_##op##_ps
 #endif
 
-/* The first n lanes only; the other lanes of the vector are zero. */
+/* Loads n elements into the first n lanes; the other lanes are zero. */
 INLINE vreal v_load_n(const real *p, ptrdiff_t n)
 {
     if (n >= V)
@@ -109,7 +109,8 @@ INLINE vreal v_fma(vreal a, vreal b, vreal c)
 #endif
 }
 
-/* The larger of `bound` and a; a NaN in `a` comes through. */
+/* The larger of `bound` and a.  Where a is NaN the result is NaN; a NaN in `bound` is
+ * ignored. */
 INLINE vreal v_max(vreal bound, vreal a)
 {
 #if defined(V_X86)
@@ -128,6 +129,12 @@ INLINE vreal v_min(vreal bound, vreal a)
     const vbits keep_bound = (vbits)(bound < a);
     return v_from_bits((keep_bound & v_as_bits(bound)) | (~keep_bound & v_as_bits(a)));
 #endif
+}
+
+/* a limited to [low, high]; NaN stays NaN. */
+INLINE vreal v_clamp(vreal a, vreal low, vreal high)
+{
+    return v_min(high, v_max(low, a));
 }
 
 INLINE vreal v_sqrt(vreal a)
@@ -185,7 +192,7 @@ INLINE vreal v_minus_abs(vreal a)
     return v_from_bits(v_as_bits(a) | v_as_bits(v_set1((real)-0.0)));
 }
 
-/* The magnitude of a, and a's sign bit put on b (b >= 0). */
+/* The magnitude of a; below, b >= 0 with the sign bit of a. */
 INLINE vreal v_abs(vreal a)
 {
     return v_from_bits(v_as_bits(a) & ~v_as_bits(v_set1((real)-0.0)));
@@ -217,7 +224,8 @@ INLINE vdouble v_load_double(const real *p)
 #endif
 }
 
-/* Lanes of two vectors in turn, lower halves and upper halves. */
+/* ZIP_LOW takes lanes in turn from the lower halves of two vectors, ZIP_HIGH from their
+ * upper halves. */
 #if V_BYTES == 64 && !FR_DOUBLE
 #define ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -237,7 +245,8 @@ INLINE vdouble v_load_double(const real *p)
 #define ZIP(a, b, lanes) __builtin_shuffle(a, b, (vbits){lanes})
 #endif
 
-/* V vectors become their columns: each round zips rows half the matrix apart. */
+/* Transposes a matrix of V rows in place: each round zips the rows that are half the
+ * matrix apart. */
 INLINE void transpose(vreal *rows)
 {
 #pragma GCC unroll 4

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* target.h -- which target and which dtype this translation unit is being compiled for.
+/* target.h -- the target and the dtype that this translation unit is compiled for.
  *
- * setup.py passes FR_TARGET and FR_DOUBLE; the vector width follows from the compiler's
- * own macros, so a file opened in an editor compiles as the float32 baseline.
+ * setup.py passes FR_TARGET and FR_DOUBLE, and the vector width follows from the
+ * compiler's own macros.  A file that an editor compiles without any of these flags is
+ * the float32 baseline.
  */
 #ifndef FR_TARGET_H
 #define FR_TARGET_H
@@ -33,7 +34,7 @@
 #define V_BYTES 16
 #endif
 
-/* 32 vector registers on AVX-512 and NEON, 16 on AVX2 and SSE2. */
+/* AVX-512 and NEON have 32 vector registers, AVX2 and SSE2 have 16. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define V_REGISTERS 32
 #else
@@ -67,12 +68,18 @@ INLINE ptrdiff_t max_size(ptrdiff_t a, ptrdiff_t b)
     return a > b ? a : b;
 }
 
-INLINE ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t multiple)
+/* The number of parts of at most `most` elements that n elements make. */
+INLINE ptrdiff_t n_parts(ptrdiff_t n, ptrdiff_t most)
 {
-    return (n + multiple - 1) / multiple * multiple;
+    return (n + most - 1) / most;
 }
 
-/* First element of part i when n elements are shared out evenly over `parts`. */
+INLINE ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t multiple)
+{
+    return n_parts(n, multiple) * multiple;
+}
+
+/* First element of part i when n elements are cut into `parts` even parts. */
 INLINE ptrdiff_t part_start(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
 {
     return n * i / parts;
