@@ -12,8 +12,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from bench import report
 from bench.adapters import NAMES
+from bench.result import CELL_NAMES, FormatError, threads
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito); the markers and line
 # styles say the same again.
@@ -114,7 +114,7 @@ def _picture(result, rows, value, label, finish):
     for line, row in zip(grid, rows, strict=True):
         for axes, cell in zip(line, cells, strict=True):
             _draw(axes, panels[row, cell])
-            axes.set_title(f"{report.CELL_NAMES[cell]}, {row.lower()}", fontsize=10)
+            axes.set_title(f"{CELL_NAMES[cell]}, {row.lower()}", fontsize=10)
             finish(axes)
             found, names = axes.get_legend_handles_labels()
             handles |= dict(zip(names, found, strict=True))
@@ -131,7 +131,7 @@ def _picture(result, rows, value, label, finish):
     )
     machine, settings = result["machine"], result["settings"]
     figure.suptitle(
-        f"{machine['cpu']}, {report.threads(result)}, {settings['dtype']}",
+        f"{machine['cpu']}, {threads(result)}, {settings['dtype']}",
         fontsize=9,
         color="#555555",
     )
@@ -157,13 +157,13 @@ def write(result, folder):
     Parameters
     ----------
     result : dict
-        As `bench.report.load` gives it.
+        As `bench.result.load` gives it.
     folder : pathlib.Path
         Made if it is not there.
 
     Raises
     ------
-    bench.report.FormatError
+    bench.result.FormatError
         If the result has no timed layer over a sequence: there is nothing to draw.
     """
     pictures = {
@@ -181,7 +181,7 @@ def write(result, folder):
             pyplot.close(figure)
             written.append(folder / name)
     if not written:
-        raise report.FormatError(
+        raise FormatError(
             "bench.plots: the result must have timed layers over sequences, got none"
         )
     return written

@@ -6,35 +6,11 @@ instead; ``--compare OLD NEW`` prints what changed, for a commit message.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from bench.adapters import NAMES, PEERS
-
-FORMAT = 2
-CELL_NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN (ReLU)"}
-PASS_NAMES = {"train": "training step", "forward": "forward", "step": "single step"}
-
-
-class FormatError(ValueError):
-    """The file is no result, or one of another version of the benchmark."""
-
-
-def load(path):
-    """Read a result file; FormatError if it is not one of this format."""
-    try:
-        result = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise FormatError(f"bench.report: {path}: not JSON: {error}") from None
-    found = result.get("format") if isinstance(result, dict) else None
-    if found != FORMAT:
-        raise FormatError(
-            f"bench.report: {path}: format must be {FORMAT}, got {found!r}: measure "
-            "again with this version of the benchmark"
-        )
-    return result
-
+from bench.result import CELL_NAMES, PASS_NAMES, FormatError, load, threads
 
 # -- lines ----------------------------------------------------------------------------
 
@@ -63,12 +39,6 @@ def case_line(record):
     )
     ours = milliseconds(libraries["fastrnn"]["ms"]["median"])
     return f"{record['id']:36} {ours:>9} {record['share']:4.0%} of peak  ratio {ratios}"
-
-
-def threads(result):
-    """``2 threads``."""
-    n = result["settings"]["threads"]
-    return f"{n} thread{'' if n == 1 else 's'}"
 
 
 def where(result):
@@ -199,16 +169,18 @@ def main(arguments=None):
         parser.error("one FILE, or --compare with two")
     try:
         results = [load(path) for path in options.files]
+        if options.plots:
+            from bench import plots  # it needs matplotlib, which the rest does not
+
+            lines = plots.write(results[0], options.plots)
+        elif options.compare:
+            lines = [compare(*results)]
+        else:
+            lines = [tables(*results)]
     except FormatError as error:
         print(error, file=sys.stderr)
         return 1
-    if options.plots:
-        from bench import plots  # matplotlib is only needed for these
-
-        for path in plots.write(results[0], options.plots):
-            print(path)
-    else:
-        print(compare(*results) if options.compare else tables(*results))
+    print(*lines, sep="\n")
     return 0
 
 

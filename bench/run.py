@@ -22,6 +22,7 @@ from bench import (
     timing,
     verify,
 )
+from bench.result import FORMAT
 
 ROUNDS = {"standard": 11, "deepbench": 5, "quick": 3, "check": 0}
 SUITES = {
@@ -96,7 +97,7 @@ def measure(record, workers, rounds, block):
 def _start(options, workers, absent, todo):
     """The result before any case."""
     return {
-        "format": report.FORMAT,
+        "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
         "libraries": {name: worker.about for name, worker in workers.items()},

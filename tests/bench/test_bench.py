@@ -215,7 +215,7 @@ def result(bench, ours=2.0):
     ids += ["gru/forward/T100-B1-I64-H64", "rnn/step/T1-B1-I64-H64"]
     ids += ["model/train/char-H512x2"]
     return {
-        "format": bench("report").FORMAT,
+        "format": bench("result").FORMAT,
         "machine": {"cpu": "a CPU", "isa": "x86_v3", "python": "3"},
         "libraries": {"fastrnn": {"versions": {"fastrnn": "1"}}},
         "absent": {"keras": "not installed"},
@@ -274,5 +274,5 @@ def test_plots_are_written(bench, tmp_path, capsys):
 
 def test_plots_of_nothing_are_refused(bench, tmp_path):
     pytest.importorskip("matplotlib", reason="bench.plots draws with matplotlib")
-    with pytest.raises(bench("report").FormatError, match=r"timed layers .* got none"):
+    with pytest.raises(bench("result").FormatError, match=r"timed layers .* got none"):
         bench("plots").write({**result(bench), "cases": []}, tmp_path)
