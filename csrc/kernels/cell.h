@@ -10,9 +10,9 @@
  * [k][gate][lane], so that one tile of the product x W yields everything that the cell
  * needs to go on with those units.  A gate has as many lanes in a panel as a vector has
  * elements, V.  The units that are left over after whole vectors get V/2 or V/4 lanes
- * for each gate if they fit, so that H = 50 does not cost as much as H = 64.  A cell
- * with one gate has panels of up to four vectors of units, because a panel one vector
- * wide would be slow.
+ * for each gate if they fit, so that H = 50 does not cost as much as H = 64.  A matrix
+ * with one gate in it has panels of up to four vectors of units, because a panel one
+ * vector wide would be slow.
  */
 #ifndef FR_CELL_H
 #define FR_CELL_H
@@ -157,25 +157,17 @@ typedef struct {
     ptrdiff_t nv;       /* vectors in a row of the panel */
 } unit_panel;
 
-/* The most vectors of units in a panel.  With several gates a panel of one vector of
- * units is several vectors wide. */
-INLINE ptrdiff_t unit_vectors(const cell *c)
+/* W has all gates of the cell in its panels, and R has those of the first product.  A
+ * panel of several gates is of one vector of units, which makes it several vectors
+ * wide; a panel of one gate is of up to four vectors of units. */
+INLINE ptrdiff_t n_unit_panels(int gates, ptrdiff_t H)
 {
-    return c->gates == 1 && !c->has_late_gate ? MAX_NV : 1;
+    return n_panels(H, gates == 1 ? MAX_NV : 1);
 }
 
-INLINE ptrdiff_t n_unit_panels(const cell *c)
+INLINE unit_panel get_unit_panel(int gates, ptrdiff_t H, ptrdiff_t p)
 {
-    return n_panels(c->H, unit_vectors(c));
-}
-
-/* Panel p of a matrix that has `gates` of the cell's gates: all of them for W, and
- * those of the first product for R.  Panel p of W and panel p of R are of the same
- * units with the same lanes; only their widths differ. */
-INLINE unit_panel get_unit_panel(const cell *c, int gates, ptrdiff_t p)
-{
-    const ptrdiff_t H = c->H;
-    if (unit_vectors(c) > 1) {
+    if (gates == 1) {
         const panel q = get_panel(H, MAX_NV, p);
         return (unit_panel){q.column, q.n, V, q.column, q.nv};
     }
@@ -190,18 +182,25 @@ INLINE unit_panel get_unit_panel(const cell *c, int gates, ptrdiff_t p)
 
 INLINE unit_panel get_W_panel(const cell *c, ptrdiff_t p)
 {
-    return get_unit_panel(c, c->gates, p);
+    return get_unit_panel(c->gates, c->H, p);
 }
 
 INLINE unit_panel get_R_panel(const cell *c, ptrdiff_t p)
 {
-    return get_unit_panel(c, c->ops->R_gates, p);
+    return get_unit_panel(c->ops->R_gates, c->H, p);
+}
+
+/* Whether a panel of R is of the units of several panels of W.  If not, panel p of W
+ * and panel p of R are of the same units. */
+INLINE int has_wider_R(const cell *c)
+{
+    return c->ops->R_gates == 1 && c->gates > 1;
 }
 
 /* The columns of all panels together, padding included. */
-INLINE ptrdiff_t unit_columns(const cell *c, int gates)
+INLINE ptrdiff_t unit_columns(int gates, ptrdiff_t H)
 {
-    const unit_panel last = get_unit_panel(c, gates, n_unit_panels(c) - 1);
+    const unit_panel last = get_unit_panel(gates, H, n_unit_panels(gates, H) - 1);
     return last.column + last.nv * V;
 }
 
@@ -216,8 +215,8 @@ typedef struct {
 INLINE forward_pack get_forward_pack(const cell *c)
 {
     forward_pack f;
-    f.columns = unit_columns(c, c->gates);
-    f.R_columns = unit_columns(c, c->ops->R_gates);
+    f.columns = unit_columns(c->gates, c->H);
+    f.R_columns = unit_columns(c->ops->R_gates, c->H);
     f.R = c->I * f.columns;
     f.bias = f.R + c->S * f.R_columns;
     f.bias_apart = f.bias + f.columns + V;
@@ -229,17 +228,17 @@ INLINE forward_pack get_forward_pack(const cell *c)
 
 /* Panel p of W or of R from the rows of the matrix.  Lanes without a unit are set to
  * zero, because numbers such as NaN and subnormals would slow the products down. */
-INLINE void pack_gates(real *to, const real *from, const cell *c, int gates,
-                       ptrdiff_t K, ptrdiff_t p)
+INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdiff_t K,
+                       ptrdiff_t p)
 {
-    const unit_panel q = get_unit_panel(c, gates, p);
+    const unit_panel q = get_unit_panel(gates, H, p);
     const ptrdiff_t width = q.nv * V;
     real *panel_start = to + q.column * K;
     if (gates * q.units < width)
         memset(panel_start, 0, (size_t)(K * width) * sizeof(real));
     for (ptrdiff_t g = 0; g < gates; g++)
-        pack_transposed(panel_start + g * q.lanes, width, from + (g * c->H + q.j) * K,
-                        K, q.units, K);
+        pack_transposed(panel_start + g * q.lanes, width, from + (g * H + q.j) * K, K,
+                        q.units, K);
 }
 
 static void pack_peephole(real *to, const real *P, const cell *c)
@@ -266,11 +265,13 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     if (self->rank == 0)
         memset(packed + f.bias, 0, (size_t)(f.peephole - f.bias) * sizeof(real));
     team_barrier(self);
-    team_share(self, n_unit_panels(c), &begin, &end);
+    team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
+    for (ptrdiff_t p = begin; p < end; p++)
+        pack_gates(packed + f.R, R, c->ops->R_gates, H, c->S, p);
+    team_share(self, n_unit_panels(c->gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++) {
         const unit_panel q = get_W_panel(c, p);
-        pack_gates(packed, W, c, c->gates, c->I, p);
-        pack_gates(packed + f.R, R, c, c->ops->R_gates, c->S, p);
+        pack_gates(packed, W, c->gates, H, c->I, p);
         for (ptrdiff_t g = 0; b_ih && g < c->gates; g++) {
             const ptrdiff_t row = g * H + q.j;
             real *bias = packed + f.bias + q.column + g * q.lanes;
@@ -322,15 +323,14 @@ INLINE backward_pack get_backward_pack(const cell *c)
 /* W or R of a backward pack from panels begin .. end - 1 of a forward pack, with the
  * gates in `order`, slot by slot.  The outer loop is over what is written, so that each
  * panel that is written stays in the cache until it is full. */
-static void repack_gates(real *packed, const real *forward, const cell *c, int gates,
-                         const int *order, ptrdiff_t K, ptrdiff_t widest,
-                         ptrdiff_t begin, ptrdiff_t end)
+static void repack_gates(real *packed, const real *forward, int gates, const int *order,
+                         ptrdiff_t H, ptrdiff_t K, ptrdiff_t widest, ptrdiff_t begin,
+                         ptrdiff_t end)
 {
-    const ptrdiff_t H = c->H;
     for (ptrdiff_t n = 0; n < n_panels(K, widest); n++) {
         const panel to = get_panel(K, widest, n);
         for (ptrdiff_t p = begin; p < end; p++) {
-            const unit_panel from = get_unit_panel(c, gates, p);
+            const unit_panel from = get_unit_panel(gates, H, p);
             for (ptrdiff_t slot = 0; slot < gates; slot++)
                 pack_from_panel(packed, gates * H, slot * H + from.j, to,
                                 forward + from.column * K + order[slot] * from.lanes,
@@ -348,10 +348,11 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
     const forward_pack f = get_forward_pack(c);
     const backward_pack b = get_backward_pack(c);
     ptrdiff_t begin, end;
-    team_share(self, n_unit_panels(c), &begin, &end);
-    repack_gates(packed, forward + f.R, c, c->ops->R_gates, as_they_are, S, b.R_widest,
+    team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
+    repack_gates(packed, forward + f.R, c->ops->R_gates, as_they_are, H, S, b.R_widest,
                  begin, end);
-    repack_gates(packed + b.W, forward, c, c->gates, c->ops->w_gate, c->I, b.W_widest,
+    team_share(self, n_unit_panels(c->gates, H), &begin, &end);
+    repack_gates(packed + b.W, forward, c->gates, c->ops->w_gate, H, c->I, b.W_widest,
                  begin, end);
     if (self->rank > 0)
         return;

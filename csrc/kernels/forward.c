@@ -28,7 +28,7 @@ typedef struct {
 static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
                                   arena *a)
 {
-    const ptrdiff_t columns = unit_columns(c, c->gates);
+    const ptrdiff_t columns = unit_columns(c->gates, shape->H);
     const ptrdiff_t state = shape->B * c->H_padded;
     forward_work w;
     w.team = take_team_room(a, n_threads);
@@ -56,6 +56,7 @@ typedef struct {
     forward_pack pack;
     grid_cell g;
     ptrdiff_t p0, p1;   /* the thread's panels of units */
+    ptrdiff_t r0, r1;   /* with has_wider_R(): the panels of R that have these units */
     panel_range second; /* its panels of the matrix of a second product */
     forward_work w;
     int hoisted;
@@ -227,6 +228,45 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     }
 }
 
+/* The same for a cell whose panels of R are of the units of several panels of W.  x W
+ * is hoisted, and the cell is called for each vector of units of a panel of R that is
+ * one of this thread's. */
+static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from,
+                              ptrdiff_t b0, ptrdiff_t b1)
+{
+    const cell *c = &f->cell;
+    const ptrdiff_t S = c->S;
+    const real *R = (const real *)f->a->packed + f->pack.R;
+    const forward_step base = describe_step(f, s, from);
+    forward_step step = base;
+    real *const ah_tile = f->ah_tile;
+
+    for (ptrdiff_t n = f->r0; n < f->r1; n++) {
+        const unit_panel r = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n));
+        const unit_panel next = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n + 1));
+        const ptrdiff_t first = max_size(f->p0, r.j / V);
+        const ptrdiff_t end = min_size(f->p1, r.j / V + r.nv);
+        const row_chunks chunks = get_chunks(b1 - b0, r.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            multiply_rows(base.h_prev + b * base.h_prev_row, base.h_prev_row, 1, 0, S,
+                          R + r.column * S, r.nv,
+                          panel_part(R + next.column * S, S, r.nv, i, chunks.n),
+                          ah_tile, r.nv * V, mr);
+            for (ptrdiff_t p = first; p < end; p++) {
+                const unit_panel q = get_W_panel(c, p);
+                place_step(&step, &base, f, b, mr, &q);
+                step.ax = hoisted_row(f, s, b) + q.column;
+                step.ax_row = f->pack.columns;
+                step.ah = ah_tile + q.j - r.j;
+                step.ah_row = r.nv * V;
+                c->ops->forward(&step);
+            }
+        }
+    }
+}
+
 /* The second product of a step for rows [b0, b1), which are of one kind: a projection,
  * whose results are h_t, or that of a late gate, after which the cell's second part
  * follows. */
@@ -287,7 +327,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t I = c.I, H = c.H, S = c.S, H_padded = c.H_padded;
     const real *h0 = a->h0, *c0 = a->c0, *y = a->y;
     real *h_n = a->h_n, *c_n = a->c_n;
-    const ptrdiff_t panels = n_unit_panels(&c);
+    const ptrdiff_t panels = n_unit_panels(c.gates, H);
     arena workspace = {a->work, 0};
     forward_run f = {
         .a = a,
@@ -306,6 +346,15 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     if (c.has_late_gate) { /* the second part needs x W of the same units */
         f.p0 = f.second.begin / V;
         f.p1 = (f.second.end + V - 1) / V;
+    }
+
+    if (has_wider_R(&c)) {
+        const ptrdiff_t R_panels = n_unit_panels(c.ops->R_gates, H);
+        while (f.r0 < R_panels && get_R_panel(&c, f.r0 + 1).j <= f.p0 * V)
+            f.r0++;
+        f.r1 = f.r0;
+        while (f.r1 < R_panels && get_R_panel(&c, f.r1).j < f.p1 * V)
+            f.r1++;
     }
 
     /* This thread computes units j0 .. j1 - 1 of its rows, and elements k0 .. k1 - 1 of
@@ -334,8 +383,8 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t rows_owned = g.b1 - g.b0;
     const ptrdiff_t weights =
         (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
-    f.hoisted =
-        rows_owned < 4 || c.has_late_gate || weights / g.group.size > CACHED_WEIGHTS;
+    f.hoisted = rows_owned < 4 || c.has_late_gate || has_wider_R(&c) ||
+                weights / g.group.size > CACHED_WEIGHTS;
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
                             : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
                                         : shape->T;
@@ -354,8 +403,14 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
             for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
                 ptrdiff_t b0, b1;
                 rows_with_start(shape, s, from, g.b0, g.b1, &b0, &b1);
-                if (b0 < b1)
-                    (product ? forward_second : forward_rows)(&f, s, from, b0, b1);
+                if (b0 >= b1)
+                    continue;
+                if (product > 0)
+                    forward_second(&f, s, from, b0, b1);
+                else if (has_wider_R(&c))
+                    forward_wide_rows(&f, s, from, b0, b1);
+                else
+                    forward_rows(&f, s, from, b0, b1);
             }
         }
         team_barrier(&g.group);

@@ -79,7 +79,7 @@ static int calls_at_once(const fr_shape *shape, int n_threads, int most, int cha
 {
     const cell c = get_cell(shape);
     const int threads = sequence_threads(shape, n_threads);
-    const ptrdiff_t panels = n_unit_panels(&c);
+    const ptrdiff_t panels = n_unit_panels(c.gates, c.H);
     const ptrdiff_t R_bytes = c.gates * c.H * c.S * (ptrdiff_t)sizeof(real);
     if (group_size(threads, shape, &c, panels) == 1)
         return 1;

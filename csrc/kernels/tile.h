@@ -15,8 +15,7 @@
  * multiply-adds (FMAs), which keep the two FMA units busy.  A tile one vector wide (12
  * by 1) is bound by loads instead.  Panels are cut so that such tiles are rare: they
  * remain for matrices of one vector of columns, for an odd vector of a weight gradient,
- * for the units that are left over in a gated cell, and for R of a cell with one gate
- * in it.
+ * and for the units that are left over in a gated cell.
  */
 #ifndef FR_TILE_H
 #define FR_TILE_H
