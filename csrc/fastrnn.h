@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fastrnn.h -- everything that Cython sees: argument structs, the kernel table,
- * dispatch.
+/* fastrnn.h -- everything that Cython sees of the C code: the table of cells, the
+ * argument structs, the table of kernels, and which of those tables this processor can
+ * run.
  *
- * One table of function pointers exists per (target, dtype); arrays are `void *` here
- * because the same struct serves float and double.  Sizes and strides are counted in
- * elements, never in bytes.  Letters: T steps, B batch rows, I inputs, H hidden units,
- * G gates of a cell (fr_cell says how many, and their order), P parameters.
- * csrc/README.md states layouts, accumulation, aliasing and threads.
+ * There is one table of kernels for each pair of a target (a set of processor
+ * instructions) and a dtype.  Arrays are `void *` here because the same struct serves
+ * float32 and float64.  Sizes and strides count elements, never bytes.
+ *
+ * Letters: T time steps, B batch rows, I inputs, H hidden units, S width of the state h
+ * (H, or the width of an LSTM's projection), G gates (fr_cell says how many and in
+ * which order), P parameters.  csrc/README.md explains layouts, accumulation, aliasing,
+ * threads, and the words panel, pack, tape, team, call, row and slot.
  */
 #ifndef FASTRNN_H
 #define FASTRNN_H
@@ -14,9 +18,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ONNX's and Keras's activation functions; alpha and beta where the function has them:
- * hard sigmoid max(0, min(1, alpha x + beta)), ELU alpha (e^x - 1), leaky ReLU alpha x,
- * thresholded ReLU x > alpha, affine alpha x + beta, scaled tanh alpha tanh(beta x). */
+/* --- cells ----------------------------------------------------------------------- */
+
+/* The activation functions of ONNX and Keras.  Some have parameters, alpha and beta:
+ * hard sigmoid max(0, min(1, alpha x + beta)), ELU alpha (e^x - 1) for x < 0, leaky
+ * ReLU alpha x for x < 0, thresholded ReLU x where x > alpha, affine alpha x + beta,
+ * scaled tanh alpha tanh(beta x). */
 enum fr_activation_kind {
     FR_TANH,
     FR_SIGMOID,
@@ -35,172 +42,260 @@ enum fr_activation_kind {
 };
 
 typedef struct {
-    int kind;
+    int kind; /* of enum fr_activation_kind */
     double alpha, beta;
 } fr_activation;
 
 #define FR_MOST_GATES 4
+#define FR_MOST_SUM_SLOTS (FR_MOST_GATES + 3) /* see fr_backward_args.db_sums */
 
-/* A cell that is not the plain one.  Its specialised kernels are not the plain ones. */
+/* The options of a general cell.  The plain cell has none of them, and kernels of its
+ * own in which none of them is looked at.  The fields that a cell knows are those that
+ * its fr_cell.options lists; the others are zero. */
 typedef struct {
-    fr_activation gate[FR_MOST_GATES + 1]; /* in the cell's gate order; then of c_t */
-    double clip;      /* pre-activations into [-clip, clip]; 0 for none */
-    int input_forget; /* LSTM: f = 1 - i, f's own weights unused */
-    int peephole;     /* LSTM: P_i, P_f look at c_{t-1}, P_o at c_t */
-    int reset_before; /* GRU: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
+    fr_activation gate[FR_MOST_GATES + 1]; /* of each gate in order; then that of c_t */
+    double clip; /* pre-activations are brought into [-clip, clip]; 0: they are not */
+    int input_forget; /* LSTM, 1: f = 1 - i, and the weights of f are not used */
+    int peephole;     /* LSTM, 1: P_i and P_f multiply c_{t-1}, P_o multiplies c_t */
+    int reset_before; /* GRU, 1: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
 } fr_cell_options;
 
-/* What may be asked of a cell: the fields of fr_cell_options that it knows, and a state
- * narrower than the cell. */
+/* What may be asked of a cell: each option is a bit of fr_cell.options. */
 enum fr_option {
-    FR_OPTION_ACTIVATIONS = 1,
-    FR_OPTION_CLIP = 2,
-    FR_OPTION_INPUT_FORGET = 4,
-    FR_OPTION_PEEPHOLE = 8,
-    FR_OPTION_RESET_BEFORE = 16,
-    FR_OPTION_PROJECTION = 32
+    FR_OPTION_ACTIVATIONS = 1,   /* other functions than the plain cell's */
+    FR_OPTION_CLIP = 2,          /* fr_cell_options.clip */
+    FR_OPTION_INPUT_FORGET = 4,  /* fr_cell_options.input_forget */
+    FR_OPTION_PEEPHOLE = 8,      /* fr_cell_options.peephole */
+    FR_OPTION_RESET_BEFORE = 16, /* fr_cell_options.reset_before */
+    FR_OPTION_PROJECTION = 32    /* a width S of h that is smaller than H */
 };
 
-/* What a cell is, for everybody who has to know: one entry of the table of cells, which
- * kernels/cells.h lists and fr_kernels.cell() reads.  fr_shape.cell is an index into that
- * table.  Gates are counted in the order in which their parts of W, R and the biases
- * follow each other. */
+/* What a cell is, for everybody who has to know: an entry of the table of cells, which
+ * kernels/cells.h lists and fr_kernels.cell() reads.  fr_shape.cell is an index into
+ * that table.  A cell's gates are counted from 0, in the order of their parts in W, in
+ * R and in the biases. */
 typedef struct {
-    const char *name;  /* of the cell: "lstm" */
-    const char *layer; /* name of the class of layers made of it: "LSTM" */
-    const char *gates; /* a letter for each gate, with spaces between: "i f g o" */
-    int n_gates;       /* G, 1 to FR_MOST_GATES */
-    int n_states;      /* 1: h; 2: h and c */
+    const char *name;  /* of the cell, for example "lstm" */
+    const char *layer; /* the name of the class of layers made of it, "LSTM" */
+    const char *gates; /* a letter for each gate, with spaces between, "i f g o" */
+    int n_gates;       /* G, from 1 to FR_MOST_GATES */
+    int n_states;      /* 1: the state is h; 2: the state is h and c */
     enum fr_activation_kind activations[FR_MOST_GATES]; /* the plain cell's, by gate */
-    int output_activation; /* the plain cell's function of c_t; -1 where there is none */
-    /* The gate whose b_hh the plain cell does not simply add to its b_ih; or -1. */
+    int output_activation; /* the plain cell's function of c_t; -1: it has none */
+    /* The gate whose b_hh the plain cell does not simply add to its b_ih; -1: none. */
     int bias_apart;
-    unsigned options;  /* of enum fr_option, those that the cell knows */
+    unsigned options;  /* bits of enum fr_option: what the cell knows */
     const char *paper; /* the publication that introduced the cell */
 } fr_cell;
 
-/* What a recurrent call works on.  Element (t, b) of a time-batch array starts at
- * t * step + b * row when `offsets` is NULL (all rows live for all T steps), and at
- * (offsets[t] + b) * row when it is not: then offsets[t + 1] - offsets[t] rows, sorted
- * by length, are active at step t (PyTorch's PackedSequence).  When `padded`, these
- * rows lie where they would without `offsets`: what follows them is not read in x and
- * dy, and set to zero in y and in a dx that is not accumulated. */
+/* --- recurrent calls -------------------------------------------------------------- */
+
+/* What a recurrent call works on.
+ *
+ * A time-batch array is one with a part for each time step t and row b.  Where
+ * `offsets` is NULL all B rows are active in all T steps, and element (t, b) of such an
+ * array begins t * step + b * row elements from its start.  With `offsets` the batch is
+ * ragged: its rows are sorted by length, the longest first, and step t has offsets[t +
+ * 1] - offsets[t] active rows, the first ones.  Then arrays hold active rows only
+ * (PyTorch's PackedSequence), and element (t, b) begins at (offsets[t] + b) * row;
+ * unless `padded` is set, when arrays have room for all B rows of each step, and
+ * element (t, b) begins where it would in a dense batch.  Rows of a padded array that
+ * are not active are not read in x and dy, and are set to zero in y, and in dx unless
+ * dx is accumulated. */
 typedef struct {
     int cell;    /* index into the table of cells */
-    int reverse; /* 1: run from the last step to the first */
+    int reverse; /* 1: time runs from the last step to the first */
     ptrdiff_t T, B, I, H;
-    ptrdiff_t S;                    /* width of h: H, or an LSTM's projection */
-    const ptrdiff_t *offsets;       /* (T + 1,) or NULL */
-    int padded;                     /* with offsets: arrays are (T, B, ...) */
-    const fr_cell_options *options; /* NULL for the plain cell */
+    ptrdiff_t S; /* width of h: H, or less for a cell with a projection */
+    /* (T + 1,), or NULL for a dense batch; the caller's, read during the call. */
+    const ptrdiff_t *offsets;
+    int padded; /* 1, with offsets only: arrays have room for all B rows */
+    /* NULL for the plain cell; the caller's, read during the call. */
+    const fr_cell_options *options;
 } fr_shape;
 
+/* A forward call.
+ *
+ * Every array belongs to the caller, before the call and after it: a kernel keeps no
+ * address.  A field may be NULL only where its comment says so.  An array that is only
+ * read may be used by several calls at once.  What "until backward" means: the backward
+ * call of this forward call reads the array, so that nobody may change it before. */
 typedef struct {
     fr_shape shape;
-    int n_threads;
-    const void *x; /* (T, B, I) */
-    ptrdiff_t x_step, x_row;
-    const void *packed; /* pack_forward() of the weights */
-    const void *h0;     /* (B, S) */
-    const void *c0;     /* (B, H), LSTM only */
-    void *y;            /* (T, B, S) */
+    int n_threads; /* >= 1, most threads that the call may use */
+
+    /* (T, B, I), a time-batch array, read; to be kept until backward. */
+    const void *x;
+    ptrdiff_t x_step, x_row; /* elements between time steps, and between rows */
+    /* packed_forward_size() elements, written by pack_forward() of the same target,
+     * read. Many calls may use one pack.  It may be overwritten when the call has
+     * returned: backward reads a pack of its own. */
+    const void *packed;
+    /* (B, S), contiguous, the state before the first step, read; to be kept until
+     * backward. */
+    const void *h0;
+    /* (B, H), contiguous, the same of c, read.  NULL for a cell with one state. */
+    const void *c0;
+    /* (T, B, S), a time-batch array, written: h_t of every step.  It may overlap
+     * nothing else.  To be kept until backward, which takes h_{t-1} from it. */
+    void *y;
     ptrdiff_t y_step, y_row;
-    void *h_n;  /* (B, S); may be h0 itself */
-    void *c_n;  /* (B, H), LSTM only; may be c0 itself */
-    void *tape; /* tape_size() elements, kept for backward; NULL in inference */
-    void *work; /* forward_work_size() elements, 64-byte aligned */
+    /* (B, S), contiguous, written: the state after each row's last step.  May be h0
+     * itself, where no backward follows. */
+    void *h_n;
+    /* (B, H), contiguous, written: the same of c.  May be c0 itself, which backward
+     * does not read.  NULL for a cell with one state. */
+    void *c_n;
+    /* tape_size() elements, written: what backward needs besides x, y and h0.  Room for
+     * it need not be cleared; the content is to be kept until backward.  NULL in
+     * inference, where no backward follows, and only there. */
+    void *tape;
+    /* forward_work_size() elements of scratch, which need not be cleared, at a multiple
+     * of 8 bytes and for speed from the start of a cache line.  Free for another use
+     * when the call has returned; calls that run at the same time need one each. */
+    void *work;
 } fr_forward_args;
 
+/* A backward call, which goes back through the steps of one forward call.
+ *
+ * What fr_forward_args says of owners, NULL and arrays that are read holds here, too.
+ * Gradients of parameters are added to what their arrays hold; all other gradients are
+ * written over what was there. */
 typedef struct {
-    fr_shape shape;
-    int n_threads;
+    fr_shape shape; /* that of the forward call */
+    int n_threads;  /* >= 1, most threads that the call may use */
+
+    /* (T, B, I), what the forward call read.  It is read for dW only. */
     const void *x;
     ptrdiff_t x_step, x_row;
-    const void *packed; /* pack_backward() of the weights */
-    const void *h0;
-    const void *y; /* what forward wrote */
+    /* packed_backward_size() elements, written by pack_backward() of the same target
+     * from the weights of the forward call, read.  Many calls may use one pack. */
+    const void *packed;
+    const void *h0; /* (B, S), contiguous, what the forward call read */
+    const void *y;  /* (T, B, S), what the forward call wrote */
     ptrdiff_t y_step, y_row;
-    const void *tape; /* what forward kept */
-    const void *dy;   /* (T, B, S) or NULL for zero */
+    /* tape_size() elements, what the forward call wrote.  The content is still there
+     * when the call has returned, so that a second backward can read it. */
+    const void *tape;
+    /* (T, B, S), a time-batch array, read: gradient of the loss with respect to y.
+     * NULL stands for zero. */
+    const void *dy;
     ptrdiff_t dy_step, dy_row;
-    const void *dh_n; /* (B, S) or NULL for zero */
-    const void *dc_n; /* (B, H) or NULL for zero; LSTM only */
-    void *dx;         /* (T, B, I) or NULL when not wanted */
+    /* (B, S), contiguous, read: gradient with respect to h_n.  NULL stands for zero. */
+    const void *dh_n;
+    /* (B, H), contiguous, read: gradient with respect to c_n.  NULL stands for zero,
+     * and is what a cell with one state has. */
+    const void *dc_n;
+    /* (T, B, I), a time-batch array: gradient with respect to x, overwritten unless
+     * dx_accumulate is set.  NULL: it is not wanted, and not computed. */
+    void *dx;
     ptrdiff_t dx_step, dx_row;
-    int dx_accumulate; /* 1: dx += (second direction of a bidirectional layer) */
-    void *dh0;         /* (B, S), overwritten */
-    void *dc0;         /* (B, H), overwritten; LSTM only */
-    /* Accumulated; NULL where not wanted. */
+    /* 1: dx is added to what its array holds, as for the second direction of a
+     * bidirectional layer, which has the same x as the first. */
+    int dx_accumulate;
+    /* (B, S), contiguous, overwritten: gradient with respect to h0.  May be dh_n
+     * itself, which is read before. */
+    void *dh0;
+    /* (B, H), contiguous, overwritten: gradient with respect to c0.  May be dc_n
+     * itself. NULL for a cell with one state. */
+    void *dc0;
+
+    /* Gradients of the parameters, contiguous, added to.  Each may be NULL: it is not
+     * wanted, and as far as nothing else needs it, not computed.  Calls that run at the
+     * same time need arrays of their own. */
     void *dW;    /* (G, H, I) */
     void *dR;    /* (G, H, S) */
     void *db_ih; /* (G, H) */
     void *db_hh; /* (G, H) */
-    void *dP;    /* (3, H), with peepholes */
-    void *dW_hr; /* (S, H), with a projection */
-    /* Bounds on each row's gradient of the loss with respect to h_t, before it goes
-     * back through the cell: every element by value, or the row's norm; 0 for none. */
+    void *dP;    /* (3, H); NULL for a cell without peepholes */
+    void *dW_hr; /* (S, H); NULL for a cell without a projection */
+
+    /* Bounds on the gradient of the loss with respect to each row of h_t, which hold
+     * before that gradient goes back through the cell: on the absolute value of every
+     * element, and on the row's norm.  0: no bound. */
     double clip_value, clip_norm;
-    double *flow; /* (T, B), squared norms of those gradients, unclipped; or NULL */
-    /* For a sequence in several calls, last steps first, with the bits of one call: the
-     * sums of da go on in db_sums, 7 (H + 64) elements, and are added by the last. */
-    void *db_sums;  /* or NULL for a call alone */
-    int db_started; /* 1: those of the steps after these are in db_sums */
-    int db_open;    /* 1: the steps before these follow; db_ih, db_hh, dP wait */
-    void *work;     /* backward_work_size() elements, 64-byte aligned */
+    /* (T, B), contiguous, written: the squared norms of those gradients before they are
+     * bounded.  NULL: they are not wanted. */
+    double *flow;
+
+    /* A long sequence may be gone through in several calls, of which the first has the
+     * last steps.  The biases' gradients then get the bits of one call by way of
+     * db_sums: FR_MOST_SUM_SLOTS * (H + 64) elements, contiguous, which the calls hand
+     * on, and which nobody else may change between the first and the last of them.  Its
+     * content means nothing after the last.  NULL for a call alone, with both flags 0.
+     */
+    void *db_sums;
+    int db_started; /* 1: db_sums holds sums over the steps after those of this call */
+    /* 1: another call follows, with the steps before those of this call.  What is in
+     * db_sums is added to db_ih, db_hh and dP by the last call, for which this is 0. */
+    int db_open;
+    /* backward_work_size() elements of scratch; see fr_forward_args.work. */
+    void *work;
 } fr_backward_args;
 
-#define FR_MOST_AT_ONCE 8 /* calls, see fr_kernels; more layers would hardly ever pay */
+/* Most calls that may run at once, see fr_kernels.forward: running more layers of a
+ * stack at once would hardly ever pay. */
+#define FR_MOST_AT_ONCE 8
 
-/* Weights as PyTorch stores them, and the private form the kernels read. */
+/* Packing: weights as PyTorch stores them are brought into a private form, the pack,
+ * which is what forward and backward read.  All arrays are contiguous, belong to the
+ * caller and, but for `packed`, are only read; nobody needs them for the pack when the
+ * call has returned. */
 typedef struct {
-    fr_shape shape; /* cell, I, H, S and options count */
+    fr_shape shape; /* only cell, I, H, S and options are looked at */
     int n_threads;
-    const void *W;    /* (G, H, I) */
-    const void *R;    /* (G, H, S) */
-    const void *b_ih; /* (G, H) or NULL */
-    const void *b_hh; /* (G, H) or NULL */
-    const void *P;    /* (3, H), order i o f, with peepholes */
-    const void *W_hr; /* (S, H), with a projection */
-    /* pack_backward: a forward pack to take the weights from, in place of those above; or
-     * NULL */
+    const void *W;    /* (G, H, I); may be NULL where `forward` is given */
+    const void *R;    /* (G, H, S); likewise */
+    const void *b_ih; /* (G, H), or NULL for zero; backward needs no biases */
+    const void *b_hh; /* (G, H), or NULL for zero; NULL where b_ih is, and only there */
+    const void *P; /* (3, H), in the order i o f; NULL for a cell without peepholes */
+    const void *W_hr; /* (S, H); NULL for a cell without a projection */
+    /* pack_backward() only: a forward pack, from which the weights are taken in place
+     * of the arrays above.  NULL: they are taken from the arrays. */
     const void *forward;
-    void *packed; /* packed_forward_size() or packed_backward_size(), 64-byte aligned */
+    /* packed_forward_size() or packed_backward_size() elements, written, from the start
+     * of a cache line for speed.  May not overlap `forward`. */
+    void *packed;
 } fr_pack_args;
 
-/* Rows of the table that the flat arrays are, brought forward lazily: each has taken
- * seen[row] steps and is to have taken `now`.  The steps it missed had gradient zero; the
- * last one's is g if with_gradient. */
+/* --- optimisers, losses and other layers ------------------------------------------ */
+
+/* Some rows of a table of parameters, such as an embedding's, of which an optimiser
+ * computes all steps only when somebody needs the row.  Row r has taken seen[r] steps,
+ * and is to have taken `now` steps afterwards.  In the steps that a row has missed its
+ * gradient was zero; in the last of them it is g, if with_gradient is set. */
 #define FR_N_RATES 3
 typedef struct {
-    ptrdiff_t n, width;
-    const int64_t *rows; /* (n,) ascending, each once */
-    int64_t *seen;       /* (rows of the table,); becomes now */
-    int64_t now;         /* > seen[row] - capacity */
+    ptrdiff_t n, width;  /* rows that are meant; elements in each row of the table */
+    const int64_t *rows; /* (n,), which rows: ascending, each once */
+    int64_t *seen;       /* (rows of the table,); becomes `now` for the rows meant */
+    int64_t now;         /* no row has missed more than `capacity` steps */
     int with_gradient;
     ptrdiff_t capacity;
-    const void *rates; /* (capacity, FR_N_RATES): of step t at t % capacity */
+    const void *rates; /* (capacity, FR_N_RATES); those of step t are at t % capacity */
 } fr_rows;
 
-/* One optimiser step over P parameters; g is only read.  With `rows`, only those, and as
- * many steps as each has missed. */
+/* One step of an optimiser over P parameters; g is only read.  With `rows`, instead,
+ * all steps that those rows of the parameters have missed. */
 #define FR_N_STATE 3
 typedef struct {
     ptrdiff_t P;
     int n_threads;
-    int maximize;             /* 1: ascend */
-    void *p;                  /* (P,), updated */
-    const void *g;            /* (P,) */
-    void *state[FR_N_STATE];  /* (P,) each, or NULL; which is what, see below */
-    double weight_decay;      /* that joins the gradient */
-    double rates[FR_N_RATES]; /* what changes from step to step, see below */
-    const fr_rows *rows;      /* or NULL */
+    int maximize;            /* 1: ascend */
+    void *p;                 /* (P,), updated */
+    const void *g;           /* (P,) */
+    void *state[FR_N_STATE]; /* (P,) each, or NULL; each optimiser says what they are */
+    double weight_decay;     /* times p, it is added to the gradient */
+    double
+        rates[FR_N_RATES]; /* what changes with each step; each optimiser says what */
+    const fr_rows *rows;   /* NULL: all parameters take one step */
 } fr_step;
 
 typedef struct {
     fr_step step; /* state: buffer, NULL without momentum; rates: lr */
     double momentum, dampening;
     int nesterov;
-    int first; /* 1: buffer has no value yet */
+    int first; /* 1: this is the first step, and the buffer has no value yet */
 } fr_sgd_args;
 
 typedef struct {
@@ -221,8 +316,8 @@ typedef struct {
     double beta1, beta2, eps;
 } fr_adam_args;
 
-/* n elements, of which only those in the spans are read or written: the others are zero,
- * and what is done to them leaves them so. */
+/* A flat buffer of n elements, of which only those in the spans are read or written.
+ * The other elements are zero, and the operation would leave them zero. */
 typedef struct {
     ptrdiff_t n;
     int n_threads;
@@ -230,7 +325,8 @@ typedef struct {
     const int64_t *spans; /* (n_spans, 2): begin and end, ascending; NULL: all of n */
 } fr_extent;
 
-/* Losses: weight times the sum is returned, its gradient overwritten. */
+/* A loss returns `weight` times a sum over the rows or elements, and writes the
+ * gradient of that over what was in its array. */
 typedef struct {
     ptrdiff_t rows, classes;
     int n_threads;
@@ -270,7 +366,8 @@ typedef struct {
     void *y;       /* (n,), may be x */
 } fr_dropout_args;
 
-/* Dense layer, forward (x W b -> y) and backward (x W dy -> dx dW db). */
+/* A fully connected layer: forward reads x, W and b and writes y, backward reads x, W
+ * and dy and computes dx, dW and db. */
 typedef struct {
     int n_threads;
     ptrdiff_t N, I, O;
@@ -296,15 +393,16 @@ typedef struct {
 
     void (*pack_forward)(const fr_pack_args *);
     void (*pack_backward)(const fr_pack_args *);
-    /* One call (n = 1), or n calls of one shape, I aside, that may run at once.  Two that
-     * are not chained are a layer's directions: what a[1].dx points to is room laid out
-     * like a[0].dx, to which it is added in the end.  Chained are layers of a stack, in
-     * the order in which they run: x (backward: dy) of each but the first is y (dx) of
-     * the one before. */
+    /* One call (n = 1), or n calls that may run at once, whose shapes differ in I and
+     * reverse at most. Two calls that are not chained are the directions of one layer;
+     * in backward a[1].dx is then scratch laid out like a[0].dx, and is added to
+     * a[0].dx in the end.  Chained calls are layers of a stack, in the order in which
+     * they run: x of each call but the first is y of the call before, or in backward,
+     * dy of each but the first is dx of the call before. */
     void (*forward)(const fr_forward_args *a, int n, int chained);
     void (*backward)(const fr_backward_args *a, int n, int chained);
-    /* How many of `most` calls, which would run one after the other on n_threads, to run
-     * at once: as many as make that faster; 1 to FR_MOST_AT_ONCE. */
+    /* The caller has `most` calls of this shape to run on n_threads threads.  The
+     * result, from 1 to FR_MOST_AT_ONCE, is how many of them run fastest at once. */
     int (*calls_at_once)(const fr_shape *, int n_threads, int most, int chained);
     ptrdiff_t (*packed_forward_size)(const fr_shape *);
     ptrdiff_t (*packed_backward_size)(const fr_shape *);
@@ -317,23 +415,26 @@ typedef struct {
     ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I,
                                   ptrdiff_t O, int n_threads);
 
-    /* 64 words that change when the bytes do; see fingerprint.c */
+    /* Writes 64 words to `result` that are others when the bytes of the memory are
+     * others; fingerprint.c says how surely. */
     void (*fingerprint)(ptrdiff_t n_bytes, const void *memory, int n_threads,
                         uint32_t *result);
 
-    /* y = f(x) for n elements, by the code that the plain cells run; f is the sigmoid or
-     * tanh.  For the test that counts units in the last place. */
+    /* y = f(x) for n elements, by the code that the plain cells run; f is the sigmoid
+     * or tanh.  For the test that counts units in the last place. */
     void (*activation)(enum fr_activation_kind f, ptrdiff_t n, const void *x, void *y);
 
-    /* n rounds of FMAs in registers on n_threads threads: the operations done */
+    /* Runs n rounds of fused multiply-adds in registers on n_threads threads, and
+     * returns how many floating-point operations those were. */
     double (*fma_peak)(int n_threads, ptrdiff_t n);
 
     void (*sgd)(const fr_sgd_args *);
     void (*rmsprop)(const fr_rmsprop_args *);
     void (*adagrad)(const fr_adagrad_args *);
     void (*adam)(const fr_adam_args *);
-    /* (sum |x|^power)^(1/power), power > 0 or infinite; x *= factor; x into
-     * [-limit, limit]; x = 0 */
+    /* norm() returns (sum |x|^power)^(1/power) for a power > 0 or infinite; scale()
+     * multiplies x by a factor, clamp() brings it into [-limit, limit], clear() sets it
+     * to zero. */
     double (*norm)(const fr_extent *, const void *x, double power);
     void (*scale)(const fr_extent *, void *x, double factor);
     void (*clamp)(const fr_extent *, void *x, double limit);
@@ -345,31 +446,36 @@ typedef struct {
     void (*dropout)(const fr_dropout_args *);
 } fr_kernels;
 
-/* team.c: a caller asks whether it may call kernels with so many threads, on the stack
- * that it has; kernels, for the team that they are about to form, whether it can be: 1
- * where the memory for it is not there. */
+/* --- threads and targets --------------------------------------------------------- */
+
+/* team.c: whoever calls kernels asks fr_team_prepare() first whether calls with so many
+ * threads can be made, and on the stack that is left.  Kernels ask fr_team_size() how
+ * many threads the team that they are about to form can have; the answer is 1 where
+ * there is no memory for more. */
 enum {
     FR_TEAM_READY,
     FR_TEAM_NO_MEMORY,
     FR_TEAM_NO_THREADS,
-    FR_TEAM_SMALL_STACK, /* the caller's */
-    FR_TEAM_SMALL_STACKS /* those of OpenMP's threads */
+    FR_TEAM_SMALL_STACK, /* the calling thread has too little stack left */
+    FR_TEAM_SMALL_STACKS /* the threads that OpenMP makes have too little stack */
 };
 typedef struct {
     ptrdiff_t needed, found; /* bytes of stack */
-    int alone; /* calls since the last report that a team could not be formed for */
+    int alone; /* calls since the last report that ran alone for want of memory */
 } fr_team_report;
 int fr_team_prepare(int n_threads, fr_team_report *report);
 int fr_team_size(int n_threads);
 
-/* Most stack that a kernel uses, its caller's frame aside; csrc/README.md. */
+/* The most bytes of stack that a kernel uses, not counting its caller's frame;
+ * csrc/README.md says how that was measured. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FR_STACK (64 << 10)
 #else
 #define FR_STACK (8 << 10)
 #endif
 
-/* dispatch.c: targets best first; n_targets() were built, supported(i) runs here. */
+/* dispatch.c: the targets that were built, the fastest first, and whether this
+ * processor can run target i. */
 int fr_n_targets(void);
 const char *fr_target_name(int i);
 int fr_target_supported(int i);

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* backward.c -- back-propagation through time (BPTT) for any cell.
+/* backward.c -- the driver, backward: back-propagation through time for any cell.
  *
- * Blocks of steps, last first: (1) the cell's backward and dh = da R, step by step; then
- * (2) dx, and (3) what is summed over rows, of the whole block (gradients.c).  A barrier
- * stands between (1), (2) and (3), none after (3): the next block's (1) writes only da,
- * which (3) does not read.  Where a call behind waits for dx, (1) and (2) come in turns,
- * a few steps at a time.
+ * Backward takes the steps in blocks, the last block first.  For each block it computes
+ *   (1) step by step, the last step first, da by the cell's backward, then dh = da R;
+ *   (2) dx = da W of all rows of the block, for which it also packs da, x and h_{t-1};
+ *   (3) what is summed over the rows of the block, the gradients of the parameters.
+ * Parts (2) and (3) are in gradients.c.  There is a barrier between (1), (2) and (3).
+ * None is needed after (3), because (1) of the next block writes da, and (3) reads only
+ * what (2) has packed.  Where another call waits for dx, (1) and (2) take turns, a few
+ * steps at a time, until the block is done.
  * Source: Werbos 1990.
  */
 #include "gradients.c"
 
 /* --- (1) a step ------------------------------------------------------------------ */
 
-/* C = A B for this thread's rows of a step and panels of B. */
+/* C = A B for this thread's rows of a step and its panels of B.  A is part of the rows
+ * of da: `segments` slots, `segment` elements apart, of K elements each. */
 static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
                          const real *A, ptrdiff_t segments, ptrdiff_t segment,
                          ptrdiff_t K, const real *B, ptrdiff_t N, ptrdiff_t widest,
@@ -29,7 +33,8 @@ static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
     }
 }
 
-/* Sum of squares of n elements: sixteen partial sums, whatever the vector's width. */
+/* The sum of the squares of n elements.  It is always made of sixteen partial sums, so
+ * that its bits do not depend on the width of a vector. */
 static double row_norm2(const real *row, ptrdiff_t n)
 {
     enum { LANES = 16, VECTORS = LANES * sizeof(real) / V_BYTES };
@@ -48,8 +53,10 @@ static double row_norm2(const real *row, ptrdiff_t n)
     return sum;
 }
 
-/* dh_t whole, dy and what came past R included, in w.dh; recorded and clipped.  Before
- * and after, threads that share the rows have each their own columns. */
+/* Completes the gradient with respect to h_t in w.dh: adds dy, and what came past R.
+ * Then records the norm of each row and clips the row, where that is asked for.  A norm
+ * takes a whole row, while threads that share rows have columns of their own before and
+ * after; hence the barriers. */
 static void gather_state_gradient(const backward_run *f, ptrdiff_t s, ptrdiff_t rows)
 {
     const fr_backward_args *a = f->a;
@@ -92,7 +99,8 @@ static void gather_state_gradient(const backward_run *f, ptrdiff_t s, ptrdiff_t 
     team_barrier(&f->g.group);
 }
 
-/* One of the cell's functions on this thread's rows and units of step s. */
+/* Calls one of the cell's functions for this thread's rows and units of step s.  da_s
+ * is row 0 of the step in da; `gathered` says that w.dh includes dy already. */
 static void run_cell(const backward_run *f, void (*function)(const backward_step *),
                      ptrdiff_t s, real *da_s, int gathered)
 {
@@ -109,13 +117,13 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             ? (const real *)a->dy + step_offset(shape, s, a->dy_step, a->dy_row)
             : NULL;
 
-    for (int which = 0; which < 2; which++) {
+    for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
         ptrdiff_t b0, b1;
-        rows_with_start(shape, s, which, f->g.b0, f->g.b1, &b0, &b1);
+        rows_with_start(shape, s, from, f->g.b0, f->g.b1, &b0, &b1);
         if (b0 >= b1)
             continue;
         const rows_at h_prev =
-            previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+            previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
         const real *dh = c->has_projection ? w->between : w->dh;
         const backward_step step = {
             .options = shape->options,
@@ -144,7 +152,8 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
     }
 }
 
-/* One step of BPTT for this thread's rows and units; da goes to da_s. */
+/* Part (1) for one step and this thread's rows and units; the step's da begins at
+ * da_s. */
 static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
 {
     const fr_backward_args *a = f->a;
@@ -169,7 +178,7 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         step_product(f, s, rows, da_s + w->projection, 1, 0, S, M, H,
                      f->pack.second_widest, &f->second, w->between, c->H_padded);
     }
-    if (c->has_late_gate) { /* the gradient of `between` = da of the late gate times R */
+    if (c->has_late_gate) { /* da of the late gate by its part of R */
         run_cell(f, ops->backward_first, s, da_s, gathered);
         team_barrier(&f->g.group);
         step_product(f, s, rows, da_s + ops->late_slot * c->H_padded, 1, 0, H, M, H,
@@ -177,13 +186,14 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     }
     run_cell(f, ops->backward, s, da_s, gathered);
     team_barrier(&f->g.group);
-    /* Rows that start at this step get the gradient of their h0 here, for good. */
+    /* For rows that start at this step the result is the gradient of h0, and stays. */
     step_product(f, s, rows, da_s + ops->first_R_slot * c->H_padded, ops->R_gates,
                  c->H_padded, H, packed, S, f->pack.R_widest, &f->state, w->dh,
                  c->S_padded);
 }
 
-/* (1) and (2) for steps [s0, s1), rows [k0, k1) of the block; ends without a barrier. */
+/* Parts (1) and (2) for steps [s0, s1), whose rows are rows [k0, k1) of the block.
+ * There is no barrier at the end. */
 static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
                            ptrdiff_t k0, ptrdiff_t k1)
 {
@@ -195,7 +205,7 @@ static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
     ptrdiff_t k = k0, v0, v1;
     for (ptrdiff_t s = s1 - 1; s >= s0; k += step_rows(&a->shape, s--))
         backward_one_step(f, s, w->da + k * w->da_row);
-    team_barrier(f->self); /* da of all rows and units is there */
+    team_barrier(f->self); /* the other threads' da is there */
     block_share own = {.s0 = s0, .s1 = s1, .first = k0, .b0 = f->g.b0, .b1 = f->g.b1};
     own.by_batch = f->self->size > 1 && f->g.group.size == 1;
     team_share(f->self, k1 - k0, &own.k0, &own.k1);
@@ -214,7 +224,7 @@ static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
 
 /* --- a call ---------------------------------------------------------------------- */
 
-/* A running gradient: what is given, else zero. */
+/* Sets a part of a running gradient to what the caller has given, or to zero. */
 INLINE void set_state(real *to, const real *from, ptrdiff_t at, size_t bytes)
 {
     if (from)
@@ -223,7 +233,7 @@ INLINE void set_state(real *to, const real *from, ptrdiff_t at, size_t bytes)
         memset(to, 0, bytes);
 }
 
-/* What a thread does of a call, with the threads of its part. */
+/* Runs one call on a part of the team: what this thread does of it. */
 static void backward_part(const team_part *part, const fr_backward_args *a)
 {
     const team *self = &part->own;
@@ -248,7 +258,7 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
         part->follows || part->leads ? chained_steps(shape->B) : shape->T;
     ptrdiff_t v0, v1;
 
-    /* Gradients of the last states; zero where none are given. */
+    /* The running gradients begin with those of the last states, or with zero. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         set_state(w.dh + b * S_padded + k0, a->dh_n, b * S + k0, h_bytes);
         if (c.has_c)
@@ -274,7 +284,7 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
             backward_steps(&f, s0, end, first, K);
             lead_steps(part, shape->T - s0);
         }
-        team_barrier(self); /* all is packed, da may be overwritten */
+        team_barrier(self); /* all rows are packed, and da may be overwritten */
         backward_weights(&f, K);
     }
 
@@ -287,12 +297,12 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
         if (c.has_c)
             memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, c_bytes);
     }
-    team_barrier(self); /* all of db is there */
+    team_barrier(self); /* the other threads' sums are in db */
     if (!a->db_open)
         add_sums(&f, v0, v1);
 }
 
-/* a[0].dx += a[1].dx, this thread's share of the steps. */
+/* Adds a[1].dx to a[0].dx, for this thread's share of the steps. */
 static void add_second_dx(const team *self, const fr_backward_args *a)
 {
     const fr_shape *shape = &a->shape;
@@ -310,6 +320,7 @@ static void add_second_dx(const team *self, const fr_backward_args *a)
         }
 }
 
+/* The calls that a team runs: at once where it has threads enough, else one by one. */
 typedef struct {
     const fr_backward_args *calls;
     int n, chained;
@@ -330,7 +341,7 @@ static void backward_thread(const team *self, const void *args)
         }
     }
     if (all->n == 2 && !all->chained && all->calls->dx) {
-        team_barrier(self); /* both are there */
+        team_barrier(self); /* the other threads' parts of both are there */
         add_second_dx(self, all->calls);
     }
 }

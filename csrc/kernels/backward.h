@@ -1,32 +1,42 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* backward.h -- what backward.c and gradients.c share: one thread's part of a call, and
- * its memory.
+/* backward.h -- what backward.c and gradients.c share: what one thread does of a call,
+ * and the scratch memory of a call.
  */
 #ifndef FR_BACKWARD_H
 #define FR_BACKWARD_H
 
+#include "schedule.h"
 #include "sequence.h"
 
-#define DX_TILE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH) /* elements of a tile of dx */
+#define DX_TILE                                                                        \
+    (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH) /* elements of dx of a chunk of rows */
 
-/* A row of a block: slots of H_padded with da, then what else is summed over rows (the
- * addends of dP) or multiplied (rh), then dh_t where it goes through a projection. */
+/* Backward works on blocks of up to `block` rows, which are the active rows of some
+ * steps, those of the last step first.  Each row of a block has a row of `da`, which
+ * begins with slots of H_padded elements: the slots of da, followed by what else is
+ * summed over rows (the three addends of dP, with peepholes) or packed (forward's
+ * `between`, with a late gate).  With a projection dh_t follows. */
 typedef struct {
-    real *team;            /* room of the team of threads */
-    real *dh, *carry, *dc; /* running gradients of the states, rows padded */
-    real *between;         /* (B, H_padded), what came through a second product */
-    real *da;              /* (block, da_row) */
-    ptrdiff_t da_row;
-    ptrdiff_t sum_slots, projection; /* slots that are summed; where dh_t begins */
-    ptrdiff_t block;                 /* most rows in a block */
-    real *x, *h, *a; /* the block packed for dW: x and h_{t-1} as B, da as A */
+    real *team; /* in which the threads of the call wait for each other */
+    real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
+    real *carry, *dc;     /* (B, H_padded) each, see backward_step */
+    real *between;        /* (B, H_padded), the result of a second product */
+    real *da;             /* (block, da_row) */
+    ptrdiff_t da_row;     /* elements between rows of da */
+    ptrdiff_t sum_slots;  /* slots that are summed over rows */
+    ptrdiff_t projection; /* the element of a row of da with which dh_t begins */
+    ptrdiff_t block;      /* most rows in a block */
+    real *x, *h,
+        *a; /* the block packed for dW and dR: x, h_{t-1}, and da, which is A */
     real *second_a, *second_b; /* the same for the matrix of a second product */
-    real *db;                  /* (sum_slots, H_padded) sums of da */
-    ptrdiff_t *dx_offset;      /* (block,) */
-    real *tiles;               /* per thread: (DX_TILE,), sums of dx */
+    real *db;                  /* (sum_slots, H_padded), sums over rows */
+    ptrdiff_t *dx_offset;      /* (block,), where the row's part of dx begins */
+    real *tiles;               /* (DX_TILE,) for each thread: dx of a chunk of rows */
 } backward_work;
 
-/* One more vector than da needs: rows then start in different cache sets. */
+/* Hands out the workspace.  A row of da is one vector longer than it needs to be,
+ * because rows a power of two apart would compete for the same few lines of the cache.
+ */
 static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_threads,
                                     arena *a)
 {
@@ -63,7 +73,7 @@ static ptrdiff_t backward_work_size(const fr_shape *shape, int n_threads)
     return a.used;
 }
 
-/* One thread's part of a call. */
+/* What one thread does of a call. */
 typedef struct {
     const team *self;
     const fr_backward_args *a;
@@ -71,9 +81,9 @@ typedef struct {
     backward_pack pack;
     backward_work w;
     grid_cell g;
-    panel_range state;  /* its panels of dh = da R */
-    panel_range second; /* of a second product, whose columns are units */
-    panel_range units;  /* its units: those of one of the two */
+    panel_range state;  /* its panels of dh_{t-1} = da R */
+    panel_range second; /* its panels of a second product, whose columns are units */
+    panel_range units;  /* the units for which it calls the cell: one of these two */
 } backward_run;
 
 #endif

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cell.h -- what a cell tells the driver, what the driver hands a cell, packed weights.
+/* cell.h -- what a cell is to the driver, what the driver hands to a cell, and how
+ * weights are packed for both.
  *
- * A cell (rnn.c, lstm.c, gru.c) is its equations: two functions on a few rows by one
- * panel of hidden units.  Everything over time, batch and threads is in forward.c and
- * backward.c.
+ * A cell (rnn.c, lstm.c, gru.c) is its equations: functions that work on a few rows of
+ * the batch and one panel of hidden units.  Everything about time, batch and threads is
+ * the driver's, which is forward.c and backward.c.
  *
- * Forward panels hold the G gates of the same units side by side, [k][G][lanes], so one
- * tile yields all pre-activations a cell needs for its units.  lanes is V; the units
- * left over after whole vectors get V/2 or V/4 lanes a gate if they fit, so that H = 50
- * does not pay for 64.  The plain RNN (G = 1) has panels of up to four vectors of
- * units.
+ * A forward panel has the columns of all gates of some hidden units side by side,
+ * [k][gate][lane], so that one tile of the product x W yields everything that the cell
+ * needs to go on with those units.  A gate has as many lanes in a panel as a vector has
+ * elements, V.  The units that are left over after whole vectors get V/2 or V/4 lanes
+ * for each gate if they fit, so that H = 50 does not cost as much as H = 64.  A matrix
+ * with one gate in it has panels of up to four vectors of units, because a panel one
+ * vector wide would be slow.
  */
 #ifndef FR_CELL_H
 #define FR_CELL_H
@@ -18,46 +21,54 @@
 #include "gemm.h"
 #include "parallel.h"
 
-/* Some rows by one panel of units, forward.  Pre-activations are (ax + bias) + ah: gate
- * g of the panel's unit u at column g * lanes + u.  Rows of c, tape, between and held are
- * padded to whole vectors and start at unit 0, as h and h_prev do. */
+/* What a cell's forward function works on: some rows of one step and one panel of
+ * units. The pre-activations are (ax + bias) + ah, where gate g of the panel's unit u
+ * is in column g * lanes + u of all three.  In the other arrays a row begins with unit
+ * 0, whatever the panel is, and rows of c, tape, between and held are padded to whole
+ * vectors. */
 typedef struct {
-    const fr_cell_options *options; /* of a general cell */
+    const fr_cell_options *options; /* NULL for the plain cell */
     ptrdiff_t rows;
-    ptrdiff_t j, units, lanes; /* units j .. j + units - 1 */
-    const real *ax;            /* x W */
+    ptrdiff_t j, units, lanes; /* the panel is of units j .. j + units - 1 */
+    const real *ax;            /* x W; each *_row is the distance between rows */
     ptrdiff_t ax_row;
-    const real *ah; /* h_prev R */
+    const real *ah; /* h_prev R; in the second part, between R of the late gate alone */
     ptrdiff_t ah_row;
     const real *bias;       /* b_ih + b_hh in the panel's column order */
     const real *bias_apart; /* b_hh of the gate bias_apart, by unit; its bias is b_ih */
-    const real *peephole;   /* LSTM: P by unit, gates i o f */
+    const real *peephole;   /* P by unit, H_padded elements for each of i, o, f */
     const real *h_prev;     /* rows of h_{t-1} */
     ptrdiff_t h_prev_row;
-    real *c; /* LSTM: c_{t-1} on entry, c_t on return */
+    real *c; /* a cell with two states: c_{t-1} on entry, c_t on return */
     ptrdiff_t c_row;
-    real *h; /* h_t, written; LSTM with a projection: m_t */
+    real *h; /* h_t, written; with a projection m_t, which the driver projects */
     ptrdiff_t h_row;
-    real *between; /* a late gate: what the first part hands to the second product */
-    real *held;    /* and what it hands to the second part as it is */
+    /* A cell with a late gate: what the first part hands to the second product, and
+     * what it hands to the second part as it is. */
+    real *between;
+    real *held;
     ptrdiff_t between_row;
-    real *tape; /* what backward needs, see tape_at(); NULL in inference */
+    real *tape; /* what backward needs, at tape_at(); NULL in inference */
     ptrdiff_t tape_row;
 } forward_step;
 
-/* Some rows by units j .. j + units - 1, backward.  All rows start at unit 0. */
+/* What a cell's backward function works on: some rows of one step and some units.  In
+ * all arrays a row begins with unit 0. */
 typedef struct {
     const fr_cell_options *options;
     ptrdiff_t rows;
-    ptrdiff_t j, units;
+    ptrdiff_t j, units; /* units j .. j + units - 1 */
     ptrdiff_t H_padded; /* distance between slots of da; width of carry, dc, between */
-    const real *dy;     /* gradient of the loss with respect to y_t, or NULL */
+    const real *dy;     /* gradient of the loss with respect to y_t; NULL for zero */
     ptrdiff_t dy_row;
-    const real *dh; /* the part of dh_t that came through R from step t + 1 */
+    const real *dh; /* the part of dh_t that came from step t + 1 through R */
     ptrdiff_t dh_row;
-    real *carry; /* GRU: the part of dh_t that came past R; replaced by dh_{t-1}'s */
-    real *dc;    /* LSTM: dc_t on entry, dc_{t-1} on return */
-    const real *between; /* cells in two parts: what came through the second product */
+    /* A cell with has_carry: the part of dh_t that came from step t + 1 past R, on
+     * entry; on return, that part of dh_{t-1}. */
+    real *carry;
+    real *dc; /* a cell with two states: dc_t on entry, dc_{t-1} on return */
+    /* A cell with a late gate: the gradient with respect to forward's `between`. */
+    const real *between;
     const real *peephole;
     const real *h_prev;
     ptrdiff_t h_prev_row;
@@ -65,33 +76,43 @@ typedef struct {
     ptrdiff_t h_row;
     const real *tape;
     ptrdiff_t tape_row;
-    real *da; /* gradients of the pre-activations, slots of H_padded */
+    real *da; /* gradients of the pre-activations, in slots of H_padded; written */
     ptrdiff_t da_row;
 } backward_step;
 
-/* The slots of a vector of units lie side by side, [H_padded / V][slots][V]: a row of
- * the tape is written in whole runs of cache lines and read as one stream. */
+/* Where the slots of the vector of units that begins with unit j are in a row of the
+ * tape. They lie side by side, [H_padded / V][slots][V], so that a row is written in
+ * whole cache lines and read as one stream. */
 INLINE ptrdiff_t tape_at(ptrdiff_t j, int slots)
 {
     return j * slots;
 }
 
-/* How a cell is computed.  A step is one product h R, a few of the cell's gates at a
- * time, with the cell's function after it.  A cell may have a late gate, whose product
- * is not with h_{t-1} but with something that the other gates make of it (r * h_{t-1},
- * where the reset comes before the product).  Such a cell works in two parts: the first
- * fills `between`, the driver multiplies that by the late gate's part of R, and the
- * second part goes on.  An LSTM with a projection has a second product, too (h_t =
- * m_t W_hr), with nothing of the cell after it; that is the driver's business alone. */
+/* How a cell is computed.
+ *
+ * In each step the driver multiplies h_{t-1} by R and calls the cell's function with
+ * the result.  A cell may have a late gate: a gate whose part of R is not multiplied by
+ * h_{t-1} but by something that the other gates have made of it, as r * h_{t-1} where a
+ * GRU resets before the product.  The functions of such a cell are in two parts.  The
+ * first part writes `between`, then the driver multiplies `between` by the late gate's
+ * part of R, which is the second product of the step, and then it calls the second
+ * part.  Backward, the first part gives the late gate's da, the driver multiplies that
+ * by the same part of R, and the second part goes on from there.
+ *
+ * A projection, h_t = m_t W_hr, is a second product, too, after which nothing of the
+ * cell follows; it is the driver's business alone. */
 typedef struct {
-    int R_gates;      /* gates 0 .. R_gates - 1, at least one, are those of h R */
-    int tape_slots;   /* of V elements for each vector of units */
-    int da_slots;     /* of H_padded elements in a row of da */
-    int first_R_slot; /* da slots first_R_slot .. + R_gates - 1 are those of h R */
-    int w_gate[FR_MOST_GATES]; /* by da slot: the first n_gates are those of x W */
-    int has_carry;             /* part of dh_{t-1} comes past R */
-    /* A cell with a late gate: which it is, and the slot of its da.  Slot da_slots has
-     * what went into its product. */
+    int R_gates;    /* gates 0 .. R_gates - 1, at least one, are those of h R */
+    int tape_slots; /* V elements of the tape each, for each vector of units */
+    int da_slots;   /* H_padded elements of a row of da each */
+    /* Slots first_R_slot .. first_R_slot + R_gates - 1 of da are those of gates 0 ..
+     * R_gates - 1 of h R. */
+    int first_R_slot;
+    int w_gate[FR_MOST_GATES]; /* the gate of x W for slots 0 .. n_gates - 1 of da */
+    int has_carry;             /* 1: a part of dh_{t-1} does not come through R */
+    /* A cell with a late gate: the gate, and the slot of its da.  The slot after the
+     * last of da, da_slots, has what forward wrote to `between`, from which dR follows.
+     */
     int late_gate, late_slot;
     void (*forward)(const forward_step *);         /* the only part, or the first */
     void (*forward_second)(const forward_step *);  /* NULL without a late gate */
@@ -105,14 +126,14 @@ typedef struct {
 typedef struct {
     fr_cell about;
     const cell_ops *plain;
-    const cell_ops *general;      /* looks at the options */
-    const cell_ops *reset_before; /* likewise, with that option; or NULL */
+    const cell_ops *general;      /* where there are options, which it looks at */
+    const cell_ops *reset_before; /* where they say so; NULL for a cell without it */
 } cell_entry;
 
 /* The field `gates` of an fr_cell, and how many there are. */
 #define GATES(letters) .gates = letters, .n_gates = sizeof letters / 2
 
-/* What a call works on, in the driver's terms. */
+/* What a call works on, as the driver sees it. */
 typedef struct {
     const cell_ops *ops;
     int gates;      /* of x W */
@@ -130,29 +151,23 @@ INLINE int has_second(const cell *c)
 /* --- forward panels -------------------------------------------------------------- */
 
 typedef struct {
-    ptrdiff_t j, units, lanes;
-    ptrdiff_t column; /* vectors before it, times V */
-    ptrdiff_t nv;
+    ptrdiff_t j, units; /* the panel is of units j .. j + units - 1 */
+    ptrdiff_t lanes;    /* of each gate */
+    ptrdiff_t column;   /* columns of the panels before it, padding included */
+    ptrdiff_t nv;       /* vectors in a row of the panel */
 } unit_panel;
 
-/* Vectors of units in a panel: a tile of a gated cell is wide enough with one. */
-INLINE ptrdiff_t unit_vectors(const cell *c)
+/* W has all gates of the cell in its panels, and R has those of the first product.  A
+ * panel of several gates is of one vector of units, which makes it several vectors
+ * wide; a panel of one gate is of up to four vectors of units. */
+INLINE ptrdiff_t n_unit_panels(int gates, ptrdiff_t H)
 {
-    return c->gates == 1 && !c->has_late_gate ? MAX_NV : 1;
+    return n_panels(H, gates == 1 ? MAX_NV : 1);
 }
 
-INLINE ptrdiff_t n_unit_panels(const cell *c)
+INLINE unit_panel get_unit_panel(int gates, ptrdiff_t H, ptrdiff_t p)
 {
-    return n_panels(c->H, unit_vectors(c));
-}
-
-/* Panel p of a matrix that has `gates` of the cell's gates: W has all of them, R those of
- * the first product.  Panels of both with one number are of the same units, with the
- * same lanes. */
-INLINE unit_panel get_unit_panel(const cell *c, int gates, ptrdiff_t p)
-{
-    const ptrdiff_t H = c->H;
-    if (unit_vectors(c) > 1) {
+    if (gates == 1) {
         const panel q = get_panel(H, MAX_NV, p);
         return (unit_panel){q.column, q.n, V, q.column, q.nv};
     }
@@ -167,24 +182,32 @@ INLINE unit_panel get_unit_panel(const cell *c, int gates, ptrdiff_t p)
 
 INLINE unit_panel get_W_panel(const cell *c, ptrdiff_t p)
 {
-    return get_unit_panel(c, c->gates, p);
+    return get_unit_panel(c->gates, c->H, p);
 }
 
 INLINE unit_panel get_R_panel(const cell *c, ptrdiff_t p)
 {
-    return get_unit_panel(c, c->ops->R_gates, p);
+    return get_unit_panel(c->ops->R_gates, c->H, p);
 }
 
-/* Columns of all panels together. */
-INLINE ptrdiff_t unit_columns(const cell *c, int gates)
+/* Whether a panel of R is of the units of several panels of W.  If not, panel p of W
+ * and panel p of R are of the same units. */
+INLINE int has_wider_R(const cell *c)
 {
-    const unit_panel last = get_unit_panel(c, gates, n_unit_panels(c) - 1);
+    return c->ops->R_gates == 1 && c->gates > 1;
+}
+
+/* The columns of all panels together, padding included. */
+INLINE ptrdiff_t unit_columns(int gates, ptrdiff_t H)
+{
+    const unit_panel last = get_unit_panel(gates, H, n_unit_panels(gates, H) - 1);
     return last.column + last.nv * V;
 }
 
-/* Where the parts of a forward pack are: W, then R, the biases, and what only some cells
- * have.  Reading the last gate of a narrow panel as a whole vector runs up to V elements
- * past its columns. */
+/* Where the parts of a forward pack begin: W at 0, then R, the biases, and what only
+ * some cells have.  The last gate of a panel with few lanes is read as a whole vector,
+ * which may go up to V elements past the panel's columns; behind the biases there is
+ * room for that. */
 typedef struct {
     ptrdiff_t columns, R_columns, R, bias, bias_apart, peephole, second, size;
 } forward_pack;
@@ -192,8 +215,8 @@ typedef struct {
 INLINE forward_pack get_forward_pack(const cell *c)
 {
     forward_pack f;
-    f.columns = unit_columns(c, c->gates);
-    f.R_columns = unit_columns(c, c->ops->R_gates);
+    f.columns = unit_columns(c->gates, c->H);
+    f.R_columns = unit_columns(c->ops->R_gates, c->H);
     f.R = c->I * f.columns;
     f.bias = f.R + c->S * f.R_columns;
     f.bias_apart = f.bias + f.columns + V;
@@ -203,19 +226,19 @@ INLINE forward_pack get_forward_pack(const cell *c)
     return f;
 }
 
-/* One of the gates of W or R for the units of a panel; lanes without a unit are zero:
- * they must not hold NaN or subnormals. */
-INLINE void pack_gates(real *to, const real *from, const cell *c, int gates,
-                       ptrdiff_t K, ptrdiff_t p)
+/* Panel p of W or of R from the rows of the matrix.  Lanes without a unit are set to
+ * zero, because numbers such as NaN and subnormals would slow the products down. */
+INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdiff_t K,
+                       ptrdiff_t p)
 {
-    const unit_panel q = get_unit_panel(c, gates, p);
+    const unit_panel q = get_unit_panel(gates, H, p);
     const ptrdiff_t width = q.nv * V;
     real *panel_start = to + q.column * K;
     if (gates * q.units < width)
         memset(panel_start, 0, (size_t)(K * width) * sizeof(real));
     for (ptrdiff_t g = 0; g < gates; g++)
-        pack_transposed(panel_start + g * q.lanes, width, from + (g * c->H + q.j) * K,
-                        K, q.units, K);
+        pack_transposed(panel_start + g * q.lanes, width, from + (g * H + q.j) * K, K,
+                        q.units, K);
 }
 
 static void pack_peephole(real *to, const real *P, const cell *c)
@@ -242,11 +265,13 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     if (self->rank == 0)
         memset(packed + f.bias, 0, (size_t)(f.peephole - f.bias) * sizeof(real));
     team_barrier(self);
-    team_share(self, n_unit_panels(c), &begin, &end);
+    team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
+    for (ptrdiff_t p = begin; p < end; p++)
+        pack_gates(packed + f.R, R, c->ops->R_gates, H, c->S, p);
+    team_share(self, n_unit_panels(c->gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++) {
         const unit_panel q = get_W_panel(c, p);
-        pack_gates(packed, W, c, c->gates, c->I, p);
-        pack_gates(packed + f.R, R, c, c->ops->R_gates, c->S, p);
+        pack_gates(packed, W, c->gates, H, c->I, p);
         for (ptrdiff_t g = 0; b_ih && g < c->gates; g++) {
             const ptrdiff_t row = g * H + q.j;
             real *bias = packed + f.bias + q.column + g * q.lanes;
@@ -268,12 +293,15 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
         pack_columns(packed + f.second, late_matrix(c, R), H, H);
 }
 
-/* --- backward panels: R and W as they are, rows in the order of the da slots, in
- * panels of up to widest_panel(K) vectors ----------------------------------------- */
+/* --- backward panels -------------------------------------------------------------- */
+
+/* A backward pack is R and W as they are, not transposed, with their rows in the order
+ * of the slots of da: what backward multiplies da by.  Their columns are cut into
+ * panels of up to widest_panel(K) vectors. */
 
 typedef struct {
     ptrdiff_t W, peephole, second, size;
-    ptrdiff_t R_widest, W_widest, second_widest; /* panels, in vectors */
+    ptrdiff_t R_widest, W_widest, second_widest; /* most vectors in a panel */
 } backward_pack;
 
 INLINE backward_pack get_backward_pack(const cell *c)
@@ -286,22 +314,23 @@ INLINE backward_pack get_backward_pack(const cell *c)
     b.size = b.second + (has_second(c) ? packed_size(c->S, c->H) : 0);
     b.R_widest = widest_panel(R_K);
     b.W_widest = widest_panel(K);
-    /* A thread's units are those of its panels of dh, in both parts of a cell. */
+    /* With a late gate a thread works on the same units in both parts of the cell: the
+     * second product is cut like the first. */
     b.second_widest = c->has_projection ? widest_panel(c->S) : b.R_widest;
     return b;
 }
 
-/* W or R for backward, slot by slot the gates in `order`, from forward panels begin ..
- * end - 1.  What is written goes on where it was; what is read comes in runs. */
-static void repack_gates(real *packed, const real *forward, const cell *c, int gates,
-                         const int *order, ptrdiff_t K, ptrdiff_t widest,
-                         ptrdiff_t begin, ptrdiff_t end)
+/* W or R of a backward pack from panels begin .. end - 1 of a forward pack, with the
+ * gates in `order`, slot by slot.  The outer loop is over what is written, so that each
+ * panel that is written stays in the cache until it is full. */
+static void repack_gates(real *packed, const real *forward, int gates, const int *order,
+                         ptrdiff_t H, ptrdiff_t K, ptrdiff_t widest, ptrdiff_t begin,
+                         ptrdiff_t end)
 {
-    const ptrdiff_t H = c->H;
     for (ptrdiff_t n = 0; n < n_panels(K, widest); n++) {
         const panel to = get_panel(K, widest, n);
         for (ptrdiff_t p = begin; p < end; p++) {
-            const unit_panel from = get_unit_panel(c, gates, p);
+            const unit_panel from = get_unit_panel(gates, H, p);
             for (ptrdiff_t slot = 0; slot < gates; slot++)
                 pack_from_panel(packed, gates * H, slot * H + from.j, to,
                                 forward + from.column * K + order[slot] * from.lanes,
@@ -310,7 +339,7 @@ static void repack_gates(real *packed, const real *forward, const cell *c, int g
     }
 }
 
-/* The backward pack out of a forward pack of the same weights. */
+/* The backward pack of the weights that a forward pack holds. */
 static void repack_for_backward(const team *self, const cell *c, const real *forward,
                                 real *packed)
 {
@@ -319,10 +348,11 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
     const forward_pack f = get_forward_pack(c);
     const backward_pack b = get_backward_pack(c);
     ptrdiff_t begin, end;
-    team_share(self, n_unit_panels(c), &begin, &end);
-    repack_gates(packed, forward + f.R, c, c->ops->R_gates, as_they_are, S, b.R_widest,
+    team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
+    repack_gates(packed, forward + f.R, c->ops->R_gates, as_they_are, H, S, b.R_widest,
                  begin, end);
-    repack_gates(packed + b.W, forward, c, c->gates, c->ops->w_gate, c->I, b.W_widest,
+    team_share(self, n_unit_panels(c->gates, H), &begin, &end);
+    repack_gates(packed + b.W, forward, c->gates, c->ops->w_gate, H, c->I, b.W_widest,
                  begin, end);
     if (self->rank > 0)
         return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cells.h -- the table of cells, and the only place where they are listed.
+/* cells.h -- the table of cells.  Nothing else in the C code or in Cython lists them.
  *
- * A cell's file ends with its entry; a line here includes the file, and another puts the
- * entry into the table.  The order is that of the cells' indices.
+ * The file of a cell ends with its entry.  Here one line includes the file, and another
+ * line puts the entry into the table; a cell's index is its place in the table.
  */
 #ifndef FR_CELLS_H
 #define FR_CELLS_H

@@ -1,29 +1,34 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* forward.c -- any cell over time.
+/* forward.c -- the driver, forward: any cell over all time steps of a call.
  *
- * x W is computed tile by tile next to h R while the panels fit the cache (fused), else
- * as one product over a block of steps (hoisted).  The sums are the same.
+ * Each step multiplies x_t by W and h_{t-1} by R, and calls the cell with both
+ * results.  While the panels of both matrices fit the cache, the two products are
+ * computed tile by tile, one after the other (fused).  Otherwise x W is computed
+ * before, as one product over a block of steps (hoisted).  The sums are the same either
+ * way.
  */
+#include "schedule.h"
 #include "sequence.h"
 
-/* Elements of a tile's results; gates of narrow panels are read a vector past them. */
+/* Elements of the results of a chunk.  The last gate of a panel with few lanes is read
+ * as a whole vector, for which there is room behind the results. */
 #define TILE_SIZE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH + V_BYTES)
-#define HOISTED_ROWS 96 /* rows of x W kept between the product and its use */
+#define HOISTED_ROWS 96 /* rows of x W that are kept between the product and its use */
 
 typedef struct {
-    real *team;    /* room of the team of threads */
-    real *c;       /* (B, H_padded), LSTM: the running cell state */
-    real *between; /* (B, H_padded), what goes through a second product: m_t, or rh */
-    real *held;    /* (B, H_padded), what waits for it */
-    real *ax;      /* per thread: (HOISTED_ROWS + B, columns) of x W */
-    ptrdiff_t ax_size;
-    real *tiles; /* per thread: (2, TILE_SIZE), a tile's x W and h R */
+    real *team;    /* in which the threads of the call wait for each other */
+    real *c;       /* (B, H_padded), c_t of a cell with two states */
+    real *between; /* (B, H_padded), what a second product multiplies: forward_step */
+    real *held;    /* (B, H_padded), what a cell's second part gets from the first */
+    real *ax;      /* (HOISTED_ROWS + B, columns) of x W for each thread */
+    ptrdiff_t ax_size; /* elements of ax for each thread */
+    real *tiles;       /* (2, TILE_SIZE) for each thread: a chunk's x W, its h R */
 } forward_work;
 
 static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
                                   arena *a)
 {
-    const ptrdiff_t columns = unit_columns(c, c->gates);
+    const ptrdiff_t columns = unit_columns(c->gates, shape->H);
     const ptrdiff_t state = shape->B * c->H_padded;
     forward_work w;
     w.team = take_team_room(a, n_threads);
@@ -44,23 +49,24 @@ static ptrdiff_t forward_work_size(const fr_shape *shape, int n_threads)
     return a.used;
 }
 
-/* One thread's part of a call. */
+/* What one thread does of a call. */
 typedef struct {
     const fr_forward_args *a;
     cell cell;
     forward_pack pack;
     grid_cell g;
-    ptrdiff_t p0, p1;   /* its panels of units */
-    panel_range second; /* and of a second product */
+    ptrdiff_t p0, p1;   /* the thread's panels of units */
+    ptrdiff_t r0, r1;   /* with has_wider_R(): the panels of R that have these units */
+    panel_range second; /* its panels of the matrix of a second product */
     forward_work w;
     int hoisted;
-    real *ax;                /* hoisted: this thread's x W of the steps from s0 on */
-    real *ax_tile, *ah_tile; /* this thread's tiles, TILE_SIZE each */
-    ptrdiff_t s0;
+    real *ax;                /* where x W is hoisted: that of the steps from s0 on */
+    ptrdiff_t s0;            /* the first step of the block that ax has */
+    real *ax_tile, *ah_tile; /* the results of a chunk, TILE_SIZE elements each */
 } forward_run;
 
-/* x W for steps [s0, s1), this thread's rows and panels: row (s, b) of panel q begins
- * at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
+/* Computes x W of steps [s0, s1) for this thread's rows and panels.  Row b of step s
+ * and panel q begins at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
 static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
 {
     const fr_forward_args *a = f->a;
@@ -73,7 +79,8 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
             get_W_panel(&f->cell, p + 1 < f->p1 ? p + 1 : f->p0);
         const real *W = (const real *)a->packed + q.column * shape->I;
         const real *next = (const real *)a->packed + following.column * shape->I;
-        if (rows < tile_rows(q.nv) && !shape->offsets) { /* tiles along time */
+        /* A few rows do not fill a tile, and many steps of one row do. */
+        if (rows < tile_rows(q.nv) && !shape->offsets) {
             const ptrdiff_t first =
                 min_size(step_time(shape, s0), step_time(shape, s1 - 1));
             for (ptrdiff_t b = 0; b < rows; b++) {
@@ -101,24 +108,24 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
     }
 }
 
-/* Where this thread's x W of a row of step s begins. */
+/* Where the hoisted x W of row b of step s begins. */
 INLINE real *hoisted_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
 {
     const ptrdiff_t row = (s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0;
     return f->ax + row * f->pack.columns;
 }
 
-/* The rows of step s that have a predecessor (which = 0) or start here (1), from row 0
- * on: all but rows, panel and products. */
-static forward_step describe_step(const forward_run *f, ptrdiff_t s, int which)
+/* What the cell gets for the rows of one kind of step s, as if these began with row 0
+ * of the batch.  place_step() adds which rows and which panel of units it is, and the
+ * callers add the results of the products. */
+static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin from)
 {
     const fr_forward_args *a = f->a;
     const fr_shape *shape = &a->shape;
     const cell *c = &f->cell;
     const real *packed = a->packed;
     const ptrdiff_t H_padded = c->H_padded, tape_row = c->ops->tape_slots * H_padded;
-    const rows_at h_prev =
-        previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+    const rows_at h_prev = previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
     forward_step step = {
         .options = shape->options,
         .bias_apart = packed + f->pack.bias_apart,
@@ -146,14 +153,16 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, int which)
     return step;
 }
 
-/* p + n, or NULL. */
+/* p + n, or NULL where p is NULL. */
 INLINE real *advance(real *p, ptrdiff_t n)
 {
     return p ? p + n : NULL;
 }
 
-/* Moves a step to `rows` rows from b on and a panel of units.  Field by field: a copied
- * struct would be read back before its stores have reached the cache. */
+/* Sets `step` to what `base` describes, for `rows` rows from row b on and panel q of
+ * units.  It does so field by field: if the struct were copied with wide moves, narrow
+ * loads of its fields would have to wait until the wide stores have reached the cache.
+ */
 INLINE void place_step(forward_step *step, const forward_step *base,
                        const forward_run *f, ptrdiff_t b, ptrdiff_t rows,
                        const unit_panel *q)
@@ -171,16 +180,17 @@ INLINE void place_step(forward_step *step, const forward_step *base,
     step->held = advance(base->held, b * base->between_row);
 }
 
-/* Rows [b0, b1) of a step: tile by tile x W, h_{t-1} R, and the cell. */
-static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t b0,
-                         ptrdiff_t b1)
+/* The first product of a step for rows [b0, b1), which are of one kind: chunk by chunk
+ * x W, h_{t-1} R, and the cell's only or first part. */
+static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
+                         ptrdiff_t b0, ptrdiff_t b1)
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
     const ptrdiff_t I = c->I, S = c->S;
     const real *packed = a->packed, *R = packed + f->pack.R;
     const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
-    const forward_step base = describe_step(f, s, which);
+    const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     real *const ax_tile = f->ax_tile, *const ah_tile = f->ah_tile;
 
@@ -218,16 +228,57 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t
     }
 }
 
-/* Rows [b0, b1) of a step, the second product and what follows it. */
-static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff_t b0,
-                           ptrdiff_t b1)
+/* The same for a cell whose panels of R are of the units of several panels of W.  x W
+ * is hoisted, and the cell is called for each vector of units of a panel of R that is
+ * one of this thread's. */
+static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from,
+                              ptrdiff_t b0, ptrdiff_t b1)
+{
+    const cell *c = &f->cell;
+    const ptrdiff_t S = c->S;
+    const real *R = (const real *)f->a->packed + f->pack.R;
+    const forward_step base = describe_step(f, s, from);
+    forward_step step = base;
+    real *const ah_tile = f->ah_tile;
+
+    for (ptrdiff_t n = f->r0; n < f->r1; n++) {
+        const unit_panel r = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n));
+        const unit_panel next = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n + 1));
+        const ptrdiff_t first = max_size(f->p0, r.j / V);
+        const ptrdiff_t end = min_size(f->p1, r.j / V + r.nv);
+        const row_chunks chunks = get_chunks(b1 - b0, r.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            multiply_rows(base.h_prev + b * base.h_prev_row, base.h_prev_row, 1, 0, S,
+                          R + r.column * S, r.nv,
+                          panel_part(R + next.column * S, S, r.nv, i, chunks.n),
+                          ah_tile, r.nv * V, mr);
+            for (ptrdiff_t p = first; p < end; p++) {
+                const unit_panel q = get_W_panel(c, p);
+                place_step(&step, &base, f, b, mr, &q);
+                step.ax = hoisted_row(f, s, b) + q.column;
+                step.ax_row = f->pack.columns;
+                step.ah = ah_tile + q.j - r.j;
+                step.ah_row = r.nv * V;
+                c->ops->forward(&step);
+            }
+        }
+    }
+}
+
+/* The second product of a step for rows [b0, b1), which are of one kind: a projection,
+ * whose results are h_t, or that of a late gate, after which the cell's second part
+ * follows. */
+static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
+                           ptrdiff_t b0, ptrdiff_t b1)
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
     const ptrdiff_t H = c->H, widest = widest_panel(H);
     const real *M = (const real *)a->packed + f->pack.second;
     real *y = (real *)a->y + step_offset(&a->shape, s, a->y_step, a->y_row);
-    const forward_step base = describe_step(f, s, which);
+    const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     real *const out = f->ah_tile;
 
@@ -267,7 +318,7 @@ static void forward_second(const forward_run *f, ptrdiff_t s, int which, ptrdiff
     }
 }
 
-/* What a thread does of a call, with the threads of its part. */
+/* Runs one call on a part of the team: what this thread does of it. */
 static void forward_part(const team_part *part, const fr_forward_args *a)
 {
     const team *self = &part->own;
@@ -276,7 +327,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t I = c.I, H = c.H, S = c.S, H_padded = c.H_padded;
     const real *h0 = a->h0, *c0 = a->c0, *y = a->y;
     real *h_n = a->h_n, *c_n = a->c_n;
-    const ptrdiff_t panels = n_unit_panels(&c);
+    const ptrdiff_t panels = n_unit_panels(c.gates, H);
     arena workspace = {a->work, 0};
     forward_run f = {
         .a = a,
@@ -292,12 +343,22 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     team_share(&g.group, panels, &f.p0, &f.p1);
     if (has_second(&c))
         f.second = own_panels(&g, S, widest_panel(H));
-    if (c.has_late_gate) { /* its second part works on x W of the same units */
+    if (c.has_late_gate) { /* the second part needs x W of the same units */
         f.p0 = f.second.begin / V;
         f.p1 = (f.second.end + V - 1) / V;
     }
 
-    /* Units j0 .. j1 - 1 of its rows are this thread's, k0 .. k1 - 1 of their h. */
+    if (has_wider_R(&c)) {
+        const ptrdiff_t R_panels = n_unit_panels(c.ops->R_gates, H);
+        while (f.r0 < R_panels && get_R_panel(&c, f.r0 + 1).j <= f.p0 * V)
+            f.r0++;
+        f.r1 = f.r0;
+        while (f.r1 < R_panels && get_R_panel(&c, f.r1).j < f.p1 * V)
+            f.r1++;
+    }
+
+    /* This thread computes units j0 .. j1 - 1 of its rows, and elements k0 .. k1 - 1 of
+     * their h, which are others where h is a projection. */
     ptrdiff_t j0 = 0, j1 = 0;
     if (f.p1 > f.p0) {
         const unit_panel last = get_W_panel(&c, f.p1 - 1);
@@ -309,9 +370,9 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const size_t c_bytes = (size_t)(j1 - j0) * sizeof(real);
     const size_t h_bytes = (size_t)(k1 - k0) * sizeof(real);
 
-    /* Rows of length zero keep their state; a running c starts from c0. */
+    /* Rows without any step keep their state; the running c starts from c0. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
-        if (h_n != h0) /* a stream steps in place */
+        if (h_n != h0) /* they are one array where a stream steps in place */
             memcpy(h_n + b * S + k0, h0 + b * S + k0, h_bytes);
         if (c.has_c)
             memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, c_bytes);
@@ -322,8 +383,8 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t rows_owned = g.b1 - g.b0;
     const ptrdiff_t weights =
         (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
-    f.hoisted =
-        rows_owned < 4 || c.has_late_gate || weights / g.group.size > CACHED_WEIGHTS;
+    f.hoisted = rows_owned < 4 || c.has_late_gate || has_wider_R(&c) ||
+                weights / g.group.size > CACHED_WEIGHTS;
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
                             : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
                                         : shape->T;
@@ -337,18 +398,25 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
                 hoist_x_product(&f, s, end);
         }
         for (int product = 0; product < 1 + has_second(&c); product++) {
-            if (product > 0)
-                team_barrier(&g.group); /* all units of what goes in are there */
-            for (int which = 0; which < 2; which++) {
+            if (product > 0) /* until the other threads' units of `between` are there */
+                team_barrier(&g.group);
+            for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
                 ptrdiff_t b0, b1;
-                rows_with_start(shape, s, which, g.b0, g.b1, &b0, &b1);
-                if (b0 < b1)
-                    (product ? forward_second : forward_rows)(&f, s, which, b0, b1);
+                rows_with_start(shape, s, from, g.b0, g.b1, &b0, &b1);
+                if (b0 >= b1)
+                    continue;
+                if (product > 0)
+                    forward_second(&f, s, from, b0, b1);
+                else if (has_wider_R(&c))
+                    forward_wide_rows(&f, s, from, b0, b1);
+                else
+                    forward_rows(&f, s, from, b0, b1);
             }
         }
         team_barrier(&g.group);
         lead_steps(part, s + 1);
-        /* Rows without a successor end here; in place, once nobody reads h0 any more. */
+        /* Rows that are not active in the next step end here.  Their h_n may be written
+         * even where it is h0 itself, since all threads have passed the barrier. */
         const ptrdiff_t n = min_size(g.b1, step_rows(shape, s));
         for (ptrdiff_t b = max_size(g.b0, step_rows(shape, s + 1)); b < n; b++)
             memcpy(h_n + b * S + k0,
@@ -359,6 +427,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
         memcpy(c_n + b * H + j0, f.w.c + b * H_padded + j0, c_bytes);
 }
 
+/* The calls that a team runs: at once where it has threads enough, else one by one. */
 typedef struct {
     const fr_forward_args *calls;
     int n, chained;

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gradients.c -- what backward computes for a whole block of steps, as products.
+/* gradients.c -- parts (2) and (3) of backward.c, which are for a whole block of steps.
  *
- * (2) dx = da W, and the block's x, h_{t-1} and da packed for (3) dW += da^T x,
- * dR += da^T h_{t-1} and db += da^T 1, whose sums run over steps descending, then rows
- * ascending, from one block into the next.
+ * Part (2) computes dx = da W and packs x, h_{t-1} and da of the block.  Part (3) adds
+ * the products of what is packed to the gradients of the parameters, dW += da^T x and
+ * dR += da^T h_{t-1}, and for the biases sums of da over rows.  All these sums go
+ * through the steps in descending order, and in each step through the rows in ascending
+ * order; they go on from one block to the next.
  */
 #include "backward.h"
 
-/* Which of some steps' rows are a thread's to pack: those it computed, still in its own
- * cache, where threads own rows of the batch; an even share where they own units. */
+/* Which rows of some steps a thread packs, and computes dx of.  Where threads own rows
+ * of the batch, these are the rows whose da it has computed, which are still in its
+ * cache.  Where threads share the units of a row, they are an even share of all rows.
+ */
 typedef struct {
-    ptrdiff_t s0, s1;
-    ptrdiff_t first; /* row of the block that is row 0 of step s1 - 1 */
-    int by_batch;
-    ptrdiff_t b0, b1; /* by_batch: these rows of every step */
-    ptrdiff_t k0, k1; /* else these rows of the block */
+    ptrdiff_t s0, s1; /* the steps */
+    ptrdiff_t first;  /* the row of the block that is row 0 of step s1 - 1 */
+    int by_batch;     /* 1: threads own rows of the batch */
+    ptrdiff_t b0, b1; /* with by_batch: the thread's rows of every step */
+    ptrdiff_t k0, k1; /* without: the thread's rows of the block */
 } block_share;
 
-/* Rows [*b0, *b1) of step s, whose row 0 is row `first` of the block. */
+/* The thread's rows [*b0, *b1) of step s, whose row 0 is row `first` of the block. */
 INLINE void own_rows(const block_share *own, const fr_shape *shape, ptrdiff_t s,
                      ptrdiff_t first, ptrdiff_t *b0, ptrdiff_t *b1)
 {
@@ -26,8 +30,8 @@ INLINE void own_rows(const block_share *own, const fr_shape *shape, ptrdiff_t s,
     *b1 = min_size(n, own->by_batch ? own->b1 : own->k1 - first);
 }
 
-/* (2) Rows of step s, from row `first` of the block on: where their dx lies, and their x
- * and h_{t-1} packed. */
+/* Part (2): notes where dx of some rows of step s begins, and packs their x and
+ * h_{t-1}.  Row 0 of the step is row `first` of the block. */
 static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
                         ptrdiff_t low, ptrdiff_t high)
 {
@@ -36,13 +40,13 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
     const backward_work *w = &f->w;
     const ptrdiff_t x = step_offset(shape, s, a->x_step, a->x_row);
     const ptrdiff_t dx = step_offset(shape, s, a->dx_step, a->dx_row);
-    for (int which = 0; which < 2; which++) {
+    for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
         ptrdiff_t b0, b1;
-        rows_with_start(shape, s, which, low, high, &b0, &b1);
+        rows_with_start(shape, s, from, low, high, &b0, &b1);
         if (b0 >= b1)
             continue;
         const rows_at h_prev =
-            previous_h(shape, s, which, a->y, a->y_step, a->y_row, a->h0);
+            previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
         for (ptrdiff_t b = b0; b < b1; b++) {
             const ptrdiff_t k = first + b;
             w->dx_offset[k] = dx + b * a->dx_row;
@@ -56,13 +60,14 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
     }
 }
 
-/* Whether anything is summed over rows of da, and da therefore packed. */
+/* Whether a gradient is wanted that is a sum over rows of da, which is then packed. */
 INLINE int sums_da(const fr_backward_args *a)
 {
     return a->dW || a->dR || a->db_ih || a->db_hh;
 }
 
-/* Rows [k0, k1) of da as A, and of what else a second product has in its gradient. */
+/* Packs rows [k0, k1) of da, and what the gradient of a second product's matrix needs:
+ * dh_t with a projection, forward's `between` with a late gate. */
 static void pack_da(const backward_run *f, ptrdiff_t k0, ptrdiff_t k1)
 {
     const backward_work *w = &f->w;
@@ -78,7 +83,7 @@ static void pack_da(const backward_run *f, ptrdiff_t k0, ptrdiff_t k1)
                  w->da + k * w->da_row + c->ops->da_slots * H_padded, H, SUM_NV);
 }
 
-/* (2) This thread's rows of some steps, packed for (3). */
+/* Part (2): packs this thread's rows of some steps for part (3). */
 static void pack_block(const backward_run *f, const block_share *own)
 {
     const fr_backward_args *a = f->a;
@@ -104,8 +109,8 @@ static void pack_block(const backward_run *f, const block_share *own)
         pack_da(f, own->k0, own->k1);
 }
 
-/* (2) dx = da W for rows [k0, k1) of the block and panel p; meanwhile part i of n of the
- * next panel is fetched. */
+/* Part (2): dx = da W for rows [k0, k1) of the block and panel p of W.  Meanwhile part
+ * i of n of the next panel is fetched. */
 static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
                             ptrdiff_t k1, ptrdiff_t i, ptrdiff_t n)
 {
@@ -163,8 +168,8 @@ INLINE int is_late_slot(const cell *c, ptrdiff_t slot)
     return c->has_late_gate && slot == c->ops->late_slot;
 }
 
-/* The gate of R whose gradient slot `slot` of da gives; NO_GATE for a slot that belongs to
- * x W alone. */
+/* The gate of R whose gradient slot `slot` of da gives; NO_GATE for a slot that belongs
+ * to x W alone. */
 INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
 {
     const ptrdiff_t gate = slot - c->ops->first_R_slot;
@@ -173,8 +178,10 @@ INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
     return gate >= 0 && gate < c->ops->R_gates ? gate : NO_GATE;
 }
 
-/* (3) db += da^T 1 for tiles [begin, end) of the packed da.  Eight sums at once hide how
- * long an addition takes, and eight streams how far another thread's da is. */
+/* Part (3): adds the rows of da to the biases' sums, for tiles [begin, end) of the
+ * packed da.  The loop goes through eight vectors of da side by side.  Eight
+ * independent sums hide how long an addition takes, and eight streams of loads hide how
+ * long it takes to fetch da from the cache of the thread that packed it. */
 static void sum_da(const backward_run *f, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t K)
 {
     enum { AT_ONCE = 8, VECTORS = A_LANES / V };
@@ -186,8 +193,8 @@ static void sum_da(const backward_run *f, ptrdiff_t begin, ptrdiff_t end, ptrdif
         real *db[AT_ONCE];
         ptrdiff_t lanes[AT_ONCE];
         vreal sum[AT_ONCE];
-        for (ptrdiff_t i = 0; i < AT_ONCE;
-             i++) { /* past the last one, that one again */
+        /* Where fewer than eight vectors are left, the last one is repeated. */
+        for (ptrdiff_t i = 0; i < AT_ONCE; i++) {
             const ptrdiff_t at = min_size(u + i, last), lane = at % VECTORS * V;
             const ptrdiff_t item = at / VECTORS, slot = item / tiles,
                             tile = item % tiles;
@@ -204,7 +211,7 @@ static void sum_da(const backward_run *f, ptrdiff_t begin, ptrdiff_t end, ptrdif
     }
 }
 
-/* (3) This thread's share of what is summed over rows. */
+/* Part (3): this thread's share of the sums over the K rows of a block. */
 static void backward_weights(const backward_run *f, ptrdiff_t K)
 {
     const fr_backward_args *a = f->a;
@@ -245,7 +252,9 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     }
 }
 
-/* Sums over rows, in slots, to where they belong: db, and dP after the slots of da. */
+/* Adds the sums over all rows, vectors v0 .. v1 - 1 of them, to the gradients that they
+ * belong to: those of slots of da to db_ih and db_hh, those of the slots behind to dP.
+ */
 static void add_sums(const backward_run *f, ptrdiff_t v0, ptrdiff_t v1)
 {
     const fr_backward_args *a = f->a;

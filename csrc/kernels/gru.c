@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gru.c -- gated recurrent unit, reset gate after the product (PyTorch's and cuDNN's) or
- * before it (the first paper's, ONNX's default).
+/* gru.c -- gated recurrent unit.  The reset gate acts after the product h_{t-1} R_n^T,
+ * as in PyTorch and cuDNN, or before it, as in the first paper and ONNX's default.
  *
- *   r, z  = sigmoid(x_t W_r^T + b_ir + h_{t-1} R_r^T + b_hr), likewise z
- *   after:   hn = h_{t-1} R_n^T + b_hn;          a_n = x_t W_n^T + b_in + r * hn
- *   before:  rh = r * h_{t-1};                   a_n = x_t W_n^T + b_in + rh R_n^T + b_hn
+ *   r     = sigmoid(x_t W_r^T + b_ir + h_{t-1} R_r^T + b_hr);   z likewise
+ *   after:   hn = h_{t-1} R_n^T + b_hn;         a_n = x_t W_n^T + b_in + r * hn
+ *   before:  rh = r * h_{t-1};                  a_n = x_t W_n^T + b_in + rh R_n^T + b_hn
  *   n     = tanh(a_n)
  *   h_t   = n + z * (h_{t-1} - n)                     (B, H), gates r z n
  *
@@ -16,11 +16,12 @@
  *   before:  drh = da_n R_n;  da_r = drh * h_{t-1} * r (1 - r)
  *            dh_prev = dh * z + drh * r + (da_r, da_z) R
  *
- * Saved by forward: after, four slots: r z n hn, in a general cell a_r a_z a_n hn;
- * before, three: a_r a_z a_n.  da has slots n r z (and after hn), so that the gradients
- * of x W (n r z) and those of h R (r z hn, or r z) are both contiguous; before has one
- * more, rh, which the gradient of R_n needs.
- * Source: Cho et al. 2014 (before); Chung et al. 2014, section 3.2, as in cuDNN (after).
+ * Where the reset comes after the product, the tape has four slots, r z n hn, or in a
+ * general cell a_r a_z a_n hn.  da has slots n r z hn: those that belong to x W are
+ * contiguous, n r z, and so are those that belong to h R, r z hn.  Where the reset comes
+ * before the product, n is a late gate (cell.h), the tape has three slots, a_r a_z a_n,
+ * and da has slots n r z, behind which rh lies.
+ * Source: Cho et al. 2014 (before); Chung et al. 2014, section 3.2, and cuDNN (after).
  */
 #include "cell.h"
 #include "functions.h"
@@ -121,9 +122,10 @@ static const cell_ops gru_ops = {GRU_AFTER_OPS, .forward = gru_forward,
 static const cell_ops gru_general_ops = {GRU_AFTER_OPS, .forward = gru_general_forward,
                                          .backward = gru_general_backward};
 
-/* --- reset before the product: each step in two parts ---------------------------- */
+/* --- reset before the product: each step has two parts --------------------------- */
 
-/* r, z and, for the product, r * h_{t-1}; z is held for the second part. */
+/* First part: r, z, and r * h_{t-1}, which goes into the second product; z is held for
+ * the second part. */
 static void gru_before_forward(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -144,7 +146,8 @@ static void gru_before_forward(const forward_step *s)
     }
 }
 
-/* n and h_t, from `ah` = rh R_n and `ax` as it was; one vector of units. */
+/* Second part: n and h_t of one vector of units.  `ah` is rh R_n, `ax` is x W as
+ * before. */
 static void gru_before_forward_second(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -163,7 +166,7 @@ static void gru_before_forward_second(const forward_step *s)
     }
 }
 
-/* da_n, da_z, the part of dh_prev that z lets past. */
+/* First part: da_n, da_z, and in `carry` dh * z. */
 static void gru_before_backward_first(const backward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -188,7 +191,8 @@ static void gru_before_backward_first(const backward_step *s)
     }
 }
 
-/* From `between` = drh: da_r, rh for dR_n, the rest of what goes past R. */
+/* Second part: da_r, rh for the gradient of R_n, and to `carry` is added drh * r; drh
+ * is in `between`. */
 static void gru_before_backward(const backward_step *s)
 {
     const fr_cell_options *o = s->options;

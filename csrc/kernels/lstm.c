@@ -5,7 +5,7 @@
  *   i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);   g = tanh(a_g)
  *   c_t     = f * c_{t-1} + i * g
  *   m_t     = o * tanh(c_t)
- *   h_t     = m_t, or m_t W_hr^T with a projection (the driver's business)
+ *   h_t     = m_t, or m_t W_hr^T with a projection, which the driver computes
  *
  * Backward, t = T-1 .. 0, from dm (loss + recurrence) and dc:
  *   dc     += dm * o * (1 - tanh(c_t)^2)
@@ -15,25 +15,26 @@
  *   da_o    = dm * tanh(c_t) * o (1 - o)
  *   dc_prev = dc * f;          dh_prev = da R
  *
- * A general cell has functions of its own in place of sigmoid and tanh, clips a_t,
- * may couple f = 1 - i, and may have peepholes:
+ * A general cell has other functions in place of sigmoid and tanh, may clip a_t, may
+ * couple its gates, f = 1 - i, and may have peepholes, with which
  *   a_i += P_i * c_{t-1};   a_f += P_f * c_{t-1};   a_o += P_o * c_t
  *   dc  += da_o * P_o;      dc_prev += da_i * P_i + da_f * P_f
  *   dP_i += da_i * c_{t-1}, dP_f += da_f * c_{t-1}, dP_o += da_o * c_t
  *
- * Saved by forward, five slots: i f g o, c_{t-1}; tanh(c_t) takes less time to compute
- * again than to read from level 3.  A general cell saves its a_t instead, from which
- * any function's derivative follows.  da has slots i f g o, then the addends of dP.
- * Source: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000;
- * peepholes: Gers & Schmidhuber 2000; coupled gates: Greff et al. 2017; projection: Sak,
- * Senior & Beaufays 2014.
+ * The tape has five slots: i f g o and c_{t-1}.  Backward computes tanh(c_t) again,
+ * which takes less time than reading it from the level-3 cache.  A general cell saves
+ * a_t in place of i f g o, since the derivative of any function follows from that.  da
+ * has slots i f g o, behind which the addends of dP lie.  Source: Hochreiter &
+ * Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000; peepholes: Gers &
+ * Schmidhuber 2000; coupled gates: Greff et al. 2017; projection: Sak, Senior &
+ * Beaufays 2014.
  */
 #include "cell.h"
 #include "functions.h"
 
 #define TAPE_SLOTS 5
 
-/* P of some units; in memory the order is ONNX's, i o f. */
+/* The peephole weights of a vector of units; in memory the order is ONNX's, i o f. */
 typedef struct {
     vreal i, o, f;
 } peephole;
@@ -147,7 +148,7 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
             v_store(da + 2 * H, dc * i * v_gate_slope(options, 2, t_g, g));
             v_store(da + 3 * H, da_o);
             vreal dc_prev = dc * f;
-            if (has_peephole) { /* in the order of P: i o f */
+            if (has_peephole) { /* the addends of dP, in the order of P: i o f */
                 v_store(da + 4 * H, da_i * c_prev);
                 v_store(da + 5 * H, da_o * c);
                 v_store(da + 6 * H, da_f * c_prev);

@@ -8,8 +8,9 @@
  *   da = dh * (1 - h_t^2)   or   dh where h_t > 0, else 0   or   dh * f'(a_t)
  *   dh_prev = da R
  *
- * Saved by forward: nothing beyond y, which holds h_t; a_t where f is given.  da has one
- * slot.
+ * The tape of a plain cell is empty, because y holds h_t, which is all that backward
+ * needs.  A general cell, whose function f is an option, saves a_t in one slot.  da has
+ * one slot.
  * Source: Elman 1990; ReLU: Le, Jaitly & Hinton 2015.
  */
 #include "cell.h"

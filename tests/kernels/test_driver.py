@@ -161,7 +161,7 @@ def test_ragged_rows_on_several_threads(isa, dtype, cell, lengths, reverse, I, H
 )
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_groups_of_threads_that_share_units_keep_the_bits(isa, dtype, cell, lengths):
-    """R is larger than CACHED_WEIGHTS of sequence.h: four threads are two groups of two
+    """R is larger than CACHED_WEIGHTS of schedule.h: four threads are two groups of two
     and more are groups of two to four.
     """
     case = cells.Case(cell, 4, 24, 20, 310)

@@ -54,8 +54,8 @@ FAULTS = {
     ),
     "gru, reset before: z with the function of r": Fault(
         K + "gru.c",
-        "v_store(s->z + row * s->between_row + s->j, v_gate(o, 1, a_z));",
-        "v_store(s->z + row * s->between_row + s->j, v_gate(o, 0, a_z));",
+        "v_store(s->held + row * s->between_row + s->j, v_gate(o, 1, a_z));",
+        "v_store(s->held + row * s->between_row + s->j, v_gate(o, 0, a_z));",
         "general_cells cell_options",
     ),
     "rnn: relu's slope at dh": Fault(
@@ -79,14 +79,17 @@ FAULTS = {
         "for (int i = 0; i < 2; i++)",
         "general_cells cell_options",
     ),
-    "gemm: a panel of one vector that is left over": Fault(
-        K + "gemm.h",
+    "panels: a panel of one vector that is left over": Fault(
+        K + "panels.h",
         "widest > 2 && left == 1 && p > 0",
         "widest > 2 && left == 1 && p > 1",
         "gru lstm layers",
     ),
-    "gemm: the last column of a transposed block": Fault(
-        K + "gemm.h", "if (k + r < K)", "if (k + r < K - (K % V == 1 && K > V))", "rnn"
+    "panels: the last column of a transposed block": Fault(
+        K + "panels.h",
+        "if (k + r < K)",
+        "if (k + r < K - (K % V == 1 && K > V))",
+        "rnn",
     ),
     "threads: second dx added by the first thread alone": Fault(
         K + "backward.c",

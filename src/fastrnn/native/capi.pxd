@@ -25,6 +25,7 @@ cdef extern from "fastrnn.h" nogil:
         double alpha, beta
 
     enum: FR_MOST_GATES
+    enum: FR_MOST_SUM_SLOTS
 
     ctypedef struct fr_cell_options:
         fr_activation gate[5]

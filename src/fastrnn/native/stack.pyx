@@ -17,8 +17,8 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from fastrnn.native.capi cimport (
-    FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_forward_args, fr_kernels,
-    fr_pack_args, fr_shape,
+    FR_MOST_AT_ONCE, FR_MOST_SUM_SLOTS, fr_backward_args, fr_dropout_args,
+    fr_forward_args, fr_kernels, fr_pack_args, fr_shape,
 )
 from fastrnn.native.core cimport Kernels, address, check_offsets, size_of, team
 from fastrnn.native.sizes cimport (
@@ -226,8 +226,8 @@ cdef class Stack:
         return round_up(self.n_states * self.n_cells * self.state * self.itemsize)
 
     cdef ptrdiff_t sums_size(self) noexcept nogil:
-        """Bytes of a cell's running sums of da: seven slots, units in whole vectors."""
-        return round_up(7 * (self.shape.H + LINE) * self.itemsize)
+        """Bytes of a cell's running sums of da: in slots, of whole vectors of units."""
+        return round_up(FR_MOST_SUM_SLOTS * (self.shape.H + LINE) * self.itemsize)
 
     cdef ptrdiff_t extent(self, ptrdiff_t step, ptrdiff_t row,
                           ptrdiff_t width) noexcept nogil:
