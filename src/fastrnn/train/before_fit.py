@@ -13,7 +13,7 @@ from fastrnn.data.pairs import IGNORED, Pairs
 from fastrnn.losses import metrics, objectives
 from fastrnn.nn import masking
 from fastrnn.train import stateful
-from fastrnn.train.callbacks import Callback
+from fastrnn.train.hooks import Callback
 from fastrnn.util import checks
 
 

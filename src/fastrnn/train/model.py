@@ -21,11 +21,11 @@ from fastrnn.nn.masking import makes_mask, of_output
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.train import before_fit, fit, optim, resuming, saving, stateful, summary
-from fastrnn.train.callbacks import Callbacks
 from fastrnn.train.history import History
+from fastrnn.train.hooks import Callbacks
+from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
 
-_Optimizer = optim.Optimizer
 # Methods that a subclass defines, in which all layers take samples first.
 _TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
 OPTIMIZERS = {
@@ -91,7 +91,7 @@ class Model(Module):
 
     _changeable: ClassVar = {
         "loss": instance_of(Loss),
-        "optimizer": instance_of(optim.Optimizer),
+        "optimizer": instance_of(Optimizer),
         "metrics": _set_by_compile,
         "stop_training": flag,
     }
@@ -169,7 +169,7 @@ class Model(Module):
         if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
             metrics = [metrics]
         metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
-        if isinstance(optimizer, _Optimizer):
+        if isinstance(optimizer, Optimizer):
             if optimizer.model is not self or optimizer_options:
                 raise ValueError(
                     f"{who}: an optimizer must be one made for this model, and its "
@@ -181,7 +181,7 @@ class Model(Module):
                 optimizer = optimizer.lower()
                 checks.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
                 optimizer = OPTIMIZERS[optimizer]
-            if not (isinstance(optimizer, type) and issubclass(optimizer, _Optimizer)):
+            if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
                 raise TypeError(
                     f"{who}: optimizer must be a name, a class or an optimiser, got "
                     f"{optimizer!r}"

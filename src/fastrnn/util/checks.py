@@ -215,6 +215,14 @@ def integer(who, name, value):
     return _index(f"{who}: {name} must be an integer, got {value!r}", value)
 
 
+def not_negative(who, name, value):
+    """`value` as an int of at least 0."""
+    value = integer(who, name, value)
+    if value < 0:
+        raise ValueError(f"{who}: {name} must be an integer >= 0, got {value}")
+    return value
+
+
 def positive_int(who, name, value):
     """`value` as an int of at least 1."""
     rule = f"{who}: {name} must be a positive integer, got {value!r}"
