@@ -24,10 +24,12 @@ from fastrnn.native.threads import get_num_threads, set_num_threads
 from fastrnn.nn import init
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.nn.attention import Attention
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
 from fastrnn.nn.module import Module
-from fastrnn.nn.wrappers import Concatenate, LayerNorm, TimeDistributed
+from fastrnn.nn.norm import LayerNorm
+from fastrnn.nn.wrappers import Concatenate, TimeDistributed
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose

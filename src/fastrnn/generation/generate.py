@@ -10,7 +10,8 @@ from fastrnn.generation.search import Options, write
 from fastrnn.losses.ending import check_gives_scores
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
-from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.states import as_state, state_parts

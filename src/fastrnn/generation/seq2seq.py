@@ -15,7 +15,8 @@ from fastrnn.losses.ending import check_gives_scores
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attention import KINDS, Attention
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.wrappers import Concatenate
 from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.states import as_state, state_parts

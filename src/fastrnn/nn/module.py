@@ -84,7 +84,7 @@ class Module(Trainable):
     # None, and `deferred` finds it out.
     _input_size_name = None
     # The constructor's arguments that files of the first version do not have: see
-    # `deferred.describe`.
+    # `describe.describe`.
     _later_arguments = ()
 
     # Classes of this package that a saved model's file may name, by their names.

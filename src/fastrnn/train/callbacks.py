@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn.nn.deferred import describe
+from fastrnn.nn.describe import describe
 from fastrnn.train.hooks import Callback
 from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint

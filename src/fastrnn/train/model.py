@@ -16,7 +16,8 @@ from fastrnn.losses.crf import CRF
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attributes import flag, instance_of
 from fastrnn.nn.deferred import Unbuilt, is_built
-from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Linear
 from fastrnn.nn.masking import makes_mask, of_output
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.layer import _Recurrent
