@@ -130,51 +130,14 @@ class Optimizer(Attributes):
         self.n_steps += 1
         rates, arrays, options = self._rates(), self._arrays(), self._options()
         try:
-            spans = self._dense_spans(rates, arrays, options)
+            layers = [leaf for _, leaf in self.model._leaves()[0]]
+            spans = self._steps.take(layers, rates, arrays, options)
         except Exception:  # no row has taken the step
             self.n_steps -= 1
             raise
         for span in spans:
             state = [None if array is None else array[span] for array in arrays]
             kernel(n_threads, parameters[span], grads[span], state, rates, *options)
-
-    def _dense_spans(self, rates, arrays, options):
-        """Step sparse tables, if there are any; slices of the flat arrays that remain.
-
-        Layers that are not trainable are in neither.
-
-        Rows that have missed steps have to take them with the arguments of the time.
-        Rates are remembered; where anything else changes, or a rate is too large for
-        the type, no row is left behind.
-        """
-        layers = [leaf for _, leaf in self.model._leaves()[0]]
-        if all(layer._table is None and layer._trainable for layer in layers):
-            return [slice(None)]
-        steps = self._steps
-        options = options, [array is None for array in arrays]
-        if options != steps.options:
-            steps.settle()
-            steps.options = options
-        with np.errstate(over="ignore"):
-            may_lag = np.isfinite(np.array(rates, self.model.dtype)).all()
-        lazy, spans, at, dense_from = [], [], 0, 0
-        for layer in layers:
-            lags = layer._table is not None and may_lag and layer._table.may_lag()
-            if lags and layer._trainable:
-                lazy.append((layer, at))
-            if lags or not layer._trainable:
-                spans.append(slice(dense_from, at))
-                dense_from = at + layer._size
-            at += layer._size
-        spans.append(slice(dense_from, at))
-        steps.settle(but=[layer for layer, _ in lazy])
-        for layer, start in lazy:
-            layer._table.join(layer, steps, start, arrays)
-        rows = [layer._table.rows_to_step() for layer, _ in lazy]
-        steps.note(rates)
-        for (layer, _), some in zip(lazy, rows, strict=True):
-            layer._table.step(layer, *some)
-        return [span for span in spans if span.start < span.stop]
 
     def _check_options(self, who, error):
         """Raise `error` if hyperparameters do not go together."""
