@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.context import Context
+from fastrnn.nn.observing import observers, tell
 from fastrnn.nn.trainable import Trainable
 from fastrnn.util import checks
 
@@ -147,7 +148,10 @@ class Module(Trainable):
                 module.__dict__.update(training=training, context=context)
 
     def __call__(self, *args, **kwargs):
-        return self.forward(*args, **kwargs)
+        y = self.forward(*args, **kwargs)
+        if observers:
+            tell(self, y)
+        return y
 
     def forward(self, *args, **kwargs):
         """Compute the module's output; a subclass says how."""
