@@ -137,6 +137,17 @@ class Module(Trainable):
         return self.train(False)
 
     @contextlib.contextmanager
+    def _training(self):
+        """Training mode within the body; then each module's own mode again."""
+        before = [(module, module.training) for module in self.modules()]
+        self.train()
+        try:
+            yield
+        finally:
+            for module, mode in before:
+                module.__dict__["training"] = mode
+
+    @contextlib.contextmanager
     def _evaluating(self):
         """Eval mode within the body; then each module's own mode and context again."""
         before = [(m, m.training, m.context) for m in self.modules()]

@@ -142,10 +142,10 @@ def _record(x, h0, c0, weights, *options):
 # -- torch.compile stops at any torch.nn.LSTM, ours too, unless told otherwise ------
 #
 # Its test is `isinstance`, and our classes have to pass that test everywhere else: code
-# that was written for torch.nn.LSTM is to take them. PyTorch offers one switch,
-# `torch._dynamo.config.allow_rnn`, for a whole process. Setting it for good would change
-# how the user's own torch.nn layers compile, so it is on only while the compiler looks
-# at a module of ours, and for that the compiler's one method that looks at modules is
+# that was written for torch.nn.LSTM is to take them. PyTorch offers one switch for a
+# whole process, `torch._dynamo.config.allow_rnn`. Left on, it would change how the
+# user's own torch.nn layers compile, so it is on only while the compiler looks at a
+# module of ours, and for that the compiler's one method that looks at modules is
 # wrapped. The method cannot be wrapped when fastrnn.torch is imported, because the
 # compiler's modules take seconds to import and most programs never do. PyTorch has no
 # callback for the moment when they are, hence the finder, which removes itself then.
