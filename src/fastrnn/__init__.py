@@ -3,6 +3,7 @@
 
 import importlib as _importlib
 
+from fastrnn.data.pairs import teacher_forcing
 from fastrnn.data.sequences import (
     BucketSampler,
     mask_from_lengths,
@@ -11,7 +12,7 @@ from fastrnn.data.sequences import (
     unpack,
 )
 from fastrnn.data.series import one_hot, split_by_time, windows
-from fastrnn.generation.generate import Generator, teacher_forcing
+from fastrnn.generation.generate import Generator
 from fastrnn.generation.sampling import sample
 from fastrnn.generation.search import Generated
 from fastrnn.generation.seq2seq import EncoderDecoder
