@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn.generation import sampling
 from fastrnn.util import checks
-from fastrnn.util.logspace import largest, log_softmax
+from fastrnn.util.functions import largest, log_normalised
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +133,7 @@ def _draw(writer, tokens, end, options):
             options.top_p,
             options.rng,
         )
-        score += np.where(running, log_softmax(logits)[b, tokens], 0)
+        score += np.where(running, log_normalised(logits)[b, tokens], 0)
         if end is not None:
             running &= tokens != end
         lengths += running
@@ -164,7 +164,7 @@ def _search(writer, first, end, options):
         logits, weights = writer.step(tokens)
         if not np.isfinite(logits.max(axis=1)).all():
             raise ValueError(f"{options.who}: the model's logits are not finite")
-        total = live[..., None] + log_softmax(logits).reshape(B, K, -1)
+        total = live[..., None] + log_normalised(logits).reshape(B, K, -1)
         V = total.shape[2]
         flat = total.reshape(B, K * V)
         # Twice as many as go on: at most K of them end.
