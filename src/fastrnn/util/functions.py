@@ -62,9 +62,9 @@ def logsumexp(a, axis):
 def log_normalised(scores):
     """Log-probabilities in float64 from scores, (..., classes).
 
-    This is `log_softmax` rounded elsewhere: the logarithm of the sum comes first, and is
-    taken from the scores as they are. The two are not one function because searches and
-    CTC losses have the bits of this one, and cross-entropies those of the other.
+    This is `log_softmax` rounded elsewhere: the logarithm of the sum comes first, and
+    the scores less that logarithm last. The two are not one function because searches
+    and CTC losses have the bits of this one, and cross-entropies those of the other.
     """
     z = scores.astype(np.float64)
     z -= logsumexp(z, -1)[..., None]
