@@ -3,6 +3,7 @@
 
 import importlib as _importlib
 
+from fastrnn import callbacks, init, metrics, objectives, schedules
 from fastrnn.data.pairs import teacher_forcing
 from fastrnn.data.sequences import (
     BucketSampler,
@@ -16,13 +17,11 @@ from fastrnn.generation.generate import Generator
 from fastrnn.generation.sampling import sample
 from fastrnn.generation.search import Generated
 from fastrnn.generation.seq2seq import EncoderDecoder
-from fastrnn.losses import metrics, objectives
 from fastrnn.losses.crf import CRF
 from fastrnn.losses.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
 from fastrnn.losses.functions import cross_entropy, mse_loss
 from fastrnn.native.config import VERSION, show_config
 from fastrnn.native.threads import get_num_threads, set_num_threads
-from fastrnn.nn import init
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.nn.attention import Attention
 from fastrnn.nn.embedding import Embedding
@@ -38,7 +37,6 @@ from fastrnn.recurrent.stream import Stream
 from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
 from fastrnn.text.vocabulary import Vocabulary
-from fastrnn.train import callbacks, schedules
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
