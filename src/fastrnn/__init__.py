@@ -3,6 +3,8 @@
 
 import importlib as _importlib
 
+from fastrnn import callbacks, init, metrics, objectives, schedules
+from fastrnn.data.pairs import teacher_forcing
 from fastrnn.data.sequences import (
     BucketSampler,
     mask_from_lengths,
@@ -11,23 +13,23 @@ from fastrnn.data.sequences import (
     unpack,
 )
 from fastrnn.data.series import one_hot, split_by_time, windows
-from fastrnn.generation.generate import Generator, teacher_forcing
+from fastrnn.generation.generate import Generator
 from fastrnn.generation.sampling import sample
 from fastrnn.generation.search import Generated
 from fastrnn.generation.seq2seq import EncoderDecoder
-from fastrnn.losses import metrics, objectives
 from fastrnn.losses.crf import CRF
 from fastrnn.losses.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
 from fastrnn.losses.functions import cross_entropy, mse_loss
 from fastrnn.native.config import VERSION, show_config
 from fastrnn.native.threads import get_num_threads, set_num_threads
-from fastrnn.nn import init
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.nn.attention import Attention
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
 from fastrnn.nn.module import Module
-from fastrnn.nn.wrappers import Concatenate, LayerNorm, TimeDistributed
+from fastrnn.nn.norm import LayerNorm
+from fastrnn.nn.wrappers import Concatenate, TimeDistributed
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
@@ -35,7 +37,6 @@ from fastrnn.recurrent.stream import Stream
 from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
 from fastrnn.text.vocabulary import Vocabulary
-from fastrnn.train import callbacks, schedules
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model

@@ -6,14 +6,13 @@ checkpoint it gives as `state` and takes back by `load_state`.
 """
 
 from fastrnn.train.callbacks import (
-    Callback,
-    Callbacks,
     CSVLogger,
     EarlyStopping,
     GradientMonitor,
     ModelCheckpoint,
     layer_norms,
 )
+from fastrnn.train.hooks import Callback, Callbacks
 
 __all__ = [
     "CSVLogger",

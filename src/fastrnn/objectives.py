@@ -7,6 +7,7 @@ weights are, as in Keras.  Plain mean squared error and cross-entropy are one ca
 kernel; everything else is NumPy on the model's output.
 """
 
+from fastrnn.losses.base import Loss
 from fastrnn.losses.objectives import (
     LOSSES,
     BinaryCrossentropy,
@@ -19,6 +20,7 @@ from fastrnn.losses.objectives import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
     by_name,
+    class_weights,
 )
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "ConnectionistTemporalClassification",
     "Custom",
     "Huber",
+    "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "SparseCategoricalCrossentropy",
     "by_name",
+    "class_weights",
 ]

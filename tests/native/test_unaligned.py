@@ -132,13 +132,3 @@ def test_kernels_say_what_they_cannot_read(way, what):
     rule = "x must be aligned and in native byte order, got "
     with pytest.raises(TypeError, match=rule + what):
         core.kernels("float32").norm(1, array, 2.0)
-
-
-def test_an_array_to_write_to_is_not_copied():
-    layer = fastrnn.GRU(3, 2, seed=0)
-    stream = layer.stream(1)
-    assert stream.h.flags.aligned
-    with pytest.raises(ValueError, match="who: out must be aligned and in native byte"):
-        fastrnn.util.checks.out_array(
-            "who", "out", unaligned(np.ones(4, "f")), ("n",), (4,), "float32"
-        )

@@ -10,7 +10,7 @@ import tolerances
 
 import fastrnn
 from fastrnn.nn import activation
-from fastrnn.nn.deferred import describe
+from fastrnn.nn.describe import describe
 
 EQUATIONS = {
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),

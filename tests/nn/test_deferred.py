@@ -10,7 +10,8 @@ from gradcheck import assert_close, central_differences
 from tolerances import CENTRAL_RTOL
 
 import fastrnn
-from fastrnn.nn.deferred import Unbuilt, construct, describe, is_built
+from fastrnn.nn.deferred import Unbuilt, is_built
+from fastrnn.nn.describe import construct, describe
 from fastrnn.train.loading import known_layers
 
 CELLS = [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU]

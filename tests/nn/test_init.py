@@ -9,7 +9,8 @@ import pytest
 
 import fastrnn
 from fastrnn import init
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.module import Module
 from fastrnn.train.sequential import Sequential
 

@@ -10,7 +10,8 @@ from tolerances import CENTRAL_RTOL, relative
 
 import fastrnn
 from fastrnn.native import core
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.module import Module
 from fastrnn.train.sequential import Sequential
 

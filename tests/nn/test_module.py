@@ -12,7 +12,8 @@ import safetensors.numpy
 
 import fastrnn
 from fastrnn.native.memory import aligned
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.module import Context, Module
 from fastrnn.train.sequential import Sequential
 

@@ -14,7 +14,8 @@ from optimizer_cases import CASES, IDS
 import fastrnn
 from fastrnn.native import core
 from fastrnn.nn import sparse
-from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
 from fastrnn.train import optim
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_

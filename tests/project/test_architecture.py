@@ -41,6 +41,22 @@ def test_files_that_import_linter_does_not_read():
     assert floors.main() is False
 
 
+@pytest.mark.parametrize("face", sorted(PACKAGE.rglob("__init__.py")))
+def test_no_name_hides_a_module(face):
+    """What a package has under the name of one of its files is that file."""
+    package = ".".join(("fastrnn", *face.parent.relative_to(PACKAGE).parts))
+    files = {path.stem for path in face.parent.iterdir() if path != face}
+    hidden = []
+    for node in ast.parse(face.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module != package:
+            hidden += [(a.asname or a.name) for a in node.names]
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            hidden.append(node.name)
+        elif isinstance(node, ast.Assign):
+            hidden += [ast.unparse(target) for target in node.targets]
+    assert files.isdisjoint(hidden)
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [

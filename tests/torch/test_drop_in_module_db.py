@@ -19,7 +19,7 @@ cases = pytest.importorskip(
 
 import twins  # noqa: E402
 
-from fastrnn.torch.accelerate import OURS  # noqa: E402
+from fastrnn.torch._accelerate import OURS  # noqa: E402
 
 # Of samples that differ by one option each; all of them take some minutes.
 STRIDE = 1 if os.environ.get("FASTRNN_EXHAUSTIVE") == "1" else 5

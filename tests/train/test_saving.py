@@ -12,7 +12,7 @@ import safetensors.numpy
 
 import fastrnn
 from fastrnn.callbacks import CSVLogger, EarlyStopping, GradientMonitor, ModelCheckpoint
-from fastrnn.nn.deferred import construct
+from fastrnn.nn.describe import construct
 from fastrnn.schedules import CosineLR, ReduceLROnPlateau, StepLR
 from fastrnn.train import saving
 from fastrnn.train.loading import known_layers

@@ -12,7 +12,7 @@ import safetensors.numpy
 from damaged_files import ESCAPE, bounded, packed, refused, unpacked
 
 import fastrnn
-from fastrnn.nn.deferred import MOST_NESTED
+from fastrnn.nn.describe import MOST_NESTED
 from fastrnn.text.tokenizers import Tokenizer
 from fastrnn.train.history import History
 from fastrnn.util import checks, files, schema

@@ -55,6 +55,66 @@ def teach(prompts, sequences, end=None, ignore_index=IGNORED):
     return inputs, targets
 
 
+def teacher_forcing(sequences, start, end=None, ignore_index=-100, *, batch_first=True):
+    """Inputs and targets that train a model to write given sequences.
+
+    At each step the input is the right token of the step before, whatever the model
+    would have written.
+
+    Parameters
+    ----------
+    sequences : sequence of array_like of int, each of shape (n,)
+        What to write, without start and end; n may be 0 with an `end`.
+    start : int
+        First input of every sequence.
+    end : int, optional
+        Last target of every sequence. Default: none.
+    ignore_index : int
+        Target past a sequence's end, for `cross_entropy`.
+    batch_first : bool
+        False for arrays (T, B), as a layer that is called by itself takes them.
+
+    Returns
+    -------
+    inputs, targets : ndarray of int64, shape (B, T)
+        As a `Generator` and an `EncoderDecoder` take them. T is the greatest length,
+        with the end. Inputs past a sequence's end are `start`.
+
+    Raises
+    ------
+    ValueError
+        If there is no sequence, or none has a step.
+    TypeError
+        If one is not integers.
+
+    References
+    ----------
+    .. [1] R. Williams, D. Zipser, "A Learning Algorithm for Continually Running Fully
+       Recurrent Neural Networks", Neural Computation 1(2), 1989.
+
+    Examples
+    --------
+    >>> inputs, targets = teacher_forcing([[5, 6, 7], [8]], start=1, end=2)
+    >>> inputs.tolist(), targets.tolist()
+    ([[1, 5, 6, 7], [1, 8, 1, 1]], [[5, 6, 7, 2], [8, 2, -100, -100]])
+    """
+    who = "teacher_forcing"
+    batch_first = checks.flag(who, "batch_first", batch_first)
+    first = np.array([checks.integer(who, "start", start)])
+    end = None if end is None else checks.integer(who, "end", end)
+    rows = []
+    for i, sequence in enumerate(sequences):
+        row = checks.integer_array(who, f"sequence {i}", sequence)
+        checks.shape(who, f"sequence {i}", row, ("n",), (None,))
+        rows.append(row)
+    if not rows or (end is None and not any(map(len, rows))):
+        raise ValueError(f"{who}: sequences must have a step, got {len(rows)} empty")
+    inputs, targets = teach([first] * len(rows), rows, end, ignore_index)
+    if batch_first:
+        return inputs, targets
+    return np.ascontiguousarray(inputs.T), np.ascontiguousarray(targets.T)
+
+
 def _parts(who, name, value):
     """The sequences in `value`, a list or an array, cut where lengths come with it."""
     lengths = None

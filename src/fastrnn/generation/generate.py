@@ -1,158 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Generator`: one to many, a model that goes on with its own output."""
 
-import math
-
 import numpy as np
 
 from fastrnn.data import pairs
-from fastrnn.generation.search import Options, write
+from fastrnn.generation.decoding import (
+    StartState,
+    Writer,
+    WritingModel,
+    check_decoder,
+    check_token,
+)
+from fastrnn.generation.search import SearchOptions, write
 from fastrnn.losses.ending import check_gives_scores
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
-from fastrnn.nn.layers import Embedding, Linear
-from fastrnn.nn.module import Module
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Linear
 from fastrnn.recurrent.states import as_state, state_parts
-from fastrnn.train.model import Model
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array
 
 
-def teacher_forcing(sequences, start, end=None, ignore_index=-100, *, batch_first=True):
-    """Inputs and targets that train a model to write given sequences.
-
-    At each step the input is the right token of the step before, whatever the model
-    would have written.
-
-    Parameters
-    ----------
-    sequences : sequence of array_like of int, each of shape (n,)
-        What to write, without start and end; n may be 0 with an `end`.
-    start : int
-        First input of every sequence.
-    end : int, optional
-        Last target of every sequence. Default: none.
-    ignore_index : int
-        Target past a sequence's end, for `cross_entropy`.
-    batch_first : bool
-        False for arrays (T, B), as a layer that is called by itself takes them.
-
-    Returns
-    -------
-    inputs, targets : ndarray of int64, shape (B, T)
-        As a `Generator` and an `EncoderDecoder` take them. T is the greatest length,
-        with the end. Inputs past a sequence's end are `start`.
-
-    Raises
-    ------
-    ValueError
-        If there is no sequence, or none has a step.
-    TypeError
-        If one is not integers.
-
-    References
-    ----------
-    .. [1] R. Williams, D. Zipser, "A Learning Algorithm for Continually Running Fully
-       Recurrent Neural Networks", Neural Computation 1(2), 1989.
-
-    Examples
-    --------
-    >>> inputs, targets = teacher_forcing([[5, 6, 7], [8]], start=1, end=2)
-    >>> inputs.tolist(), targets.tolist()
-    ([[1, 5, 6, 7], [1, 8, 1, 1]], [[5, 6, 7, 2], [8, 2, -100, -100]])
-    """
-    who = "teacher_forcing"
-    batch_first = checks.flag(who, "batch_first", batch_first)
-    first = np.array([checks.integer(who, "start", start)])
-    end = None if end is None else checks.integer(who, "end", end)
-    rows = []
-    for i, sequence in enumerate(sequences):
-        row = checks.integer_array(who, f"sequence {i}", sequence)
-        checks.shape(who, f"sequence {i}", row, ("n",), (None,))
-        rows.append(row)
-    if not rows or (end is None and not any(map(len, rows))):
-        raise ValueError(f"{who}: sequences must have a step, got {len(rows)} empty")
-    inputs, targets = pairs.teach([first] * len(rows), rows, end, ignore_index)
-    if batch_first:
-        return inputs, targets
-    return np.ascontiguousarray(inputs.T), np.ascontiguousarray(targets.T)
-
-
-def check_decoder(who, name, layer):
-    """Refuse a layer that cannot go on from its own output."""
-    if not isinstance(layer, RNN | LSTM | GRU):
-        raise TypeError(
-            f"{who}: {name} must be an RNN, LSTM or GRU with an input size, "
-            f"got {layer!r}"
-        )
-    if layer.bidirectional:
-        raise ValueError(f"{who}: {name} must not be bidirectional, got {layer!r}")
-
-
-def check_token(who, name, token, size):
-    """A start or end token as an int; None stays None."""
-    if token is None:
-        return None
-    token = checks.integer(who, name, token)
-    if not 0 <= token < size:
-        raise ValueError(f"{who}: {name} must be in [0, {size}), got {token}")
-    return token
-
-
-class StartState(Module):
-    """A recurrent layer's initial state as tanh(W v + b) of a vector."""
-
-    _saved = False
-
-    _child_names = ("linear",)
-    _not_kept = ("size", "recurrent")
-
-    def __init__(self, size, recurrent, *, seed=None):
-        parts = recurrent._states, recurrent.num_layers, recurrent.hidden_size
-        self._parts = parts
-        self.linear = Linear(size, math.prod(parts), dtype=recurrent.dtype, seed=seed)
-
-    def forward(self, vector):
-        """List of arrays (num_layers, B, hidden_size) from a vector (B, size)."""
-        s = np.tanh(self.linear(vector))
-        self._keep((s, self.linear.context))
-        states, L, H = self._parts
-        whole = s.reshape(-1, states, L, H).transpose(1, 2, 0, 3)
-        return [np.ascontiguousarray(part) for part in whole]
-
-    def backward(self, dparts, *, context=None):
-        """Gradient of the vector from those of the state's arrays."""
-        context = self._context(context)
-        s, kept = context.saved
-        ds = np.stack(dparts).transpose(2, 0, 1, 3).reshape(s.shape)
-        dvector = self.linear.backward(ds * (1 - s * s), context=kept)
-        context.release()
-        return dvector
-
-
-class Stepper:
-    """Rows of a decoder that step together: see `fastrnn.generation.search`."""
-
-    def __init__(self, embedding, recurrent, state, copies, read):
-        B = state[0].shape[1]
-        self._embedding, self._read = embedding, read
-        self._stream = recurrent.stream(B * copies)
-        self._arrays = [self._stream.h]
-        if self._stream.c is not None:
-            self._arrays.append(self._stream.c)
-        for array, part in zip(self._arrays, state, strict=True):
-            array[...] = np.repeat(part, copies, axis=1)
-
-    def step(self, tokens):
-        return self._read(self._stream.step(self._embedding(tokens)))
-
-    def reorder(self, rows):
-        for array in self._arrays:
-            array[...] = array[:, rows]
-
-
-class Generator(Model):
+class Generator(WritingModel):
     """A model that writes sequences of tokens from a seed vector, a prompt or nothing.
 
     An embedding, a recurrent layer and a linear head over the tokens; if there is a
@@ -205,7 +75,6 @@ class Generator(Model):
     [array([8, 9])]
     """
 
-    _default_loss = "sparse_categorical_crossentropy"
     _child_names = ("embedding", "head", "recurrent", "state")
 
     def __init__(
@@ -382,7 +251,7 @@ class Generator(Model):
         """
         who = f"{type(self).__name__}.generate"
         check_gives_scores(who, self.head)
-        options = Options(
+        options = SearchOptions(
             who,
             1.0,
             max_length,
@@ -420,35 +289,16 @@ class Generator(Model):
                     lengths=before,
                 )
                 state = state_parts(state)
-            stepper = Stepper(
+            writer = Writer(
                 self.embedding,
                 self.recurrent,
                 state,
                 options.beam_width or 1,
                 lambda y: (self.head(y), None),
             )
-            return write(stepper, prompt[np.arange(B), lengths - 1], self.end, options)
+            return write(writer, prompt[np.arange(B), lengths - 1], self.end, options)
 
     # -- fit and predict ---------------------------------------------------------------
-
-    def ends_in(self):
-        """The head, whose logits are the output."""
-        return self.head
-
-    def build(self, input_shape):
-        """Nothing: all sizes are known.
-
-        Parameters
-        ----------
-        input_shape
-            Not looked at.
-
-        Returns
-        -------
-        Model
-            Itself.
-        """
-        return self
 
     def forward_from(self, tokens, state=None, vector=None):
         """As `forward`, for windows of a sequence: `vector` is for the first."""

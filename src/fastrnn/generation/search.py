@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Writing sequences with a model that steps: greedy, by drawing, by beam search.
 
-A *stepper* runs N rows together.  ``step(tokens)`` takes the last token of each row,
-(N,), and gives the logits of the next, (N, V), and the attention weights, (N, S) or
-None; ``reorder(rows)`` puts row ``rows[n]``'s state in place of row n's.
+A *writer*, such as `fastrnn.generation.decoding.Writer`, runs N rows together.
+``step(tokens)`` takes the last token of each row, (N,), and gives the logits of the
+next, (N, V), and the attention weights, (N, S) or None; ``reorder(rows)`` puts row
+``rows[n]``'s state in place of row n's.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from fastrnn.generation import sampling
 from fastrnn.util import checks
-from fastrnn.util.logspace import largest, log_softmax
+from fastrnn.util.functions import largest, log_normalised
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,7 @@ class Generated:
     weights: list | None
 
 
-class Options:
+class SearchOptions:
     """How to write: the checked arguments of a ``generate`` method."""
 
     __slots__ = (
@@ -97,33 +98,33 @@ class Options:
         self.rng = checks.generator(who, seed)
 
 
-def write(stepper, first, end, options):
+def write(writer, first, end, options):
     """Write one sequence after each first token.
 
     Parameters
     ----------
-    stepper : object
+    writer : object
         See above; N = B * beam_width rows, those of one sequence side by side.
     first : ndarray of int, shape (B,)
     end : int or None
-    options : Options
+    options : SearchOptions
 
     Returns
     -------
     Generated
     """
     if options.beam_width is None:
-        return _draw(stepper, first, end, options)
-    return _search(stepper, first, end, options)
+        return _draw(writer, first, end, options)
+    return _search(writer, first, end, options)
 
 
-def _draw(stepper, tokens, end, options):
+def _draw(writer, tokens, end, options):
     B = len(tokens)
     b, running = np.arange(B), np.ones(B, bool)
     score, lengths = np.zeros(B), np.zeros(B, np.int64)
     written, looked = [], []
     for _ in range(options.max_length):
-        logits, weights = stepper.step(tokens)
+        logits, weights = writer.step(tokens)
         tokens = sampling.draw(
             options.who,
             logits,
@@ -132,7 +133,7 @@ def _draw(stepper, tokens, end, options):
             options.top_p,
             options.rng,
         )
-        score += np.where(running, log_softmax(logits)[b, tokens], 0)
+        score += np.where(running, log_normalised(logits)[b, tokens], 0)
         if end is not None:
             running &= tokens != end
         lengths += running
@@ -143,7 +144,7 @@ def _draw(stepper, tokens, end, options):
     return _generated(np.array(written), looked, lengths, score, ~running)
 
 
-def _search(stepper, first, end, options):
+def _search(writer, first, end, options):
     """Beam search; a finished sequence is scored log p / length**length_penalty.
 
     A row is done once no live beam can still overtake its best finished sequence:
@@ -160,10 +161,10 @@ def _search(stepper, first, end, options):
     most = options.max_length**options.length_penalty
     came_from, written, looked = [], [], []
     for t in range(options.max_length):
-        logits, weights = stepper.step(tokens)
+        logits, weights = writer.step(tokens)
         if not np.isfinite(logits.max(axis=1)).all():
             raise ValueError(f"{options.who}: the model's logits are not finite")
-        total = live[..., None] + log_softmax(logits).reshape(B, K, -1)
+        total = live[..., None] + log_normalised(logits).reshape(B, K, -1)
         V = total.shape[2]
         flat = total.reshape(B, K * V)
         # Twice as many as go on: at most K of them end.
@@ -194,7 +195,7 @@ def _search(stepper, first, end, options):
         looked.append(weights)
         if (best >= live.max(axis=1) / most).all():
             break
-        stepper.reorder((b[:, None] * K + beam).reshape(-1))
+        writer.reorder((b[:, None] * K + beam).reshape(-1))
         tokens = token.reshape(-1)
     ended = best > -np.inf
     lengths = np.where(ended, lengths, len(written))

@@ -1,30 +1,35 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`EncoderDecoder`: one sequence in, another one out, with attention between."""
+"""`EncoderDecoder`: one sequence in, another one out, with attention between.
+
+Above 400 lines for the docstrings: it is one class, whose forward, backward and search
+belong together.
+"""
 
 import numpy as np
 
 from fastrnn.data import pairs
-from fastrnn.generation.generate import (
+from fastrnn.generation.decoding import (
     StartState,
-    Stepper,
+    Writer,
+    WritingModel,
     check_decoder,
+    check_recurrent,
     check_token,
 )
-from fastrnn.generation.search import Options, write
+from fastrnn.generation.search import SearchOptions, write
 from fastrnn.losses.ending import check_gives_scores
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attention import KINDS, Attention
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.wrappers import Concatenate
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.states import as_state, state_parts
-from fastrnn.train.model import Model
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array, steps_mask
 
 
-class EncoderDecoder(Model):
+class EncoderDecoder(WritingModel):
     """Two recurrent layers: one reads the source, the other writes the target.
 
     The decoder starts from the encoder's last state: as it is where the two layers
@@ -95,7 +100,6 @@ class EncoderDecoder(Model):
     [array([2, 1, 6]), array([3])]
     """
 
-    _default_loss = "sparse_categorical_crossentropy"
     _others = ("given_attention", "given_dropout")
     _child_names = (
         "attention", "bridge", "combine", "concatenate", "decoder", "dropout",
@@ -117,11 +121,7 @@ class EncoderDecoder(Model):
         seed=None,
     ):
         who = type(self).__name__
-        if not isinstance(encoder, RNN | LSTM | GRU):
-            raise TypeError(
-                f"{who}: encoder must be an RNN, LSTM or GRU with an input size, "
-                f"got {encoder!r}"
-            )
+        check_recurrent(who, "encoder", encoder)
         check_decoder(who, "decoder", decoder)
         V = self.target_size = checks.positive_int(who, "target_size", target_size)
         for name, token in (("start", start), ("end", end)):
@@ -355,7 +355,7 @@ class EncoderDecoder(Model):
         """
         who = f"{type(self).__name__}.translate"
         check_gives_scores(who, self.head)
-        options = Options(
+        options = SearchOptions(
             who,
             0.0,
             max_length,
@@ -384,33 +384,14 @@ class EncoderDecoder(Model):
                 logits, _ = self._read(y, seen)
                 return logits.reshape(B * copies, -1), weights
 
-            stepper = Stepper(self.target, self.decoder, state, copies, read)
-            result = write(stepper, np.full(B, self.start), self.end, options)
+            writer = Writer(self.target, self.decoder, state, copies, read)
+            result = write(writer, np.full(B, self.start), self.end, options)
         if result.weights is not None:
             for i, n in enumerate(lengths):
                 result.weights[i] = result.weights[i][:, :n].copy()
         return result
 
     # -- fit and predict ---------------------------------------------------------------
-
-    def ends_in(self):
-        """The head, whose logits are the output."""
-        return self.head
-
-    def build(self, input_shape):
-        """Nothing: all sizes are known.
-
-        Parameters
-        ----------
-        input_shape
-            Not looked at.
-
-        Returns
-        -------
-        Model
-            Itself.
-        """
-        return self
 
     def forward_from(self, x, state=None, *_):
         """Refuse: there are no windows of a source and a target (`fit`'s tbptt)."""

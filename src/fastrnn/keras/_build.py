@@ -17,9 +17,10 @@ from fastrnn.keras._options import (
 from fastrnn.keras._read import Layer, read
 from fastrnn.keras._weights import dense_state, recurrent_state
 from fastrnn.nn.activation import FUNCTIONS, Activation
-from fastrnn.nn.layers import Dropout, Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
-from fastrnn.nn.wrappers import LayerNorm
+from fastrnn.nn.norm import LayerNorm
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.train.sequential import Sequential

@@ -11,8 +11,8 @@ from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.functions import logsumexp
 from fastrnn.util.lengths import lengths_array, steps_mask
-from fastrnn.util.logspace import logsumexp
 
 # Up to this difference between transitions a sum over tags is a product of matrices
 # with the largest score taken out: exp(-300) is far from float64's smallest number

@@ -12,6 +12,7 @@ from fastrnn.data.pairs import IGNORED
 from fastrnn.losses import functions
 from fastrnn.losses.base import Loss, check_fits
 from fastrnn.util import checks
+from fastrnn.util.functions import log_softmax
 
 EPSILON = 1e-7
 
@@ -20,11 +21,6 @@ def _clipped(p):
     """Probabilities away from 0 and 1, and where they were already."""
     low, high = p.dtype.type(EPSILON), p.dtype.type(1 - EPSILON)
     return np.clip(p, low, high), (p >= low) & (p <= high)
-
-
-def _log_softmax(pred):
-    shifted = pred - pred.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
 
 
 def log_probabilities(pred, logits):
@@ -37,7 +33,7 @@ def log_probabilities(pred, logits):
         Whether `pred` is logits; else probabilities, made to sum to one.
     """
     if logits:
-        return _log_softmax(pred), None
+        return log_softmax(pred), None
     total = np.sum(pred, axis=-1, keepdims=True)
     total = np.where(total == 0, 1, total)  # dropout may leave nothing
     p, inside = _clipped(pred / total)

@@ -9,8 +9,8 @@ merged and then blanks taken out.
 import numpy as np
 
 from fastrnn.util import checks
+from fastrnn.util.functions import largest, log_normalised
 from fastrnn.util.lengths import lengths_array, steps_mask
-from fastrnn.util.logspace import largest, log_softmax
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -29,7 +29,7 @@ def _log_probabilities(who, logits, input_lengths, blank):
         raise ValueError(f"{who}: blank must be in [0, {C}), got {blank}")
     # What stands in padding has no part in anything, NaN included.
     inside = steps_mask(lengths, T)[..., None]
-    return log_softmax(np.where(inside, logits, 0)), lengths, blank, dtype
+    return log_normalised(np.where(inside, logits, 0)), lengths, blank, dtype
 
 
 def _padded_targets(who, targets, target_lengths, B, C, blank):

@@ -74,9 +74,7 @@ def note_release(context):
 
 def _spans(layer):
     """(begin, end) of what may not be zero of a layer's gradients in their buffer."""
-    begin = layer._start
-    if layer._table is not None:
-        spans = sparse.spans([layer])
-        if spans is not None:
-            return (spans + begin).tolist()
-    return [(begin, begin + layer._size)]
+    begin, spans = layer._start, sparse.spans([layer])
+    if spans is None:
+        return [(begin, begin + layer._size)]
+    return (spans + begin).tolist()

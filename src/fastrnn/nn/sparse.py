@@ -10,6 +10,11 @@ the same numbers, so the bits are those of the dense form.
 Who may read rows are the layer's forward, which asks for those it gathers, and whoever
 was handed an array by `parameters` or `grads`. Such arrays are watched: while one of
 them, or a view of it, is alive, its table is treated as a dense one.
+
+The layer that has a table (`Embedding`) tells it which rows it reads, `catch_up`, and
+to which gradients it adds, `mark`. Everybody else calls the functions at the end of
+this file, which take any layers and pass over those without a table, and an optimiser
+has its `Steps`.
 """
 
 import math
@@ -49,15 +54,61 @@ class Steps:
         self.now = 0
         self.lagging = {}
 
-    def note(self, rates):
-        """A step with these rates is being taken."""
+    def take(self, layers, rates, arrays, options):
+        """Step the sparse tables among some layers, and say which spans remain.
+
+        Rows that have missed steps have to take them with the arguments of the time.
+        Rates are remembered; where anything else changes, or a rate is too large for
+        the type, no row is left behind.
+
+        Parameters
+        ----------
+        layers : list of Module
+            All that have parameters, in order of the flat arrays.
+        rates : tuple of float
+            Arguments of the kernel that change from step to step.
+        arrays : sequence of ndarray or None
+            Flat arrays that the optimiser keeps.
+        options : tuple
+            The kernel's other arguments.
+
+        Returns
+        -------
+        list of slice
+            What the optimiser steps in full. Layers that are not trainable are neither
+            stepped nor in there.
+        """
+        if all(layer._table is None and layer._trainable for layer in layers):
+            return [slice(None)]
+        options = options, [array is None for array in arrays]
+        if options != self.options:
+            self.settle()
+            self.options = options
+        with np.errstate(over="ignore"):
+            may_lag = np.isfinite(np.array(rates, self.rates.dtype)).all()
+        lazy, spans, at, dense_from = [], [], 0, 0
+        for layer in layers:
+            lags = layer._table is not None and may_lag and layer._table.may_lag()
+            if lags and layer._trainable:
+                lazy.append((layer, at))
+            if lags or not layer._trainable:
+                spans.append(slice(dense_from, at))
+                dense_from = at + layer._size
+            at += layer._size
+        spans.append(slice(dense_from, at))
+        self.settle(but=[layer for layer, _ in lazy])
+        for layer, start in lazy:
+            layer._table.join(layer, self, start, arrays)
+        rows = [layer._table.rows_to_step() for layer, _ in lazy]
         self.rates[self.now % CAPACITY, : len(rates)] = rates
         self.now += 1
+        for (layer, _), some in zip(lazy, rows, strict=True):
+            layer._table.step(layer, *some)
+        return [span for span in spans if span.start < span.stop]
 
     def settle(self, but=()):
         """Let all rows take the steps they have missed, except in some layers."""
-        for layer in set(self.lagging).difference(but):
-            layer._table.settle(layer)
+        settle(set(self.lagging).difference(but))
 
 
 class Lag:
@@ -130,10 +181,6 @@ class Table(Locked):
     def __reduce__(self):  # of a copy nobody has views, and its rows do not lag behind
         return Table, (self.n_rows, self._used.copy(), self._all_used)
 
-    def copy(self):
-        """A table for a copy of the layer."""
-        return Table(*self.__reduce__()[1])
-
     # -- arrays handed out ------------------------------------------------------------
 
     def forget_views(self):
@@ -153,19 +200,19 @@ class Table(Locked):
     # -- gradients --------------------------------------------------------------------
 
     def mark(self, indices):
-        """The gradients of these rows are about to be added to."""
+        """Note that the gradients of these rows are about to be added to."""
         self._used[indices] = True
 
     def mark_all(self):
-        """So are those of all rows."""
+        """Note that the gradient of any row may be other than zero."""
         self._all_used = True
 
     def used_rows(self):
         """Rows whose gradient may be other than zero, ascending; None for any."""
         return None if self._all_used else np.flatnonzero(self._used)
 
-    def cleared(self):
-        """All gradients are zero, until somebody who has a view writes to it."""
+    def note_cleared(self):
+        """Note that all gradients are zero, until who has a view of them writes."""
         self._used[:] = False
         self._all_used = self._has_views("_grad")
 
@@ -221,18 +268,56 @@ class Table(Locked):
             self._lag.take_some(layer, some)
 
 
+# -- layers with a table and without ---------------------------------------------------
+
+
+def _with_tables(layers):
+    return [layer for layer in layers if layer._table is not None]
+
+
+def settle(layers):
+    """Let all rows of the layers' tables take the steps that they have missed."""
+    for layer in _with_tables(layers):
+        layer._table.settle(layer)
+
+
+def mark_all(layers):
+    """Take any gradient of the layers' tables for one that may not be zero."""
+    for layer in _with_tables(layers):
+        layer._table.mark_all()
+
+
+def note_cleared(layers):
+    """Note that somebody has set all gradients of the layers to zero."""
+    for layer in _with_tables(layers):
+        layer._table.note_cleared()
+
+
+def forget_views(layer):
+    """Note that arrays handed out so far are not the layer's any more."""
+    if layer._table is not None:
+        layer._table.forget_views()
+
+
 def handed_out(which, array, layers):
-    """`array`, of all of these layers' tables, in a form that the tables can watch.
+    """A flat array of these layers, in a form that their tables, if any, can watch.
 
     Parameters
     ----------
     which : {"_param", "_grad"}
     array : ndarray, contiguous
     layers : sequence of Module
+
+    Returns
+    -------
+    ndarray
+        `array` itself if none of the layers has a table.
     """
+    layers = _with_tables(layers)
+    if not layers:
+        return array
     if which == "_param":
-        for layer in layers:
-            layer._table.settle(layer)
+        settle(layers)
     # Views of this array, and views of those, keep a reference to it and not to
     # `array`, because it does not own its memory through another ndarray.
     root = np.frombuffer(memoryview(array), array.dtype)

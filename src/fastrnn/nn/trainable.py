@@ -6,14 +6,13 @@ parameters; clipping neither reads nor writes its part of the flat gradients, an
 optimiser neither its parameters nor what it keeps of them between steps.
 """
 
-from fastrnn.nn.attributes import Attributes
+from fastrnn.nn import sparse
+from fastrnn.nn.parameters import Parameters
 from fastrnn.util import checks
 
 
-class Trainable(Attributes):
+class Trainable(Parameters):
     """The attribute `trainable` of modules."""
-
-    _trainable = True
 
     @property
     def trainable(self):
@@ -29,8 +28,9 @@ class Trainable(Attributes):
     @trainable.setter
     def trainable(self, value):
         value = checks.flag(type(self).__name__, "trainable", value)
-        for module in self.modules():
-            module._settle()  # rows of a sparse table that have missed steps
+        modules = list(self.modules())
+        sparse.settle(modules)  # rows of a table that have missed steps
+        for module in modules:
             module._trainable = value
 
     @property
@@ -71,6 +71,7 @@ def named(model, prefixes):
 def freeze_only(model, modules):
     """Let these modules' own parameters stay, and those of no others in a model."""
     stay = {id(module) for module in modules}
-    for module in model.modules():
-        module._settle()
+    everything = list(model.modules())
+    sparse.settle(everything)
+    for module in everything:
         module._trainable = id(module) not in stay

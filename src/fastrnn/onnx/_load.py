@@ -9,7 +9,8 @@ from collections import Counter
 import numpy as np
 
 from fastrnn.nn.activation import Activation
-from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Linear
 from fastrnn.onnx import _cost, _recurrent
 from fastrnn.onnx._graph import Graph, Input, Step
 from fastrnn.onnx._operators import OPERATORS, Node, apply, fitting

@@ -5,8 +5,10 @@ import numpy as np
 
 from fastrnn.nn import axis_rule
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
-from fastrnn.nn.layers import Dropout, Embedding, Linear
-from fastrnn.nn.wrappers import LayerNorm, TimeDistributed
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Dropout, Linear
+from fastrnn.nn.norm import LayerNorm
+from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.cells import GRU, LSTM, RNN

@@ -3,7 +3,8 @@
 
 import numpy as np
 
-from fastrnn.nn.deferred import Unbuilt, describe
+from fastrnn.nn.deferred import Unbuilt
+from fastrnn.nn.describe import describe
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.util import checks

@@ -3,7 +3,8 @@
 
 from fastrnn.generation import sampling
 from fastrnn.nn.attempt import Attempt
-from fastrnn.nn.layers import Embedding, Linear
+from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.text.vocabulary import CharVocabulary

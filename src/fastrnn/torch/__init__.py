@@ -10,9 +10,9 @@
 """
 
 from fastrnn.torch import _compile, _fx, _script
+from fastrnn.torch._accelerate import accelerate, patched, restore
 from fastrnn.torch._classes import OURS
 from fastrnn.torch._explain import Path, explain
-from fastrnn.torch.accelerate import accelerate, patched, restore
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.modules import GRU, LSTM, RNN
 

@@ -46,6 +46,10 @@ _len_dispatch_stack = private(
     "_C._len_torch_dispatch_stack",
     "dispatch modes do not see what the kernels compute",
 )
+# The check in C that torch.compile makes before each call of what it compiled. There is
+# no public way to the same: class, type, device, layout, sizes, strides and the modes
+# that are active can only be asked one by one, each by a call from Python, which takes
+# as long as the kernels need for a small layer. Without it that is what happens.
 TensorGuards = private(
     "_C._dynamo.guards.TensorGuards",
     "each call is examined in Python, which takes some microseconds",

@@ -140,6 +140,15 @@ def _record(x, h0, c0, weights, *options):
 
 
 # -- torch.compile stops at any torch.nn.LSTM, ours too, unless told otherwise ------
+#
+# Its test is `isinstance`, and our classes have to pass that test everywhere else: code
+# that was written for torch.nn.LSTM is to take them. PyTorch offers one switch for a
+# whole process, `torch._dynamo.config.allow_rnn`. Left on, it would change how the
+# user's own torch.nn layers compile, so it is on only while the compiler looks at a
+# module of ours, and for that the compiler's one method that looks at modules is
+# wrapped. The method cannot be wrapped when fastrnn.torch is imported, because the
+# compiler's modules take seconds to import and most programs never do. PyTorch has no
+# callback for the moment when they are, hence the finder, which removes itself then.
 
 
 def let_in(*classes):
@@ -148,7 +157,7 @@ def let_in(*classes):
     if _BUILDER in sys.modules:
         _teach(sys.modules[_BUILDER])
     else:
-        # Importing the compiler takes seconds: wait until somebody else needs it.
+        # Wait until somebody else needs the compiler.
         sys.meta_path.insert(0, _Finder())
 
 

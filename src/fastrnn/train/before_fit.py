@@ -12,8 +12,10 @@ import numpy as np
 from fastrnn.data.pairs import IGNORED, Pairs
 from fastrnn.losses import metrics, objectives
 from fastrnn.nn import masking
+from fastrnn.nn.deferred import Unbuilt
+from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.train import stateful
-from fastrnn.train.callbacks import Callback
+from fastrnn.train.hooks import Callback
 from fastrnn.util import checks
 
 
@@ -39,6 +41,31 @@ def validation(model, data, share):
             f"{type(data).__name__}"
         )
     return model._samples("fit: validation_data", *data)
+
+
+def check_axes(model, x):
+    """Refuse (N, T) where the first layer of a model reads it as one sequence."""
+    first = next(iter(model._leaf_layers()), None)
+    cls = first.layer_class if isinstance(first, Unbuilt) else type(first)
+    if x.ndim == 2 and issubclass(cls, _Recurrent):
+        raise ValueError(
+            f"{type(model).__name__}: x must have shape (N, T, features) for "
+            f"{cls.__name__}, got a batch of {x.shape[1:]}; a series of single "
+            "numbers is x[:, :, None]"
+        )
+
+
+def check_balance(model, class_weight, inputs):
+    """Refuse to balance classes of steps that a mask is to leave out."""
+    makes_masks = any(map(masking.makes_mask, model.modules()))
+    if class_weight != "balanced" or not makes_masks:
+        return
+    model._try(inputs)
+    if masking.of_output(model) is not None:
+        raise ValueError(
+            "fit: class_weight must be a mapping for a model whose output has a "
+            "mask, since 'balanced' would count what the mask leaves out"
+        )
 
 
 def check(run):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Callbacks of `Model.fit`; `fastrnn.callbacks` is their public name."""
+"""Callbacks of `Model.fit`; `fastrnn.callbacks` is their public name.
+
+`fastrnn.train.hooks` has their base, with all hooks and when they are called.
+"""
 
 import csv
 import math
@@ -8,208 +11,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn.nn.deferred import describe
-from fastrnn.train.monitor import is_better
+from fastrnn.nn.describe import describe
+from fastrnn.train.hooks import Callback
+from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint
 from fastrnn.util import checks
 from fastrnn.util.extras import pyplot
-from fastrnn.util.schema import any_of, check, dict_of, integer, list_of, number
+from fastrnn.util.schema import any_of, dict_of, integer, list_of, number
 
 
-class Callback:
-    """Base: does nothing.
-
-    Attributes
-    ----------
-    model : Model
-        Whose run it is; ``model.stop_training = True`` ends it after the epoch.
-    run : Run
-        With ``epochs``, ``steps`` (batches in an epoch) and ``history``.
-
-    Examples
-    --------
-    >>> class Print(Callback):
-    ...     def on_epoch_end(self, epoch, logs):
-    ...         print(epoch, sorted(logs))
-    >>> model = fastrnn.Sequential(fastrnn.Linear(None, 1, seed=0))
-    >>> model.compile("mse", "sgd")
-    >>> x = np.ones((4, 2))
-    >>> _ = model.fit(x, x[:, :1], callbacks=[Print()], verbose=0)
-    0 ['loss', 'lr']
-    """
-
-    # Whether it has to see what the others did in an epoch: a checkpoint does.
-    last = False
-
-    model = None
-    run = None
-
-    def _check_run(self, figures):
-        """Refuse a run that would end in an error of this callback's.
-
-        `figures` are the names that its logs will have; None where a callback of the
-        user's may add some.
-        """
-
-    def on_train_begin(self, logs=None):
-        """Before the first epoch of a run."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Before an epoch; the first is 0."""
-
-    def on_train_batch_begin(self, batch, logs=None):
-        """Before a batch."""
-
-    def on_gradients(self, batch):
-        """After backward and before clipping: the model's gradients are the loss's."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        """After a batch, with the epoch's means so far."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        """After an epoch, with its figures."""
-
-    def on_train_end(self, logs=None):
-        """After the last epoch, or after Ctrl-C."""
-
-    def state(self):
-        """What a checkpoint has to keep: a dict of numbers, strings, arrays, None.
-
-        Its names are attributes, and the same before a run as in it.
-        """
-        return {}
-
-    # What each of these must be in a file: see `fastrnn.util.schema`.
-    _state_rules: ClassVar = {}
-
-    def load_state(self, state):
-        """Take back what `state` gave.
-
-        Raises
-        ------
-        ValueError
-            If it has names that `state` does not give: a file must not set other
-            attributes, such as a path to write to. Nothing has changed then.
-        """
-        who, names = type(self).__name__, list(self.state())
-        for name in state:
-            if name not in names:
-                raise ValueError(
-                    f"{who}: a checkpoint must have {', '.join(names) or 'nothing'} of "
-                    f"it, got {name!r}"
-                )
-        check(state, self._state_rules, who)
-        for name, value in state.items():
-            setattr(self, name, value)
-
-
-class Callbacks:
-    """The callbacks of a run as one.
-
-    Parameters
-    ----------
-    callbacks : sequence of Callback
-
-    Raises
-    ------
-    TypeError
-        If one is none.
-    """
-
-    def __init__(self, callbacks):
-        if isinstance(callbacks, Callback):
-            callbacks = [callbacks]
-        self.all = list(callbacks)
-        for callback in self.all:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    "fit: callbacks must be objects of fastrnn.callbacks.Callback, got "
-                    f"{callback!r}"
-                )
-        self.in_order = sorted(self.all, key=lambda callback: callback.last)
-        # An epoch has many batches: nobody is called for nothing.
-        self._of_batch = {
-            name: [c for c in self.in_order if _overrides(c, name)]
-            for name in ("on_train_batch_begin", "on_gradients", "on_train_batch_end")
-        }
-
-    def attach(self, model, run):
-        """Let all know whose run it is."""
-        for callback in self.all:
-            callback.model, callback.run = model, run
-
-    def on_train_begin(self):
-        for callback in self.in_order:
-            callback.on_train_begin({})
-
-    def on_epoch_begin(self, epoch):
-        for callback in self.in_order:
-            callback.on_epoch_begin(epoch, {})
-
-    def on_train_batch_begin(self, batch):
-        for callback in self._of_batch["on_train_batch_begin"]:
-            callback.on_train_batch_begin(batch, {})
-
-    def on_gradients(self, batch):
-        for callback in self._of_batch["on_gradients"]:
-            callback.on_gradients(batch)
-
-    def on_train_batch_end(self, batch, means):
-        for callback in self._of_batch["on_train_batch_end"]:
-            callback.on_train_batch_end(batch, means.result())
-
-    def on_epoch_end(self, epoch, logs):
-        for callback in self.in_order:
-            callback.on_epoch_end(epoch, logs)
-
-    def on_train_end(self, logs):
-        for callback in self.in_order:
-            callback.on_train_end(logs)
-
-
-def _overrides(callback, name):
-    return getattr(type(callback), name) is not getattr(Callback, name)
-
-
-class _Monitor(Callback):
-    """Base of those that watch one figure."""
-
-    def __init__(self, monitor, mode, min_delta=0.0):
-        who = type(self).__name__
-        if not isinstance(monitor, str):
-            raise TypeError(f"{who}: monitor must be a name, got {monitor!r}")
-        self.monitor = monitor
-        self.mode = checks.choice(who, "mode", mode, ("auto", "min", "max"))
-        self.min_delta = abs(checks.finite(who, "min_delta", min_delta))
-
-    @property
-    def _upwards(self):
-        if self.mode != "auto":
-            return self.mode == "max"
-        name = self.monitor.removeprefix("val_")
-        return any(m.name == name and m.higher_is_better for m in self.model.metrics)
-
-    def _check_run(self, figures):
-        if figures is not None:
-            self._check_monitor(figures)
-
-    def _check_monitor(self, figures):
-        if self.monitor not in figures:
-            raise ValueError(
-                f"{type(self).__name__}: monitor must be one of {', '.join(figures)}, "
-                f"got {self.monitor!r}"
-            )
-
-    def _value(self, logs):
-        self._check_monitor(logs)
-        return logs[self.monitor]
-
-    def _better(self, value, best):
-        """Whether `value` is better than `best` by more than min_delta."""
-        return is_better(value, best, upwards=self._upwards, min_delta=self.min_delta)
-
-
-class EarlyStopping(_Monitor):
+class EarlyStopping(Monitor):
     """End the run when a figure has not become better for some epochs.
 
     A figure that is NaN is no progress, and any number after it is.
@@ -250,14 +61,16 @@ class EarlyStopping(_Monitor):
     ):
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
-        self.patience = _not_negative(who, "patience", patience)
+        self.patience = checks.not_negative(who, "patience", patience)
         if baseline is not None:
             baseline = checks.finite(who, "baseline", baseline)
         self.baseline = baseline
         self.restore_best_weights = checks.flag(
             who, "restore_best_weights", restore_best_weights
         )
-        self.start_from_epoch = _not_negative(who, "start_from_epoch", start_from_epoch)
+        self.start_from_epoch = checks.not_negative(
+            who, "start_from_epoch", start_from_epoch
+        )
         self._reset()
 
     def _reset(self):
@@ -313,7 +126,7 @@ class EarlyStopping(_Monitor):
         return {name: getattr(self, name) for name in names}
 
 
-class ModelCheckpoint(_Monitor):
+class ModelCheckpoint(Monitor):
     """Write the model after an epoch: `load_model` reads it, ``fit(resume=)`` goes on.
 
     Parameters
@@ -496,10 +309,3 @@ def layer_norms(model):
         square = float(np.sum(np.square(grad, dtype=np.float64)))
         squares[layer] = squares.get(layer, 0.0) + square
     return {layer: math.sqrt(square) for layer, square in squares.items()}
-
-
-def _not_negative(who, name, value):
-    value = checks.integer(who, name, value)
-    if value < 0:
-        raise ValueError(f"{who}: {name} must be an integer >= 0, got {value}")
-    return value

@@ -74,7 +74,7 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
         )
     factor = max_norm / (norm + 1e-6)
     if math.isnan(factor):  # which makes gradients that are zero NaN, too
-        model._mark_all()
+        model._use_all_grads()
         spans = model._grads_in_use(frozen_too=False)[1]
     if not factor >= 1:
         kernels.scale(n_threads, grads, factor, spans)

@@ -5,13 +5,16 @@ An epoch's order of samples is drawn from the run's seed and the epoch's number 
 so a run that goes on from a checkpoint sees the batches that an unbroken one would.
 """
 
-import contextlib
+import functools
+import inspect
 import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from fastrnn.losses.crf import CRF
+from fastrnn.losses.sequences import ConditionalRandomField
 from fastrnn.nn import masking
 from fastrnn.train import interrupt
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
@@ -29,20 +32,8 @@ from fastrnn.util import checks
 _BAR_SECONDS = 0.1
 
 
-@contextlib.contextmanager
-def _training(model):
-    """Training mode within the body, then each layer's own again."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
-
-
 @dataclass(frozen=True)
-class Options:
+class FitOptions:
     """What the numbers of a run depend on, besides model, data and seed."""
 
     batch_size: int = 32
@@ -97,7 +88,7 @@ class Run:
     train, validation : Samples
         `validation` may be None.
     epochs : int
-    options : Options
+    options : FitOptions
     seed : int
         For the order of samples.
     callbacks : Callbacks
@@ -146,7 +137,7 @@ class Run:
         if self.verbose == 1:
             total = self.epochs * self.steps
             self._bar = Progress(total, first * self.steps, "batches")
-        with _training(model), model.loss.watching():
+        with model._training(), model.loss.watching():
             try:
                 self.callbacks.on_train_begin()
                 for epoch in range(first, self.epochs):
@@ -310,3 +301,36 @@ def predict(model, samples, batch_size, decode=None):
     if isinstance(outputs[0], list) or len({row.shape for row in rows}) > 1:
         return rows
     return np.stack(rows)
+
+
+def decoder_of(model, decode, options):
+    """What makes an answer of a batch's outputs, or None where they are the answer.
+
+    Parameters
+    ----------
+    model : Model
+    decode : bool
+        Whether outputs are to be decoded, where the model's loss can.
+    options : dict of str to object
+        Arguments of the decoder.
+
+    Returns
+    -------
+    callable or None
+        Takes outputs, and ``mask=``.
+
+    Raises
+    ------
+    TypeError
+        If there is no decoder with such an argument.
+    """
+    loss = model.loss
+    if loss is None and any(isinstance(module, CRF) for module in model.modules()):
+        loss = ConditionalRandomField()
+        loss.attach(model)
+    of_loss = getattr(loss, "decode", None) if decode else None
+    known = inspect.signature(of_loss).parameters if of_loss else ()
+    for name in options:
+        if name in ("pred", "mask") or name not in known:
+            raise TypeError(f"predict: got an unknown argument {name!r}")
+    return functools.partial(of_loss, **options) if of_loss else None

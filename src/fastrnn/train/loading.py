@@ -7,7 +7,8 @@ import os
 import numpy as np
 
 from fastrnn.losses import objectives
-from fastrnn.nn.deferred import build_as_stored, construct, is_built
+from fastrnn.nn.deferred import build_as_stored, is_built
+from fastrnn.nn.describe import construct
 from fastrnn.nn.module import Module
 from fastrnn.nn.trainable import freeze_only, named
 from fastrnn.train.model import Model

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`Model`: compile, fit, evaluate, predict, save."""
+"""`Model`: compile, fit, evaluate, predict, save.
 
-import functools
-import inspect
+Above 400 lines for the docstrings of these methods, which are the manual of `fit`: what
+the methods do is short, and most of it is in the files beside this one.
+"""
+
 import os
 from typing import ClassVar
 
@@ -12,26 +14,20 @@ from fastrnn.data.samples import Samples
 from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import objectives
 from fastrnn.losses.base import Loss
-from fastrnn.losses.crf import CRF
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attributes import flag, instance_of
-from fastrnn.nn.deferred import Unbuilt, is_built
-from fastrnn.nn.layers import Embedding, Linear
-from fastrnn.nn.masking import makes_mask, of_output
+from fastrnn.nn.deferred import is_built
+from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.module import Module
-from fastrnn.recurrent.layer import _Recurrent
-from fastrnn.train import before_fit, fit, optim, resuming, saving, stateful, summary
-from fastrnn.train.callbacks import Callbacks
+from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
+from fastrnn.train.compiling import optimizer_of
 from fastrnn.train.history import History
+from fastrnn.train.hooks import Callbacks
+from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
 
-_Optimizer = optim.Optimizer
 # Methods that a subclass defines, in which all layers take samples first.
 _TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
-OPTIMIZERS = {
-    cls.__name__.lower(): cls
-    for cls in (optim.SGD, optim.RMSprop, optim.Adagrad, optim.Adam, optim.AdamW)
-}
 
 
 def _set_by_compile(model, name, value):
@@ -91,7 +87,7 @@ class Model(Module):
 
     _changeable: ClassVar = {
         "loss": instance_of(Loss),
-        "optimizer": instance_of(optim.Optimizer),
+        "optimizer": instance_of(Optimizer),
         "metrics": _set_by_compile,
         "stop_training": flag,
     }
@@ -107,6 +103,8 @@ class Model(Module):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        # When the class is made, not in a call: so whoever derives from this class need
+        # not know of the rule, and a call costs nothing to find it out.
         for name in _TAKE_SAMPLES:
             if name in vars(cls):
                 setattr(cls, name, axis_rule.of_a_model(vars(cls)[name]))
@@ -169,35 +167,7 @@ class Model(Module):
         if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
             metrics = [metrics]
         metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
-        if isinstance(optimizer, _Optimizer):
-            if optimizer.model is not self or optimizer_options:
-                raise ValueError(
-                    f"{who}: an optimizer must be one made for this model, and its "
-                    "options are given where it is made"
-                )
-            made, make = optimizer, None
-        else:
-            if isinstance(optimizer, str):
-                optimizer = optimizer.lower()
-                checks.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
-                optimizer = OPTIMIZERS[optimizer]
-            if not (isinstance(optimizer, type) and issubclass(optimizer, _Optimizer)):
-                raise TypeError(
-                    f"{who}: optimizer must be a name, a class or an optimiser, got "
-                    f"{optimizer!r}"
-                )
-            known = list(inspect.signature(optimizer).parameters)[1:]
-            for name in optimizer_options:
-                if name not in known:
-                    raise TypeError(
-                        f"{who}: options of {optimizer.__name__} must be among "
-                        f"{', '.join(known)}, got {name}"
-                    )
-            # On a model of one number, so that a wrong option is found now.
-            optimizer(Linear(1, 1, seed=0), **optimizer_options)
-            made, make = None, (optimizer, optimizer_options)
-            if is_built(self):
-                made = optimizer(self, **optimizer_options)
+        made, make = optimizer_of(who, self, optimizer, optimizer_options)
         loss.attach(self)
         self.loss, self.metrics = loss, metrics
         self.optimizer, self._make_optimizer = made, make
@@ -232,7 +202,7 @@ class Model(Module):
 
     def _see(self, inputs):
         """Build what is not, for inputs like these, and make the optimiser."""
-        self._check_axes(inputs[0])
+        before_fit.check_axes(self, inputs[0])
         if not is_built(self):
             with self._evaluating():
                 self(*(one[:1] for one in inputs))
@@ -258,31 +228,9 @@ class Model(Module):
             self.loss.attach(self)
             self.loss.observe(self, lambda: self._try(inputs))
 
-    def _check_balance(self, class_weight, inputs):
-        """Refuse to balance classes of steps that a mask is to leave out."""
-        if class_weight != "balanced" or not any(map(makes_mask, self.modules())):
-            return
-        self._try(inputs)
-        if of_output(self) is not None:
-            raise ValueError(
-                "fit: class_weight must be a mapping for a model whose output has a "
-                "mask, since 'balanced' would count what the mask leaves out"
-            )
-
     def _example(self, zeros):
         """Inputs that `forward` takes, from zeros in their shapes."""
         return zeros
-
-    def _check_axes(self, x):
-        """Refuse (N, T) where the first layer reads it as one sequence."""
-        first = next(iter(self._leaf_layers()), None)
-        cls = first.layer_class if isinstance(first, Unbuilt) else type(first)
-        if x.ndim == 2 and issubclass(cls, _Recurrent):
-            raise ValueError(
-                f"{type(self).__name__}: x must have shape (N, T, features) for "
-                f"{cls.__name__}, got a batch of {x.shape[1:]}; a series of single "
-                "numbers is x[:, :, None]"
-            )
 
     def _compiled(self, who):
         if self.loss is None:
@@ -394,7 +342,7 @@ class Model(Module):
         who = "fit"
         self._compiled(who)
         checks.targets_given(who, "y", y)
-        options = fit.Options(batch_size, shuffle, clip_norm, clip_value, tbptt)
+        options = fit.FitOptions(batch_size, shuffle, clip_norm, clip_value, tbptt)
         epochs = checks.positive_int(who, "epochs", epochs)
         if verbose not in (0, 1, 2) or isinstance(verbose, bool):
             raise ValueError(f"{who}: verbose must be 0, 1 or 2, got {verbose!r}")
@@ -414,7 +362,7 @@ class Model(Module):
                 )
             train.check_steps()
         self._see(train.take(np.arange(1))[0])
-        self._check_balance(class_weight, train.take(np.arange(1))[0])
+        before_fit.check_balance(self, class_weight, train.take(np.arange(1))[0])
         run = fit.Run(
             self, train, validation, epochs, options, before_fit.seed_of(who, seed),
             callbacks, History(), verbose,
@@ -498,11 +446,12 @@ class Model(Module):
             If `x` is not as described; no state has changed then.
         """
         batch_size = checks.positive_int("predict", "batch_size", batch_size)
-        decoder = self._decoder(checks.flag("predict", "decode", decode), options)
+        decode = checks.flag("predict", "decode", decode)
+        decoder = fit.decoder_of(self, decode, options)
         samples = self._samples("predict", x)
         one = samples.take(np.arange(1))[0]
         if is_built(self):
-            self._check_axes(one[0])
+            before_fit.check_axes(self, one[0])
             if decoder is not None:
                 self._attach_loss(one)
         else:
@@ -513,19 +462,6 @@ class Model(Module):
     def reset_states(self):
         """Let stateful layers begin anew, from zero or what they learned."""
         stateful.reset_states(self)
-
-    def _decoder(self, decode, options):
-        """What makes an answer of a batch's outputs, or None."""
-        loss = self.loss
-        if loss is None and any(isinstance(module, CRF) for module in self.modules()):
-            loss = objectives.ConditionalRandomField()
-            loss.attach(self)
-        of_loss = getattr(loss, "decode", None) if decode else None
-        known = inspect.signature(of_loss).parameters if of_loss else ()
-        for name in options:
-            if name in ("pred", "mask") or name not in known:
-                raise TypeError(f"predict: got an unknown argument {name!r}")
-        return functools.partial(of_loss, **options) if of_loss else None
 
     # -- text and files ---------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from fastrnn.nn.deferred import describe
+from fastrnn.nn.describe import describe
 from fastrnn.nn.trainable import freeze_only, named
 from fastrnn.train.history import History
 from fastrnn.train.saving import KIND, RUN, compiled, describe_model, parameters, read

@@ -8,7 +8,7 @@ The parameters have the names of `Module.save`.  What a checkpoint has in additi
 import math
 
 from fastrnn.losses import metrics, objectives
-from fastrnn.nn.deferred import describe
+from fastrnn.nn.describe import describe
 from fastrnn.nn.trainable import frozen
 from fastrnn.util import container, files
 from fastrnn.util.schema import (

@@ -4,7 +4,8 @@
 import math
 from typing import ClassVar
 
-from fastrnn.train.callbacks import Callback, _Monitor, _not_negative
+from fastrnn.train.hooks import Callback
+from fastrnn.train.monitor import Monitor
 from fastrnn.util import checks
 from fastrnn.util.schema import any_of, at_least, integer, number
 
@@ -143,7 +144,7 @@ class WarmUp(Schedule):
         return rise * (1 if self.then is None else self.then.factor(epochs_done))
 
 
-class ReduceLROnPlateau(_Monitor):
+class ReduceLROnPlateau(Monitor):
     """Lower the rate when a figure has not become better for some epochs.
 
     Parameters
@@ -176,8 +177,8 @@ class ReduceLROnPlateau(_Monitor):
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.factor = checks.real_in(who, "factor", factor, "(0, 1)")
-        self.patience = _not_negative(who, "patience", patience)
-        self.cooldown = _not_negative(who, "cooldown", cooldown)
+        self.patience = checks.not_negative(who, "patience", patience)
+        self.cooldown = checks.not_negative(who, "cooldown", cooldown)
         self.min_lr = checks.real_in(who, "min_lr", min_lr, "[0, inf)")
         self.best, self.wait, self.cooling = None, 0, 0
 

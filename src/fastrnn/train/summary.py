@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Model.summary`: a table of layers."""
 
+from fastrnn.nn.observing import calls_told_to
 from fastrnn.train.stateful import states_of_their_own
 
 
@@ -29,7 +30,7 @@ def _outputs(model):
 
 
 def noted_outputs(model, inputs):
-    """Name, layer and output of each part, from a call whose parts note them.
+    """Name, layer and output of each part, as a call of the model shows them.
 
     Parameters
     ----------
@@ -39,24 +40,14 @@ def noted_outputs(model, inputs):
     """
     found = {}
 
-    def noting(name, layer):
-        def forward(*args, **kwargs):
-            y = type(layer).forward(layer, *args, **kwargs)
-            found[name] = y[0] if isinstance(y, tuple) else y
-            return y
+    def note(layer, y):
+        found[id(layer)] = y[0] if isinstance(y, tuple) else y
 
-        return forward
-
-    children = dict(model._children)
-    try:
-        for name, layer in children.items():
-            vars(layer)["forward"] = noting(name, layer)
-        if inputs is not None:
+    if inputs is not None:
+        with calls_told_to(note):
             model(*inputs)
-    finally:
-        for layer in children.values():
-            vars(layer).pop("forward", None)
-    return [(name, layer, found.get(name)) for name, layer in children.items()]
+    children = model._children.items()
+    return [(name, layer, found.get(id(layer))) for name, layer in children]
 
 
 def _shape(y, axis):

@@ -2,8 +2,8 @@
 """How much the parameters of modules may take: as much as the file that is read has.
 
 A file says how large its model is in a few digits. While a model is made of what a file
-says, each module takes its parameters out of a room of the size that is stored, before
-it allocates them; outside of that only sizes beyond any machine are refused.
+says, each module takes its parameters out of a budget of the size that is stored,
+before it allocates them; outside of that only sizes beyond any machine are refused.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
 MOST_ARRAYS = 10**6  # of one layer
 
 
-class _Room:
+class _Budget:
     def __init__(self, n_bytes, n_arrays):
         self.n_bytes, self.n_arrays = n_bytes, n_arrays
 
 
-_room = contextvars.ContextVar("_room", default=None)
+_budget = contextvars.ContextVar("_budget", default=None)
 
 
 @contextlib.contextmanager
@@ -32,26 +32,26 @@ def limited(n_bytes, n_arrays):
     n_arrays : int
         How many parameters there may be.
     """
-    before = _room.set(_Room(n_bytes, n_arrays))
+    before = _budget.set(_Budget(n_bytes, n_arrays))
     try:
         yield
     finally:
-        _room.reset(before)
+        _budget.reset(before)
 
 
 @contextlib.contextmanager
 def trial():
     """Give back at the end what modules take within the body: they are thrown away."""
-    room = _room.get()
-    if room is None:
+    left = _budget.get()
+    if left is None:
         yield
         return
-    with limited(room.n_bytes, room.n_arrays):
+    with limited(left.n_bytes, left.n_arrays):
         yield
 
 
 def check(who, n_parameters, n_arrays, itemsize):
-    """Refuse parameters that there is no room for.
+    """Refuse parameters that the budget has not left.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ def check(who, n_parameters, n_arrays, itemsize):
             f"{who}: a layer must have at most {MOST_ARRAYS:,} arrays of parameters, "
             f"got sizes that make {_written(n_arrays)}"
         )
-    room = _room.get()
-    if room is None:
+    left = _budget.get()
+    if left is None:
         return
-    if n_parameters * itemsize > room.n_bytes or n_arrays > room.n_arrays:
+    if n_parameters * itemsize > left.n_bytes or n_arrays > left.n_arrays:
         raise ValueError(
             f"{who}: the model must be no larger than what is stored, "
-            f"{room.n_bytes:,} bytes in {room.n_arrays:,} arrays for it and what "
+            f"{left.n_bytes:,} bytes in {left.n_arrays:,} arrays for it and what "
             f"follows, got sizes that make {_written(n_parameters)} parameters in "
             f"{_written(n_arrays)} arrays"
         )
@@ -93,10 +93,10 @@ def check(who, n_parameters, n_arrays, itemsize):
 def take(who, n_parameters, n_arrays, itemsize):
     """As `check`, and what is left is less by that."""
     check(who, n_parameters, n_arrays, itemsize)
-    room = _room.get()
-    if room is not None:
-        room.n_bytes -= n_parameters * itemsize
-        room.n_arrays -= n_arrays
+    left = _budget.get()
+    if left is not None:
+        left.n_bytes -= n_parameters * itemsize
+        left.n_arrays -= n_arrays
 
 
 def _written(n):

@@ -163,42 +163,16 @@ def not_empty(who, name, array, letters):
             )
 
 
-def writable(who, name, array, dtype=None):
-    """Refuse `array` unless it is a writable floating NumPy array (of `dtype`)."""
+def writable(who, name, array):
+    """Refuse `array` unless it is a writable floating NumPy array."""
     if not isinstance(array, np.ndarray):
         raise TypeError(
             f"{who}: {name} must be a numpy.ndarray, got {type(array).__name__}"
         )
-    if dtype is None and array.dtype.kind != "f":
+    if array.dtype.kind != "f":
         raise TypeError(f"{who}: {name} must be floating, got dtype {array.dtype}")
-    if dtype is not None and array.dtype != np.dtype(dtype):
-        raise TypeError(f"{who}: {name} must be {dtype}, got {array.dtype}")
     if not array.flags.writeable:
         raise ValueError(f"{who}: {name} must be writable, got a read-only array")
-
-
-def out_array(who, name, array, letters, sizes, dtype, inputs=()):
-    """Refuse an array to write to unless a kernel may write there as it is.
-
-    Parameters
-    ----------
-    inputs : iterable of (str, ndarray)
-        Arrays, with their names, that `array` must not overlap.
-    """
-    writable(who, name, array, dtype)
-    shape(who, name, array, letters, sizes)
-    if not array.flags.c_contiguous:
-        raise ValueError(
-            f"{who}: {name} must be C-contiguous, got strides {array.strides}"
-        )
-    if not (array.flags.aligned and array.dtype.isnative):
-        raise ValueError(
-            f"{who}: {name} must be aligned and in native byte order, got an array "
-            "that is not"
-        )
-    for other_name, other in inputs:
-        if np.may_share_memory(array, other):
-            raise ValueError(f"{who}: {name} overlaps {other_name}")
 
 
 def _index(rule, value):
@@ -213,6 +187,14 @@ def _index(rule, value):
 def integer(who, name, value):
     """`value` as an int; a bool or a float is not taken for one."""
     return _index(f"{who}: {name} must be an integer, got {value!r}", value)
+
+
+def not_negative(who, name, value):
+    """`value` as an int of at least 0."""
+    value = integer(who, name, value)
+    if value < 0:
+        raise ValueError(f"{who}: {name} must be an integer >= 0, got {value}")
+    return value
 
 
 def positive_int(who, name, value):

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Parameters`: arrays that training changes, all of a model's in one flat buffer.
+
+A module that declares parameters owns a slice of a buffer of parameters and the same
+slice of a buffer of gradients.  A module made of others asks them to lie one after the
+other in one pair of buffers, so that clipping, the optimiser and saving are each one
+pass over memory.
+"""
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import safetensors.numpy
+
+from fastrnn.native import core, threads
+from fastrnn.native.memory import aligned
+from fastrnn.nn import sparse
+from fastrnn.nn.tree import Tree
+from fastrnn.util import budget, checks, files, writing
+
+
+class Parameters(Tree):
+    """Base of modules: their parameters and gradients, and the files of these.
+
+    Attributes
+    ----------
+    _shapes : dict of str to tuple of int
+        Name and shape of each of this module's own parameters, in order.
+    _size : int
+        How many numbers they are together.
+    _param, _grad : dict of str to ndarray
+        Views of them and of their gradients in the buffers.
+    _buffers : pair of ndarray
+        The flat buffers that have them, from element `_start` on.
+    _table : fastrnn.nn.sparse.Table or None
+        Which rows are in use, of a layer whose one parameter is a sparse table.
+    """
+
+    _trainable = True  # whether training changes them: see `trainable`
+    _table = None
+
+    def __new__(cls, *args, **kwargs):
+        self = super().__new__(cls)
+        self.__dict__.update(
+            _shapes={},
+            _size=0,
+            _dtype=None,
+            _param={},
+            _grad={},
+            _buffers=None,
+            _start=0,
+        )
+        return self
+
+    def _leaves(self):
+        """(prefix, module) of the modules that have parameters, and their dtype."""
+        leaves = [pair for pair in self._walk() if pair[1]._shapes]
+        if not leaves:
+            return leaves, "float32"
+        dtype = leaves[0][1]._dtype
+        if any(leaf._dtype != dtype for _, leaf in leaves):
+            found = ", ".join(f"{p[:-1] or 'itself'} {m._dtype}" for p, m in leaves)
+            raise ValueError(
+                f"{type(self).__name__}: all layers must have one dtype, got {found}"
+            )
+        return leaves, dtype
+
+    @property
+    def dtype(self):
+        """``"float32"`` or ``"float64"``: the type of all parameters."""
+        if self._dtype and not self._children:
+            return self._dtype
+        return self._leaves()[1]
+
+    def _declare(self, shapes, dtype="float32"):
+        """Make this module's parameters and gradients, all zero.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int
+            Name and shape of each parameter, in order.
+        dtype : {"float32", "float64"}
+            Type of all of them.
+        """
+        who = type(self).__name__
+        if self._shapes:
+            raise RuntimeError(f"{who}: parameters are declared once")
+        dtype = checks.dtype_name(who, dtype)
+        size = sum(math.prod(shape) for shape in shapes.values())
+        budget.take(who, size, len(shapes), np.dtype(dtype).itemsize)
+        self._dtype, self._size = dtype, size
+        self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
+        self._bind(tuple(aligned(self._size, dtype, np.zeros) for _ in range(2)), 0)
+
+    def _bind(self, buffers, start):
+        """Let the views be those of a pair of buffers from element `start` on."""
+        parameters, grads = self._buffers = buffers
+        self._start = start
+        sparse.forget_views(self)
+        for name, shape in self._shapes.items():
+            stop = start + math.prod(shape)
+            self._param[name] = parameters[start:stop].reshape(shape)
+            self._grad[name] = grads[start:stop].reshape(shape)
+            start = stop
+
+    def _flat(self):
+        """Both flat arrays, once all modules below lie in one pair of buffers.
+
+        A module that is part of a larger one finds its parts in the larger one's
+        buffers, in order, and leaves them there.
+        """
+        if self._shapes and not self._children:  # a layer alone need not look around
+            span = slice(self._start, self._start + self._size)
+            return self._buffers[0][span], self._buffers[1][span]
+        leaves, dtype = self._leaves()
+        if not leaves:
+            return np.empty(0, dtype), np.empty(0, dtype)
+        first = leaves[0][1]
+        start = stop = first._start
+        together = True
+        for _, leaf in leaves:
+            together &= leaf._buffers is first._buffers and leaf._start == stop
+            stop += leaf._size
+        if not together:
+            start, stop = 0, stop - start
+            new = aligned(stop, dtype, np.zeros), aligned(stop, dtype, np.zeros)
+            at = 0
+            for _, leaf in leaves:
+                old, old_start, size = leaf._buffers, leaf._start, leaf._size
+                for into, source in zip(new, old, strict=True):
+                    into[at : at + size] = source[old_start : old_start + size]
+                leaf._bind(new, at)
+                at += size
+        parameters, grads = first._buffers
+        return parameters[start:stop], grads[start:stop]
+
+    @property
+    def flat_parameters(self):
+        """All parameters: ndarray of shape (P,), contiguous, a view."""
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return sparse.handed_out("_param", self._flat()[0], leaves)
+
+    @property
+    def flat_grads(self):
+        """All gradients: ndarray of shape (P,), contiguous, a view."""
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return sparse.handed_out("_grad", self._flat()[1], leaves)
+
+    def _grads_in_use(self, frozen_too=True):
+        """Flat gradients, and the spans of them that may not be zero; None for all."""
+        grads = self._flat()[1]
+        leaves = [leaf for _, leaf in self._leaves()[0]]
+        return grads, sparse.spans(leaves, frozen_too)
+
+    def _use_all_grads(self):
+        """Take any gradient for one that may not be zero, from now on."""
+        sparse.mark_all(self.modules())
+
+    def _views(self, which):
+        self._flat()
+        views = {
+            prefix + name: sparse.handed_out(which, view, [leaf])
+            for prefix, leaf in self._leaves()[0]
+            for name, view in getattr(leaf, which).items()
+        }
+        return MappingProxyType(views)
+
+    @property
+    def parameters(self):
+        """Mapping of names to arrays that are views into `flat_parameters`."""
+        return self._views("_param")
+
+    @property
+    def grads(self):
+        """Mapping of parameter names to gradients, views into `flat_grads`."""
+        return self._views("_grad")
+
+    def zero_grad(self):
+        """Set all gradients to zero."""
+        grads, spans = self._grads_in_use()
+        core.kernels(grads.dtype).clear(threads.for_kernel(), grads, spans)
+        sparse.note_cleared(self.modules())
+
+    # -- copies and files -------------------------------------------------------------
+
+    def __getstate__(self):
+        sparse.settle([self])
+        state = self.__dict__.copy()
+        for name in ("_param", "_grad", "_buffers", "_start"):
+            state.pop(name, None)
+        state.update(
+            _children=self._children.copy(),
+            _shapes=self._shapes.copy(),
+            _table=copy.copy(self._table),
+        )
+        if self._shapes:
+            span = slice(self._start, self._start + self._size)
+            state["_values"] = tuple(buffer[span].copy() for buffer in self._buffers)
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        values = state.pop("_values", ())
+        self.__dict__.update(state)
+        if values:
+            new = tuple(aligned(v.size, v.dtype) for v in values)
+            for into, value in zip(new, values, strict=True):
+                into[...] = value
+            self._bind(new, 0)
+
+    def state_dict(self):
+        """Copies of all parameters.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The names are those of `parameters`, and of a `torch.nn` module of the
+            same make.
+        """
+        return {name: view.copy() for name, view in self.parameters.items()}
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Set the parameters to given values.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            Values by parameter name; numbers of any real type. A `torch.nn` module's
+            state dict will do.
+        strict : bool
+            False passes over names that are missing or not known.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes do not match; nothing has changed then.
+        TypeError
+            If a value is not an array of real numbers; nothing has changed then.
+        """
+        self._load(f"{type(self).__name__}.load_state_dict", state_dict, strict)
+
+    def _load(self, who, state_dict, strict=True):
+        self._set(self._values(who, state_dict, strict))
+
+    def _set(self, values):
+        """Write what `_values` gave."""
+        views = self.parameters
+        for name, value in values.items():
+            views[name][...] = value
+
+    def _values(self, who, state_dict, strict=True):
+        """Copies of the values in a state dict, once they are known to fit."""
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{who}: state_dict must be a mapping of names to arrays, "
+                f"got {type(state_dict).__name__}"
+            )
+        strict = checks.flag(who, "strict", strict)
+        views = self.parameters
+        problems = []
+        if strict:
+            missing = [name for name in views if name not in state_dict]
+            unexpected = [str(name) for name in state_dict if name not in views]
+            problems += [f"missing {', '.join(missing)}"] if missing else []
+            problems += [f"unexpected {', '.join(unexpected)}"] if unexpected else []
+        values = {}
+        for name, view in views.items():
+            if name in state_dict:
+                # A copy: the values given may be views of what is written below.
+                value = checks.float_array(who, name, state_dict[name], view.dtype)
+                values[name] = value.copy()
+                if value.shape != view.shape:
+                    problems.append(
+                        f"{name} must have shape {view.shape}, got {value.shape}"
+                    )
+        if problems:
+            raise ValueError(
+                f"{who}: names and shapes must be those of the parameters, got "
+                + "; ".join(problems)
+            )
+        return values
+
+    def save(self, path):
+        """Write all parameters to a safetensors file, all of it or nothing.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; one that exists is replaced at the end, in one step.
+        """
+        writing.write_atomically(path, safetensors.numpy.save(self.state_dict()))
+
+    def load(self, path):
+        """Read all parameters from a safetensors file.
+
+        Parameters
+        ----------
+        path : path-like
+            File written by `save`, or by safetensors from a `torch.nn` module of the
+            same make.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not a safetensors file or is damaged, or if names or shapes do not
+            match; nothing has changed then.
+        """
+        who = f"{type(self).__name__}.load"
+        state_dict = files.read_safetensors(who, path)
+        self._load(f"{who}: {os.fspath(path)}", state_dict)

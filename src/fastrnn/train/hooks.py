@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Callback`, the hooks of `Model.fit`, and `Callbacks`, all of a run's as one."""
+
+from typing import ClassVar
+
+from fastrnn.util.schema import check
+
+
+class Callback:
+    """Base: does nothing.
+
+    Attributes
+    ----------
+    model : Model
+        Whose run it is; ``model.stop_training = True`` ends it after the epoch.
+    run : Run
+        With ``epochs``, ``steps`` (batches in an epoch) and ``history``.
+
+    Examples
+    --------
+    >>> class Print(Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         print(epoch, sorted(logs))
+    >>> model = fastrnn.Sequential(fastrnn.Linear(None, 1, seed=0))
+    >>> model.compile("mse", "sgd")
+    >>> x = np.ones((4, 2))
+    >>> _ = model.fit(x, x[:, :1], callbacks=[Print()], verbose=0)
+    0 ['loss', 'lr']
+    """
+
+    # Whether it has to see what the others did in an epoch: a checkpoint does.
+    last = False
+
+    model = None
+    run = None
+
+    def _check_run(self, figures):
+        """Refuse a run that would end in an error of this callback's.
+
+        `figures` are the names that its logs will have; None where a callback of the
+        user's may add some.
+        """
+
+    def on_train_begin(self, logs=None):
+        """Before the first epoch of a run."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Before an epoch; the first is 0."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Before a batch."""
+
+    def on_gradients(self, batch):
+        """After backward and before clipping: the model's gradients are the loss's."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """After a batch, with the epoch's means so far."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """After an epoch, with its figures."""
+
+    def on_train_end(self, logs=None):
+        """After the last epoch, or after Ctrl-C."""
+
+    def state(self):
+        """What a checkpoint has to keep: a dict of numbers, strings, arrays, None.
+
+        Its names are attributes, and the same before a run as in it.
+        """
+        return {}
+
+    # What each of these must be in a file: see `fastrnn.util.schema`.
+    _state_rules: ClassVar = {}
+
+    def load_state(self, state):
+        """Take back what `state` gave.
+
+        Raises
+        ------
+        ValueError
+            If it has names that `state` does not give: a file must not set other
+            attributes, such as a path to write to. Nothing has changed then.
+        """
+        who, names = type(self).__name__, list(self.state())
+        for name in state:
+            if name not in names:
+                raise ValueError(
+                    f"{who}: a checkpoint must have {', '.join(names) or 'nothing'} of "
+                    f"it, got {name!r}"
+                )
+        check(state, self._state_rules, who)
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class Callbacks:
+    """The callbacks of a run as one.
+
+    Parameters
+    ----------
+    callbacks : sequence of Callback
+
+    Raises
+    ------
+    TypeError
+        If one is none.
+    """
+
+    def __init__(self, callbacks):
+        if isinstance(callbacks, Callback):
+            callbacks = [callbacks]
+        self.all = list(callbacks)
+        for callback in self.all:
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    "fit: callbacks must be objects of fastrnn.callbacks.Callback, got "
+                    f"{callback!r}"
+                )
+        self.in_order = sorted(self.all, key=lambda callback: callback.last)
+        # An epoch has many batches: nobody is called for nothing.
+        self._of_batch = {
+            name: [c for c in self.in_order if _overrides(c, name)]
+            for name in ("on_train_batch_begin", "on_gradients", "on_train_batch_end")
+        }
+
+    def attach(self, model, run):
+        """Let all know whose run it is."""
+        for callback in self.all:
+            callback.model, callback.run = model, run
+
+    def on_train_begin(self):
+        for callback in self.in_order:
+            callback.on_train_begin({})
+
+    def on_epoch_begin(self, epoch):
+        for callback in self.in_order:
+            callback.on_epoch_begin(epoch, {})
+
+    def on_train_batch_begin(self, batch):
+        for callback in self._of_batch["on_train_batch_begin"]:
+            callback.on_train_batch_begin(batch, {})
+
+    def on_gradients(self, batch):
+        for callback in self._of_batch["on_gradients"]:
+            callback.on_gradients(batch)
+
+    def on_train_batch_end(self, batch, means):
+        for callback in self._of_batch["on_train_batch_end"]:
+            callback.on_train_batch_end(batch, means.result())
+
+    def on_epoch_end(self, epoch, logs):
+        for callback in self.in_order:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs):
+        for callback in self.in_order:
+            callback.on_train_end(logs)
+
+
+def _overrides(callback, name):
+    return getattr(type(callback), name) is not getattr(Callback, name)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Optimizer`: what all optimisers share, whatever their formula."""
+
+import copy
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn.native import core, threads
+from fastrnn.nn.attributes import Attributes
+from fastrnn.nn.module import Module
+from fastrnn.nn.sparse import Steps
+from fastrnn.util import checks
+
+
+class Optimizer(Attributes):
+    """Base of the optimisers: the model, the learning rate, the step count, the state.
+
+    A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
+    interval, or bool), in ``_optional_state`` the arrays that it keeps only if a
+    hyperparameter is not zero, names its kernel in ``_kernel``, and defines the
+    arguments that the kernel takes: ``_arrays``, ``_rates``, ``_options``.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate; may be set between steps, as the other hyperparameters may. One
+        that needs an array kept between steps can be turned off and on again, but not
+        on for the first time.
+    n_steps : int
+        Steps taken so far, whichever layers were trainable.
+
+    Notes
+    -----
+    A step leaves layers that are not `trainable` as they are, and what is kept of them
+    between steps; they join in again when they are trainable again.
+    """
+
+    _hyperparameters: ClassVar = {}
+    _optional_state: ClassVar = {}
+    _kernel: ClassVar = ""
+    _first_only: ClassVar = ()  # hyperparameters that only the first step is due to
+
+    def __init__(self, model, lr, **hyperparameters):
+        who = type(self).__name__
+        if not isinstance(model, Module):
+            raise TypeError(
+                f"{who}: model must be a Module, got {type(model).__name__}"
+            )
+        size = model._flat()[0].size
+        if size == 0:
+            raise ValueError(f"{who}: model must have parameters, got none")
+        self.model = model
+        self.lr = lr
+        for name, value in hyperparameters.items():
+            setattr(self, name, value)
+        self.n_steps = 0
+        self._made_for = size, model.dtype
+        self._steps = Steps(self._kernel, model.dtype)
+        self._state = {}
+        for name, option in self._optional_state.items():
+            self._new_state(name, getattr(self, option))
+
+    _others = ("n_steps",)
+
+    def _to_set(self, name, value):
+        if name not in self._hyperparameters:
+            return super()._to_set(name, value)
+        value = self._checked(name, value)
+        return super()._to_set(name, value) if name in self._first_only else value
+
+    @property
+    def lr(self):
+        """Learning rate, in [0, inf)."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value):
+        self._lr = checks.real_in(type(self).__name__, "lr", value, "[0, inf)")
+
+    def _checked(self, name, value):
+        who, rule = type(self).__name__, self._hyperparameters[name]
+        if rule is bool:
+            return checks.flag(who, name, value)
+        if name != "betas":
+            return checks.real_in(who, name, value, rule)
+        values = np.asarray(value).tolist() if isinstance(value, np.ndarray) else value
+        if not isinstance(values, (tuple, list)) or len(values) != 2:
+            raise ValueError(f"{who}: betas must be two numbers, got {value!r}")
+        return tuple(
+            checks.real_in(who, f"betas[{i}]", beta, rule)
+            for i, beta in enumerate(values)
+        )
+
+    def _new_state(self, name, wanted=True, value=0.0):
+        """A flat array to keep between steps, listed in ``_state`` if `wanted`."""
+        if wanted:
+            self._state[name] = np.full(self._made_for[0], value, self._made_for[1])
+
+    def step(self):
+        """Change the model's parameters by one step along its gradients.
+
+        Raises
+        ------
+        ValueError
+            If the model's parameters are not as many, or not of the type, as when the
+            optimiser was made, or a hyperparameter set since then needs what was not
+            kept; nothing is changed.
+        """
+        who = f"{type(self).__name__}.step"
+        parameters, grads = self.model._flat()
+        if (parameters.size, parameters.dtype.name) != self._made_for:
+            size, dtype = self._made_for
+            raise ValueError(
+                f"{who}: the model has {parameters.size} {parameters.dtype} "
+                f"parameters, but had {size} {dtype} when the optimiser was made"
+            )
+        for name, option in self._optional_state.items():
+            value = getattr(self, option)
+            if value and name not in self._state:
+                raise ValueError(
+                    f"{who}: {option} was set to {value!r}, but the optimiser was made "
+                    f"without and keeps no {name}; make one with {option}={value!r}"
+                )
+        self._check_options(who, ValueError)
+        kernel = getattr(core.kernels(self.model.dtype), self._kernel)
+        n_threads = threads.for_kernel()
+        core.prepare(n_threads)
+        self.n_steps += 1
+        rates, arrays, options = self._rates(), self._arrays(), self._options()
+        try:
+            layers = [leaf for _, leaf in self.model._leaves()[0]]
+            spans = self._steps.take(layers, rates, arrays, options)
+        except Exception:  # no row has taken the step
+            self.n_steps -= 1
+            raise
+        for span in spans:
+            state = [None if array is None else array[span] for array in arrays]
+            kernel(n_threads, parameters[span], grads[span], state, rates, *options)
+
+    def _check_options(self, who, error):
+        """Raise `error` if hyperparameters do not go together."""
+
+    def _kept(self, name):
+        """The array of ``_optional_state``, or None where its option is off."""
+        return self._state[name] if getattr(self, self._optional_state[name]) else None
+
+    def _arrays(self):
+        """Arrays kept between steps, in the kernel's order; None where turned off."""
+        raise NotImplementedError(f"{type(self).__name__} must define _arrays")
+
+    def _rates(self):
+        """What changes from step to step, in the kernel's order."""
+        return (self.lr,)
+
+    def _options(self):
+        """The kernel's other arguments, in order."""
+        raise NotImplementedError(f"{type(self).__name__} must define _options")
+
+    def __getstate__(self):
+        self._steps.settle()
+        state = self.__dict__.copy()
+        del state["_steps"]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._steps = Steps(self._kernel, self._made_for[1])
+
+    def zero_grad(self):
+        """Set the model's gradients to zero."""
+        self.model.zero_grad()
+
+    def state_dict(self):
+        """Everything that the next steps depend on, besides the model.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Copies: ``step``, the hyperparameters and ``lr`` as small arrays, and the
+            flat arrays kept between steps. Can be saved with safetensors as it is.
+        """
+        self._steps.settle()
+        scalars = {
+            name: getattr(self, name)
+            for name in self._hyperparameters
+            if name != "initial_accumulator_value"
+        }
+        return {
+            "step": np.array(self.n_steps, np.int64),
+            "lr": np.array(self.lr, np.float64),
+            **{name: np.array(value) for name, value in scalars.items()},
+            **{name: array.copy() for name, array in self._state.items()},
+        }
+
+    def load_state_dict(self, state_dict):
+        """Go on from what `state_dict` gave; hyperparameters become those saved.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            From an optimiser of the same kind, with the same options, for a model with
+            as many parameters.
+
+        Raises
+        ------
+        ValueError
+            If names or sizes differ, or a value is out of range.
+        TypeError
+            If a value is of the wrong type. Nothing is changed in either case.
+        """
+        self._set_state(self._checked_state(state_dict))
+
+    def _checked_state(self, state_dict):
+        """Step count, hyperparameters and arrays, once they are known to fit."""
+        who = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{who}: state_dict must be a mapping of names to arrays, got "
+                f"{type(state_dict).__name__}"
+            )
+        wanted = self.state_dict()
+        if set(state_dict) != set(wanted):
+            raise ValueError(
+                f"{who}: state_dict lacks {sorted(set(wanted) - set(state_dict))} and "
+                f"has {sorted(set(state_dict) - set(wanted))} that this optimiser has "
+                "not"
+            )
+        arrays = {name: checks.as_array(who, name, state_dict[name]) for name in wanted}
+        for name, array in arrays.items():
+            checks.same_shape(who, name, array, "its own", wanted[name].shape)
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{who}: {name} must be numbers, got {array.dtype}")
+        step = checks.integer(who, "step", arrays["step"].tolist())
+        if step < 0:
+            raise ValueError(f"{who}: step must be >= 0, got {step}")
+        lr = checks.real_in(who, "lr", arrays["lr"].tolist(), "[0, inf)")
+        values = {
+            name: self._checked(name, arrays[name].tolist())
+            for name in self._hyperparameters
+            if name in arrays
+        }
+        trial = copy.copy(self)
+        for name, value in values.items():
+            setattr(trial, name, value)
+        trial._check_options(who, ValueError)
+        kept = {name: arrays[name].astype(self._made_for[1]) for name in self._state}
+        return step, {"lr": lr, **values}, kept
+
+    def _set_state(self, checked):
+        """Become what `_checked_state` gave."""
+        self._steps.settle()
+        self.n_steps, hyperparameters, arrays = checked
+        for name, value in hyperparameters.items():
+            setattr(self, name, value)
+        for name, array in self._state.items():
+            array[:] = arrays[name]
+
+    def __repr__(self):
+        values = ((name, getattr(self, name)) for name in self._hyperparameters)
+        listed = "".join(f", {name}={value}" for name, value in values)
+        return f"{type(self).__name__}(lr={self.lr}{listed})"
