@@ -47,7 +47,7 @@ def merge_backward(mode, raw, d):
 def open_gate(kernels, n_threads, x, weight, bias, a, t, work):
     """A highway's ``t = sigmoid(x W^T + b)``; `a` is room for what sigmoid is of."""
     kernels.linear_forward(n_threads, *x.shape, x.shape[1], x, weight, bias, a, work)
-    kernels.activation(0, a.reshape(-1), t.reshape(-1))
+    kernels.activation("sigmoid", a.reshape(-1), t.reshape(-1))
 
 
 def connection(layer, kernels, n_threads, k, B):
