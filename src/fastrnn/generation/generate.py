@@ -12,7 +12,8 @@ from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.layers import Embedding, Linear
 from fastrnn.nn.module import Module
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent import table
+from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.train.model import Model
 from fastrnn.util import checks
@@ -79,13 +80,18 @@ def teacher_forcing(sequences, start, end=None, ignore_index=-100, *, batch_firs
     return np.ascontiguousarray(inputs.T), np.ascontiguousarray(targets.T)
 
 
-def check_decoder(who, name, layer):
-    """Refuse a layer that cannot go on from its own output."""
-    if not isinstance(layer, RNN | LSTM | GRU):
+def check_recurrent(who, name, layer):
+    """Refuse what is no recurrent layer, or one that has no parameters yet."""
+    if not isinstance(layer, _Recurrent):
         raise TypeError(
-            f"{who}: {name} must be an RNN, LSTM or GRU with an input size, "
+            f"{who}: {name} must be an {table.named()} with an input size, "
             f"got {layer!r}"
         )
+
+
+def check_decoder(who, name, layer):
+    """Refuse a layer that cannot go on from its own output."""
+    check_recurrent(who, name, layer)
     if layer.bidirectional:
         raise ValueError(f"{who}: {name} must not be bidirectional, got {layer!r}")
 
@@ -169,7 +175,7 @@ class Generator(Model):
     ----------
     num_tokens : int
         Tokens, V.
-    recurrent : RNN, LSTM or GRU
+    recurrent : recurrent layer, such as LSTM
         Not bidirectional; its input_size is the embedding's.
     vector_size : int, optional
         Length of the seed vector. Default: the initial state is zero.

@@ -8,6 +8,7 @@ from fastrnn.generation.generate import (
     StartState,
     Stepper,
     check_decoder,
+    check_recurrent,
     check_token,
 )
 from fastrnn.generation.search import Options, write
@@ -17,7 +18,6 @@ from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attention import KINDS, Attention
 from fastrnn.nn.layers import Dropout, Embedding, Linear
 from fastrnn.nn.wrappers import Concatenate
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.train.model import Model
 from fastrnn.util import checks
@@ -41,9 +41,9 @@ class EncoderDecoder(Model):
 
     Parameters
     ----------
-    encoder : RNN, LSTM or GRU
+    encoder : recurrent layer, such as LSTM
         Its input_size is the source embedding's.
-    decoder : RNN, LSTM or GRU
+    decoder : recurrent layer, such as LSTM
         Not bidirectional; its input_size is the target embedding's.
     source_size : int or None
         Source tokens; None for a source of features, (B, S, encoder.input_size).
@@ -117,11 +117,7 @@ class EncoderDecoder(Model):
         seed=None,
     ):
         who = type(self).__name__
-        if not isinstance(encoder, RNN | LSTM | GRU):
-            raise TypeError(
-                f"{who}: encoder must be an RNN, LSTM or GRU with an input size, "
-                f"got {encoder!r}"
-            )
+        check_recurrent(who, "encoder", encoder)
         check_decoder(who, "decoder", decoder)
         V = self.target_size = checks.positive_int(who, "target_size", target_size)
         for name, token in (("start", start), ("end", end)):

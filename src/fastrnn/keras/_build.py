@@ -20,8 +20,8 @@ from fastrnn.nn.activation import FUNCTIONS, Activation
 from fastrnn.nn.layers import Dropout, Embedding, Linear
 from fastrnn.nn.masking import Masking
 from fastrnn.nn.wrappers import LayerNorm
+from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras, files
 
