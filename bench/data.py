@@ -6,8 +6,6 @@ Names and layouts of the weights are PyTorch's and fastrnn's; data is time-major
 
 import numpy as np
 
-from bench.cases import GATES
-
 SEED = 20260101
 N_BATCHES = 8  # a language model sees these in turns
 
@@ -33,7 +31,7 @@ def layer(case, dtype):
     """Weights by name, x (T, B, I) and the gradient of y (T, B, H) of a layer case."""
     rng = np.random.default_rng(SEED)
     T, B, I, H = case.shape
-    weights = _recurrent(rng, "", GATES[case.cell], I, H, 1, dtype)
+    weights = _recurrent(rng, "", case.gates, I, H, 1, dtype)
     x = rng.standard_normal((T, B, I), dtype)
     return weights, x, rng.standard_normal((T, B, H), dtype)
 

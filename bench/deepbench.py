@@ -8,7 +8,7 @@ what a small machine can train and run in reasonable time.
 
 from itertools import product
 
-from bench.cases import GATES, LayerCase, Shape
+from bench.cases import Shape, layer_case
 
 CELLS = {"vanilla": "rnn_relu", "lstm": "lstm", "gru": "gru"}
 _GRU_SIZES = tuple(product((2816, 2048, 1536, 2560), (1500, 750, 375, 187)))
@@ -43,17 +43,16 @@ MOST_STATE = 512 * 2**20
 
 def _case(problem, direction):
     cell, H, B, T = problem
-    return LayerCase(CELLS[cell], direction, Shape(T, B, H, H))
+    return layer_case(CELLS[cell], direction, Shape(T, B, H, H))
 
 
 def fits(case):
     """Can two cores run this case in a second or two?"""
     T, B, _, H = case.shape
-    gates = GATES[case.cell]
     return (
         case.flops <= MOST_FLOPS
-        and 4 * T * gates * H * H <= MOST_WEIGHT_READS
-        and 4 * T * B * H * (gates + 2) <= MOST_STATE
+        and 4 * T * case.gates * H * H <= MOST_WEIGHT_READS
+        and 4 * T * B * H * (case.gates + 2) <= MOST_STATE
     )
 
 

@@ -20,8 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.cases import CELLS, Shape
+from bench.case import Shape
 
+# What PyTorch has, too.
 CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 SHAPES = (
     "T1000-B8-I128-H128",
@@ -109,7 +110,7 @@ def main():
         prog="python -m bench.memory", description=__doc__.split("\n")[0]
     )
     parser.add_argument("shapes", nargs="*", default=SHAPES, help="T100-B64-I512-H512")
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--cells", nargs="+", choices=CLASSES, default=tuple(CLASSES))
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpoint-every", type=int, help="ours only")

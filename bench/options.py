@@ -20,8 +20,10 @@ import numpy as np
 
 import fastrnn
 from bench import verify
-from bench.cases import Shape
+from bench.case import Shape
 from bench.timing import block_time, turns
+from fastrnn.recurrent import arguments
+from fastrnn.recurrent.table import cells_of, classes, nonlinearities
 
 SHAPES = {
     "cells": [Shape(50, 32, 256, 256)],
@@ -30,22 +32,31 @@ SHAPES = {
 }
 FILL = 0.55  # of a ragged batch, in the mean
 
-COMMON = [
-    {"cell_clip": 3.0},
-    {"activation": "relu"},
-    {"recurrent_activation": "hard_sigmoid"},
-    {"learn_initial_state": True},
-]
+# A value of each option that some cell knows, and of what every layer takes.
+VALUES = {
+    "cell_clip": 3.0,
+    "activation": "relu",
+    "recurrent_activation": "hard_sigmoid",
+    "peephole": True,
+    "input_forget": True,
+    "proj_size": None,  # half of H
+    "reset_after": False,
+}
+
+
+def _options_of(cells):
+    """An option of each kind that a class of layers has, given the class's cells."""
+    known = arguments.of_cell(cells[0])
+    values = {name: value for name, value in VALUES.items() if name in known}
+    if values.get("activation") in nonlinearities(cells):
+        values["activation"] = "softsign"  # the other one makes a plain cell, too
+    return {**values, "learn_initial_state": True}
+
+
 CELLS = [
-    *(("LSTM", option) for option in COMMON),
-    ("LSTM", {"peephole": True}),
-    ("LSTM", {"input_forget": True}),
-    ("LSTM", {"proj_size": None}),  # half of H
-    *(("GRU", option) for option in COMMON),
-    ("GRU", {"reset_after": False}),
-    ("RNN", {"cell_clip": 3.0}),
-    ("RNN", {"activation": "softsign"}),
-    ("RNN", {"learn_initial_state": True}),
+    (cls.__name__, {name: value})
+    for cls in classes().values()
+    for name, value in _options_of(cells_of(cls.__name__)).items()
 ]
 
 

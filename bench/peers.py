@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import adapters
+from bench import adapters, cases
 
 PROJECT = Path(__file__).resolve().parents[1]
 LONGEST_ANSWER = 1800.0
@@ -105,10 +105,15 @@ class Worker:
         return self._process.pid
 
     def ask(self, request, argument):
-        """Let the worker run, ask it and stop it again; its answer as a dict."""
+        """Let the worker run, ask it and stop it again; its answer as a dict.
+
+        ``prepare`` takes a case's id. The worker is sent the case, because it may run
+        where fastrnn, which says what there is of that id, is not installed.
+        """
+        sent = cases.find(argument) if request == "prepare" else argument
         self._signal(signal.SIGCONT)
         try:
-            self._connection.send((request, argument))
+            self._connection.send((request, sent))
         except BrokenPipeError:
             self._died(request)
         answer = self._receive(f"{request} {argument}")

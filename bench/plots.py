@@ -13,6 +13,7 @@ from matplotlib import pyplot
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from bench.adapters import NAMES
+from bench.cases import CELLS
 from bench.result import CELL_NAMES, FormatError, threads
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito); the markers and line
@@ -24,7 +25,6 @@ STYLES = {
     "jax": ("#CC79A7", "D", ":"),
     "onnxruntime": ("#000000", "v", (0, (5, 1, 1, 1, 1, 1))),
 }
-CELLS = ("lstm", "gru", "rnn")
 # Row of a picture: name, pass, and which batches.
 ROWS = {
     "Training step": ("train", False),

@@ -4,8 +4,10 @@
 import json
 from pathlib import Path
 
+from bench import cases
+
 FORMAT = 2
-CELL_NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN (ReLU)"}
+CELL_NAMES = {cell: cases.label(cell) for cell in cases.KNOWN}
 PASS_NAMES = {"train": "training step", "forward": "forward", "step": "single step"}
 
 

@@ -214,7 +214,7 @@ def parser():
     which.add_argument(
         "--cases", type=_each(cases.find), metavar="ID,...", help="these cases"
     )
-    p.add_argument("--cells", type=_list_of(cases.GATES), help="a grid: lstm,gru")
+    p.add_argument("--cells", type=_list_of(cases.KNOWN), help="a grid: lstm,gru")
     p.add_argument("--passes", type=_list_of(cases.PASSES), help="a grid: train")
     p.add_argument(
         "--shapes", type=_each(cases.Shape.parse), help="a grid: T100-B64-I512-H512,..."

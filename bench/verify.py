@@ -32,7 +32,7 @@ def compare(results, name, ours, case, dtype):
         What ``results()`` gave for the peer and for fastrnn.
     name : str
         The peer, for the message.
-    case : bench.cases.LayerCase or bench.cases.ModelCase
+    case : bench.case.LayerCase or bench.case.ModelCase
     dtype : {"float32", "float64"}
 
     Returns

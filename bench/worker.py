@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from bench import adapters, cases, timing
+from bench import adapters, timing
 
 # Seconds of calls that decide between a library's variants.
 TRIAL = 0.3
@@ -79,10 +79,10 @@ class _Session:
         self.adapter, self.n_threads, self.dtype = adapter, n_threads, dtype
         self.side = None
 
-    def prepare(self, case_id):
+    def prepare(self, case):
         self.side = None  # frees the case before
         try:
-            variants = self.adapter.variants(cases.find(case_id), self.dtype)
+            variants = self.adapter.variants(case, self.dtype)
         except adapters.UnsupportedError as error:
             return {"unsupported": str(error)}
         name, self.side, results = _fastest(variants)

@@ -22,6 +22,19 @@ class UnsupportedError(Exception):
     """This library cannot run this case; the message says why."""
 
 
+def form_of(forms, case):
+    """What a library has for a case's cell, out of a dict by the cell's name.
+
+    Raises
+    ------
+    UnsupportedError
+        If it has nothing.
+    """
+    if case.cell not in forms:
+        raise UnsupportedError(f"it has no layer of the cell {case.cell}")
+    return forms[case.cell]
+
+
 def module_of(name):
     """Where the adapter of a library is."""
     return f"bench.adapters.{name}"

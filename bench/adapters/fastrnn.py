@@ -7,9 +7,8 @@ import fastrnn
 from bench import data, machine, models
 from bench.adapters import N_STEPS
 from bench.adapters.model_side import ModelSide
-from bench.cases import ModelCase
-
-CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
+from bench.case import ModelCase
+from bench.cases import CELLS, KNOWN
 
 
 def start(n_threads, dtype):
@@ -35,8 +34,10 @@ def variants(case, dtype):
 
 
 def _layer(case, weights, dtype):
-    extra = {"nonlinearity": "relu"} if case.cell == "rnn_relu" else {}
-    layer_class = getattr(fastrnn, CLASSES[case.cell])
+    about, extra = KNOWN[case.cell], {}
+    if case.cell not in CELLS:  # one of several cells of its class, not the default
+        extra["nonlinearity"] = about.activations[0]
+    layer_class = getattr(fastrnn, about.layer)
     layer = layer_class(case.shape.I, case.shape.H, dtype=dtype, **extra)
     layer.load_state_dict(weights)
     return layer.train(case.direction == "train")

@@ -16,9 +16,9 @@ from jax import lax, nn
 from jax import numpy as jnp
 
 from bench import data, models
-from bench.adapters import N_STEPS
+from bench.adapters import N_STEPS, form_of
 from bench.adapters.model_side import ModelSide
-from bench.cases import ModelCase
+from bench.case import ModelCase
 
 UNROLLS = {"scan": 1, "scan, 4 steps a turn": 4}
 
@@ -34,9 +34,10 @@ def start(n_threads, dtype):
 def variants(case, dtype):
     if isinstance(case, ModelCase):
         make = partial(Trainer, case.model, dtype)
-    elif case.direction == "step":
-        return {"one step": partial(Step, case, dtype)}
     else:
+        form_of(CELLS, case)
+        if case.direction == "step":
+            return {"one step": partial(Step, case, dtype)}
         make = partial(Layer, case, dtype)
     return {name: partial(make, unroll) for name, unroll in UNROLLS.items()}
 

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from bench import data, models
-from bench.adapters import N_STEPS
+from bench.adapters import N_STEPS, form_of
 from bench.adapters.model_side import ModelSide
-from bench.cases import ModelCase
+from bench.case import ModelCase
 
 LAYERS = keras.layers
 # Layer; activation; order of the gates there, by their place in ours.
@@ -44,6 +44,7 @@ def variants(case, dtype):
     if isinstance(case, ModelCase):
         make, is_short = partial(Trainer, case.model, dtype), False
     else:
+        form_of(CLASSES, case)
         side = Step if case.direction == "step" else Layer
         make = partial(side, case, dtype)
         is_short = case.shape.T <= LONGEST_UNROLLED

@@ -9,8 +9,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from bench import data
-from bench.adapters import N_STEPS, UnsupportedError
-from bench.cases import ModelCase
+from bench.adapters import N_STEPS, UnsupportedError, form_of
+from bench.case import ModelCase
 
 OPSET, IR_VERSION = 17, 8
 # Operator; order of the gates there, by their place in ours.
@@ -36,6 +36,7 @@ def variants(case, dtype):
         raise UnsupportedError("the onnxruntime package does inference only")
     if dtype != "float32":
         raise UnsupportedError("its recurrent operators run in float32 only")
+    form_of(NODES, case)
     if case.direction == "step":
         return {"run": partial(Step, case, dtype)}
     return {

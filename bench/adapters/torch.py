@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional
 
 from bench import data, models
-from bench.adapters import N_STEPS
+from bench.adapters import N_STEPS, form_of
 from bench.adapters.model_side import ModelSide
-from bench.cases import ModelCase
+from bench.case import ModelCase
 
 CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
 
@@ -30,6 +30,7 @@ def start(n_threads, dtype):
 def variants(case, dtype):
     if isinstance(case, ModelCase):
         return {"eager, fused Adam": lambda: Trainer(case.model, dtype)}
+    form_of(CLASSES, case)
     if case.direction == "step":
         return {"eager": lambda: Step(case, dtype)}
     return {"eager": lambda: Layer(case, dtype)}

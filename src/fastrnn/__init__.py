@@ -30,8 +30,8 @@ from fastrnn.nn.masking import Masking
 from fastrnn.nn.module import Module
 from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.wrappers import Concatenate, TimeDistributed
+from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
 from fastrnn.recurrent.stream import Stream
 from fastrnn.recurrent.tbptt import Window, tbptt

@@ -23,18 +23,18 @@ except ModuleNotFoundError as error:
     ) from error
 
 from fastrnn.nn.layers import Linear
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent import table
 from fastrnn.train.callbacks import EarlyStopping
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, tables
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS = table.classes()
 
 _PARAMETERS = """
     Parameters
     ----------
-    cell : {"lstm", "gru", "rnn"}
-        Kind of the recurrent layers.
+    cell : {"lstm", "gru", "rnn"} or another
+        Kind of the recurrent layers: the name of their class in lower case.
     hidden_size, num_layers : int
         Units of a layer, and layers.
     bidirectional : bool

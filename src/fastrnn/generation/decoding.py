@@ -7,7 +7,8 @@ import numpy as np
 
 from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent import table
+from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.train.model import Model
 from fastrnn.util import checks
 
@@ -40,9 +41,9 @@ class WritingModel(Model):
 
 def check_recurrent(who, name, layer):
     """Refuse what is no recurrent layer, or one that has no parameters yet."""
-    if not isinstance(layer, RNN | LSTM | GRU):
+    if not isinstance(layer, _Recurrent):
         raise TypeError(
-            f"{who}: {name} must be an RNN, LSTM or GRU with an input size, "
+            f"{who}: {name} must be an {table.named()} with an input size, "
             f"got {layer!r}"
         )
 
@@ -102,7 +103,7 @@ class Writer:
     ----------
     embedding : Embedding
         Of the tokens written.
-    recurrent : RNN, LSTM or GRU
+    recurrent : recurrent layer, such as LSTM
     state : list of ndarray, shape (num_layers, B, hidden_size)
         What the recurrent layer starts from.
     copies : int

@@ -39,7 +39,7 @@ class Generator(WritingModel):
     ----------
     num_tokens : int
         Tokens, V.
-    recurrent : RNN, LSTM or GRU
+    recurrent : recurrent layer, such as LSTM
         Not bidirectional; its input_size is the embedding's.
     vector_size : int, optional
         Length of the seed vector. Default: the initial state is zero.

@@ -46,9 +46,9 @@ class EncoderDecoder(WritingModel):
 
     Parameters
     ----------
-    encoder : RNN, LSTM or GRU
+    encoder : recurrent layer, such as LSTM
         Its input_size is the source embedding's.
-    decoder : RNN, LSTM or GRU
+    decoder : recurrent layer, such as LSTM
         Not bidirectional; its input_size is the target embedding's.
     source_size : int or None
         Source tokens; None for a source of features, (B, S, encoder.input_size).

@@ -21,8 +21,8 @@ from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
 from fastrnn.nn.norm import LayerNorm
+from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras, files
 

@@ -17,7 +17,7 @@ from fastrnn.nn.layers import Dropout
 from fastrnn.nn.masking import Masking
 from fastrnn.nn.observing import calls_told_to
 from fastrnn.nn.wrappers import TimeDistributed
-from fastrnn.recurrent import arguments
+from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.layer import _Recurrent
 
@@ -97,11 +97,8 @@ def _of_recurrent(layer):
     cls, options = type(layer), vars(layer)
     if isinstance(layer, Unbuilt):
         cls, options = layer.layer_class, layer.layer_arguments
-    plain = cls._functions
-    if "nonlinearity" in options:
-        plain = (options["nonlinearity"],)
-    activation = options.get("activation")
-    functions = arguments.functions(cls.__name__, cls._kind, plain, activation)
+    cell = table.choose(cls._cells, options.get("nonlinearity"))
+    functions = arguments.functions(cls.__name__, cell, options.get("activation"))
     inside = functions[-1][0] in _IN_UNIT_INTERVAL
     if not inside or options.get("proj_size", 0):
         return Ending()

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from fastrnn.native import core
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 
@@ -380,6 +381,19 @@ def identity_(array, scale=1.0, *, n_gates=1):
     return array
 
 
+def _forget_gate(module, n_gates):
+    """Which of a layer's gates multiplies c_{t-1}, as an LSTM's f does; None for none.
+
+    A gate f of a cell without c_t, such as a minimal gated unit's, is another thing. A
+    layer of the user's own counts as an LSTM where it has as many gates.
+    """
+    name = getattr(module, "_cell", None)
+    cell = core.cell(name if isinstance(name, str) and name in core.CELLS else "lstm")
+    if cell.n_states != 2 or len(cell.gates) != n_gates:
+        return None
+    return cell.gates.index("f")
+
+
 def forget_gate_bias_(model, value=1.0):
     """Set the bias of the forget gate of every LSTM in a model [1]_.
 
@@ -426,9 +440,10 @@ def forget_gate_bias_(model, value=1.0):
             if "weight_hh" not in name:
                 continue
             H = own.get(name.replace("weight_hh", "weight_hr"), weight).shape[1]
-            if len(weight) != 4 * H:
-                continue  # not recurrent, or not an LSTM: those have four gates
-            forget = slice(H, 2 * H)
+            gate = _forget_gate(module, len(weight) / H)
+            if gate is None:
+                continue
+            forget = slice(gate * H, (gate + 1) * H)
             for kind, bias in (("bias_ih", value), ("bias_hh", 0.0)):
                 array = own.get(name.replace("weight_hh", kind))
                 if array is not None:

@@ -12,10 +12,11 @@ With layout 1, X is (B, T, I) and states are (B, D, H).
 import numpy as np
 
 from fastrnn.nn.module import Module
+from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.arguments import PARAMETERS
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.util import checks
 
+# The operators that ONNX has; other layers of ours have no form there.
 CLASSES = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
 # Where our gates are among ONNX's: LSTM i f g o of i o f c, GRU r z n of z r h.

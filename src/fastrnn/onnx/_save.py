@@ -9,9 +9,9 @@ from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.wrappers import TimeDistributed
+from fastrnn.onnx import _recurrent
 from fastrnn.onnx._save_recurrent import RecurrentWriter, merge
 from fastrnn.recurrent.bidirectional import Bidirectional
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
 from fastrnn.train.model import Model
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras
@@ -95,7 +95,7 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     write_atomically(path, proto.SerializeToString())
 
 
-_RECURRENT = (RNN, LSTM, GRU)
+_RECURRENT = tuple(_recurrent.CLASSES.values())
 _ACTIVATIONS = (Activation, ReLU, Sigmoid, Softmax, Tanh)
 # On the last axis, whatever is before it.
 _EVERYWHERE = (Linear, LayerNorm, Dropout, *_ACTIVATIONS)
@@ -137,6 +137,13 @@ class _Writer:
                 raise ValueError(
                     f"{who}: layer {prefix[:-1] or 'model'!r} must be one of {known} "
                     f"or Sequential, got {type(layer).__name__}"
+                )
+            inner = _inside(layer)
+            if inner is not layer and type(inner) not in _RECURRENT:
+                known = ", ".join(kind.__name__ for kind in _RECURRENT)
+                raise ValueError(
+                    f"{who}: layer {prefix[:-1] or 'model'!r} must run one of {known} "
+                    f"in both directions, got {type(inner).__name__}"
                 )
         self.nodes, self.inputs, self.outputs, self.weights = [], [], [], {}
         self.dtype = model.dtype

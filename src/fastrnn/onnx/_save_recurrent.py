@@ -5,9 +5,9 @@ import inspect
 
 import numpy as np
 
+from fastrnn.native import core
 from fastrnn.onnx import _recurrent
-from fastrnn.recurrent import arguments
-from fastrnn.recurrent.cells import GRU, LSTM
+from fastrnn.recurrent import GRU, LSTM, arguments
 
 # Arguments of layers that are written here, or mean nothing in inference.
 _WRITTEN = {
@@ -103,19 +103,19 @@ class RecurrentWriter:
     def _functions(self):
         """ONNX's f, g and h as (name, alpha, beta)."""
         layer = self.layer
+        cell = core.cell(layer._cell)
         found = arguments.functions(
             self.op,
-            self.op,
-            layer._functions,
+            cell,
             layer.activation,
             getattr(layer, "recurrent_activation", None),
         )
-        gates, others = [], found
-        if self.op == "GRU":  # r, z, n
-            gates, others = found[:2], found[2:]
-        elif self.op == "LSTM":  # i, f, g, o, c_t; f is 1 - i of coupled gates
-            gates = [found[0], found[3]] + found[1:2] * (not layer.input_forget)
-            others = [found[2], found[4]]
+        of = {
+            name: [k for k in gates if not self._is_coupled(cell, k)]
+            for name, gates in arguments.gates_of(cell).items()
+        }
+        gates = [found[k] for k in of.get("recurrent_activation", ())]
+        others = [found[k] for k in of["activation"]]
         if len({*gates}) > 1:
             raise ValueError(
                 f"{self.who}: recurrent_activation must be one function for all gates "
@@ -129,6 +129,11 @@ class RecurrentWriter:
                     f"{', '.join(_recurrent.FUNCTIONS)}, got {name!r}"
                 )
         return functions
+
+    def _is_coupled(self, cell, k):
+        """Whether gate k of the cell is 1 - i, and its own function not used."""
+        coupled = getattr(self.layer, "input_forget", False)
+        return coupled and cell.gates[k : k + 1] == ("f",)
 
     # -- nodes ------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Recurrent layers: the cells, what runs them, and what is made of them."""
 
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent.gru import GRU
+from fastrnn.recurrent.lstm import LSTM
+from fastrnn.recurrent.rnn import RNN
 
 __all__ = ["GRU", "LSTM", "RNN"]

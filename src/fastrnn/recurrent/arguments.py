@@ -25,17 +25,79 @@ PARAMETERS = {
 }
 SAME = {"identity": "affine", "linear": "affine"}  # affine with its defaults
 NAMES = (*core.ACTIVATIONS, *SAME)
-# Of which gates, in gate order; an LSTM's function of c_t counts as one more.
-_GATES = {
-    "RNN": {"activation": (0,)},
-    "LSTM": {"activation": (2, 4), "recurrent_activation": (0, 1, 3)},
-    "GRU": {"activation": (2,), "recurrent_activation": (0, 1)},
+# What a layer takes as one function, or as one for each gate: a name, a name with its
+# parameters, a dict, or a sequence of these.
+Functions = str | collections.abc.Sequence | collections.abc.Mapping
+# What the arguments are when they change nothing, in the order in which repr has them.
+DEFAULTS = {
+    "proj_size": 0,
+    "peephole": False,
+    "input_forget": False,
+    "reset_after": True,
+    "activation": None,
+    "recurrent_activation": None,
+    "cell_clip": None,
+    "learn_initial_state": False,
+    "forget_bias": None,
+    "clip_state_grad": None,
+    "merge_mode": "concat",
+    "connection": None,
 }
-_MEANING = {
-    ("LSTM", "activation"): "g and c_t",
-    ("LSTM", "recurrent_activation"): "gates i, f, o",
-    ("GRU", "recurrent_activation"): "gates r, z",
-}
+# Those of them that only some cells know: a class that has one sets it as an attribute.
+OWN = ("proj_size", "peephole", "input_forget", "reset_after")
+
+
+def gates_of(cell):
+    """Which functions of a cell an argument replaces, by the argument's name.
+
+    `recurrent_activation` stands for functions that open and close a gate, which is
+    what a sigmoid does in the plain cell, and `activation` for all the others. Indices
+    are those of `core.Cell.activations`: gates in their order, then the function of
+    c_t. An argument that stands for none is left out.
+    """
+    opens = [name == "sigmoid" for name in cell.activations]
+    found = {
+        "activation": tuple(k for k, one in enumerate(opens) if not one),
+        "recurrent_activation": tuple(k for k, one in enumerate(opens) if one),
+    }
+    return {name: gates for name, gates in found.items() if gates}
+
+
+def _meaning(cell, name):
+    """In words, what the functions of an argument are applied to."""
+    letters = [*cell.gates, "c_t"]
+    found = [letters[k] for k in gates_of(cell)[name]]
+    if name == "recurrent_activation":
+        return f"gates {', '.join(found)}"
+    return " and ".join(found)
+
+
+def of_cell(cell):
+    """Names of those arguments of a layer that change what its cells compute.
+
+    Parameters
+    ----------
+    cell : core.Cell
+        Its `options` are what the kernels know; some have other names in a layer.
+    """
+    found = [*gates_of(cell)] if "activations" in cell.options else []
+    names = {"clip": "cell_clip", "reset_before": "reset_after"}
+    known = [option for option in cell.options if option != "activations"]
+    return found + [names.get(option, option) for option in known]
+
+
+def _check_known(who, cell, given):
+    """Refuse an argument that says something and that the cell does not know."""
+    known = of_cell(cell)
+    for name, value in given.items():
+        default = DEFAULTS[name]
+        if name in known or (type(value) is type(default) and value == default):
+            continue
+        every = map(core.cell, core.CELLS)
+        able = dict.fromkeys(one.layer for one in every if name in of_cell(one))
+        raise ValueError(
+            f"{who}: {name} is an option of {', '.join(able)}, not of {cell.layer}"
+        )
 
 
 def _is_function(value):
@@ -74,14 +136,14 @@ def _function(who, name, value):
     return value, defaults.get("alpha", 0.0), defaults.get("beta", 0.0)
 
 
-def _functions(who, name, value, n):
-    """n triples from one function for all, or a sequence of n."""
+def _functions(who, cell, name, value):
+    """A triple for each gate, from one function for all or a sequence of them."""
+    n = len(gates_of(cell)[name])
     if _is_function(value):
         return [_function(who, name, value)] * n
-    what = _MEANING.get((who, name))
     rule = f"{who}: {name} must be a name, (name, alpha[, beta]) or a dict"
-    if what:
-        rule += f", or {n} of these for {what}"
+    if n > 1:
+        rule += f", or {n} of these for {_meaning(cell, name)}"
     if not isinstance(value, tuple | list):
         raise TypeError(f"{rule}, got {value!r}")
     if n == 1 or len(value) != n or not all(_is_function(one) for one in value):
@@ -89,29 +151,30 @@ def _functions(who, name, value, n):
     return [_function(who, name, one) for one in value]
 
 
-def functions(who, kind, plain, activation=None, recurrent_activation=None):
-    """(name, alpha, beta) of every gate of a cell; for an LSTM of c_t too, at the end.
+def functions(who, cell, activation=None, recurrent_activation=None):
+    """(name, alpha, beta) of every gate of a cell; then of c_t where there is one.
 
     Parameters
     ----------
-    kind : {"RNN", "LSTM", "GRU"}
-    plain : sequence of str
-        The plain cell's functions in that order.
+    cell : core.Cell
+        It says which functions the plain cell has.
+    activation, recurrent_activation
+        As a layer takes them: in place of the plain cell's functions (`gates_of`).
     """
-    result = [(name, 0.0, 0.0) for name in plain]
     given = {"activation": activation, "recurrent_activation": recurrent_activation}
-    for name, gates in _GATES[kind].items():
+    _check_known(who, cell, given)
+    result = [(name, 0.0, 0.0) for name in cell.activations]
+    for name, gates in gates_of(cell).items():
         if given[name] is not None:
-            found = _functions(who, name, given[name], len(gates))
+            found = _functions(who, cell, name, given[name])
             for gate, function in zip(gates, found, strict=True):
                 result[gate] = function
     return result
 
 
-def cell(
+def cell_options(
     who,
-    kind,
-    plain,
+    cell,
     hidden_size,
     *,
     activation=None,
@@ -126,7 +189,7 @@ def cell(
 
     Arguments are those of `functions`, and the layer's of the same names.
     """
-    of_gates = functions(who, kind, plain, activation, recurrent_activation)
+    of_gates = functions(who, cell, activation, recurrent_activation)
     if cell_clip is not None:
         cell_clip = checks.real_in(who, "cell_clip", cell_clip, "(0, inf)")
     if isinstance(proj_size, bool | np.bool_) or not isinstance(
@@ -138,14 +201,16 @@ def cell(
             f"{who}: proj_size must be 0 for none or less than hidden_size = "
             f"{hidden_size}, got {proj_size}"
         )
-    more = {
-        "clip": cell_clip or 0.0,
+    flags = {
         "peephole": checks.flag(who, "peephole", peephole),
         "input_forget": checks.flag(who, "input_forget", input_forget),
-        "reset_before": not checks.flag(who, "reset_after", reset_after),
+        "reset_after": checks.flag(who, "reset_after", reset_after),
     }
-    general = any(more.values()) or [f[0] for f in of_gates] != list(plain)
-    if general:
+    _check_known(who, cell, {"cell_clip": cell_clip, "proj_size": proj_size, **flags})
+    more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
+    more |= flags
+    plain = list(cell.activations)
+    if any(more.values()) or [name for name, *_ in of_gates] != plain:
         return core.Options(of_gates, **more, proj_size=int(proj_size))
     return core.Options(None, proj_size=int(proj_size)) if proj_size else None
 
@@ -167,25 +232,8 @@ def state_clip(who, value):
     return (bound, 0.0) if kind == "value" else (0.0, bound)
 
 
-# What the arguments are when they change nothing, in the order in which repr has them.
-DEFAULTS = {
-    "proj_size": 0,
-    "peephole": False,
-    "input_forget": False,
-    "reset_after": True,
-    "activation": None,
-    "recurrent_activation": None,
-    "cell_clip": None,
-    "learn_initial_state": False,
-    "forget_bias": None,
-    "clip_state_grad": None,
-    "merge_mode": "concat",
-    "connection": None,
-}
-
-
 def forget_bias(who, layer, value):
-    """Bring an LSTM's biases of the forget gate to `value` in sum; None leaves them."""
+    """Bring biases of the forget gate, f, to `value` in sum; None leaves them."""
     if value is None:
         return None
     value = checks.finite(who, "forget_bias", value)
@@ -195,7 +243,8 @@ def forget_bias(who, layer, value):
                 f"{who}: forget_bias needs a forget gate with biases of its own, got "
                 f"{name}={getattr(layer, name)}"
             )
-    forget = slice(layer.hidden_size, 2 * layer.hidden_size)
+    gate, H = core.cell(layer._cell).gates.index("f"), layer.hidden_size
+    forget = slice(gate * H, (gate + 1) * H)
     for suffix in layer._suffixes:
         layer._param[f"bias_ih{suffix}"][forget] = value
         layer._param[f"bias_hh{suffix}"][forget] = 0

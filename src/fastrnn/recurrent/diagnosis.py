@@ -2,12 +2,13 @@
 """`diagnose`: how gradients flow through a model's recurrent layers, in words."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
-from fastrnn.native import stack
+from fastrnn.native import core, stack
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import calls
+from fastrnn.recurrent import arguments, calls, table
 from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.util.extras import pyplot
 from fastrnn.util.functions import sigmoid
@@ -25,7 +26,8 @@ class Flow:
     ----------
     name : str
         The layer's place in the model, its number and direction.
-    kind : {"RNN", "LSTM", "GRU"}
+    kind : str
+        Class of the layer: "RNN", "LSTM", "GRU" or another.
     norms : ndarray, shape (T,)
         Norm of dL/dh by time lag: lag 0 is the last step of the direction, of each
         sequence its own where a mask or lengths leave steps out. As many as the longest
@@ -220,7 +222,7 @@ def _recording(layer, found):
 
 
 def _flows(prefix, layer, flow, gates):
-    D, kind = layer._directions, layer._kind
+    D, kind = layer._directions, core.cell(layer._cell).layer
     for cell, norms in enumerate(flow):
         backwards = bool(cell % D)
         name = f"{prefix}layer {cell // D}" + (" reverse" if backwards else "")
@@ -271,30 +273,51 @@ def _run_cell(layer, plan, use, cell, x):
 
 
 def _of_cell(layer, suffix, x, y, reverse):
-    """Shares of one cell, from all its steps but the first."""
-    if layer._kind == "RNN":
-        if layer.nonlinearity == "relu":
+    """Shares of one cell, from all its steps but the first.
+
+    A gate that opens and closes is a sigmoid of one sum, of what W and R give. What
+    another gate is, a cell's class says (`_Recurrent._candidate`).
+    """
+    cell = core.cell(layer._cell)
+    if cell.gates == ("h",):  # a cell without gates: its state is what can saturate
+        if cell.activations == ("relu",):
             return {}, float((y == 0).all(axis=(0, 1)).mean())
-        return {"h (tanh)": float((np.abs(y) > 0.95).mean())}, None
+        return {_label(cell, 0): _saturated(cell, 0, y)}, None
     now, h = (x[:-1], y[1:]) if reverse else (x[1:], y[:-1])
     W, R, b_ih, b_hh = layer._weights(layer._param, suffix)
     zero = np.zeros(len(W), W.dtype)
-    ax = now @ W.T + (zero if b_ih is None else b_ih)
-    ah = h @ R.T + (zero if b_hh is None else b_hh)
-    G = layer._gates
-    (*gates, last), (*others, h_last) = np.split(ax, G, -1), np.split(ah, G, -1)
-    if layer._kind == "GRU":
-        r, z = (sigmoid(a + b) for a, b in zip(gates, others, strict=True))
-        values = {"r": r, "z": z, "n (tanh)": np.tanh(last + r * h_last)}
-    else:
-        i, f, g = (a + b for a, b in zip(gates, others, strict=True))
-        values = {"i": sigmoid(i), "f": sigmoid(f), "g (tanh)": np.tanh(g)}
-        values["o"] = sigmoid(last + h_last)
-    shares = {}
-    for name, value in values.items():
-        off = np.abs(value) > 0.95 if "tanh" in name else np.abs(value - 0.5) > 0.45
-        shares[name] = float(off.mean())
-    return shares, None
+    b_ih, b_hh = (zero if b is None else b for b in (b_ih, b_hh))
+    G, opens = len(cell.gates), arguments.gates_of(cell).get("recurrent_activation", ())
+    ax = np.split(now @ W.T + b_ih, G, -1)
+    of_gate = list(zip(np.split(R, G), np.split(b_hh, G), strict=True))
+
+    def recur(gate, state):
+        """What one gate's part of R gives for a state, its bias added."""
+        R_gate, b_gate = of_gate[gate]
+        return state @ R_gate.T + b_gate
+
+    values = {g: sigmoid(ax[g] + recur(g, h)) for g in opens}
+    by_name = {cell.gates[g]: value for g, value in values.items()}
+    for g in set(range(G)) - values.keys():
+        a = layer._candidate(by_name, ax[g], h, functools.partial(recur, g))
+        if a is not None and cell.activations[g] == "tanh":
+            values[g] = np.tanh(a)
+    return {
+        _label(cell, g): _saturated(cell, g, values[g]) for g in sorted(values)
+    }, None
+
+
+def _label(cell, gate):
+    """How a report calls a gate, or the state of a cell without gates."""
+    name = cell.activations[gate]
+    return cell.gates[gate] if name == "sigmoid" else f"{cell.gates[gate]} ({name})"
+
+
+def _saturated(cell, gate, value):
+    """Share of a function's values that are nearly constant."""
+    if cell.activations[gate] == "sigmoid":
+        return float((np.abs(value - 0.5) > 0.45).mean())
+    return float((np.abs(value) > 0.95).mean())
 
 
 def _in_words(flow):
@@ -312,16 +335,25 @@ def _remedies(flows):
     """What is known to help against what was found."""
     found = []
     vanished = {flow.kind for flow in flows if flow.ratio < _VANISHED}
-    if "RNN" in vanished:
-        found.append("an LSTM or a GRU, whose gates let gradients past")
-        found.append(
-            "identity or orthogonal recurrent weights: init.identity_ with "
-            'nonlinearity="relu", init.orthogonal_ with "tanh"'
-        )
-    if "LSTM" in vanished:
-        found.append("a forget gate that is open at first: LSTM(..., forget_bias=1)")
-    if "GRU" in vanished:
-        found.append("orthogonal recurrent weights: init.orthogonal_ with n_gates=3")
+    for kind in table.kinds():
+        if kind not in vanished:
+            continue
+        cell = table.cells_of(kind)[0]
+        if cell.gates == ("h",):
+            found.append("an LSTM or a GRU, whose gates let gradients past")
+            found.append(
+                "identity or orthogonal recurrent weights: init.identity_ with "
+                'nonlinearity="relu", init.orthogonal_ with "tanh"'
+            )
+        elif cell.n_states == 2 and "f" in cell.gates:
+            found.append(
+                f"a forget gate that is open at first: {kind}(..., forget_bias=1)"
+            )
+        else:
+            found.append(
+                "orthogonal recurrent weights: init.orthogonal_ with "
+                f"n_gates={len(cell.gates)}"
+            )
     if any(not flow.ratio <= _EXPLODED for flow in flows):
         found.append("clip_grad_norm_ before each step of the optimiser")
         found.append("bounds inside back-propagation: clip_state_grad=")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What RNN, LSTM and GRU have in common: arguments, forward, backward through time."""
+"""What all recurrent layers have in common: arguments, forward, backward in time."""
 
 import math
+import sys
 import warnings
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import arguments, calls, states
+from fastrnn.recurrent import arguments, calls, states, table
 from fastrnn.recurrent.between import Layers
 from fastrnn.recurrent.blocks import Blocks
 from fastrnn.recurrent.stream import Stream
@@ -22,6 +23,8 @@ from fastrnn.util import budget, checks
 
 # Shapes that a layer has plans of; one more, and it starts again.
 _MOST_PLANS = 32
+# Packages whose code runs between a user's line that makes a layer and its constructor.
+_PACKAGES = ("fastrnn.recurrent", "fastrnn.nn")
 # Rooms of memory that a layer keeps for its next calls, beside those of packed weights.
 _MOST_ROOMS = 6
 
@@ -31,15 +34,23 @@ def _dropout(layer, name, value):
     who = type(layer).__name__
     value = checks.probability(who, name, value)
     if value > 0 and layer.num_layers == 1:
-        _warn_of_dropout(who, 7 if "_layout" in vars(layer) else 9)
+        warnings.warn(
+            f"{who}: dropout acts between layers, and num_layers is 1",
+            stacklevel=_level_of_caller(),
+        )
     return value
 
 
-def _warn_of_dropout(who, stacklevel):
-    warnings.warn(
-        f"{who}: dropout acts between layers, and num_layers is 1",
-        stacklevel=stacklevel,
-    )
+def _level_of_caller():
+    """The `stacklevel` that lets a warning of our caller name the user's line.
+
+    How many of our own calls lie between differs: a class of layers may have a
+    constructor of its own or none, and an attribute may be set by either.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__package__") in _PACKAGES:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _go_backwards(layer, name, value):
@@ -52,12 +63,20 @@ def _go_backwards(layer, name, value):
 
 
 class _Recurrent(BatchFirst, Module):
-    """What RNN, LSTM and GRU have in common: everything but the cell."""
+    """Base of RNN, LSTM, GRU and their like: everything but the cell.
 
-    _gates = 1
-    _states = 1  # arrays in a state: (h,) or (h, c)
-    _cell = "rnn_tanh"
-    _kind, _functions = "RNN", ("tanh",)  # of the plain cell: see arguments.cell
+    A class of layers derives from this one and has the name that its cell's C file
+    gives it (`fastrnn.recurrent.table`). It needs nothing but a docstring: this
+    constructor has the arguments that all cells understand. A class whose cell knows
+    others has a constructor of its own, which hands them to `_take` and then calls this
+    one. What the cell does not know is refused.
+    """
+
+    # Of a class: the table's entries of its cells, the name of its first cell, and how
+    # many arrays its state has: (h,) or (h, c).
+    _cells = ()
+    _cell = None
+    _states = 1
     _input_size_name = "input_size"
     _later_arguments = ("zero_output_for_mask",)
     _changeable: ClassVar = {
@@ -70,30 +89,38 @@ class _Recurrent(BatchFirst, Module):
     }
     _others = ("state",)
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if _Recurrent in cls.__bases__:  # else it is made of its base's cells
+            cls._cells = table.cells_of(cls.__name__)
+            cls._cell, cls._states = cls._cells[0].name, cls._cells[0].n_states
+            table.register(cls)
+
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        num_layers=1,
-        bias=True,
-        batch_first=False,
-        dropout=0.0,
-        bidirectional=False,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
         *,
-        return_sequences=True,
-        checkpoint_every=None,
-        go_backwards=False,
-        stateful=False,
-        zero_output_for_mask=False,
-        dtype="float32",
-        seed=None,
-        forget_bias=None,
-        learn_initial_state=False,
-        clip_state_grad=None,
-        merge_mode="concat",
-        connection=None,
-        **cell_options,
-    ):
+        activation: arguments.Functions | None = None,
+        recurrent_activation: arguments.Functions | None = None,
+        cell_clip: float | None = None,
+        learn_initial_state: bool = False,
+        clip_state_grad: float | tuple[str, float] | None = None,
+        merge_mode: str = "concat",
+        connection: str | None = None,
+        return_sequences: bool = True,
+        checkpoint_every: int | None = None,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        dtype: str = "float32",
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
         who = type(self).__name__
         self.input_size = checks.positive_int(who, "input_size", input_size)
         self.hidden_size = checks.positive_int(who, "hidden_size", hidden_size)
@@ -114,10 +141,20 @@ class _Recurrent(BatchFirst, Module):
         arguments.between_layers(who, self)
         self.clip_state_grad = clip_state_grad
         bounds = arguments.state_clip(who, clip_state_grad)
-        self._cell_options = options = arguments.cell(
-            who, self._kind, self._functions, self.hidden_size, **cell_options
+        cell = table.choose(self._cells, getattr(self, "nonlinearity", None))
+        self._cell = cell.name
+        given = {
+            "activation": activation,
+            "recurrent_activation": recurrent_activation,
+            "cell_clip": cell_clip,
+        }
+        own = {name: vars(self)[name] for name in arguments.OWN if name in vars(self)}
+        self._cell_options = options = arguments.cell_options(
+            who, cell, self.hidden_size, **given, **own
         )
-        vars(self).update(cell_options)
+        vars(self).update(
+            {name: given[name] for name in arguments.of_cell(cell) if name in given}
+        )
         generator = checks.generator(who, seed)
         H, S = self.hidden_size, self._h_size
         self._check_room(who, checks.dtype_name(who, dtype))
@@ -154,12 +191,14 @@ class _Recurrent(BatchFirst, Module):
             elif name not in ("h_0", "c_0"):
                 fan_in = len(view) if name.startswith("weight_gate") else H
                 init.fan_in_uniform_(view, fan_in, seed=generator)
-        if self._states == 2:
-            self.forget_bias = arguments.forget_bias(who, self, forget_bias)
         self._dropout_seeds = generator.spawn(1)[0]
         self._memory = weights.MemoryPool(_MOST_ROOMS + 4 * len(self._suffixes))
         self._packed = PackedWeights(self._layout, self._memory)
         self._plan, self._plans = None, {}
+
+    def _take(self, **options):
+        """Keep what only this class's cell knows, to be checked by the constructor."""
+        vars(self).update(options)
 
     def __getstate__(self):
         # Plans hold addresses of this process; a copy makes its own.
@@ -202,9 +241,28 @@ class _Recurrent(BatchFirst, Module):
         """Width of h: that of an LSTM's projection, or of the cell."""
         return getattr(self, "proj_size", 0) or self.hidden_size
 
+    def _candidate(self, gates, ax, h, recur):
+        """What goes into the function of a gate that is not one plain sum, or None.
+
+        For `diagnose`, which runs plain cells again in NumPy. A class whose cell has
+        such a gate writes its equation here; without one, a report leaves the gate out.
+
+        Parameters
+        ----------
+        gates : dict of str to ndarray
+            The gates that open and close, by their letters, each (T, B, H).
+        ax : ndarray, shape (T, B, H)
+            What the gate gets from x, its bias ``b_ih`` added.
+        h : ndarray, shape (T, B, S)
+            The states before.
+        recur : callable
+            ``recur(state)`` is the state times the gate's part of R, ``b_hh`` added.
+        """
+        return
+
     def _cell_shapes(self, suffix, I):
         """Names and shapes of a cell's parameters, in `weights.Layout`'s order."""
-        G, H, S = self._gates, self.hidden_size, self._h_size
+        G, H, S = len(core.cell(self._cell).gates), self.hidden_size, self._h_size
         shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
         if self.bias:
             shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}

@@ -6,11 +6,11 @@ from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
-from fastrnn.recurrent.cells import GRU, LSTM, RNN
+from fastrnn.recurrent import table
 from fastrnn.text.vocabulary import CharVocabulary
 from fastrnn.util import checks
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS = table.classes()
 
 
 class CharModel(Module):
@@ -20,8 +20,8 @@ class CharModel(Module):
     ----------
     vocabulary : CharVocabulary
         The characters; its length is the number of classes.
-    cell : {"lstm", "gru", "rnn"}
-        Kind of the recurrent layers.
+    cell : {"lstm", "gru", "rnn"} or another
+        Kind of the recurrent layers: the name of their class in lower case.
     embedding_dim : int
         Size of a character's vector.
     hidden_size : int

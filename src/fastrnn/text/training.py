@@ -337,8 +337,8 @@ class Trainer:
         """The recurrent state of a checkpoint, refused unless it fits the model."""
         if not arrays:
             return None
-        names = ("h", "c") if self.model.cell == "lstm" else ("h",)
         recurrent = self.model.recurrent
+        names = ("h", "c")[: recurrent._states]
         shape = recurrent.num_layers, self.settings.batch_size, recurrent.hidden_size
         if set(arrays) != set(names) or any(a.shape != shape for a in arrays.values()):
             found = {name: array.shape for name, array in arrays.items()}

@@ -9,6 +9,7 @@
 `explain` says which way a call takes and why.
 """
 
+from fastrnn.recurrent import table
 from fastrnn.torch import _compile, _fx, _script
 from fastrnn.torch._accelerate import accelerate, patched, restore
 from fastrnn.torch._classes import OURS
@@ -33,3 +34,12 @@ __all__ = [
     "patched",
     "restore",
 ]
+
+
+def __getattr__(name):
+    if name in table.kinds():
+        raise AttributeError(
+            f"fastrnn.torch has no {name}: PyTorch has no module of that kind which "
+            f"could be replaced; fastrnn.{name} takes NumPy arrays"
+        )
+    raise AttributeError(f"module 'fastrnn.torch' has no attribute {name!r}")

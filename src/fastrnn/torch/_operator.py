@@ -14,9 +14,7 @@ from fastrnn.native import tensors
 from fastrnn.torch import _stack, _weights
 from fastrnn.torch._memory import kernels
 from fastrnn.torch._path import DTYPES
-from fastrnn.torch._spec import spec
-
-_MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
+from fastrnn.torch._spec import MODES, spec
 
 
 def _require(fits, rule, found):
@@ -44,7 +42,7 @@ def _require_like(x, name, tensor, shape):
 def _spec(weights, mode, num_layers, bidirectional):
     """The `Spec` that the weights are of; their shapes may still be wrong."""
     n_cells = num_layers * (2 if bidirectional else 1)
-    _require(mode in _MODES, f"mode must be among {_MODES}", repr(mode))
+    _require(mode in MODES, f"mode must be among {MODES}", repr(mode))
     _require(num_layers >= 1, "num_layers must be >= 1", num_layers)
     per_cell, rest = divmod(len(weights), n_cells)
     counts = (2, 3, 4, 5) if mode == "LSTM" else (2, 4)

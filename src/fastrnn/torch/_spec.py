@@ -5,8 +5,8 @@ import functools
 
 from fastrnn.native import core, weights
 
-_CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
-_GATES = {"LSTM": 4, "GRU": 3}
+# PyTorch's names of the cells that it has; in lower case they are ours.
+MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
 
 class Spec:
@@ -27,19 +27,25 @@ class Spec:
     """
 
     def __init__(self, mode, I, H, num_layers, bias, bidirectional, proj_size=0):
+        if mode not in MODES:
+            raise ValueError(
+                f"fastrnn.torch: PyTorch's recurrent modules are {', '.join(MODES)}; "
+                f"got {mode!r}, which the drop-in has no form for"
+            )
+        cell = core.cell(mode.lower())
         self.mode, self.I, self.H, self.num_layers = mode, I, H, num_layers
         self.S = proj_size or H  # the width of h
         self.bias, self.bidirectional = bias, bidirectional
-        self.has_c = mode == "LSTM"
+        self.has_c = cell.n_states == 2
         self.directions = 2 if bidirectional else 1
         self.n_cells = num_layers * self.directions
         self.width = self.S * self.directions
         options = core.Options(proj_size=proj_size) if proj_size else None
         self.layout = weights.Layout(
-            _CELLS[mode], I, H, num_layers, self.directions, bias, options
+            cell.name, I, H, num_layers, self.directions, bias, options
         )
         self.weights_per_cell = (4 if bias else 2) + bool(proj_size)
-        gates = _GATES.get(mode, 1)
+        gates = len(cell.gates)
         self.shapes = []
         for k in range(self.n_cells):
             cell_I = I if k < self.directions else self.width
