@@ -5,8 +5,9 @@
 >>> from fastrnn.torch import LSTM  # instead of: from torch.nn import LSTM
 >>> y, (h_n, c_n) = LSTM(3, 5)(torch.randn(7, 2, 3))
 
-`accelerate` does it to a model that exists, `patched` to code that builds one, and
-`explain` says which way a call takes and why.
+`accelerate` puts the layers of a model that exists on the kernels, `patched` those of
+code that builds a model. `explain` says whether a call runs on fastrnn's kernels or on
+PyTorch's operators, and why.
 """
 
 from fastrnn.recurrent import table

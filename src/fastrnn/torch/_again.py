@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same numbers from PyTorch's own operators, for what only they can do."""
+"""A stack computed by PyTorch's own operators, where the kernels cannot serve backward.
+
+The kernels compute a gradient and nothing more. A derivative of that gradient, a batch
+of gradients (``is_grads_batched``, vmap) and gradients of a tensor subclass need
+operators that PyTorch can differentiate, batch and dispatch. The functions here run
+forward again out of such operators, and let autograd go back through them. They compute
+the same function as `fastrnn.torch._stack`, with the same dropout noise.
+"""
 
 import torch
 
@@ -14,15 +21,23 @@ _SEQUENCE = {
 
 
 def forward(call, x, h0, c0, weights, noises):
-    """A stack out of PyTorch's operators, one layer at a time.
+    """Run a stack by PyTorch's operators, one layer at a time.
 
-    Dense sequences go in as packed ones of equal length: those never reach oneDNN,
-    whose LSTM has no second derivative.
+    The operators get dense sequences as packed ones of equal length, because a dense
+    LSTM could go to oneDNN, whose operator has no second derivative.
 
     Parameters
     ----------
+    call : StackCall
+    x, h0, c0, weights
+        As of `_stack.forward`, but no state may be None where the cell has it.
     noises : sequence of (Tensor or None)
-        What each layer's input is multiplied by: the dropout that was drawn before.
+        What dropout multiplied each layer's input by when the kernels ran forward.
+
+    Returns
+    -------
+    y, h_n, c_n
+        As of `_stack.forward`.
     """
     spec, batch_sizes = call.spec, call.batch_sizes
     D, per_layer = spec.directions, spec.directions * spec.weights_per_cell
@@ -54,10 +69,10 @@ def forward(call, x, h0, c0, weights, noises):
 
 
 def backward(call, x, h0, c0, weights, noises, gradients, wanted):
-    """Gradients as PyTorch's own operators compute them; as `_stack.backward`.
+    """Back-propagate by PyTorch's operators; arguments are those of `_stack.backward`.
 
-    They can be differentiated where grad mode is on, and `gradients` may be of any
-    class, or batched.
+    The gradients that it returns can be differentiated themselves where grad mode is
+    on. Those in `gradients` may be of a tensor subclass, or batched.
     """
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -68,8 +83,9 @@ def backward(call, x, h0, c0, weights, noises, gradients, wanted):
 
 def _backward(call, x, h0, c0, weights, noises, gradients, wanted, differentiable):
     h0_given, c0_given = h0, c0
-    # What was saved was made outside of any transform, and so is the graph over it: a
-    # transform that is active now acts on the gradients alone.
+    # The saved tensors were made before any transform (vmap, grad ...) that is active
+    # now, so forward over them has to run outside of it, too. Only the gradients belong
+    # to the transform.
     with _compat.no_transforms():
         if h0 is None:
             h0 = x.new_zeros(call.state_shape(call.spec.S))

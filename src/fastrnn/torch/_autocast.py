@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Autocast on the CPU: float32 inside, PyTorch's types outside.
+"""Autocast on the CPU: the kernels compute in float32 and return PyTorch's types.
 
-Where the CPU multiplies bfloat16 in hardware, PyTorch's own products in that type take
-less time than ours in float32 from a size on: there a call is PyTorch's.
+Where the CPU multiplies bfloat16 in hardware, PyTorch's products of bfloat16 matrices
+take less time than the kernels' float32 products once the layer is large enough. From
+that size on `faster_in_torch` leaves a call to PyTorch.
 """
 
 import functools
@@ -13,13 +14,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def dtypes():
-    """Input types that may go through the kernels while autocast is on."""
+    """Types that the input of a call on the kernels may have while autocast is on."""
     return (torch.float32, torch.get_autocast_dtype("cpu"))
 
 
 @functools.cache
 def bfloat16_unit():
-    """What multiplies bfloat16 in this CPU: "amx", "avx512_bf16" or None."""
+    """The unit of this CPU that multiplies bfloat16: "amx", "avx512_bf16" or None."""
     if hasattr(torch.cpu, "get_capabilities"):
         has = torch.cpu.get_capabilities()
         features = {name for name, value in has.items() if value}
@@ -31,7 +32,10 @@ def bfloat16_unit():
 
 
 def _features_from(path):
-    """The names of a CPU's features, as Linux lists them; none elsewhere."""
+    """The names of a CPU's features in a file like Linux's /proc/cpuinfo.
+
+    The set is empty on a system without such a file.
+    """
     if not path.exists():
         return set()
     for line in path.read_text().splitlines():
@@ -41,26 +45,37 @@ def _features_from(path):
     return set()
 
 
-# From where on PyTorch takes less time on a CPU with AMX, measured at H 32 to 1024 and
-# 1 to 64 rows, in turns, on one thread of a Xeon; `python -m bench.drop_in --autocast`
-# has cases on both sides.  Products are rows times H squared, units rows times H.
+# The sizes from which on PyTorch takes less time than the kernels on a CPU with AMX.
+# They were measured at H of 32 to 1024 and 1 to 64 batch rows, both libraries in turns,
+# on one thread of a Xeon; `python -m bench.drop_in --autocast` times a case on either
+# side of them. "Units" are rows times H, "products" are rows times H squared. In each
+# dict, False is the key of inference and True that of training.
 #
-# A dense LSTM is one operator of oneDNN, which converts the weights in each call and
-# needs rows to fill its tiles: it takes 0.3 to 0.9 times our time.  Where two numbers
-# are given, the first is of inference, the second of training.
+# PyTorch runs a dense LSTM as one operator of oneDNN. That operator converts the
+# weights in each call, and its tiles need several rows to be full. Beyond all of these
+# limits it takes 0.3 to 0.9 times the time of the kernels.
 _FUSED_ROWS = {False: 4, True: 8}
 _FUSED_UNITS = {False: 512, True: 1024}
-_FUSED_ROWS_IN_ALL = 320  # T * B; for inference many products do as well
+_FUSED_ROWS_IN_ALL = 320  # T * B; in inference, _FUSED_PRODUCTS can stand in for it
 _FUSED_PRODUCTS = 2**18
-# Other layers are operators of each step: 0.5 to 1 times.
+# PyTorch runs every other layer as operators of each time step, and takes 0.5 to 1
+# times the time of the kernels.
 _STEP_PRODUCTS = {False: 2**22, True: 2**23}
-_CELL_H = 256  # cells of any number of rows: 0.4 to 0.9 times
-# With AVX512_BF16 alone PyTorch gains in a dense LSTM from this size on.
+# A cell of this width or more, of any number of rows: 0.4 to 0.9 times.
+_CELL_H = 256
+# With AVX512_BF16 but no AMX, PyTorch is faster in a dense LSTM alone, and from this H
+# and this number of rows on.
 _WIDE, _WIDE_ROWS = 256, 8
 
 
 def faster_in_torch(module, input, hx, weights):
-    """Why a call under autocast that fits the kernels is PyTorch's yet, or None."""
+    """Why PyTorch is to run a call under autocast that the kernels could run.
+
+    Returns
+    -------
+    str or None
+        The reason; None where the kernels are at least as fast.
+    """
     unit = bfloat16_unit()
     if torch.get_autocast_dtype("cpu") is not torch.bfloat16 or unit is None:
         return None
@@ -71,7 +86,8 @@ def faster_in_torch(module, input, hx, weights):
         tensors = (data, *states, *weights)
         training = any(t is not None and t.requires_grad for t in tensors)
     if isinstance(module, torch.nn.modules.rnn.RNNCellBase):
-        # What surrounds our call outweighs an RNNCell's one small product at any size.
+        # An RNNCell has one small product. At every size measured, the time that goes
+        # into calling the kernels is more than what PyTorch needs for that product.
         gains = isinstance(module, torch.nn.RNNCell) or (unit == "amx" and H >= _CELL_H)
     elif isinstance(input, PackedSequence) or module.mode != "LSTM" or module.proj_size:
         rows = _rows(module, input)[1]
@@ -88,7 +104,10 @@ def faster_in_torch(module, input, hx, weights):
 
 
 def _rows(module, input):
-    """How many steps an input has, and rows in a step: of a packed one, on average."""
+    """The number of time steps of an input, and the number of rows of each step.
+
+    Steps of a PackedSequence differ in rows: the number is then their mean.
+    """
     if isinstance(input, PackedSequence):
         T = len(input.batch_sizes)
         return T, input.data.shape[0] / T
@@ -99,23 +118,26 @@ def _rows(module, input):
 
 
 def result_dtypes(mode, fused, dtype, projected=False):
-    """What PyTorch's operator returns for an input of `dtype` and float32 weights.
+    """The types that PyTorch returns for an input of `dtype` and float32 weights.
 
-    Its LSTM over dense sequences, and everything that ends in a plain matrix product,
-    return autocast's type.  The fused pointwise parts of GRU and LSTM cells promote
-    their half-precision products with the state, which has the input's type.
+    PyTorch returns autocast's type from its dense LSTM, and where a step ends in a
+    plain matrix product. In other LSTMs and GRUs a step ends in a fused pointwise
+    operation of half-precision products and the state, and takes the type of the state,
+    which is the input's.
 
     Parameters
     ----------
+    mode : {"RNN_TANH", "RNN_RELU", "LSTM", "GRU"}
     fused : bool
-        Whether PyTorch has one operator for the whole: a dense LSTM.
+        Whether PyTorch runs the layer as one operator, as it does a dense LSTM.
+    dtype : torch.dtype
     projected : bool
-        Whether h is a product of the cell's output.
+        Whether the LSTM has a projection: a step then ends in the product with it.
 
     Returns
     -------
     of_h, of_c : torch.dtype
-        y has that of h.
+        The types of h and c; the outputs y have the type of h.
     """
     half = torch.get_autocast_dtype("cpu")
     if projected:
@@ -126,7 +148,7 @@ def result_dtypes(mode, fused, dtype, projected=False):
 
 
 def cast(value, dtype):
-    """A tensor, a PackedSequence or any tuple of them in another dtype."""
+    """Convert a tensor, a PackedSequence or a tuple of these to a dtype; None stays."""
     if value is None:
         return None
     if isinstance(value, PackedSequence):

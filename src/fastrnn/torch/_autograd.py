@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The kernels as a function that autograd knows."""
+"""The kernels as one differentiable function of PyTorch's autograd."""
 
 import torch
 
@@ -7,11 +7,12 @@ from fastrnn.torch import _again, _compat, _path, _stack
 
 
 class _Recurrence(torch.autograd.Function):
-    """A stack of layers: one node of the graph.
+    """A stack of layers as one node of autograd's graph.
 
-    Writing to x, a state or a weight before backward raises, as with PyTorch's own
-    operators, which save these, too. Those do not need their output, for the most part,
-    and a user may write to it: backward then computes it again.
+    Backward raises if x, an initial state or a weight was written to after forward, as
+    it does for PyTorch's own operators, which save these tensors, too. Most of
+    PyTorch's operators do not save their output, so users may write to it. The kernels
+    do need y in backward: where it was written to, backward computes it again.
     """
 
     @staticmethod
@@ -20,7 +21,8 @@ class _Recurrence(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.call = call
         ctx.y_writes = _WriteCounter(y)
-        # What is saved shares y's memory, not its count of writes.
+        # y.data shares the memory of y but has a count of writes of its own. Saved so,
+        # a y that was written to does not make PyTorch raise before backward can look.
         ctx.save_for_backward(x, h0, c0, *weights, y.data, *kept)
         return tuple([t for t in (y, h_n, c_n) if t is not None])
 
@@ -44,10 +46,12 @@ class _Recurrence(torch.autograd.Function):
 
 
 class _WriteCounter:
-    """Knows whether somebody has written to a tensor, or to a view of it, since then.
+    """Tells whether a tensor was written to after the counter was made.
 
-    It holds the tensor's count of writes, not its memory, which PyTorch's checkpoints
-    would wait for.
+    PyTorch counts the writes to a tensor and to all of its views together, and a
+    detached tensor shares the count. The counter keeps a detached tensor whose memory
+    was replaced by an empty one: it must not keep the memory of y alive, which
+    PyTorch's activation checkpoints free between forward and backward.
     """
 
     __slots__ = ("_at_first", "_tensor")
@@ -58,7 +62,7 @@ class _WriteCounter:
         self._at_first = tensor._version
 
     def found(self):
-        """Whether there were writes."""
+        """Whether there were writes since the counter was made."""
         return self._tensor._version != self._at_first
 
 
@@ -67,17 +71,22 @@ _apply = _compat.apply_of(_Recurrence)
 
 
 def run(call, x, h0, c0, weights, requires_grad=None):
-    """y, h_n and c_n as of `_stack.forward`, recorded for autograd where that is asked.
+    """Run forward on the kernels, and record it for autograd if a gradient is needed.
 
     Parameters
     ----------
-    call : Call
+    call : StackCall
     x : Tensor, shape (T, B, I), (B, T, I), (N, I) or (B, I)
     h0, c0 : Tensor or None
     weights : sequence of Tensor
         In PyTorch's flat order, contiguous.
     requires_grad : bool, optional
-        Whether any of the tensors does; looked up if not given.
+        Whether any of the tensors requires a gradient; looked up if not given.
+
+    Returns
+    -------
+    y, h_n, c_n
+        As of `_stack.forward`.
     """
     if requires_grad is None:
         tensors = (x, h0, c0, *weights)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which class of ours stands for a class of PyTorch's, or for one derived from it."""
+"""Which class of fastrnn replaces a class of PyTorch, or a class derived from it."""
 
 import copy
 import types
@@ -21,8 +21,9 @@ OURS = {
 }
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 BASES = (torch.nn.RNNBase, torch.nn.modules.rnn.RNNCellBase)
-# What PyTorch's forward calls or reads of its object and ours does without: a derived
-# class that changes one of these changes the results.
+# Methods and attributes that PyTorch's forward uses of its module, and the forward of
+# fastrnn's classes does not. A derived class that overrides one of them changes what
+# PyTorch's forward computes, so such a class cannot run on the kernels.
 _READ = (
     "_flat_weights",
     "_flat_weights_names",
@@ -38,39 +39,50 @@ _READ = (
 
 
 class Served:
-    """Second base of a class that is a user's own class on our kernels.
+    """Second base of the classes that put a user's class on fastrnn's kernels.
 
-    Such a class derives from the user's, this one and ours, in this order: methods of
-    the user's class come first, and what they reach by ``super()`` is ours. Python lets
-    an object have another class only where both are laid out alike, and for that the
-    first base counts.
+    Such a class derives from the user's class, from `Served` and from fastrnn's class,
+    in this order. The methods of the user's class come first, and ``super()`` in these
+    methods reaches the methods of fastrnn's class. The user's class is also the first
+    base because Python lets an object change its class only if both classes lay out
+    their objects alike, and the first base decides the layout.
     """
 
     def __reduce_ex__(self, protocol):
-        """Copy and pickle by the user's class: this one has no name to be found by."""
+        """Copy and pickle by the name of the user's class.
+
+        The class of the object itself is made at run time, and no module has it under a
+        name by which pickle could find it.
+        """
         make, arguments, *rest = super().__reduce_ex__(max(protocol, 2))
         own = own_class(type(self))
         parts = [own if part is type(self) else part for part in (make, *arguments)]
         return _make, (own, *parts), *rest
 
     def __prepare_scriptable__(self):
-        """Give `torch.jit.script`, which reads sources, the user's class."""
+        """A copy in the user's class, whose source `torch.jit.script` can read."""
         twin = copy.copy(self)
         twin.__class__ = own_class(type(self))
         return twin
 
 
 def _make(own, *parts):
-    """What `Served.__reduce_ex__` has taken apart."""
+    """Rebuild an object from what `Served.__reduce_ex__` returned."""
     make, *arguments = [served(own) if part is own else part for part in parts]
     return make(*arguments)
 
 
-_served = weakref.WeakKeyDictionary()  # a user's class: a weak reference to ours of it
+# From a user's class to a weak reference to the class of `Served` that was made for it.
+_served = weakref.WeakKeyDictionary()
 
 
 def served(own):
-    """The class that is `own`, a user's class derived from PyTorch's, on our kernels.
+    """The class that runs a user's class on the kernels, made at the first request.
+
+    Parameters
+    ----------
+    own : type
+        The user's class, derived from a recurrent class of PyTorch.
 
     Raises
     ------
@@ -92,7 +104,7 @@ def served(own):
 
 
 def own_class(cls):
-    """The user's class behind a class of `Served`; None behind any other."""
+    """The user's class that a class made by `served` puts on the kernels, or None."""
     for base in cls.__mro__:
         if base.__bases__[1:2] == (Served,):
             return base.__bases__[0]
@@ -100,21 +112,28 @@ def own_class(cls):
 
 
 def torch_class(cls):
-    """PyTorch's class of layers or cells that `cls` is or derives from, or None."""
+    """The recurrent class of PyTorch that `cls` is or derives from, or None."""
     return next((base for base in cls.__mro__ if base in OURS), None)
 
 
 def class_of(module):
-    """A module's class, without what a parametrization has put before it."""
-    # A parametrization gives a module a class of its own, derived from its class.
+    """The class that a module had before it was parametrized, if it was."""
+    # A parametrization gives each module a class of its own, derived from the former.
     wrapped = parametrize.is_parametrized(module)
     return type(module).__bases__[0] if wrapped else type(module)
 
 
 def set_class(module, cls):
-    """Give a module another class, and keep its parametrizations."""
+    """Give a module another class, and keep its parametrizations.
+
+    Assigning to ``__class__`` is Python's documented way to do this. PyTorch has no
+    function for it, and does the same where it parametrizes a module. Every other way
+    to replace a module makes a new object: the references to the old one that the user
+    holds, hooks and the optimiser's view of the model would be left behind.
+    """
     if parametrize.is_parametrized(module):
-        # Not by changing the bases of the class that there is: copies share it.
+        # A copy of the module shares the parametrized class, so its bases must not be
+        # changed: the module gets a new class with the same attributes.
         old = type(module)
         content = {
             name: value
@@ -128,7 +147,7 @@ def set_class(module, cls):
 
 
 def own_forward(module):
-    """Say in what way a module's forward is neither PyTorch's nor ours, or None."""
+    """How a module got a forward that is neither PyTorch's nor fastrnn's, or None."""
     if "forward" in vars(module):
         return "its forward was set on the object"
     cls = class_of(module)
@@ -139,7 +158,7 @@ def own_forward(module):
 
 
 def calls_super(module):
-    """Whether a forward of the module's own class goes on to ``super().forward``."""
+    """Whether the forward of the module's class calls ``super().forward``."""
     if "forward" in vars(module):
         return False
     code = getattr(class_of(module).forward, "__code__", None)
@@ -147,9 +166,14 @@ def calls_super(module):
 
 
 def problem(module):
-    """Why a module of PyTorch's bases cannot have a class of ours, or None.
+    """Why a module cannot get a class that runs on fastrnn's kernels, or None.
 
-    A forward of the user's own that goes on to ``super().forward`` comes to ours.
+    A user's class may have a forward of its own if that calls ``super().forward``: in
+    the new class, the call reaches the forward of fastrnn's class.
+
+    Parameters
+    ----------
+    module : torch.nn.RNNBase or torch.nn.modules.rnn.RNNCellBase
     """
     cls = class_of(module)
     theirs = torch_class(cls)

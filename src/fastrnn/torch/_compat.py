@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is used of PyTorch that it does not document, in one place.
+"""The undocumented names of PyTorch that fastrnn.torch uses, in one place.
 
-Such names come and go between versions. Each is looked up when fastrnn.torch is
-imported; where one is missing, a warning says what is lost, and the rest works.
+Such names come and go between versions of PyTorch. Each is looked up once, when
+fastrnn.torch is imported. Where a name is missing, a warning says what does not work
+without it, and everything else works.
 """
 
 import contextlib
@@ -14,13 +15,19 @@ from torch.autograd import forward_ad
 
 
 def private(path, lost):
-    """What ``torch.`` and a dotted path name; None, with a warning, without it.
+    """Look up an undocumented name of PyTorch.
 
     Parameters
     ----------
     path : str
+        The dotted name after ``torch.``.
     lost : str
-        What does not work, or is slower, without it.
+        What does not work, or is slower, without this name: the text of a warning.
+
+    Returns
+    -------
+    object or None
+        None, after the warning, if this PyTorch does not have the name.
     """
     try:
         return pkgutil.resolve_name(f"torch.{path}")
@@ -30,7 +37,7 @@ def private(path, lost):
 
 
 def warn(name, lost):
-    """Say that this PyTorch lacks something, and what that means."""
+    """Warn that this PyTorch lacks a name, and say what is lost without it."""
     warnings.warn(
         f"fastrnn.torch: PyTorch {torch.__version__} has no {name}: {lost}",
         RuntimeWarning,
@@ -46,10 +53,11 @@ _len_dispatch_stack = private(
     "_C._len_torch_dispatch_stack",
     "dispatch modes do not see what the kernels compute",
 )
-# The check in C that torch.compile makes before each call of what it compiled. There is
-# no public way to the same: class, type, device, layout, sizes, strides and the modes
-# that are active can only be asked one by one, each by a call from Python, which takes
-# as long as the kernels need for a small layer. Without it that is what happens.
+# The check in C that torch.compile makes before each call of what it compiled; `_path`
+# recognises calls by it. PyTorch has no documented counterpart: class, type, device,
+# layout, sizes, strides and the active modes can only be asked for one by one from
+# Python, which takes as long as the kernels need for a small layer. That is what happens
+# without this name.
 TensorGuards = private(
     "_C._dynamo.guards.TensorGuards",
     "each call is examined in Python, which takes some microseconds",
@@ -75,7 +83,7 @@ create_script_module = private(
 
 
 def transform_is_active():
-    """Whether a transform of torch.func (vmap, grad, jvp ...) is."""
+    """Whether a transform of torch.func (vmap, grad, jvp ...) is active."""
     if _peek_interpreter_stack is None:
         return False
     return _peek_interpreter_stack() is not None
@@ -89,20 +97,21 @@ def no_transforms():
 
 
 def dispatch_mode_is_active():
-    """Whether a `TorchDispatchMode` looks at what is called."""
+    """Whether a `TorchDispatchMode` intercepts the operators that are called."""
     return _len_dispatch_stack is not None and _len_dispatch_stack() > 0
 
 
 def forward_mode_is_active():
-    """Whether duals of forward-mode differentiation may be about."""
+    """Whether forward-mode differentiation is active, so that tensors may be duals."""
     return forward_ad._current_level >= 0
 
 
 def _forward_mode_by_trying():
+    """`forward_mode_is_active` by documented names alone: try to make a dual tensor."""
     probe = torch.zeros(1)
     try:
         forward_ad.make_dual(probe, probe)
-    except RuntimeError:  # what PyTorch says outside of a level
+    except RuntimeError:  # PyTorch raises it where forward mode is not active
         return False
     return True
 
@@ -112,26 +121,27 @@ if _current_level is None:
 
 
 def has_memory(tensor):
-    """Whether a tensor is values in memory, not a wrapper that a transform made."""
+    """Whether a tensor has memory; the wrappers that transforms make have none."""
     try:
         tensor.data_ptr()
-    except RuntimeError:  # the documented answer of a tensor without storage
+    except RuntimeError:  # PyTorch raises it for a tensor without storage
         return False
     return True
 
 
 def is_zerotensor(tensor):
-    """Whether a tensor stands for zeros that nobody has stored."""
+    """Whether a tensor stands for zeros without having memory that holds them."""
     if _is_zerotensor is None:
         return tensor.numel() > 0 and tensor.data_ptr() == 0
     return _is_zerotensor(tensor)
 
 
 def is_exporting():
-    """Whether torch.export is at work, also to code that torch.compile looks into.
+    """Whether torch.export is tracing; torch.compile may trace this function, too.
 
-    The public function of this name is a constant in the eyes of PyTorch 2.11's
-    compiler: always true. What it returns, the compiler reads as it is.
+    The compiler of PyTorch 2.11 takes the public `torch.compiler.is_exporting` for a
+    constant that is always true. The flag that the public function returns is a
+    variable to the compiler, which reads its value.
     """
     return torch.compiler._is_exporting_flag
 
@@ -141,17 +151,22 @@ if private("compiler._is_exporting_flag", "nothing, from PyTorch 2.12 on") is No
 
 
 def outside_the_graph(function):
-    """`function`, called between two graphs wherever torch.compile meets it."""
+    """Wrap a function so that torch.compile does not trace it.
+
+    A compiled program ends one graph before each call of the function, and begins the
+    next graph after the call.
+    """
     if _disable_dynamo is None:
         return torch.compiler.disable(function)
     return _disable_dynamo(function)
 
 
 def apply_of(function):
-    """The `apply` of an autograd function, for where no transform is active.
+    """A faster `apply` of an autograd function, for calls outside of any transform.
 
-    `torch.autograd.Function.apply` looks for transforms, in Python, before it calls the
-    method of the same name of the class that it derives from.
+    `torch.autograd.Function.apply` first looks for active transforms of torch.func, in
+    Python, and then calls the `apply` of its base class. This function returns the
+    latter. Without transforms both do the same.
     """
     plain = getattr(super(torch.autograd.Function, function), "apply", None)
     if plain is None:

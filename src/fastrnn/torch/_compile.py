@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a call is under `torch.compile`, and under `torch.export`.
+"""Calls of layers that `torch.compile` or `torch.export` traces.
 
-Compiled code calls ``fastrnn::recurrence``, one operator for a whole stack.  A cell,
-and a layer that is given a single time step, are PyTorch's operators: the compiler
-fuses them with each other and with what is around them.  A cell takes 0.4 to 0.9 of the
-time that it takes as an operator of ours, at H 32 to 512 and 8 to 64 rows, in inference
-and training (``python -m bench.drop_in --compiled``).  What the kernels do not run is a
-call between two graphs, as PyTorch's own layers always are.
-Exported programs get PyTorch's own operators, too: they are files that have to load,
-and become ONNX nodes, where fastrnn is not installed.
+Compiled code calls ``fastrnn::recurrence``, one operator for a whole stack. Cells, and
+layers that are given a single time step, become PyTorch's own operators instead, which
+the compiler can fuse with each other and with the operators around them. A cell of
+PyTorch's operators takes 0.4 to 0.9 times the time of a cell that is one operator of
+fastrnn, at H of 32 to 512 and 8 to 64 batch rows, in inference and in training
+(``python -m bench.drop_in --compiled``). Where the kernels cannot run a call, the
+compiled program ends a graph before the call and begins another one after it, as it
+always does for PyTorch's own layers.
+
+Exported programs also get PyTorch's own operators, because an exported program is a
+file that has to load, or to become an ONNX file, where fastrnn is not installed.
 """
 
 import importlib.abc
@@ -27,20 +30,21 @@ _CELLS = {
     "RNN_TANH": torch.rnn_tanh_cell,
     "RNN_RELU": torch.rnn_relu_cell,
 }
-_OURS = []  # classes that torch.compile may look into
+_OURS = []  # fastrnn's classes, which torch.compile may trace
 
 
 @_compat.outside_the_graph
 def _outside_the_graph(module, input, hx):
-    """A call between two graphs, as eager code makes it."""
+    """Run forward eagerly, between two graphs of the compiled program."""
     return module.forward(input, hx)
 
 
 def layers(module, original, input, hx):
-    """A module of layers while something traces it; as `modules._forward`."""
+    """`modules._forward` while torch.compile or torch.export traces the module."""
     if _compat.is_exporting():
         return original(input, hx)
-    if isinstance(input, PackedSequence):  # what its sizes are is data
+    # The batch sizes of a PackedSequence are data, which a tracer does not have.
+    if isinstance(input, PackedSequence):
         return _outside_the_graph(module, input, hx)
     weights = [getattr(module, name) for name in module._flat_weights_names]
     batched = input.dim() == 3
@@ -84,14 +88,25 @@ def layers(module, original, input, hx):
 
 
 def is_one_step(module, input):
-    """Whether a module of layers is to run as cells: it is given one dense step."""
+    """Whether a module of layers runs as cells, since it is given one dense step."""
     T = input.shape[1 if module.batch_first and input.dim() == 3 else 0]
     between = module.dropout and module.training and module.num_layers > 1
     return T == 1 and not (module.proj_size or between)
 
 
 def _one_step(x, h0, c0, weights, module, n_cells):
-    """y of shape (1, B, D * H), h_n and c_n of a single time step; x is (B, I)."""
+    """Run a single time step by PyTorch's cells.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, I)
+
+    Returns
+    -------
+    y : Tensor, shape (1, B, D * H)
+    h_n, c_n : Tensor, shape (num_layers * D, B, H)
+        c_n is None but for an LSTM.
+    """
     cell, D = _CELLS[module.mode], 2 if module.bidirectional else 1
     zero = x.new_zeros(x.shape[0], module.hidden_size)
     per_cell, h_n, c_n = len(weights) // n_cells, [], []
@@ -104,13 +119,17 @@ def _one_step(x, h0, c0, weights, module, n_cells):
         else:
             h = cell(x, h, *own)
         h_n.append(h)
-        if k % D == D - 1:  # the layer below is complete
+        if k % D == D - 1:  # all directions of this layer are done
             x = torch.cat(h_n[-D:], 1) if D > 1 else h
     return x.unsqueeze(0), torch.stack(h_n), torch.stack(c_n) if c_n else None
 
 
 def _unfit(input, hx, has_c, outer, widths, weights, module):
-    """Whether PyTorch has to run this; in terms that its compiler can follow."""
+    """Whether the kernels cannot run a call, asked in ways that a tracer can follow.
+
+    `_path.layers_problem` looks at more, such as addresses, which tensors that are
+    traced do not have.
+    """
     dtype = input.dtype
     if (
         torch.is_autocast_enabled("cpu")
@@ -133,35 +152,40 @@ def _unfit(input, hx, has_c, outer, widths, weights, module):
 
 
 def _record(x, h0, c0, weights, *options):
+    """Call the operator, whose inputs say whether a backward is to follow."""
     keep = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, h0, c0, *weights)
     )
     return _operator.recurrence(x, h0, c0, weights, *options, keep)[:3]
 
 
-# -- torch.compile stops at any torch.nn.LSTM, ours too, unless told otherwise ------
+# -- Letting torch.compile trace fastrnn's layers --------------------------------------
 #
-# Its test is `isinstance`, and our classes have to pass that test everywhere else: code
-# that was written for torch.nn.LSTM is to take them. PyTorch offers one switch for a
-# whole process, `torch._dynamo.config.allow_rnn`. Left on, it would change how the
-# user's own torch.nn layers compile, so it is on only while the compiler looks at a
-# module of ours, and for that the compiler's one method that looks at modules is
-# wrapped. The method cannot be wrapped when fastrnn.torch is imported, because the
-# compiler's modules take seconds to import and most programs never do. PyTorch has no
-# callback for the moment when they are, hence the finder, which removes itself then.
+# torch.compile breaks its graph at every module that is a torch.nn.RNN, LSTM or GRU by
+# `isinstance`. fastrnn's modules are, so that code that was written for torch.nn takes
+# them. PyTorch offers one switch, `torch._dynamo.config.allow_rnn`, for the whole
+# process: left on, it would change how the user's own torch.nn layers compile. The
+# functions of torch.compiler do not help, because they are about functions, while the
+# compiler breaks its graph when it meets the module, before it looks at any function of
+# it. So `_teach` wraps the compiler's method that meets modules, and turns the switch on
+# for modules of fastrnn alone.
 
 
 def let_in(*classes):
-    """Let torch.compile look into modules of these classes."""
+    """Let torch.compile trace modules of these classes."""
     _OURS.extend(classes)
     if _BUILDER in sys.modules:
         _teach(sys.modules[_BUILDER])
     else:
-        # Wait until somebody else needs the compiler.
+        # The compiler takes seconds to import, and most programs never need it, so it is
+        # not imported here. PyTorch has no callback for the moment when somebody else
+        # imports it, and none of its entry points runs then; Python has no documented
+        # callback for imports, either. A finder on sys.meta_path is what is left.
         sys.meta_path.insert(0, _Finder())
 
 
 def _teach(builder):
+    """Let the compiler, whose module `builder` is, trace the classes in `_OURS`."""
     kind = getattr(builder, "VariableBuilder", None)
     original = getattr(kind, "wrap_module", None)
     if original is None or not hasattr(torch._dynamo.config, "allow_rnn"):
@@ -181,7 +205,11 @@ def _teach(builder):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the compiler's module as others do, and has it taught once it has run."""
+    """Finds the compiler's module by the other finders, and calls `_teach` with it.
+
+    `_teach` runs as soon as the module has been executed. The finder removes itself
+    from sys.meta_path at the first import of the module.
+    """
 
     def find_spec(self, name, path, target=None):
         if name != _BUILDER:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`explain`: which implementation a call takes, and why."""
+"""`explain`: whether fastrnn's kernels or PyTorch's operators run a call, and why."""
 
 import copy
 import sys
@@ -14,11 +14,12 @@ _CELL = torch.nn.modules.rnn.RNNCellBase
 
 
 class Path(NamedTuple):
-    """An implementation and the reason for it.
+    """The implementation that runs a call, and the reason for it.
 
     Attributes
     ----------
     name : {"fastrnn", "PyTorch"}
+        "fastrnn" for the kernels, "PyTorch" for PyTorch's own operators.
     reason : str
     """
 
@@ -30,9 +31,9 @@ class Path(NamedTuple):
 
 
 class Paths(dict):
-    """The `Path` of every recurrent layer and cell in a model by the layer's name.
+    """The `Path` of every recurrent layer and cell in a model, by the layer's name.
 
-    Prints as one line for each.
+    Its ``str`` has a line for each layer.
     """
 
     def __str__(self):
@@ -40,40 +41,41 @@ class Paths(dict):
 
 
 def explain(module, input, hx=None):
-    """Say which implementation ``module(input, hx)`` would take here, and why.
+    """Say which implementation would run ``module(input, hx)`` now, and why.
 
     Parameters
     ----------
     module : torch.nn.Module
-        A layer or a cell, ours or PyTorch's; or a model that holds some. Either may be
-        what `torch.compile` has returned.
+        A layer or a cell, fastrnn's or PyTorch's, or a model that holds some. It may
+        have been returned by `torch.compile`.
     input : Tensor or PackedSequence
     hx : Tensor or pair of Tensor, optional
 
     Returns
     -------
     Path
-        For a layer or cell: its `name` and `reason`; prints as one line.
+        For a layer or a cell. Its ``str`` is one line.
     dict of str to Path
-        For a model: one for every recurrent layer and cell inside, by its name; prints
-        as a line for each.
+        For a model: the path of every recurrent layer and cell inside, by the name of
+        the layer. Its ``str`` has a line for each.
 
     Raises
     ------
     TypeError
-        If `module` is no recurrent layer or cell and holds none, or holds some and has
-        no forward, as a `torch.nn.ModuleList`.
+        If `module` neither is nor holds a recurrent layer or cell, or if it holds some
+        and has no forward, as a `torch.nn.ModuleList`.
 
     Notes
     -----
-    Nothing of a layer runs. Of a model a copy runs once, because what a layer is given
-    is known only then: the model's own buffers and PyTorch's random numbers stay as
-    they are. A model that Python cannot copy runs itself. Of a layer that is called
-    several times in different ways all reasons are given.
+    For a layer or a cell nothing is computed. For a model, `explain` runs a copy of the
+    model once, because the inputs of its layers are known only in a run. The buffers of
+    the model itself and the state of PyTorch's random numbers stay as they are. A model
+    that Python cannot copy is run itself. Where a model calls a layer several times in
+    different ways, the path has the reasons of all calls.
 
     The answer is for the modes that are active now (autocast, torch.func). Tracing,
-    `torch.export` and ONNX export record PyTorch's own operators, and a second
-    derivative is taken by PyTorch's.
+    `torch.export` and ONNX export record PyTorch's own operators, and PyTorch's own
+    operators compute second derivatives.
 
     Examples
     --------
@@ -99,7 +101,10 @@ def explain(module, input, hx=None):
 
 
 def _compiled_from(module):
-    """What `torch.compile` made a module from, or the module; and whether it did."""
+    """The module that a module was compiled from, and whether it was compiled.
+
+    The first is `module` itself unless it is a wrapper that `torch.compile` returned.
+    """
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
         return module._orig_mod, True
@@ -142,7 +147,7 @@ def _explain(module, input, hx=None, compiled=False):
 
 
 def _explain_inside(model, input, hx):
-    """The `Paths` of the layers in a model, from a run of a copy."""
+    """The `Paths` of the layers in a model, found by running a copy of the model."""
     names, compiled = {}, {}
     for name, module in model.named_modules():
         parent = name.rpartition(".")[0]
@@ -163,7 +168,8 @@ def _explain_inside(model, input, hx):
     seen, hooks = {name: [] for name in names}, []
     try:
         twin = copy.deepcopy(model)
-    except (RuntimeError, TypeError):  # of tensors with a history, or of a lock
+    # A tensor that is a result of autograd raises RuntimeError, a lock TypeError.
+    except (RuntimeError, TypeError):
         twin = model
     for name in names:
 
@@ -188,11 +194,12 @@ def _explain_inside(model, input, hx):
 
 
 def _explain_call(module, args, kwargs, compiled):
-    """The `Path` of a call that a forward pre-hook sees."""
+    """The `Path` of a call, from the arguments that a forward pre-hook is given."""
     given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
     if set(given) <= {"input", "hx"}:
         return _explain(module, compiled=compiled, **given)
-    # A forward of the user's own has arguments of its own.
+    # The user's own forward may have other arguments, which do not say with what it
+    # will call super().forward.
     kind = _classes.class_of(module).__name__
     if _classes.calls_super(module) and isinstance(module, tuple(_classes.THEIRS)):
         return Path("fastrnn", f"where the forward of {kind} calls super().forward")
@@ -200,7 +207,7 @@ def _explain_call(module, args, kwargs, compiled):
 
 
 def _together(paths):
-    """One `Path` for the different calls of a layer."""
+    """One `Path` for all the paths that the calls of one layer took."""
     if not paths:
         return Path("PyTorch", "it was not called")
     if len(paths) == 1:

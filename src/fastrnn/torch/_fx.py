@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a call is while `torch.fx` traces symbolically: one node, as PyTorch's is."""
+"""Calls of layers that `torch.fx` traces: each becomes one node of the graph.
+
+A tracer of torch.fx records a call of a *leaf* module as one node, and traces into the
+forward of any other module. fastrnn's forward reads sizes and addresses of tensors,
+which the tracer's proxies do not have, so fastrnn's modules have to be leaves.
+"""
 
 import functools
 
@@ -7,7 +12,15 @@ import torch.fx
 
 
 def make_leaves(*classes):
-    """Let tracers take modules of these classes as wholes, as they do torch.nn's."""
+    """Let tracers of torch.fx take modules of these classes as leaves.
+
+    A tracer asks its own method `is_leaf_module`, and the only documented way to change
+    the answer is to derive a tracer. But tracers are made by users and their tools,
+    mostly by `torch.fx.symbolic_trace`, which makes a plain `torch.fx.Tracer`. The
+    method of that class takes a module for a leaf if the module's class is defined in
+    torch.nn. So the method is replaced here; its answer for all other classes is what
+    it was.
+    """
     original = torch.fx.Tracer.is_leaf_module
 
     @functools.wraps(original)
@@ -18,7 +31,11 @@ def make_leaves(*classes):
 
 
 def _tracer(input, hx):
-    """Who traces a call with these arguments, or None."""
+    """The tracer of torch.fx that made these arguments, or None.
+
+    A tracer calls the modules that it traces with its own `torch.fx.Proxy` objects
+    instead of tensors, and each of these knows the tracer.
+    """
     for part in (input, *(hx if isinstance(hx, (tuple, list)) else (hx,))):
         if isinstance(part, torch.fx.Proxy):
             return part.tracer
@@ -26,18 +43,24 @@ def _tracer(input, hx):
 
 
 def record(module, input, hx):
-    """The node of a call in the graph of a tracer with a rule of its own for leaves.
+    """Record a call as one node although the tracer does not take the module as a leaf.
+
+    A derived tracer may have an `is_leaf_module` of its own that traces into fastrnn's
+    modules. Its proxies then arrive in forward, which records the call itself.
 
     Returns
     -------
     torch.fx.Proxy or None
-        None where nobody traces, or where there is no such node, and PyTorch says so:
-        the module is all that is traced, or has a forward of its own that calls ours.
+        None where no tracer is at work. Also None where a node cannot stand for the
+        call: because the module is itself the root of what is traced, or because the
+        user's class has a forward that calls this one by ``super()``. PyTorch's forward
+        then raises the error that it raises for its own modules.
 
     Raises
     ------
     RuntimeError
-        If the module has hooks: they have run already, and would run again with it.
+        If the module has forward hooks. They have been traced by now, and the node of
+        the module would run them a second time.
     """
     tracer = _tracer(input, hx)
     if tracer is None or tracer.root is module:

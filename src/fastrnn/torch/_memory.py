@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tensors' memory as the kernels take it, and memory that is used again."""
+"""Tensors whose memory the kernels can use, and memory that is used more than once."""
 
 import torch
 
@@ -7,8 +7,9 @@ from fastrnn.native import core
 from fastrnn.torch import _compat
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
-# Below this the C library's allocator keeps memory by itself and costs less.
-_LARGE = 1 << 20  # bytes
+# From this size on, in bytes, tensors come from a pool. The C library's allocator keeps
+# smaller pieces of memory by itself, and takes less time than the pool.
+_LARGE = 1 << 20
 
 
 def kernels(dtype):
@@ -17,23 +18,30 @@ def kernels(dtype):
 
 
 def plain(tensor):
-    """`tensor`, or a copy where its memory does not hold its values as they are."""
+    """The tensor, or a copy of it if its memory does not hold its values.
+
+    PyTorch may negate a tensor by a mark that its readers have to heed, and may stand
+    for zeros without memory. The kernels read memory alone.
+    """
     if tensor.is_neg() or _compat.is_zerotensor(tensor):
         return tensor.clone().resolve_neg()
     return tensor
 
 
 def empty_as(x, size, pool):
-    """A 1-D tensor of the type of x on a cache line, its contents arbitrary.
+    """A 1-D tensor of the type of x, on a cache line and with arbitrary contents.
 
-    Large ones come from memory used before: fresh pages cost a fault each. PyTorch
-    holds that as long as any tensor uses its storage.
+    A large tensor takes its memory from the pool, which hands out memory that earlier
+    calls have used: writing to fresh memory costs a page fault for each page. The
+    tensor's storage refers to the pool's memory, so the memory goes back to the pool
+    when no tensor uses that storage any more.
 
     Parameters
     ----------
     x : Tensor
     size : int
-    pool : _weights.MemoryPool
+        The number of elements.
+    pool : fastrnn.native.weights.MemoryPool
     """
     n_bytes = size * x.itemsize
     if n_bytes < _LARGE:
