@@ -230,6 +230,22 @@ def test_backward_refuses_sizes_that_do_not_fit(wrong):
         )
 
 
+def test_the_schemas_of_the_operators_stay_what_compiled_code_knows():
+    options = (
+        "str mode, SymInt num_layers, bool bidirectional, bool batch_first, "
+        "bool single, float dropout"
+    )
+    assert str(torch.ops.fastrnn.recurrence.default._schema) == (
+        "fastrnn::recurrence(Tensor x, Tensor? h0, Tensor? c0, Tensor[] weights, "
+        f"{options}, bool keep) -> (Tensor, Tensor, Tensor, Tensor[])"
+    )
+    assert str(torch.ops.fastrnn.recurrence_backward.default._schema) == (
+        "fastrnn::recurrence_backward(Tensor x, Tensor? h0, Tensor[] weights, Tensor y, "
+        "Tensor[] kept, Tensor? dy, Tensor? dh_n, Tensor? dc_n, bool[] wanted, "
+        f"{options}) -> Tensor[]"
+    )
+
+
 def test_operators_are_what_pytorch_expects_of_operators():
     given = arguments("GRU", num_layers=2)
     for name in ("x", "h0"):

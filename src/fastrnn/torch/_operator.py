@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The kernels as operators that PyTorch's compiler sees whole: ``fastrnn::recurrence``.
+"""``fastrnn::recurrence``: a stack of layers as one operator of PyTorch.
 
-Eager calls do not come here: a dispatcher call costs more than the autograd function.
+PyTorch's compiler does not look into a registered operator: the operator stays whole in
+the compiled graph. Code that is not compiled calls the kernels through the function of
+`fastrnn.torch._autograd` instead, since a call of an operator takes longer than a call
+of that function.
 """
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
 from torch._subclasses import FakeTensor
 
 from fastrnn.native import tensors
@@ -18,13 +18,17 @@ from fastrnn.torch._spec import MODES, spec
 
 
 def _require(fits, rule, found):
-    """Operators can be called by anybody, on real tensors and on fake ones."""
+    """Raise ValueError unless an argument of an operator fits.
+
+    Anybody can call an operator through ``torch.ops``, so its arguments are checked
+    here and not only by the modules.
+    """
     if not fits:
         raise ValueError(f"fastrnn::recurrence: {rule}, got {found}")
 
 
 def _require_like(x, name, tensor, shape):
-    """A tensor of x's type, None apart, has to have this shape."""
+    """Raise ValueError unless a tensor has this shape and the type of x, or is None."""
     if tensor is not None:
         shape = tuple(shape)
         _require(
@@ -40,7 +44,10 @@ def _require_like(x, name, tensor, shape):
 
 
 def _spec(weights, mode, num_layers, bidirectional):
-    """The `Spec` that the weights are of; their shapes may still be wrong."""
+    """The `Spec` whose weights these are, by their number and the first two shapes.
+
+    The other shapes have not been looked at.
+    """
     n_cells = num_layers * (2 if bidirectional else 1)
     _require(mode in MODES, f"mode must be among {MODES}", repr(mode))
     _require(num_layers >= 1, "num_layers must be >= 1", num_layers)
@@ -69,7 +76,13 @@ def _spec(weights, mode, num_layers, bidirectional):
 def _call(
     x, h0, c0, weights, mode, num_layers, bidirectional, batch_first, single, dropout
 ):
-    """The `Call` that an operator's arguments stand for, once they are known to fit."""
+    """The `StackCall` of an operator's arguments, all of which are checked.
+
+    Raises
+    ------
+    ValueError
+        If one does not fit.
+    """
     which = _spec(weights, mode, num_layers, bidirectional)
     _require(x.dtype in DTYPES, f"x must be of {DTYPES}", x.dtype)
     for weight, shape in zip(weights, which.shapes, strict=True):
@@ -88,39 +101,39 @@ def _call(
     _require(0 <= dropout <= 1, "dropout must be in [0, 1]", dropout)
     _require(c0 is None or which.has_c, "c0 must be None but for an LSTM", "a tensor")
     if isinstance(x, FakeTensor):
-        home = _weights.Home(which)  # for the sizes only
+        home = _weights.Home(which)  # a fake tensor has a shape, but no memory to pack
     else:
         home = _weights.home(
             weights[0].untyped_storage(), which, weights[0].storage_offset()
         )
-    call = _stack.Call(home, x, batch_first, dropout, single=single)
+    call = _stack.StackCall(home, x, batch_first, dropout, single=single)
     _require_like(x, "h0", h0, call.state_shape(which.S))
     _require_like(x, "c0", c0, call.state_shape(which.H))
     return call
 
 
-def _tape_shape(call, x):
-    """Of the tapes of a call, or None."""
+def _tapes_shape(call, x):
+    """The shape of the tensor with the tapes of all cells; None if they have none."""
     row = tensors.Plan(kernels(x.dtype), call.spec.layout, 1, 1).tape_size
     return (call.T * call.B * row,) if row else None
 
 
-def _call_back(x, h0, weights, y, kept, gradients, wanted, *options):
-    """As `_call`, for backward."""
+def _backward_call(x, h0, weights, y, kept, gradients, wanted, *options):
+    """As `_call`, with the checks of what only backward is given."""
     call = _call(x, h0, None, weights, *options)
     which, per_layer = call.spec, 3 if call.dropout else 1
     outputs = (call.B, which.width) if call.single else (call.T, call.B, which.width)
-    tape = _tape_shape(call, x)
+    tapes = _tapes_shape(call, x)
     inner = per_layer * (which.num_layers - 1)
     _require(
-        len(kept) == inner + (tape is not None),
-        f"kept must be what forward gave, {inner + (tape is not None)} tensors",
+        len(kept) == inner + (tapes is not None),
+        f"kept must be what forward gave, {inner + (tapes is not None)} tensors",
         len(kept),
     )
     for tensor in kept[:inner]:
         _require_like(x, "kept", tensor, outputs)
     for tensor in kept[inner:]:
-        _require_like(x, "kept", tensor, tape)
+        _require_like(x, "kept", tensor, tapes)
     dy, dh_n, dc_n = gradients
     _require_like(x, "y", y, outputs)
     _require_like(x, "dy", dy, outputs)
@@ -140,38 +153,39 @@ def _call_back(x, h0, weights, y, kept, gradients, wanted, *options):
     return call
 
 
+# The arguments of both operators that are no tensors, in the language of schemas;
+# `_call` has them by the same names, and `*options` is all of them. torch.library could
+# infer the schemas from annotated signatures, but then each operator, and each function
+# that stands for one with fake tensors, would have to list these arguments again.
+_OPTIONS = (
+    "str mode, SymInt num_layers, bool bidirectional, bool batch_first, bool single, "
+    "float dropout"
+)
+
+
 @torch.library.custom_op(
     "fastrnn::recurrence",
     mutates_args=(),
     device_types="cpu",
+    schema=(
+        f"(Tensor x, Tensor? h0, Tensor? c0, Tensor[] weights, {_OPTIONS}, bool keep)"
+        " -> (Tensor, Tensor, Tensor, Tensor[])"
+    ),
     tags=[torch.Tag.nondeterministic_seeded],  # dropout
 )
-def recurrence(
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    weights: Sequence[Tensor],
-    mode: str,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-    single: bool,
-    dropout: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """y, h_n, c_n and what backward needs; what a cell does not have is empty."""
-    call = _call(
-        x,
-        h0,
-        c0,
-        weights,
-        mode,
-        num_layers,
-        bidirectional,
-        batch_first,
-        single,
-        dropout,
-    )
+def recurrence(x, h0, c0, weights, *options_and_keep):
+    """Run a stack forward; see `fastrnn.torch._stack.forward`.
+
+    Returns
+    -------
+    y, h_n, c_n : Tensor
+        A state that the call does not return is an empty tensor here, because an
+        operator has to return tensors.
+    kept : list of Tensor
+        What `recurrence_backward` needs; empty unless `keep`.
+    """
+    *options, keep = options_and_keep
+    call = _call(x, h0, c0, weights, *options)
     weights = _stack.readable_weights(x, weights)
     y, h_n, c_n, kept = _stack.forward(call, x, h0, c0, weights, keep)
     nothing = [x.new_empty(0) if part is None else part for part in (h_n, c_n)]
@@ -179,120 +193,54 @@ def recurrence(
 
 
 @recurrence.register_fake
-def _(
-    x,
-    h0,
-    c0,
-    weights,
-    mode,
-    num_layers,
-    bidirectional,
-    batch_first,
-    single,
-    dropout,
-    keep,
-):
-    call = _call(
-        x,
-        h0,
-        c0,
-        weights,
-        mode,
-        num_layers,
-        bidirectional,
-        batch_first,
-        single,
-        dropout,
-    )
+def _(x, h0, c0, weights, *options_and_keep):
+    *options, keep = options_and_keep
+    call = _call(x, h0, c0, weights, *options)
     which = call.spec
-    outputs = [call.new_outputs(x) for _ in range(num_layers)]
-    h_n = x.new_empty(0 if single else call.state_shape(which.S))
+    outputs = [call.new_outputs(x) for _ in range(which.num_layers)]
+    h_n = x.new_empty(0 if call.single else call.state_shape(which.S))
     c_n = x.new_empty(call.state_shape(which.H) if which.has_c else 0)
     kept = []
     if keep:
         for y in outputs[:-1]:
-            kept += [y, y.clone(), y.clone()] if dropout else [y]
-        if tape := _tape_shape(call, x):
-            kept.append(x.new_empty(tape))
+            kept += [y, y.clone(), y.clone()] if call.dropout else [y]
+        if shape := _tapes_shape(call, x):
+            kept.append(x.new_empty(shape))
     return outputs[-1], h_n, c_n, kept
 
 
 @torch.library.custom_op(
-    "fastrnn::recurrence_backward", mutates_args=(), device_types="cpu"
+    "fastrnn::recurrence_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=(
+        "(Tensor x, Tensor? h0, Tensor[] weights, Tensor y, Tensor[] kept, Tensor? dy, "
+        f"Tensor? dh_n, Tensor? dc_n, bool[] wanted, {_OPTIONS}) -> Tensor[]"
+    ),
 )
-def recurrence_backward(
-    x: Tensor,
-    h0: Tensor | None,
-    weights: Sequence[Tensor],
-    y: Tensor,
-    kept: Sequence[Tensor],
-    dy: Tensor | None,
-    dh_n: Tensor | None,
-    dc_n: Tensor | None,
-    wanted: Sequence[bool],
-    mode: str,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-    single: bool,
-    dropout: float,
-) -> list[Tensor]:
-    """The gradients that `wanted` asks for: of x, h0, c0 and the weights."""
-    call = _call_back(
-        x,
-        h0,
-        weights,
-        y,
-        kept,
-        (dy, dh_n, dc_n),
-        wanted,
-        mode,
-        num_layers,
-        bidirectional,
-        batch_first,
-        single,
-        dropout,
-    )
+def recurrence_backward(x, h0, weights, y, kept, dy, dh_n, dc_n, wanted, *options):
+    """Back-propagate through a stack; see `fastrnn.torch._stack.backward`.
+
+    Returns
+    -------
+    list of Tensor
+        The gradients that `wanted` asks for, of x, h0, c0 and the weights, in this
+        order.
+    """
+    gradients = dy, dh_n, dc_n
+    call = _backward_call(x, h0, weights, y, kept, gradients, wanted, *options)
     weights = _stack.readable_weights(x, weights)
-    gradients = dy, None if single else dh_n, dc_n if call.spec.has_c else None
+    # What the cell does not have came out of forward empty, and so may its gradient be.
+    gradients = dy, None if call.single else dh_n, dc_n if call.spec.has_c else None
     call.prepare(x, weights, _stack.n_threads(), False, True)
     found = _stack.backward(call, x, h0, y, kept, weights, gradients, wanted)
     return [d for d in found if d is not None]
 
 
 @recurrence_backward.register_fake
-def _(
-    x,
-    h0,
-    weights,
-    y,
-    kept,
-    dy,
-    dh_n,
-    dc_n,
-    wanted,
-    mode,
-    num_layers,
-    bidirectional,
-    batch_first,
-    single,
-    dropout,
-):
-    call = _call_back(
-        x,
-        h0,
-        weights,
-        y,
-        kept,
-        (dy, dh_n, dc_n),
-        wanted,
-        mode,
-        num_layers,
-        bidirectional,
-        batch_first,
-        single,
-        dropout,
-    )
+def _(x, h0, weights, y, kept, dy, dh_n, dc_n, wanted, *options):
+    gradients = dy, dh_n, dc_n
+    call = _backward_call(x, h0, weights, y, kept, gradients, wanted, *options)
     found = [call.new_gradient(x)]
     found += [x.new_empty(call.state_shape(n)) for n in (call.spec.S, call.spec.H)]
     found += [w.new_empty(w.shape) for w in weights]
@@ -300,19 +248,21 @@ def _(
 
 
 def _save(ctx, inputs, output):
+    """Save for `_differentiate` what `recurrence` was given and returned."""
     x, h0, _, weights, *ctx.options, keep = inputs
     y, _, _, kept = output
     if not keep:
         raise RuntimeError("fastrnn::recurrence: keep must be True under autograd")
     ctx.n_weights = len(weights)
-    # Whoever is compiled with the layer may write to its output, and a compiler's graph
-    # cannot run the layer again only where that happens, as eager code does. A copy of
-    # y is small beside the tapes.
+    # Code that is compiled together with the layer may write to the layer's output.
+    # Eager backward computes the output again in that case, but a compiled graph has no
+    # branch for it. So a copy of y is saved, which is small beside the tapes.
     ctx.save_for_backward(x, h0, y.clone(), *weights, *kept)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx, dy, dh_n, dc_n, _):
+    """The gradients of the arguments of `recurrence`: autograd's backward of it."""
     x, h0, y, *rest = ctx.saved_tensors
     weights, kept = rest[: ctx.n_weights], rest[ctx.n_weights :]
     want_x, want_h0, want_c0, want_weights = ctx.needs_input_grad[:4]

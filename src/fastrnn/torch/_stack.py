@@ -1,8 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A stack of layers over tensors' own memory, forward and backward, without autograd.
+"""Forward and backward of a stack of layers on PyTorch tensors, without autograd.
 
-Shapes follow PyTorch: x is (T, B, I), (B, T, I) with ``batch_first``, or (N, I) with
-``batch_sizes`` (a PackedSequence's data); y is time-major, as PyTorch's is in memory.
+The kernels read and write the memory of the tensors themselves. Shapes are PyTorch's: x
+is (T, B, I), or (B, T, I) with ``batch_first``, or (N, I) with ``batch_sizes``, the
+data of a PackedSequence; y is time-major, as PyTorch's is in memory.
+
+What takes part in a forward and in the backward that follows it:
+
+call
+    A `StackCall`: the shapes and options of this forward and of its backward, but no
+    tensors. ``call.plan`` and ``call.packs`` are two of its parts.
+plan
+    A `tensors.Plan`, which runs layers by the kernels on sequences of these shapes.
+packs
+    The `tensors.Packs`: the packed weights of all cells, as they were at this forward.
+home
+    The `_weights.Home`: what is kept from one call to the next for the weights of a
+    module, such as their packed form.
+kept
+    The list of tensors that forward hands to backward besides its own inputs and
+    outputs: what the inner layers put out, what dropout drew, and the tapes.
+tapes
+    One tensor with the tapes of all cells. The tape of a cell is what the kernels'
+    backward needs besides x, y and the initial states.
 """
 
 import torch
@@ -12,20 +32,33 @@ from fastrnn.native.threads import for_kernel
 from fastrnn.torch._memory import empty_as, kernels, plain
 
 
-class Call:
-    """What both directions of one call need to know besides tensors.
+class StackCall:
+    """The shapes and options of a stack's forward and of the backward that follows it.
 
     Parameters
     ----------
     home : Home
-        Of the weights.
+        The home of the stack's weights.
+    x : Tensor
+        The input, of which only the shape is used.
     batch_first : bool
     dropout : float
-        Between layers; 0 in evaluation.
+        The probability of dropout between layers; 0 in evaluation.
     batch_sizes : Tensor or None
-        A PackedSequence's, on the CPU.
+        The batch sizes of a PackedSequence, on the CPU.
     single : bool
-        One time step of one cell: x is (B, I), states are (B, H), y is the new h.
+        Whether to run one time step of one cell: x is then (B, I), states are (B, S) or
+        (B, H), and y is the new h.
+
+    Attributes
+    ----------
+    T, B : int
+        Time steps, and rows of the batch.
+    offsets : ndarray or None
+        With `batch_sizes`: for each time step, the rows of x before those of the step.
+    plan : tensors.Plan
+    packs : tensors.Packs
+        Set by `prepare`, as is `plan`.
     """
 
     __slots__ = (
@@ -54,8 +87,8 @@ class Call:
             self.offsets = core.offsets_of(batch_sizes.numpy(), len(x))
             if self.offsets is None:
                 raise ValueError(
-                    f"Call: batch_sizes must be positive, never grow and add up to the "
-                    f"rows of x, {len(x)}, got {batch_sizes}"
+                    "StackCall: batch_sizes must be positive, never grow and add up to "
+                    f"the rows of x, {len(x)}, got {batch_sizes}"
                 )
             self.T, self.B = len(batch_sizes), int(self.offsets[1])
         elif batch_first:
@@ -64,17 +97,24 @@ class Call:
             self.T, self.B, _ = x.shape
 
     def prepare(self, x, weights, n_threads, forward, backward):
-        """Set what the kernels work on, and the weights packed for these directions."""
+        """Set `plan`, and `packs` with the weights packed for either way or both."""
         table = kernels(x.dtype)
         self.plan = tensors.Plan(table, self.spec.layout, self.T, self.B, self.offsets)
         self.packs = self.home.packed(table, n_threads, weights, forward, backward)
 
     def layers_at_once(self, n_threads):
-        """Layers to run in one call; with dropout there is work between them."""
+        """How many layers the plan is to run at a time.
+
+        Dropout between two layers is computed by PyTorch, so with dropout it is one.
+        """
         return 1 if self.dropout else self.plan.layers_at_once(n_threads)
 
     def as_outputs(self, y, *states):
-        """What a call returns, or a gradient of each, as y, h_n, c_n."""
+        """Arrange the outputs of autograd's node, or their gradients, as y, h_n, c_n.
+
+        The node has no outputs for states that the call does not return: these are None
+        here.
+        """
         if self.single:
             return y, None, states[0] if states else None
         return (y, *states) if self.spec.has_c else (y, *states, None)
@@ -87,35 +127,38 @@ class Call:
         return x.new_empty(self.T, self.B, width)
 
     def new_gradient(self, x):
-        """A tensor for the gradient of x, laid out like it if the kernels can do so."""
+        """A tensor for the gradient of x, laid out as x is if the kernels can do so."""
         dx = torch.empty_like(x)
         fits = dx.stride(-1) == 1 or dx.shape[-1] == 1
         return dx if fits else dx.new_empty(dx.shape)
 
     def state_shape(self, width):
-        """The shape of h, which is `spec.S` wide, or of c, `spec.H`."""
+        """The shape of a state: of h with `width` = `spec.S`, of c with `spec.H`."""
         if self.single:
             return self.B, width
         return self.spec.n_cells, self.B, width
 
     def readable(self, x):
-        """x for the kernels: as it is, or a copy where it is not a series to them."""
+        """The tensor x itself if the kernels can read it as a sequence, else a copy."""
         x = plain(x)
         return x if tensors.is_series(x, self.plan.kernels) else _dense_copy(x)
 
 
 def n_threads():
-    """PyTorch's number of threads; 1 where a fork has left none of them alive."""
+    """The number of threads for the kernels: PyTorch's, or 1 in a forked child.
+
+    A fork copies none of the parent's other threads.
+    """
     return for_kernel(torch.get_num_threads())
 
 
 def _dense_copy(tensor):
-    """A copy, contiguous and aligned to its elements."""
+    """A contiguous copy of a tensor, whose memory is aligned to its elements."""
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _readable(state, kernels):
-    """A state, or its gradient, as the kernels read it; None stays None."""
+    """A tensor itself if it is contiguous and aligned, else a copy; None stays None."""
     if state is None:
         return None
     state = plain(state)
@@ -123,20 +166,21 @@ def _readable(state, kernels):
 
 
 def readable_weights(x, weights):
-    """Weights, of the type of x, as the kernels read them."""
+    """The weights, each itself or a contiguous copy; they have the type of x."""
     table = kernels(x.dtype)
     return [_readable(w, table) for w in weights]
 
 
 def forward(call, x, h0, c0, weights, keep):
-    """Run the stack.
+    """Run the stack forward.
 
     Parameters
     ----------
-    call : Call
-        Gets `plan` and `packs`, which `backward` uses.
+    call : StackCall
+        Is prepared here: `backward` uses its `plan` and `packs`.
+    x : Tensor
     h0, c0 : Tensor or None
-        None is zero; c0 for an LSTM only.
+        Initial states. None is zero; c0 is None but for an LSTM.
     weights : sequence of Tensor
         In PyTorch's flat order, contiguous.
     keep : bool
@@ -150,8 +194,8 @@ def forward(call, x, h0, c0, weights, keep):
     c_n : Tensor or None
         None but for an LSTM.
     kept : list of Tensor
-        What `backward` needs besides these tensors: see `unpack_kept`. Empty unless
-        `keep`.
+        What `backward` needs besides x, y, h0 and the weights; `unpack_kept` says in
+        which order. Empty unless `keep`.
     """
     spec, threads = call.spec, n_threads()
     call.prepare(x, weights, threads, True, keep)
@@ -197,16 +241,18 @@ def forward(call, x, h0, c0, weights, keep):
 
 
 def last_output_again(call, x, h0, c0, kept, weights):
-    """y as `forward` computed it, bit by bit, in the time that its last layer takes.
+    """Compute y again, with the bits that `forward` computed.
 
-    For a backward that finds y written to. Nothing is drawn again: dropout's noise is
-    kept, and so is what the last layer read.
+    Backward calls this if somebody has written to y since. Only the last layer is run:
+    `kept` has its input, to which dropout was applied already.
 
     Raises
     ------
     RuntimeError
-        If the weights of the forward are gone: a backward before this one used the
-        room that they were packed in, and somebody wrote to them unseen by PyTorch.
+        If the weights are not those of the forward any more. That can be when an
+        earlier backward of the same call has used the memory of the weights that were
+        packed for forward, and the weights themselves were written to in a way that
+        PyTorch does not notice.
     """
     spec, threads = call.spec, n_threads()
     *_, x = unpack_kept(call, x, None, kept)[0]
@@ -232,7 +278,11 @@ def last_output_again(call, x, h0, c0, kept, weights):
 
 
 def _draw_noise(y, dropout):
-    """What dropout multiplies y by, drawn as PyTorch does: same seed, same noise."""
+    """What dropout multiplies y by: 0, or 1 / (1 - dropout).
+
+    The same operators draw it as in PyTorch's own layers, so that the same seed gives
+    the same noise.
+    """
     noise = torch.zeros_like(y)
     if dropout < 1:
         noise.bernoulli_(1 - dropout).div_(1 - dropout)
@@ -240,16 +290,19 @@ def _draw_noise(y, dropout):
 
 
 def unpack_kept(call, x, y, kept):
-    """What the kernels read again, by layer, from what `forward` kept.
+    """Sort x, y and the list that `forward` kept by layers.
+
+    The list has for each layer but the last its output, with dropout followed by the
+    noise and by the product of both, and at the end the tapes if the cells need tapes.
 
     Returns
     -------
     inputs, outputs : list of Tensor
-        What each layer read and wrote.
+        What each layer read and wrote in forward.
     noises : list of (Tensor or None)
-        What each layer's input was multiplied by.
+        What dropout multiplied each layer's input by.
     tapes : Tensor or None
-        Of all cells.
+        The tapes of all cells.
     """
     if call.spec.num_layers == 1:
         return [x], [y], [None], kept[0] if kept else None
@@ -268,17 +321,23 @@ def backward(call, x, h0, y, kept, weights, gradients, wanted):
 
     Parameters
     ----------
-    call : Call
-        The forward's, or one like it, prepared for backward.
+    call : StackCall
+        That of the forward, or one like it that was prepared for backward.
+    x, h0 : Tensor or None
+        As `forward` was given them.
+    y : Tensor
+    kept : list of Tensor
+        As `forward` returned them.
+    weights : sequence of Tensor
     gradients : sequence of (Tensor or None)
-        With respect to y, h_n and c_n; None is zero.
+        The gradients of y, h_n and c_n; None is zero.
     wanted : sequence of bool
-        Which gradients are: of x, h0, c0 and of each weight.
+        Whether the gradient of x, of h0, of c0 and of each weight is asked for.
 
     Returns
     -------
     list of (Tensor or None)
-        Gradients in the order of `wanted`.
+        Gradients in the order of `wanted`; None where the gradient is not asked for.
     """
     spec, threads = call.spec, n_threads()
     call.packs.make_backward(call.plan.kernels, threads, weights)

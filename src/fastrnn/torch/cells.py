@@ -5,13 +5,13 @@ import torch
 
 from fastrnn.torch import _autocast, _autograd, _fx, _path, _weights
 from fastrnn.torch._script import prepare
-from fastrnn.torch._stack import Call
+from fastrnn.torch._stack import StackCall
 
 
 def _forward(cell, original, input, hx):
-    """The cell's output from our kernels, or from `original` where they cannot."""
+    """Run a cell on the kernels, or by PyTorch's `original` forward if they cannot."""
     if torch.compiler.is_compiling():
-        return original(input, hx)  # see _compile
+        return original(input, hx)  # `_compile` says why
     which = _path.cell_spec(cell)
     weights = _path.parameters_of(cell, _path.cell_names(cell))
     home = _weights.find(cell, which)
@@ -34,6 +34,7 @@ def _forward(cell, original, input, hx):
 
 
 def _forward_in_autocast(cell, original, input, hx, weights):
+    """`_forward` while autocast is on: results have the types that PyTorch returns."""
     dtypes = _autocast.dtypes()
     if _path.cell_problem(
         cell, input, hx, weights, dtypes, torch.float32
@@ -49,7 +50,7 @@ def _forward_in_autocast(cell, original, input, hx, weights):
 
 
 def _run(input, hx, weights, home, requires_grad=None):
-    """The cell's output from our kernels, all arguments being known to fit."""
+    """Run a cell on the kernels; all arguments are known to fit."""
     has_c = home.spec.has_c
     h0, c0 = (hx or (None, None)) if has_c else (hx, None)
     batched = input.dim() == 2
@@ -57,7 +58,7 @@ def _run(input, hx, weights, home, requires_grad=None):
         input, h0, c0 = (
             None if part is None else part.unsqueeze(0) for part in (input, h0, c0)
         )
-    call = Call(home, input, single=True)
+    call = StackCall(home, input, single=True)
     h, _, c = _autograd.run(call, input, h0, c0, weights, requires_grad)
     if not batched:
         h, c = h.squeeze(0), None if c is None else c.squeeze(0)

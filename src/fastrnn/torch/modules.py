@@ -6,11 +6,15 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.torch import _autocast, _autograd, _compile, _fx, _path, _weights
 from fastrnn.torch._script import prepare
-from fastrnn.torch._stack import Call
+from fastrnn.torch._stack import StackCall
 
 
 def _forward(module, original, input, hx):
-    """The module's output from our kernels, or from `original` where they cannot."""
+    """Run layers on the kernels, or by PyTorch's `original` forward if they cannot.
+
+    A call that is like an earlier one goes straight to the kernels. Any other call is
+    examined first: what traces or records it, autocast, and whether its tensors fit.
+    """
     if torch.compiler.is_compiling():
         return _compile.layers(module, original, input, hx)
     which = _path.layers_spec(module)
@@ -37,6 +41,7 @@ def _forward(module, original, input, hx):
 
 
 def _forward_in_autocast(module, original, input, hx, weights):
+    """`_forward` while autocast is on: results have the types that PyTorch returns."""
     dtypes = _autocast.dtypes()
     if _path.layers_problem(
         module, input, hx, weights, dtypes, torch.float32
@@ -64,32 +69,34 @@ def _forward_in_autocast(module, original, input, hx, weights):
 
 
 def _run_layers(module, input, hx, weights, home, requires_grad=None):
-    """The module's output from our kernels, all arguments being known to fit."""
+    """Run layers on the kernels; all arguments are known to fit."""
     which = home.spec
     dropout = module.dropout if module.training and which.num_layers > 1 else 0.0
     if isinstance(input, PackedSequence):
         x, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is not None:
             hx = module.permute_hidden(hx, sorted_indices)
-        call = Call(home, x, False, dropout, batch_sizes)
+        call = StackCall(home, x, False, dropout, batch_sizes)
         y, state = _run(call, x, hx, weights, requires_grad)
         y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
         return y, module.permute_hidden(state, unsorted_indices)
     batch_first = module.batch_first
     if input.dim() == 3:
-        call = Call(home, input, batch_first, dropout)
+        call = StackCall(home, input, batch_first, dropout)
         y, state = _run(call, input, hx, weights, requires_grad)
         return (y.transpose(0, 1) if batch_first else y), state
-    x = input.unsqueeze(1)  # batch_first says nothing about an unbatched input
+    x = input.unsqueeze(1)  # an unbatched input is (T, I), with batch_first or without
     if hx is not None:
         hx = [h.unsqueeze(1) for h in hx] if which.has_c else hx.unsqueeze(1)
-    y, state = _run(Call(home, x, False, dropout), x, hx, weights, requires_grad)
+    call = StackCall(home, x, False, dropout)
+    y, state = _run(call, x, hx, weights, requires_grad)
     if which.has_c:
         return y.squeeze(1), tuple([h.squeeze(1) for h in state])
     return y.squeeze(1), state.squeeze(1)
 
 
 def _run(call, x, hx, weights, requires_grad):
+    """y and the last states, as PyTorch's forward returns them, of a `StackCall`."""
     if call.spec.has_c:
         h0, c0 = (None, None) if hx is None else hx
         y, h_n, c_n = _autograd.run(call, x, h0, c0, weights, requires_grad)
@@ -101,8 +108,8 @@ class RNN(torch.nn.RNN):
     """`torch.nn.RNN` on fastrnn's kernels.
 
     Everything but the speed is `torch.nn.RNN`'s: arguments, parameters, state dict,
-    results, errors. What the kernels do not run goes to PyTorch's own forward;
-    `fastrnn.torch.explain` says when.
+    results, errors. A call that the kernels cannot run goes to PyTorch's own forward;
+    `fastrnn.torch.explain` tells for a call whether it does.
 
     Examples
     --------
@@ -124,21 +131,23 @@ class LSTM(torch.nn.LSTM):
     """`torch.nn.LSTM` on fastrnn's kernels.
 
     Everything but the speed is `torch.nn.LSTM`'s: arguments, parameters, state dict,
-    results, errors. What the kernels do not run goes to PyTorch's own forward;
-    `fastrnn.torch.explain` says when.
+    results, errors. A call that the kernels cannot run goes to PyTorch's own forward;
+    `fastrnn.torch.explain` tells for a call whether it does.
 
     Notes
     -----
-    What may be written to between forward and backward:
+    Which tensors may be written to between forward and backward:
 
-    - Outputs, also through views, in all layers and cells. Backward then computes the
-      last layer's output again, in the time of its forward. PyTorch refuses that for a
-      dense float32 LSTM of one direction and for an RNNCell, ours does not. Writes
-      that PyTorch does not count (through ``.data`` or a NumPy array) are not seen: the
-      gradients are then wrong, as those of PyTorch's dense LSTM are.
-    - Not the input, the states given and the weights: backward raises, also where
-      PyTorch would not need them, as it does not need the input under frozen weights.
-    - Not what `torch.compile` returned, outside of the code that it compiled.
+    - The outputs of all layers and cells may be, also through views. Backward then
+      computes the output of the last layer again, in the time of that layer's forward.
+      PyTorch raises in this case for a dense float32 LSTM of one direction and for an
+      RNNCell; fastrnn does not. Writes that PyTorch does not count (through ``.data``
+      or a NumPy array) cannot be noticed: the gradients are wrong then, as they are for
+      PyTorch's dense LSTM.
+    - The input, the initial states and the weights may not be: backward raises. It also
+      raises where PyTorch would not need them, as PyTorch does not need the input of a
+      layer with frozen weights.
+    - What `torch.compile` returned may not be, outside of the code that was compiled.
 
     Examples
     --------
@@ -162,8 +171,8 @@ class GRU(torch.nn.GRU):
     """`torch.nn.GRU` on fastrnn's kernels.
 
     Everything but the speed is `torch.nn.GRU`'s: arguments, parameters, state dict,
-    results, errors. What the kernels do not run goes to PyTorch's own forward;
-    `fastrnn.torch.explain` says when.
+    results, errors. A call that the kernels cannot run goes to PyTorch's own forward;
+    `fastrnn.torch.explain` tells for a call whether it does.
 
     Examples
     --------
