@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turning a model's layers into ours and back, without making new ones."""
+"""`accelerate`, `restore`, `patched`: put layers of PyTorch on fastrnn's kernels."""
 
 import contextlib
 
@@ -16,21 +16,23 @@ _RESTORE = (
 
 
 def accelerate(model, verbose=True):
-    """Let every `torch.nn.RNN`, `LSTM`, `GRU` and cell in a model run on our kernels.
+    """Let every `torch.nn.RNN`, `LSTM`, `GRU` and cell in a model run on the kernels.
 
-    The modules stay the objects they are, with their parameters, hooks, mode and names:
-    an optimiser that was made before goes on working, and so does every reference. An
-    object of a class that derives from one of these gets a class of the same name that
-    derives from both, unless its class computes in a way of its own: then it is left,
-    and the reason printed.
+    Each module stays the object that it is, with its parameters, hooks, mode and name:
+    an optimiser that was made before goes on working, and references to the module stay
+    valid. Only the class of the module changes. A module whose class the user derived
+    from one of PyTorch's gets a class of the same name that derives from the user's
+    class and from fastrnn's. If the user's class computes its results in a way of its
+    own, the module is left as it is, and the reason is printed.
 
     Parameters
     ----------
     model : torch.nn.Module
         Changed in place; may be a layer itself.
     verbose : bool
-        Print what was replaced, what was left and why, and what PyTorch goes on running
-        although it was replaced, because of its type or device.
+        Whether to print which modules were replaced, which were left and why, and which
+        PyTorch goes on running although they were replaced, because of their type or
+        device.
 
     Returns
     -------
@@ -44,17 +46,18 @@ def accelerate(model, verbose=True):
 
     Notes
     -----
-    ``isinstance(layer, torch.nn.LSTM)`` holds for our layers, ``type(layer) ==
-    torch.nn.LSTM`` does not, and tools that ask so pass them over in silence:
-    `torch.ao.quantization.quantize_dynamic` leaves them in float, the validator of
-    opacus finds no fault, and thop and ptflops count no operations. Call `restore`
-    before such a tool. `torch.nn.utils.prune`, parametrizations, torchinfo, captum,
-    `torch.onnx.export`, tracing and scripting need no `restore`.
+    ``isinstance(layer, torch.nn.LSTM)`` is true of fastrnn's layers, ``type(layer) ==
+    torch.nn.LSTM`` is not. Tools that ask for the exact type pass over fastrnn's layers
+    in silence: `torch.ao.quantization.quantize_dynamic` leaves them in float, the
+    validator of opacus finds no fault, and thop and ptflops count no operations. Call
+    `restore` before such a tool. `torch.nn.utils.prune`, parametrizations, torchinfo,
+    captum, `torch.onnx.export`, tracing and scripting need no `restore`.
 
-    Under autocast to bfloat16 on a CPU with instructions for it, and for a cell under
-    `torch.compile`, PyTorch's own operators run where they take less time; `explain`
-    says so for a call. A small layer's training step inside compiled code costs the
-    compiler's own tenths of a millisecond: left out of `torch.compile` it is faster.
+    Under autocast to bfloat16 on a CPU that has instructions for bfloat16, and for a
+    cell under `torch.compile`, PyTorch's own operators run where they take less time;
+    `explain` tells for a call which implementation runs it. In compiled code, each
+    training step costs some tenths of a millisecond of the compiler's own: a small
+    layer is faster outside of `torch.compile`.
 
     Examples
     --------
@@ -90,7 +93,7 @@ def accelerate(model, verbose=True):
 
 
 def restore(model):
-    """Undo `accelerate`: every module of ours in a model is PyTorch's own again.
+    """Undo `accelerate`: give every module of fastrnn in a model PyTorch's class again.
 
     Parameters
     ----------
@@ -130,7 +133,7 @@ def _check(who, model):
 
 
 def _recurrent(model):
-    """The recurrent modules in a model by name, those that are compiled included."""
+    """The names and recurrent modules of a model; some torch.jit may have compiled."""
     names = {cls.__name__ for cls in OURS}
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -142,12 +145,12 @@ def _recurrent(model):
 
 
 def _accelerate(module):
-    """Give a module the class of ours that stands for its own.
+    """Give a module the class of fastrnn that replaces the module's class.
 
     Returns
     -------
     str or None
-        Why it was left as it is.
+        Why the module was left as it is; None if it has the new class.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return "torch.jit has compiled it; accelerate the model that it was made from"
@@ -158,13 +161,13 @@ def _accelerate(module):
     cls = _classes.class_of(module)
     try:
         _classes.set_class(module, OURS.get(cls) or _classes.served(cls))
-    except TypeError as error:  # what a metaclass or __slots__ may say
+    except TypeError as error:  # raised because of a metaclass or of __slots__
         return f"{cls.__name__} cannot be combined with fastrnn's: {error}"
     return None
 
 
 def _torch_runs(module):
-    """Why PyTorch runs a module of ours, whatever the input, or None."""
+    """Why PyTorch runs a module of fastrnn whatever its input is, or None."""
     if isinstance(module, torch.nn.RNNBase):
         which, weights = _path.layers_spec(module), _path.layers_weights(module)
     else:
@@ -177,22 +180,23 @@ def _torch_runs(module):
     return _path.weights_problem(weights, which.shapes, dtype)
 
 
-_patched = 0  # how many `patched` are active
+_patched = 0  # how many contexts of `patched` are active, in all threads
 
 
 def _new(cls, *args, **kwargs):
-    """`__new__` of PyTorch's classes once `patched` was used."""
+    """The ``__new__`` of PyTorch's classes from the first use of `patched` on."""
     return object.__new__(OURS.get(cls, cls) if _patched else cls)
 
 
 @contextlib.contextmanager
 def patched():
-    """Within the body, `torch.nn.LSTM(...)` and its like build ours.
+    """Let `torch.nn.LSTM(...)` and its like build fastrnn's modules inside a ``with``.
 
-    For code that cannot be edited. It acts on the classes themselves, however they were
-    imported, in all threads; classes derived from them are as they were.
-    ``isinstance(layer, torch.nn.LSTM)`` holds for what is built, ``type(layer) ==
-    torch.nn.LSTM`` does not: code that asks so needs `restore`, as in `accelerate`.
+    This is for code that cannot be edited. The context acts on PyTorch's classes
+    themselves, however they were imported, and in all threads. Classes derived from
+    them build what they always do. For a module that was built inside,
+    ``isinstance(layer, torch.nn.LSTM)`` is true and ``type(layer) == torch.nn.LSTM`` is
+    not: code that asks for the exact type needs `restore`, as after `accelerate`.
 
     Examples
     --------
@@ -204,7 +208,9 @@ def patched():
     """
     global _patched
     for cls in OURS:
-        # It stays: Python cannot take a __new__ off a class again.
+        # The new __new__ stays when the context ends. Deleting it would not undo this:
+        # once a class has had a __new__ of its own, object.__new__ raises TypeError for
+        # the arguments of the class's __init__.
         cls.__new__ = staticmethod(_new)
     _patched += 1
     try:

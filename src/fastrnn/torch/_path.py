@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which implementation a call takes, and why.
+"""Whether the kernels can run a call, and if not, why.
 
-Whatever is not certain to be ours is PyTorch's, bad input included: its own checks then
-raise its own errors.
+A call goes to PyTorch's own forward unless everything about it is known to fit the
+kernels. Bad input therefore goes to PyTorch, too, whose checks raise PyTorch's errors.
+
+To examine a call takes some microseconds in Python, while a small layer's step takes
+the kernels some ten. A call that fits is therefore remembered (`Seen`), and calls like
+it are recognised by one check in C.
 """
 
 import torch
@@ -16,16 +20,21 @@ DTYPES = (torch.float32, torch.float64)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _CELL_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
-_MOST_SEEN = 4  # training and inference, with and without gradients of the input
+# Calls of a module that are remembered: enough for training and inference, each with
+# an input that requires a gradient and one that does not.
+_MOST_SEEN = 4
 
 
 def parameters_of(module, names):
-    """The module's parameters by name; None where there is none."""
+    """The module's parameters of these names; None for a name without a parameter."""
     return [*map(module._parameters.get, names)]
 
 
 def weights_of(module, names):
-    """The module's weights: parameters, or what a parametrization computes."""
+    """The module's weights of these names.
+
+    A weight is a parameter, or the tensor that a parametrization computes in its place.
+    """
     parameters = module._parameters
     found = []
     for name in names:
@@ -50,7 +59,7 @@ def cell_weights(module):
 
 
 def contiguous(weights):
-    """Weights as the kernels read them: autograd knows of the copies."""
+    """The weights, each contiguous; autograd records the copies that this needs."""
     return [w if w.is_contiguous() else w.contiguous() for w in weights]
 
 
@@ -68,7 +77,7 @@ def layers_spec(module):
 
 
 def cell_spec(module):
-    """The `Spec` of a cell; None where it has a nonlinearity that nobody knows."""
+    """The `Spec` of a cell; None if PyTorch does not know the cell's nonlinearity."""
     if isinstance(module, torch.nn.LSTMCell):
         mode = "LSTM"
     elif isinstance(module, torch.nn.GRUCell):
@@ -81,7 +90,11 @@ def cell_spec(module):
 
 
 def must_be_recorded():
-    """Why PyTorch has to see its own operators now, or None."""
+    """Why PyTorch has to record a call as its own operators now, or None.
+
+    The modes that this asks for see only operators of PyTorch, not what the kernels
+    compute.
+    """
     if _compat.transform_is_active():
         return "a torch.func transform (vmap, grad, jvp ...) is active"
     if _compat.forward_mode_is_active():
@@ -109,10 +122,11 @@ def tensor_problem(what, tensor, dtype=None):
 
 
 def gradients_problem(gradients, dtype):
-    """Why the kernels cannot go back from these gradients of outputs, or None.
+    """Why the kernels cannot back-propagate these gradients of outputs, or None.
 
-    They may be batches of gradients (`is_grads_batched`, vmap), duals, tensors of
-    other classes: whatever came between the outputs and the loss, or is active now.
+    The gradients come from whatever lies between the outputs and the loss: they may be
+    batches of gradients (`is_grads_batched`, vmap), duals of forward mode or tensors of
+    a subclass.
     """
     for gradient in gradients:
         if gradient is None:
@@ -135,12 +149,16 @@ def weights_problem(weights, shapes, dtype):
 
 
 def states_problem(which, hx, outer, dtype):
-    """Why the kernels cannot start from `hx`, or None.
+    """Why the kernels cannot start from the initial states `hx`, or None.
 
     Parameters
     ----------
+    which : Spec
+    hx : object
+        As the module was given it.
     outer : tuple of int
-        The sizes of a state before its width.
+        The sizes that a state must have before its last, which is its width.
+    dtype : torch.dtype
     """
     if hx is None:
         return None
@@ -158,10 +176,11 @@ def states_problem(which, hx, outer, dtype):
 
 
 def pack_problem(rows, batch_sizes, sorted_indices, hx):
-    """Why the kernels cannot use a PackedSequence of so many rows, or None.
+    """Why the kernels cannot use a PackedSequence whose data has so many rows, or None.
 
-    Its parts are whatever somebody put in: PyTorch makes something of sizes that do not
-    add up, or of zeros among them, and raises for most others.
+    A PackedSequence is a plain tuple that a user can make of any parts. Where its batch
+    sizes do not add up to its rows, or some are 0, PyTorch computes something; for most
+    other mistakes it raises an error. Both are left to PyTorch.
     """
     if problem := tensor_problem("batch_sizes", batch_sizes, torch.int64):
         return problem
@@ -184,9 +203,9 @@ def layers_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None
     ----------
     weights : list of Tensor
     dtypes : tuple of torch.dtype
-        Those that the input may have.
+        The types that the input may have.
     weights_dtype : torch.dtype, optional
-        What the weights must have; the input's if not given.
+        The type that the weights must have; that of the input if not given.
     """
     batch_sizes = sorted_indices = None
     if isinstance(input, PackedSequence):
@@ -217,7 +236,10 @@ def layers_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None
 
 
 def cell_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None):
-    """Why the kernels cannot run a cell on these arguments; as `layers_problem`."""
+    """Why the kernels cannot run a cell on these arguments, or None.
+
+    Parameters are those of `layers_problem`.
+    """
     which = cell_spec(module)
     if which is None:
         return f"PyTorch refuses the nonlinearity {module.nonlinearity!r}"
@@ -236,24 +258,26 @@ def cell_problem(module, input, hx, weights, dtypes=DTYPES, weights_dtype=None):
 
 
 class Seen:
-    """A call that fits the kernels, to know others like it by one look in C.
+    """A call that is known to fit the kernels, and a check in C for calls like it.
 
-    Like it is a call whose tensors have the same classes, types, devices, layouts,
-    `requires_grad` and sizes, but for time and batch, the weights also the same
-    strides, while the same modes of PyTorch are active: transforms, tracing, autocast,
-    inference, dispatch.
+    Another call is like it if its tensors have the same classes, types, devices,
+    layouts, `requires_grad` and sizes, where the sizes of time and batch may differ; if
+    its weights have the same strides; and if the same modes of PyTorch are active
+    (transforms, tracing, autocast, inference, dispatch).
 
     Parameters
     ----------
-    data, weights : list of Tensor
-        Input and states; weights, contiguous.
+    data : list of Tensor
+        The input, then the initial states if there are any.
+    weights : list of Tensor
+        Contiguous.
     batched : bool
-        Whether the last but one of a state's sizes is the batch's.
+        Whether the states have a batch axis, which is their last but one.
 
     Attributes
     ----------
     requires_grad : bool
-        Whether any of the tensors does.
+        Whether any of the tensors requires a gradient.
     """
 
     __slots__ = ("_guard", "requires_grad")
@@ -272,12 +296,12 @@ class Seen:
         self.requires_grad = any(t.requires_grad for t in (*data, *weights))
 
     def is_like(self, tensors):
-        """Whether a call with these, data and weights, is like the one seen."""
+        """Whether a call with these tensors, data before weights, is like this one."""
         return self._guard.check(*tensors)
 
 
 def _data(which, input, hx):
-    """Input and states as a list; None where hx is not what it should be."""
+    """The input and the states as a list; None if hx is no pair where it has to be."""
     if hx is None:
         return [input]
     if not which.has_c:
@@ -286,16 +310,22 @@ def _data(which, input, hx):
 
 
 def recognise(home, input, hx, weights, ndim, batch_dim):
-    """The `Seen` that says that a call fits the kernels, or None.
+    """Look for a remembered call that a call is like.
 
     Parameters
     ----------
     home : Home or None
-        Of the weights.
-    input, hx
-        Anything.
+        The home of the module's weights; None if there is none yet.
+    input, hx : object
+        As the module was given them.
+    weights : list
     ndim, batch_dim : int
-        Of a batched input.
+        The number of axes that a batched input has, and which of them is the batch's.
+
+    Returns
+    -------
+    Seen or None
+        With a `Seen`, the call fits the kernels. Without one, it has to be examined.
     """
     if home is None or _compat.forward_mode_is_active():
         return None
@@ -319,13 +349,13 @@ def recognise(home, input, hx, weights, ndim, batch_dim):
 
 
 def remember(home, input, hx, weights, ndim):
-    """Let `recognise` know a call that fits."""
+    """Remember a call that fits the kernels, so that `recognise` finds it."""
     if _compat.TensorGuards is None:
         return
     data = _data(home.spec, input, hx)
     tensors = data + weights
     if len(set(map(id, tensors))) < len(tensors):
-        return  # the guard takes no tensor twice
+        return  # TensorGuards does not take the same tensor twice
     known = home.seen.get(len(tensors), ())
     home.seen[len(tensors)] = (
         Seen(data, weights, input.dim() == ndim),

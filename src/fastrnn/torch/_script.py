@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`torch.jit.script` compiles a forward's source, and ours is not TorchScript."""
+"""Modules that `torch.jit.script` can compile in place of fastrnn's.
+
+`torch.jit.script` compiles the source of a module's forward. The source of fastrnn's
+forward is not TorchScript, so the compiler is given PyTorch's own module instead.
+"""
 
 import copy
 
@@ -9,9 +13,10 @@ from fastrnn.torch import _compat
 
 
 def prepare(self):
-    """The PyTorch module that `torch.jit.script` takes instead of one of ours.
+    """The module of PyTorch that `torch.jit.script` compiles instead of fastrnn's.
 
-    It has the same parameters; scripted code runs PyTorch's own operators.
+    `torch.jit.script` calls this as the method ``__prepare_scriptable__``. The module
+    that it returns has the same parameters, and runs PyTorch's own operators.
     """
     twin = copy.copy(self)
     home = torch.nn.LSTM.__module__
@@ -20,12 +25,19 @@ def prepare(self):
 
 
 def _prepared(module, done):
-    """A module with PyTorch's in place of ours; itself if there are none.
+    """A module with PyTorch's modules in place of fastrnn's inside it.
 
     Parameters
     ----------
+    module : torch.nn.Module or None
     done : dict
-        What modules were replaced by, so that what is shared stays shared.
+        By module, the module that stands in its place. A module that is used in several
+        places is replaced by the same one everywhere.
+
+    Returns
+    -------
+    torch.nn.Module or None
+        `module` itself if it holds none of fastrnn's.
     """
     if module is None or isinstance(module, torch.jit.ScriptModule):
         return module
@@ -43,10 +55,12 @@ def _prepared(module, done):
 
 
 def prepare_in_script_modules():
-    """Let a `torch.jit.ScriptModule` of the user's hold modules of ours.
+    """Let a user's class derived from `torch.jit.ScriptModule` hold fastrnn's modules.
 
-    `torch.jit.script` asks modules what to compile instead of them; the constructor of
-    a class derived from `torch.jit.ScriptModule` does not.
+    `torch.jit.script` calls ``__prepare_scriptable__`` of the modules that it meets.
+    The constructor of such a class compiles the modules that it holds without calling
+    it, and PyTorch has no other hook there, so the undocumented function that compiles
+    them is replaced.
     """
     create = _compat.create_script_module
     if create is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a stack of recurrent layers is, apart from its weights and its data."""
+"""`Spec`: the cell and the sizes of a stack of recurrent layers."""
 
 import functools
 
@@ -10,20 +10,23 @@ MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
 
 class Spec:
-    """Cell and sizes of a stack, and what follows from them.
+    """The cell and the sizes of a stack of layers, and what follows from them.
 
     Attributes
     ----------
     mode : str
         PyTorch's name of the cell: RNN_TANH, RNN_RELU, LSTM or GRU.
     layout : weights.Layout
-        The same for the kernels.
+        The stack as the kernels know it.
+    S : int
+        The width of h: H, or `proj_size` with a projection.
     width : int
-        Of an output: both directions' h.
+        The width of an output of a layer, which has the h of all directions side by
+        side.
     weights_per_cell : int
         4, or 2 without biases; one more with a projection.
     shapes : list of tuple
-        Of the weights, in PyTorch's flat order.
+        The shapes of all weights, in PyTorch's flat order.
     """
 
     def __init__(self, mode, I, H, num_layers, bias, bidirectional, proj_size=0):
@@ -56,5 +59,5 @@ class Spec:
 
 @functools.lru_cache(maxsize=1024)
 def spec(mode, I, H, num_layers, bias, bidirectional, proj_size=0):
-    """The `Spec` of these arguments, one object for each."""
+    """The `Spec` of these arguments: the same object for the same arguments."""
     return Spec(mode, I, H, num_layers, bias, bidirectional, proj_size)

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is known of a stack's weights from the calls before: packed, and fit to run."""
+"""`Home`: what is kept between calls for the weights of a stack.
+
+A home has the weights in the kernels' packed form, and the calls that are known to fit
+the kernels. Homes are not attributes of a module, because copying and pickling the
+module would then copy them, too.
+"""
 
 import functools
 import weakref
 
 from fastrnn.native import tensors
 
-_homes = {}  # by id of an owner and place in it
+# By the id of an owner, and the place in the owner where the weights begin: see `home`.
+_homes = {}
 
 
 class Home:
     """What is kept for the weights of a stack as long as their owner lives.
 
-    The owner is a module; in compiled code, where there is no module, the storage of
-    the first weight. It is never a tensor: PyTorch refuses to swap tensors that
-    somebody has a weak reference to.
+    The owner is the module that has the weights. Compiled code has no module: there the
+    owner is the storage of the first weight. The owner is referred to weakly, and is
+    never a tensor, because `torch.utils.swap_tensors` refuses tensors that have weak
+    references.
 
     Parameters
     ----------
@@ -22,10 +29,11 @@ class Home:
 
     Attributes
     ----------
+    owner : weakref.ref
     packer : tensors.Weights
-    seen : dict
-        Of `_path.Seen`: calls that were found to fit the kernels, by how many tensors
-        they were given.
+        Packs the weights, and keeps them packed.
+    seen : dict of int to tuple of _path.Seen
+        The calls that are known to fit the kernels, by the number of their tensors.
     """
 
     __slots__ = ("owner", "packer", "seen", "spec")
@@ -35,11 +43,12 @@ class Home:
         self.packer, self.seen = tensors.Weights(spec.layout), {}
 
     def packed(self, kernels, n_threads, weights, forward=True, backward=False):
-        """The `tensors.Packs` of weights, for these directions.
+        """The `tensors.Packs` of the weights, packed for forward, backward or both.
 
-        Packed again only when they have changed.
+        The weights of a cell are packed again only when they have changed.
         """
-        # Inference tensors have no version: their fingerprint alone tells.
+        # PyTorch counts no writes to inference tensors: only the fingerprint of such a
+        # weight tells whether it has changed.
         versions = [-1 if w.is_inference() else w._version for w in weights]
         return self.packer.take(
             kernels, n_threads, weights, versions, forward, backward
@@ -47,7 +56,7 @@ class Home:
 
 
 def find(owner, spec, at=0):
-    """The `Home` of a stack's weights, or None."""
+    """The `Home` of a stack's weights, or None if there is none yet; see `home`."""
     home = _homes.get((id(owner), at))
     if home is None or home.spec is not spec or home.owner() is not owner:
         return None
@@ -55,15 +64,16 @@ def find(owner, spec, at=0):
 
 
 def home(owner, spec, at=0):
-    """The `Home` of a stack's weights, made if need be.
+    """The `Home` of a stack's weights; made at the first request.
 
     Parameters
     ----------
     owner : object
-        Whose end is the home's; can be referred to weakly.
+        The module or the storage that has the weights. The home goes when it goes.
     spec : Spec
     at : int
-        Where in the owner's memory the weights begin, if there may be several.
+        The element of a storage at which the weights begin, since one storage may have
+        the weights of several stacks.
     """
     found = find(owner, spec, at)
     if found is None:
@@ -75,7 +85,8 @@ def home(owner, spec, at=0):
 
 
 def _forget(key, owner):
-    """An owner is gone: so is what was known of its weights."""
+    """Drop the home of an owner that has gone; `owner` is the weak reference to it."""
     held = _homes.get(key)
-    if held is not None and held.owner is owner:  # not a later one's of the same id
+    # Python may have given the id to a new owner by now, whose home must stay.
+    if held is not None and held.owner is owner:
         del _homes[key]
