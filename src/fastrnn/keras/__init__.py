@@ -2,8 +2,8 @@
 """Keras models as fastrnn layers: files of Keras 2 and 3, and weights of one layer.
 
 `load` reads ``.keras`` and ``.h5`` files with h5py (``pip install 'fastrnn[keras]'``);
-neither Keras nor TensorFlow is needed, and nothing in a file is executed.
-`layer_weights` converts what ``layer.get_weights()`` gives.
+neither Keras nor TensorFlow is needed, and no code in a file is executed.
+`layer_weights` converts the arrays that ``layer.get_weights()`` returns.
 """
 
 from fastrnn.keras._build import load

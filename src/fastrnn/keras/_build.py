@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`load`: the layers of a Keras file as a `Sequential` of ours."""
+"""`load`: a `Sequential` of fastrnn's layers from the layers of a Keras file."""
 
 import os
 
@@ -27,7 +27,8 @@ from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras, files
 
 _CLASSES = {"SimpleRNN": RNN, "LSTM": LSTM, "GRU": GRU}
-# What needs no TimeDistributed around it.
+# Layers that act on the last axis alone. Keras's TimeDistributed around one of them
+# changes nothing, so it can be left out.
 _LAST_AXIS = ("Activation", "Dense", "Dropout", "LayerNormalization", "ReLU", "Softmax")
 
 
@@ -42,36 +43,38 @@ def load(path, *, inference=False):
         GRU, Bidirectional, Dense, LayerNormalization, TimeDistributed of these two,
         Dropout, Activation, ReLU and Softmax.
     inference : bool
-        True returns the model in eval mode, and passes over what acts in training
-        alone: ``dropout`` and ``recurrent_dropout`` of recurrent layers, noise.
+        True returns the model in eval mode, and ignores options and layers that act in
+        training alone: ``dropout`` and ``recurrent_dropout`` of recurrent layers, and
+        layers of noise.
 
     Returns
     -------
     Sequential
-        Recurrent layers are ``batch_first``, as Keras's are. Activations other than
-        linear are layers of their own, after the Dense that had them. float64 where
-        the file's weights are, else float32. Masks go through the model as in Keras:
-        see `Masking`.
+        Recurrent layers are ``batch_first``, as Keras's are. An activation of a Dense,
+        other than linear, is a layer of its own after the Dense. The model is float64
+        if some weights in the file are, else float32. Masks go through the model as
+        they do in Keras: see `Masking`.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is damaged, or has a layer or an option that fastrnn does not compute; the
-        message names layer, option and value.
+        If the file is damaged, or has a layer or an option that fastrnn does not
+        compute; the message names the layer, the option and its value.
     ImportError
         If h5py is not installed.
 
     Notes
     -----
     Optimiser, loss, metrics, initialisers, regularisers and constraints are not read.
-    HDF5 that Keras does not write (arrays in other files, links, filters, types that
-    are not floating) is refused: see `fastrnn.load_model` for what a file may do.
-    "hard_sigmoid" is what it was in the Keras that wrote the file.
+    Features of HDF5 that Keras does not use (arrays in other files, links, filters,
+    types that are not floating-point) are refused: `fastrnn.load_model` says what a
+    file may do. Keras 3 has another "hard_sigmoid" than Keras 2: the layers get that of
+    the Keras that wrote the file.
 
-    Where Keras has one bias, fastrnn has two, the second zero at first. Both learn:
-    their sum takes steps of twice the size.
+    Where Keras has one bias, fastrnn has two, of which the second is zero at first.
+    Training changes both, so the sum of both takes steps of twice the size.
 
     Examples
     --------
@@ -93,7 +96,18 @@ def load(path, *, inference=False):
 
 
 class _Builder:
-    """Makes the layers that stand for one of Keras's; `kind` says which method."""
+    """Makes fastrnn's layers from a layer of Keras, by one method for each class.
+
+    Parameters
+    ----------
+    who : str
+        The caller and the file, for errors.
+    version : int
+        The version of the Keras that wrote the file, 2 or 3.
+    dtype : {"float32", "float64"}
+    inference : bool
+        As `load` takes it.
+    """
 
     def __init__(self, who, version, dtype, inference):
         self.who, self.version = who, version
@@ -129,12 +143,13 @@ class _Builder:
         return parts
 
     def _check(self, layer, config, options):
+        """Refuse values of options other than those accepted, as in `_options`."""
         for option, accepted in options.items():
             value = config.get(option, accepted[0])
             refuse(self.who, layer, option, value, accepted)
 
     def _filled(self, layer, module, state):
-        """`module` with the weights of `layer`."""
+        """Load weights, named as fastrnn's, into the module that stands for a layer."""
         try:
             module.load_state_dict(state)
         except ValueError as error:
@@ -142,6 +157,7 @@ class _Builder:
         return module
 
     def _arrays(self, layer, *counts):
+        """The arrays of a layer, whose number must be one of `counts`."""
         if len(layer.arrays) not in counts:
             raise ValueError(
                 f"{self.who}: {layer} must have {' or '.join(map(str, counts))} "
@@ -156,7 +172,7 @@ class _Builder:
         return [self._cell(layer, layer.kind, layer.config, 1, arguments)]
 
     def _arguments(self, layer, kind, config, directions=1):
-        """Our arguments for a layer's options."""
+        """The arguments of fastrnn's layer for the options of a layer of Keras."""
         self._check(layer, config, SEQUENCE)
         if not self.inference:
             self._check(layer, config, TRAINING)
@@ -167,6 +183,7 @@ class _Builder:
         }
 
     def _cell(self, layer, kind, config, directions, arguments):
+        """The recurrent layer of fastrnn, with weights, for a layer of Keras."""
         has_bias = arguments["bias"]
         arrays = self._arrays(layer, directions * (2 + has_bias))
         if any(array.ndim != 2 for array in arrays[:2]):

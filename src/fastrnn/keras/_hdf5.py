@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""HDF5 as Keras writes it, and nothing else that HDF5 can do.
+"""Reading of HDF5 files, as far as Keras uses HDF5.
 
-An HDF5 file can name other files to read from, be filled with links that lead in
-circles or by many ways to one object, and declare sizes that it does not have. Keras
-needs none of this: it writes a tree of groups, whose leaves are arrays as they are in
-memory. What is something else is refused where it is met, before it is read.
+An HDF5 file can name other files to read from, hold links that lead in circles or by
+several ways to one object, and declare arrays larger than itself. Keras uses none of
+this: it writes a tree of groups, whose leaves are arrays stored as they are in memory.
+Anything else is refused where it is met, before it is read.
 """
 
 import io
 
 import numpy as np
 
-# Texts of any length in one attribute. Each could be the same text, as long as the
-# file; the attributes that are read have the names of one layer's weights.
+# The most texts of variable length that an attribute may have. All of them may point to
+# one text that fills the file, so that reading them takes this many times the file's
+# size. The attributes that are read have one text, or the names of a layer's weights.
 _MOST_TEXTS = 16
 
 
 class Hdf5File:
-    """A file whose objects have one name each, and whose arrays are as large as it.
+    """An HDF5 file, as a context that gives the root `Group`.
+
+    Each object in the file may have one name only, and all arrays together may be as
+    large as the file at most.
 
     Parameters
     ----------
@@ -28,7 +32,7 @@ class Hdf5File:
     Raises
     ------
     ValueError
-        If it is no HDF5 file.
+        If the data are not an HDF5 file.
     """
 
     def __init__(self, h5py, data):
@@ -52,7 +56,7 @@ class Hdf5File:
         self.file.close()
 
     def meet(self, name, thing):
-        """Refuse an object that another way has led to."""
+        """Refuse an object that was reached by another name before."""
         address = self.h5py.h5o.get_info(thing).addr
         other = self.met.setdefault(address, name)
         if other != name:
@@ -61,7 +65,7 @@ class Hdf5File:
             )
 
     def take(self, name, n_bytes):
-        """Refuse an array that the file cannot have whole, beside those before it."""
+        """Refuse an array for which the file has no room beside those before it."""
         if n_bytes > self.room:
             raise ValueError(
                 f"{name!r} must be stored whole, got {n_bytes:,} bytes in a file of "
@@ -73,12 +77,14 @@ class Hdf5File:
 def _check_heaps(data):
     """Refuse a heap of texts whose list of objects does not end.
 
-    The HDF5 library follows such a list for ever. A heap is the bytes ``GCOL``, its
-    version (1), three zeros and its size in eight bytes; then come the objects, each a
-    number (0 for what is free), a count, the size in eight bytes, and its bytes up to a
-    multiple of eight. The size of what is free counts these 16 bytes, too.
+    The HDF5 library would follow such a list for ever. A heap consists of the bytes
+    ``GCOL``, its version (1), three zeros, its size in eight bytes, and its objects. An
+    object has a header of 16 bytes: its number (0 for free space), a count, and its
+    size in eight bytes; its own bytes follow, up to a multiple of eight. The size of
+    free space includes the header, the size of other objects does not.
     """
-    steps = len(data) // 16  # more there are not, unless heaps overlap
+    # Each object has a header, so there cannot be more unless heaps overlap.
+    steps = len(data) // 16
     at = data.find(b"GCOL\x01\0\0\0")
     while at >= 0:
         end = at + int.from_bytes(data[at + 8 : at + 16], "little")
@@ -95,18 +101,29 @@ def _check_heaps(data):
 
 
 class Group:
-    """A group; `get` gives what is in it."""
+    """A group of an HDF5 file; `get` reads the groups and arrays in it."""
 
     def __init__(self, file, name, group):
         self._file, self._name, self._group = file, name, group
 
     def get(self, name):
-        """The group or array of a name, or of names with slashes between; else None.
+        """Read an object in the group.
+
+        Parameters
+        ----------
+        name : str
+            The name of the object, or a path of names with slashes between them.
+
+        Returns
+        -------
+        Group, ndarray or None
+            None if there is no such object.
 
         Raises
         ------
         ValueError
-            If a link on the way is not plain, or an object is not as Keras writes it.
+            If a link on the way is not a plain one, or if an object is not as Keras
+            writes it.
         """
         at = self
         for part in name.split("/"):
@@ -118,7 +135,7 @@ class Group:
     def _child(self, name):
         h5py, whole = self._file.h5py, f"{self._name.rstrip('/')}/{name}"
         key = name.encode()
-        # "." would be the group itself, and a NUL ends names in C.
+        # HDF5 takes "." for the group itself, and a name in C ends at a NUL.
         if name in ("", ".") or b"\0" in key:
             raise ValueError(f"{whole!r} must be a name in a group")
         if not self._group.links.exists(key):
@@ -142,12 +159,17 @@ class Group:
         raise ValueError(f"{whole!r} must be a group or an array")
 
     def attribute(self, name):
-        """An attribute: a text, an array of texts, or None where it is not there.
+        """Read an attribute of the group that has a text or several texts.
+
+        Returns
+        -------
+        str, list of str or None
+            None if there is no such attribute.
 
         Raises
         ------
         ValueError
-            If it is of another type, or larger than the file.
+            If the attribute is of another type, or larger than the file.
         """
         h5py, whole = self._file.h5py, f"{self._name}: {name}"
         if not h5py.h5a.exists(self._group, name.encode()):
@@ -155,7 +177,7 @@ class Group:
         attribute = h5py.h5a.open(self._group, name.encode())
         kind = attribute.get_type()
         n = attribute.get_space().get_simple_extent_npoints()
-        if n == 0:  # without elements there is no type of text
+        if n == 0:  # the type of an empty list is not that of texts
             return []
         if not isinstance(kind, h5py.h5t.TypeStringID):
             raise ValueError(f"{whole} must be text")
@@ -170,7 +192,7 @@ class Group:
 
 
 class _Parent:
-    """What h5py's attributes want to know of their owner."""
+    """The owner that h5py's AttributeManager asks for: an object with an `id`."""
 
     def __init__(self, group):
         self.id = group
@@ -181,7 +203,7 @@ def _text(value):
 
 
 def _array(file, name, dataset):
-    """The contents of a dataset that is stored as it is in memory."""
+    """The array of a dataset, which must be stored whole and as it is in memory."""
     h5py = file.h5py
     options = dataset.get_create_plist()
     if options.get_layout() == h5py.h5d.VIRTUAL or options.get_external_count():
@@ -196,10 +218,12 @@ def _array(file, name, dataset):
     if not isinstance(kind, h5py.h5t.TypeFloatID):
         raise ValueError(f"{name!r} must be an array of floating-point numbers")
     shape = dataset.shape
-    if 0 in shape:  # no size of a layer may come from an array without elements
+    # The sizes of a layer come from the shapes of its arrays. An array without elements
+    # takes no bytes of the file, so it could declare any size.
+    if 0 in shape:
         raise ValueError(f"{name!r} must have elements, got shape {shape}")
     n_bytes = kind.get_size()
-    for size in shape:  # not NumPy, whose product would overflow
+    for size in shape:  # in Python's integers, since NumPy's product could overflow
         n_bytes *= size
     if n_bytes > dataset.get_storage_size():
         raise ValueError(

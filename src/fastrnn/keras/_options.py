@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Options of Keras layers: our arguments for them, and what is refused.
+"""Options of Keras layers: fastrnn's arguments for them, and which values it refuses.
 
-Each entry of a table of refusals is an option and the values that can be expressed; the
-first is what a file means that does not name the option.
+The tables `SEQUENCE`, `TWO_DIRECTIONS`, `TRAINING` and `OTHERS` have for each option
+the values that fastrnn's layers can compute. The first of them is the value that an
+option has in a file that does not name it.
 """
 
-# Keras's functions and ours.
+# fastrnn's functions by the names of Keras 3.
 FUNCTIONS = {
     "elu": "elu",
     "gelu": "gelu",
@@ -19,13 +20,16 @@ FUNCTIONS = {
     "softsign": "softsign",
     "tanh": "tanh",
 }
-KERAS_2 = {"hard_sigmoid": "hard_sigmoid"}  # where it differs: 0.2 x + 0.5
+# The functions that were others in Keras 2: its hard_sigmoid is 0.2 x + 0.5.
+KERAS_2 = {"hard_sigmoid": "hard_sigmoid"}
 
-# How sequences go through a layer, beside what `sequence_arguments` takes over.
+# Options about how sequences go through a recurrent layer, besides those that
+# `sequence_arguments` translates.
 SEQUENCE = {"return_state": (False,), "time_major": (False,)}
-TWO_DIRECTIONS = {"go_backwards": (False,)}  # the second one's is the opposite
+# Of the forward layer inside a Bidirectional; the backward layer has True.
+TWO_DIRECTIONS = {"go_backwards": (False,)}
 
-# What acts in training alone; a model for inference may have them.
+# Options that act in training alone; a model for inference may have any value of them.
 TRAINING = {"dropout": (0.0,), "recurrent_dropout": (0.0,)}
 
 OTHERS = {
@@ -36,7 +40,7 @@ OTHERS = {
 
 
 def refuse(who, layer, option, value, accepted):
-    """Raise ValueError unless `value` is one of those accepted."""
+    """Raise ValueError unless an option's value is one of those accepted."""
     if value not in accepted:
         listed = " or ".join(repr(one) for one in accepted)
         raise ValueError(
@@ -46,7 +50,7 @@ def refuse(who, layer, option, value, accepted):
 
 
 def _function(who, layer, config, option, default, version):
-    """Our name of a function, perhaps with its parameter."""
+    """fastrnn's name of a function, or a pair of the name and a parameter."""
     name = config.get(option, default)
     name = "linear" if name is None else name
     refuse(who, layer, option, name, tuple(FUNCTIONS))
@@ -54,27 +58,27 @@ def _function(who, layer, config, option, default, version):
 
 
 def cell_arguments(who, layer, kind, config, version):
-    """Arguments that make a cell of ours compute what Keras's does.
+    """The arguments that make a cell of fastrnn compute what a cell of Keras does.
 
     Parameters
     ----------
     who, layer : str
-        For errors.
+        The caller and the layer, for errors.
     kind : {"SimpleRNN", "LSTM", "GRU"}
     config : dict
-        The layer's.
+        The configuration of the layer.
     version : int
-        Of Keras, 2 or 3.
+        The version of Keras, 2 or 3.
 
     Returns
     -------
     dict
-        Without those that a layer has anyway.
+        Without arguments that would have their default values.
 
     Raises
     ------
     ValueError
-        If a function is not one of ours.
+        If the cell has a function that fastrnn does not have.
     """
     arguments = {}
     activation = _function(who, layer, config, "activation", "tanh", version)
@@ -87,15 +91,16 @@ def cell_arguments(who, layer, kind, config, version):
     gates = _function(who, layer, config, "recurrent_activation", "sigmoid", version)
     if gates != "sigmoid":
         arguments["recurrent_activation"] = gates
-    # Files older than this option have one bias, and mean False.
+    # Files that are older than this option do not name it, and mean False.
     if kind == "GRU" and not config.get("reset_after", False):
         arguments["reset_after"] = False
     return arguments
 
 
 def sequence_arguments(config, directions=1):
-    """Arguments of how sequences go through a layer, in one direction or two."""
+    """The arguments about how sequences go through a layer of one or two directions."""
     names = ["return_sequences", "go_backwards", "stateful"]
-    # Around two directions Keras sets it anyway, and so does ours.
+    # Keras's Bidirectional sets zero_output_for_mask of both of its layers, and a
+    # fastrnn layer of two directions always does what it says.
     names += ["zero_output_for_mask"] if directions == 1 else []
     return {name: config.get(name, False) for name in names}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files of Keras as a list of layers: configuration and weights, nothing executed.
+"""The configuration and the weights of every layer in a Keras file.
 
-A ``.keras`` file is a zip with ``config.json`` and ``model.weights.h5``; a ``.h5`` file
-has the configuration in an attribute and the weights in ``model_weights``.
+A ``.keras`` file is a zip archive with ``config.json`` and ``model.weights.h5``. A
+``.h5`` file has the configuration in an attribute and the weights in the group
+``model_weights``. No code in a file is executed.
 """
 
 import io
@@ -17,7 +18,8 @@ import numpy as np
 from fastrnn.keras._hdf5 import Group, Hdf5File
 from fastrnn.util.files import allowance, parse_json
 
-# Where the weights of a layer's parts are in model.weights.h5, in Keras's own order.
+# The groups of model.weights.h5 that have the weights of a layer's parts, in the order
+# in which Keras lists these weights.
 _PARTS = ("forward_layer", "backward_layer", "layer", "cell")
 
 
@@ -25,7 +27,7 @@ class Layer(NamedTuple):
     """A layer as its file has it."""
 
     name: str
-    kind: str  # Keras's class
+    kind: str  # the name of its class in Keras
     config: dict
     arrays: list
 
@@ -34,27 +36,29 @@ class Layer(NamedTuple):
 
 
 def read(who, h5py, data):
-    """Version and layers of a file.
+    """Read the version and the layers of a file.
 
     Parameters
     ----------
     who : str
-        The caller's name and the file's, for errors.
+        The caller and the file, for errors.
     h5py : module
     data : bytes
-        A whole ``.keras`` or ``.h5`` file; its content says which.
+        A whole ``.keras`` or ``.h5`` file; the first bytes tell which.
 
     Returns
     -------
     version : int
-        Of the Keras that wrote it, 3 or, before, 2: some names changed their meaning.
+        The version of the Keras that wrote the file, 2 or 3. It matters because Keras 3
+        changed the meaning of some names. Versions before 2 count as 2.
     layers : list of Layer
         In the order in which they run, without input layers.
 
     Raises
     ------
     ValueError
-        If it is neither, is damaged, or is not of one layer after the other.
+        If the file is neither a ``.keras`` nor a ``.h5`` file, is damaged, or has a
+        model that is not a chain of layers.
     """
     if data[:2] == b"PK":
         return _read_zip(who, h5py, data)
@@ -87,7 +91,8 @@ def _read_zip(who, h5py, data):
     with Hdf5File(h5py, weights) as root:
         groups = root.get("layers")
         for layer in _chain(who, _json(who, config)):
-            # Groups are named by class and place among its like, not by layer name.
+            # A group has the name of the layer's class and a number that counts the
+            # layers of that class; the layer's own name is not used.
             stem = _snake_case(layer.kind)
             count = seen[stem] = seen.get(stem, -1) + 1
             group = groups and groups.get(f"{stem}_{count}" if count else stem)
@@ -96,15 +101,15 @@ def _read_zip(who, h5py, data):
 
 
 def _members(archive, names, room):
-    """The contents of some members of a zip archive, of `room` bytes together.
+    """The contents of some members of a zip archive, which have `room` bytes at most.
 
     Raises
     ------
     ValueError
-        If one is there twice, encrypted, packed in another way than Keras's or with
-        "deflate", or too large.
+        If a member is there twice, is encrypted, is neither stored plainly, as Keras
+        does it, nor by "deflate", or is too large.
     KeyError
-        If one is missing.
+        If a member is missing.
     """
     listed = Counter(info.filename for info in archive.infolist())
     found = []
@@ -122,7 +127,8 @@ def _members(archive, names, room):
                 f"got {info.file_size:,}"
             )
         room -= info.file_size
-        # `open` gives as many bytes as declared at most, whatever the stream has.
+        # A stream may have more bytes than the archive declares: reading them is
+        # limited.
         with archive.open(info) as member:
             content = member.read(info.file_size)
             if len(content) < info.file_size or member.read(1):
@@ -147,7 +153,7 @@ def _snake_case(name):
 
 
 def _group_arrays(group):
-    """Weights of a layer and of its parts, in order."""
+    """The weights of a layer in a ``.keras`` file, then those of its parts."""
     arrays = []
     variables = group.get("vars")
     while isinstance(variables, Group):
@@ -163,12 +169,14 @@ def _group_arrays(group):
 
 
 def _weights(found):
+    """An object of the file, which must be an array."""
     if not isinstance(found, np.ndarray):
         raise ValueError("weights must be arrays, got a group")
     return found
 
 
 def _legacy_arrays(who, weights, layer):
+    """The weights of a layer in a ``.h5`` file."""
     group = weights and weights.get(layer.name)
     if group is None:
         return []
@@ -188,7 +196,7 @@ def _legacy_arrays(who, weights, layer):
 
 
 def _chain(who, model):
-    """Layers in running order; each takes the output of the one before."""
+    """The layers in running order, each of which takes the output of the one before."""
     if not isinstance(model, dict) or "class_name" not in model:
         raise ValueError(f"{who}: the configuration must be that of a Keras model")
     config = model["config"]
@@ -215,7 +223,7 @@ def _layer(who, entry):
 
 
 def _functional_chain(who, entries, outputs):
-    """Layers of a functional model from its only input to its only output."""
+    """The layers of a functional model, from its only input to its only output."""
     source, masks = {}, {}
     for entry in entries:
         name = entry.get("name", entry["config"].get("name"))
@@ -245,7 +253,7 @@ def _functional_chain(who, entries, outputs):
 
 
 def _without_mask(calls):
-    """The calls of a layer, and the names of the layers that give its ``mask=``."""
+    """The calls of a layer without ``mask=``, and the layers that gave the masks."""
     masks = []
     for k, call in enumerate(calls):
         if isinstance(call, dict) and "kwargs" in call:
@@ -256,11 +264,18 @@ def _without_mask(calls):
 
 
 def _without_mask_makers(who, entries, source, masks):
-    """Entries without the operations of Keras 3 that only say what a mask is.
+    """The entries of the layers without those of operations that only compute masks.
 
-    A functional model of Keras 3 has, beside an Embedding with mask_zero or a Masking,
-    the operations that make the layer's mask (NotEqual, and Any of it), and gives the
-    mask to every layer that takes one. Ours make it again and hand it on alike.
+    A functional model of Keras 3 that has an Embedding with mask_zero, or a Masking,
+    also has the operations that compute the mask (NotEqual, and for a Masking Any of
+    that), and passes the mask to every layer that takes one. fastrnn's Embedding and
+    Masking compute the mask themselves, and a model hands it on, so the operations can
+    be left out if the masks are those that fastrnn would hand on.
+
+    Raises
+    ------
+    ValueError
+        If a layer is given another mask.
     """
     named = {e.get("name", e["config"].get("name")): e for e in entries}
     makers = {name for found in masks.values() for name in found}
@@ -282,7 +297,11 @@ def _without_mask_makers(who, entries, source, masks):
 
 
 def _origin(named, source, maker):
-    """Layer whose mask an operation makes anew: the one with the same input, value."""
+    """The layer whose mask an operation computes; None if it is no layer's mask.
+
+    It is the Embedding or Masking that has the same input as the operation and masks
+    the same value.
+    """
     entry = named[maker]
     if entry["class_name"] == "Any":
         config = entry["config"]
@@ -304,7 +323,7 @@ def _origin(named, source, maker):
 
 
 def _mask_before(named, source, masks, name):
-    """The layer before `name` that last made a mask, as a chain hands it on."""
+    """The layer whose mask a chain hands on to `name`: the last before it that masks."""
     while source[name]:
         (name, *_) = source[name]
         entry = named[name]
@@ -314,7 +333,7 @@ def _mask_before(named, source, masks, name):
 
 
 def _sources(calls):
-    """Names of the layers whose outputs a call takes, in Keras 2's and 3's form."""
+    """Names of the layers whose outputs a call takes, as Keras 2 or 3 writes them."""
     if isinstance(calls, dict):
         history = calls.get("keras_history")
         if history:

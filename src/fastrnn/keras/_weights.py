@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Weights of one Keras layer as the state dict of a fastrnn layer.
 
-Keras multiplies from the right, ``x @ kernel``: kernels are transposed. Its gates stand
-side by side in the kernels' columns, in the orders below, and a recurrent layer has one
-bias where fastrnn has two (the second is zero then), except a GRU with ``reset_after``,
-which has both.
+Keras computes ``x @ kernel`` where fastrnn computes ``x @ weight.T``, so kernels have
+to be transposed. In Keras the gates are side by side in the columns of a kernel, in an
+order of Keras's own. A recurrent layer of Keras has one bias where fastrnn's has two,
+of which the second is then zero; only a GRU with ``reset_after`` has both in Keras,
+too.
 """
 
 import numpy as np
 
 from fastrnn.keras._options import cell_arguments
 
-# Where our gates are among Keras's: LSTM i f g o of i f c o, GRU r z n of z r h.
+# For each of fastrnn's gates, its place in Keras's order. The LSTM has i f g o here and
+# i f c o in Keras, the GRU r z n here and z r h in Keras.
 GATES = {"SimpleRNN": (0,), "LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2)}
 CELL_BY_GATES = {len(order): cell for cell, order in GATES.items()}
 
 
 def _rows(array, order):
-    """An array with gates along its last axis as (G * H, ...), in our order."""
+    """An array with Keras's gates along its last axis as (G * H, ...) in our order."""
     gates = np.split(array, len(order), axis=-1)
     return np.concatenate([gates[k].T for k in order])
 
 
 def _direction(who, cell, arrays, suffix):
-    """State dict entries of one cell from its kernel, recurrent kernel and bias."""
+    """The state dict of one cell from its kernel, recurrent kernel and bias, if any."""
     order = GATES[cell]
     kernel, recurrent, *bias = arrays
     width = recurrent.shape[1]
@@ -54,10 +56,10 @@ def _direction(who, cell, arrays, suffix):
 
 
 def _is_recurrent(arrays):
-    """Whether `arrays` can be kernel, recurrent kernel and perhaps bias, once or twice.
+    """Whether arrays can be the weights of a recurrent layer of one or two directions.
 
-    A recurrent kernel has 1, 3 or 4 times as many columns as rows, and as many columns
-    as the kernel before it.
+    Each direction has a kernel, a recurrent kernel and perhaps a bias. A recurrent
+    kernel of shape (H, G * H) tells the number of gates G, and so the cell.
     """
     if len(arrays) not in (2, 3, 4, 6) or arrays[1].ndim != 2:
         return False
@@ -66,7 +68,7 @@ def _is_recurrent(arrays):
 
 
 def recurrent_state(who, arrays):
-    """State dict of a recurrent layer from the arrays of one or two directions.
+    """The state dict of a recurrent layer from the arrays of one or two directions.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def recurrent_state(who, arrays):
 
 
 def dense_state(arrays):
-    """State dict of a `Linear` from a kernel (I, O) and perhaps a bias (O,)."""
+    """The state dict of a `Linear` from a kernel (I, O) and perhaps a bias (O,)."""
     state = {"weight": np.ascontiguousarray(arrays[0].T)}
     if len(arrays) == 2:
         state["bias"] = arrays[1].copy()
@@ -98,27 +100,30 @@ def dense_state(arrays):
 
 
 def layer_weights(layer):
-    """Weights of one Keras layer, named, ordered and shaped as fastrnn's.
+    """Convert the weights of one Keras layer to fastrnn's names, orders and shapes.
 
     Parameters
     ----------
     layer : Keras layer or list of array_like
-        A SimpleRNN, LSTM, GRU, a Bidirectional of one, a Dense (or a TimeDistributed of
-        one) or an Embedding; or what its ``get_weights()`` gives. Of a list, the shapes
-        say which layer it is; one array alone could be an Embedding's or a Dense's
-        without bias, and is refused.
+        A SimpleRNN, LSTM or GRU, a Bidirectional of one of these, a Dense, a
+        TimeDistributed of a Dense, or an Embedding; or the list that ``get_weights()``
+        of such a layer returns. The shapes in a list tell which layer it belongs to. A
+        list of one array is refused, because it could belong to an Embedding or to a
+        Dense without bias.
 
     Returns
     -------
     dict of str to ndarray
-        For ``load_state_dict`` of an `RNN`, `LSTM`, `GRU`, `Linear` or `Embedding` of
-        the same sizes and options: weights do not say which functions a layer has, or
-        whether a GRU has ``reset_after`` (with a bias of shape (2, 3 H) it has).
+        To be given to ``load_state_dict`` of an `RNN`, `LSTM`, `GRU`, `Linear` or
+        `Embedding` of the same sizes and options. Weights do not tell which functions a
+        layer has, nor whether a GRU has ``reset_after``, except that a GRU whose bias
+        has shape (2, 3 H) does have it.
 
     Raises
     ------
     ValueError
-        If the layer computes something that fastrnn does not, or the shapes fit none.
+        If the layer has an option that fastrnn does not compute, or if the shapes in a
+        list are those of no layer.
     TypeError
         If `layer` is neither a layer nor a list of arrays.
 
@@ -149,7 +154,8 @@ def _of_layer(who, layer):
     if kind in ("Bidirectional", "TimeDistributed"):
         kind, config = config["layer"]["class_name"], config["layer"]["config"]
     if kind in GATES:
-        cell_arguments(who, kind, kind, config, 3)  # raises where there are none
+        # Raises if fastrnn has no arguments for an option of the layer.
+        cell_arguments(who, kind, kind, config, 3)
         return recurrent_state(who, arrays)[1]
     if kind == "Dense":
         return dense_state(arrays)
