@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""scikit-learn's interface: `RNNClassifier`, `RNNRegressor`, `RNNForecaster`.
+"""Estimators of scikit-learn: `RNNClassifier`, `RNNRegressor`, `RNNForecaster`.
 
-Needs scikit-learn: ``pip install fastrnn[data]``.
+They need scikit-learn: ``pip install fastrnn[data]``.
 """
 
 import numpy as np
@@ -34,32 +34,34 @@ _PARAMETERS = """
     Parameters
     ----------
     cell : {"lstm", "gru", "rnn"} or another
-        Kind of the recurrent layers: the name of their class in lower case.
+        The kind of the recurrent layers: the name of their class in lower case.
     hidden_size, num_layers : int
-        Units of a layer, and layers.
+        The number of units of each layer, and the number of layers.
     bidirectional : bool
-        Whether they run in both directions.
+        Whether the layers run in both directions.
     dropout : float in [0, 1]
-        Between layers.
+        The probability of dropout between layers.
     epochs, batch_size : int
     lr : float
-        Adam's learning rate.
+        The learning rate of Adam.
     clip_norm : float or None
-        Gradients are scaled down to this norm.
+        Gradients with a larger norm are scaled down to this norm.
     validation_fraction : float in [0, 1)
-        Share of the samples, the last ones, to watch instead of training on them.
+        The share of the samples, taken from the end, that is not trained on: the loss
+        of these samples is watched.
     patience : int or None
-        Epochs without progress on these after which training ends, with the best
-        parameters. None: never.
+        Training ends when the watched loss has not improved for so many epochs, and the
+        best parameters are kept. Without `validation_fraction`, the loss of training is
+        watched. None: training never ends early.
     verbose : {0, 1, 2}
-        As of `Model.fit`.
+        As in `Model.fit`.
     random_state : int, RandomState or None
-        For initial weights and the order of samples.
+        The source of the initial weights and of the order of the samples.
 """
 
 
 def _refuse_masked(estimator, X, y=None, sample_weight=None):
-    """scikit-learn takes masked arrays for plain ones."""
+    """Raise for masked arrays, whose masks scikit-learn's checks would drop."""
     for name, value in (("X", X), ("y", y), ("sample_weight", sample_weight)):
         tables.refuse_masked(type(estimator).__name__, name, value)
 
@@ -98,10 +100,11 @@ class _RNN(BaseEstimator):
         self.random_state = random_state
 
     def _sequences(self, X):
-        """(N, T, F) of what scikit-learn has checked."""
+        """The sequences (N, T, F) of an X that scikit-learn has checked."""
         return X[..., None] if X.ndim == 2 else X
 
     def _train(self, x, y, outputs, loss, sample_weight=None):
+        """Build a model with so many outputs, and train it on sequences x."""
         who = type(self).__name__
         cell = CELLS[checks.choice(who, "cell", self.cell, tuple(CELLS))]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -131,6 +134,7 @@ class _RNN(BaseEstimator):
         return self
 
     def _outputs(self, X):
+        """The outputs (N, K) of the trained model for X."""
         check_is_fitted(self)
         _refuse_masked(self, X)
         X = validate_data(self, X, reset=False, allow_nd=True, dtype=np.float32)
@@ -138,9 +142,9 @@ class _RNN(BaseEstimator):
 
 
 class RNNClassifier(ClassifierMixin, _RNN):
-    __doc__ = f"""Recurrent network that gives a sequence a class.
+    __doc__ = f"""Recurrent network that assigns a class to each sequence.
 
-    A row of a two-dimensional X is a sequence of its features, one a step; a
+    A row of a two-dimensional X is a sequence whose steps have one feature each. A
     three-dimensional X is (samples, steps, features).
 {_PARAMETERS}
     Attributes
@@ -166,7 +170,7 @@ class RNNClassifier(ClassifierMixin, _RNN):
         ----------
         X : array_like, shape (N, T) or (N, T, F)
         y : array_like, shape (N,)
-            Classes: numbers or strings.
+            The class of each sequence, a number or a string.
         sample_weight : array_like, shape (N,), optional
 
         Returns
@@ -188,24 +192,24 @@ class RNNClassifier(ClassifierMixin, _RNN):
         return self._train(x, numbers, len(self.classes_), loss, sample_weight)
 
     def decision_function(self, X):
-        """Logits (N, classes); for two classes the second's less the first's, (N,)."""
+        """Logits (N, classes); of two classes, the second less the first logit (N,)."""
         logits = self._outputs(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_proba(self, X):
-        """Probability of each class, (N, classes)."""
+        """The probability of each class, (N, classes)."""
         logits = self._outputs(X).astype(np.float64)
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         return p / p.sum(axis=1, keepdims=True)
 
     def predict(self, X):
-        """The likeliest class of each sample, (N,)."""
+        """The most probable class of each sequence, (N,)."""
         best = self._outputs(X).argmax(axis=1)
         return self.classes_[best]
 
 
 class _ScaledTargets:
-    """Targets with mean 0 and deviation 1 for the network, and back."""
+    """Scales targets to mean 0 and standard deviation 1, and outputs back."""
 
     def _scaled(self, y):
         y = np.asarray(y, np.float64)
@@ -221,10 +225,11 @@ class _ScaledTargets:
 
 
 class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
-    __doc__ = f"""Recurrent network that gives a sequence one or several numbers.
+    __doc__ = f"""Recurrent network that predicts one or several numbers of a sequence.
 
-    A row of a two-dimensional X is a sequence of its features, one a step; a
-    three-dimensional X is (samples, steps, features). Targets are scaled inside.
+    A row of a two-dimensional X is a sequence whose steps have one feature each. A
+    three-dimensional X is (samples, steps, features). The estimator scales the targets
+    itself.
 {_PARAMETERS}
     Attributes
     ----------
@@ -269,7 +274,7 @@ class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
         return self._train(self._sequences(X), y, y.shape[1], "mse", sample_weight)
 
     def predict(self, X):
-        """The numbers of each sample, (N,) or (N, K)."""
+        """The predicted numbers of each sequence, (N,) or (N, K)."""
         outputs = self._outputs(X)
         return self._unscaled(outputs)
 
@@ -280,16 +285,17 @@ class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
 
 
 class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
-    __doc__ = f"""Recurrent network over a time series, whose rows are steps.
+    __doc__ = f"""Recurrent network over a time series, whose rows are steps in time.
 
-    At each row it looks at the last `window` rows, that one included, and gives that
-    row's target; without targets it gives the next row. The rows before the first
-    count as equal to it. Targets are scaled inside; X is not.
+    For each row the network reads the last `window` rows, that row included, and
+    predicts the target of that row, or, without targets, the next row. Rows before the
+    first are taken to be equal to the first. The estimator scales the targets itself,
+    but not X.
 
     Parameters
     ----------
     window : int
-        Rows to look at.
+        The number of rows that the network reads for a prediction.
 {_PARAMETERS.split("----------", 1)[1]}
     Attributes
     ----------
@@ -344,7 +350,7 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         X : array_like, shape (T, F)
             The series, earliest row first.
         y : array_like, shape (T,) or (T, K), optional
-            Each row's target. Default: the next row of X.
+            The target of each row. Default: the next row of X.
 
         Returns
         -------
@@ -364,25 +370,27 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         return self._train(x, y, y.shape[1], "mse")
 
     def predict(self, X):
-        """Each row's target, (T,) or (T, K); without targets the row after each."""
+        """The predicted target of each row, (T,) or (T, K), or the row after each."""
         outputs = self._outputs(X)
         return self._unscaled(outputs)
 
     def score(self, X, y=None, sample_weight=None):
-        """R squared of `predict`; without targets on the rows after each."""
+        """The R squared of `predict` for the targets, or for the row after each row."""
         if y is None:
             X, y = X[:-1], np.asarray(X)[1:]
         return super().score(X, y, sample_weight)
 
     def forecast(self, X, steps):
-        """The rows after the last one, each taken for true in predicting the next.
+        """Predict the rows after the last row of X.
+
+        Each predicted row is then read as a row of the series to predict the next one.
 
         Parameters
         ----------
         X : array_like, shape (T, F)
             The series so far.
         steps : int
-            Rows to predict.
+            The number of rows to predict.
 
         Returns
         -------
@@ -391,7 +399,8 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         Raises
         ------
         ValueError
-            If the forecaster was fitted with targets: what follows X is then not known.
+            If the forecaster was fitted with targets: it then predicts targets and no
+            rows of X.
         """
         who = f"{type(self).__name__}.forecast"
         check_is_fitted(self)

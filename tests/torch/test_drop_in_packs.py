@@ -241,8 +241,8 @@ def test_the_schemas_of_the_operators_stay_what_compiled_code_knows():
     )
     assert str(torch.ops.fastrnn.recurrence_backward.default._schema) == (
         "fastrnn::recurrence_backward(Tensor x, Tensor? h0, Tensor[] weights, "
-        "Tensor y, Tensor[] kept, Tensor? dy, Tensor? dh_n, Tensor? dc_n, bool[] wanted, "
-        f"{options}) -> Tensor[]"
+        "Tensor y, Tensor[] kept, Tensor? dy, Tensor? dh_n, Tensor? dc_n, "
+        f"bool[] wanted, {options}) -> Tensor[]"
     )
 
 

@@ -323,7 +323,7 @@ def _origin(named, source, maker):
 
 
 def _mask_before(named, source, masks, name):
-    """The layer whose mask a chain hands on to `name`: the last before it that masks."""
+    """The layer whose mask a chain hands on to `name`: the last one that masks."""
     while source[name]:
         (name, *_) = source[name]
         entry = named[name]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ONNX files in and out (``pip install 'fastrnn[onnx]'``).
+"""Reading and writing of ONNX files (``pip install 'fastrnn[onnx]'``).
 
-`load` makes a `Graph` of a file: its recurrent nodes, products with constant matrices
-and table look-ups are fastrnn layers, other operators run in NumPy. `save` writes our
-layers as standard operators, for ONNX Runtime and anything else that reads them.
+`load` makes a `Graph` of a file. Its recurrent nodes, products with constant matrices
+and look-ups in constant tables become fastrnn layers, and all other operators run in
+NumPy. `save` writes fastrnn's layers as standard operators, for ONNX Runtime and
+anything else that reads ONNX files.
 """
 
 from fastrnn.onnx._graph import Graph

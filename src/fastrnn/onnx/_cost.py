@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What an operator will take, known from the shapes of its inputs before it runs.
+"""The memory and time that an operator will take, from its inputs before it runs.
 
-A few bytes of a file can ask for any size: a shape to fill, a number of repeats, a
-broadcast. Nodes whose inputs are constants are run when a file is read, so what they
-take is held against the file's size first.
+A few bytes of a file can ask for a result of any size, through a shape to fill, a
+number of repeats or a broadcast. `load` runs the nodes whose inputs are constants, so
+it first compares what they will take with the size of the file.
 """
 
 import math
 
 import numpy as np
 
-# Results are views of an input.
+# Operators whose results are views of an input, and take no memory of their own.
 _VIEWS = ("Identity", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
-# Operators whose inputs from this one on are numbers of axes or sizes, not data.
+# By operator, the position of the first input that has sizes or numbers of axes instead
+# of data; all inputs after it have such numbers, too.
 _SIZES = {
     "ConstantOfShape": 0,
     "Expand": 1,
@@ -28,12 +29,13 @@ _SIZES = {
     "ReduceSum": 1,
 }
 _MOST_SIZES = 1024
-# Arrays as large as the result that are there at once, where it is more than itself.
+# For operators that need more memory than their result: how many arrays of the result's
+# size exist at the same time while the operator runs.
 _ARRAYS = {
     "Clip": 2,
     "Div": 5,
     "Elu": 4,
-    "Erf": 12,  # an object a number
+    "Erf": 12,  # NumPy makes a Python object for each number
     "Gelu": 16,
     "Gemm": 3,
     "HardSigmoid": 3,
@@ -47,12 +49,13 @@ _ARRAYS = {
     "Softsign": 3,
     "ThresholdedRelu": 3,
 }
-# Bytes' worth of time of a multiplication in a product of matrices.
+# The time of a multiplication in a product of matrices, counted in bytes that could be
+# passed over in that time.
 _PRODUCT = 1 / 4
 
 
 def memory(node, inputs):
-    """Bytes that running an operator takes at most.
+    """The most bytes of memory that running an operator takes.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ def memory(node, inputs):
 
 
 def work(node, inputs, n_bytes):
-    """What running an operator costs in time, in bytes that are passed over."""
+    """The time that an operator takes to run, counted in bytes that are passed over."""
     if node.op in _VIEWS:
         return 0
     cost = n_bytes + sum(array.nbytes for array in inputs if array is not None)
@@ -153,7 +156,8 @@ def _range(node, start, limit, delta):
 
 
 def _tile(node, x, repeats):
-    # Axis by axis: none of what comes before a repeat of 0 is smaller for it.
+    # NumPy repeats one axis after the other, so a repeat of 0 makes only the arrays
+    # after it smaller.
     return x.size * math.prod(max(1, n) for n in _sizes(repeats)), x.itemsize
 
 
@@ -161,7 +165,7 @@ _RULES = {
     "ArgMax": lambda node, x: (x.size, max(8, x.itemsize)),
     "Cast": _cast,
     "Concat": _concat,
-    "Constant": lambda node: (0, 1),  # counted where it was read
+    "Constant": lambda node: (0, 1),  # its array was counted when it was read
     "ConstantOfShape": _constant_of_shape,
     "Dropout": lambda node, x, *_: (x.size, 1),
     "Expand": _expand,

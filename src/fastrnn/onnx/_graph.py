@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`Graph`: operators of an ONNX file, run in order as one Module."""
+"""`Graph`: a Module that runs the operators of an ONNX file in order."""
 
 from typing import NamedTuple
 
@@ -14,16 +14,16 @@ from fastrnn.util.printable import printable
 
 
 class Input(NamedTuple):
-    """What a graph says about one of its inputs."""
+    """An input of a graph: its name, and the type and shape that it must have."""
 
     name: str
     dtype: str
-    letters: tuple  # names of the axes, None where the number of axes is free
-    sizes: tuple  # None where any will do
+    letters: tuple  # the names of the axes; None where the number of axes is free
+    sizes: tuple  # the sizes of the axes; None for an axis of any size
 
 
 class Step(NamedTuple):
-    """A node to run, and the name of the layer that runs it, if one does."""
+    """A node to run, and the name of the layer that runs it; None if NumPy runs it."""
 
     node: Node
     layer: str | None
@@ -35,13 +35,13 @@ class Graph(Module):
     Attributes
     ----------
     inputs, outputs : tuple of str
-        Their names, in the order of the file.
+        The names of the inputs and of the outputs, in the order of the file.
 
     Notes
     -----
-    Weights of recurrent nodes, of products with a constant matrix and of look-ups in a
-    constant table are parameters, in PyTorch's layout; other constants are not. There
-    is no backward.
+    The weights of recurrent nodes, of products with a constant matrix and of look-ups
+    in a constant table are parameters of the graph, in PyTorch's layout; other
+    constants are not. A graph has no backward.
     """
 
     _saved = False
@@ -93,14 +93,14 @@ class Graph(Module):
             for node, layer in self._steps:
                 given = [values[name] for name in node.inputs]
                 made = self._run(node, layer, given)
-                # Optional outputs at the end may be left out.
+                # A node may leave out the last of its outputs.
                 values.update(zip(node.outputs, made, strict=False))
                 values[""] = None
         results = tuple(values[name] for name in self.outputs)
         return results[0] if len(results) == 1 else results
 
     def _bound(self, args, kwargs):
-        """Arrays by input name, of the dtypes and shapes that the graph wants."""
+        """The arguments of a call by input name, as arrays of the graph's dtypes."""
         who = type(self).__name__
         names = ", ".join(self.inputs)
         given = dict(zip(self.inputs, args, strict=False))
@@ -114,6 +114,7 @@ class Graph(Module):
         return {one.name: _converted(who, one, given[one.name]) for one in self._inputs}
 
     def _run(self, node, layer, given):
+        """Run one node on the given inputs; its outputs as a list."""
         who = type(self).__name__
         if layer is None:
             return apply(who, node, given)
@@ -123,13 +124,14 @@ class Graph(Module):
         if node.op == "Gather":
             indices = given[1]
             return [module(indices + (indices < 0) * module.num_embeddings)]
-        with np.errstate(all="ignore"):  # as `apply`
+        with np.errstate(all="ignore"):  # infinities and NaN are results, as in `apply`
             y = module(given[0])
-        # Of float16, say: the nodes that follow are for the graph's own type.
+        # A layer computes a float16 graph in float32, say, while the nodes that follow
+        # expect the graph's own type.
         return [y.astype(given[0].dtype, copy=False)]
 
     def ends_in(self):
-        """The layer that makes the first output; None if an operator does."""
+        """The layer that computes the first output; None if an operator does."""
         name = self.outputs[0]
         for node, layer in reversed(self._steps):
             if name in node.outputs:
@@ -141,7 +143,7 @@ class Graph(Module):
     def extra_repr(self):
         """The arguments that `repr` shows."""
         names = f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
-        return printable(names)  # a file may have any names
+        return printable(names)  # the names in a file may have any characters
 
 
 def _converted(who, wanted, value):

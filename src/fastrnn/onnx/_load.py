@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`load`: an ONNX file as a `Graph`, its weights as layers, its constants folded."""
+"""`load`: make a `Graph` of an ONNX file.
+
+Nodes with weights become layers. Nodes whose inputs are constants are folded: they are
+run once, when the file is read, and their results are constants of the graph.
+"""
 
 import math
 import os
@@ -18,11 +22,15 @@ from fastrnn.onnx._read import Contents
 from fastrnn.util import budget, checks, extras, files
 from fastrnn.util.files import allowance
 
-OLDEST_OPSET = 7  # broadcasting as in NumPy begins here
-_SOFTMAX_OF_AN_AXIS = 13  # before, Softmax was of all axes from one on
+# From this opset on, operators broadcast as NumPy does.
+OLDEST_OPSET = 7
+# From this opset on, Softmax is over one axis. Before, it was over all axes from one
+# on.
+_SOFTMAX_OF_AN_AXIS = 13
 _FUNCTIONS = ("Relu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh")
 
-# How often, in time, what constants may take is passed over to compute them.
+# The time that folding may take in all: as long as passing this many times over all the
+# memory that the constants of the file may take.
 _MOST_WORK = 64
 
 
@@ -32,34 +40,35 @@ def load(path):
     Parameters
     ----------
     path : path-like
-        A file of opset 7 or later whose graph is made of RNN, LSTM and GRU nodes and of
-        the operators around them: products, arithmetic, activations, softmax, shapes,
-        slices, look-ups (`fastrnn.onnx._operators` has the list).
+        A file of opset 7 or later. Its graph may have RNN, LSTM and GRU nodes, and the
+        operators that are usual around them: products, arithmetic, activations,
+        softmax, shapes, slices, look-ups (`fastrnn.onnx._operators` has the list).
 
     Returns
     -------
     Graph
-        In eval mode. Called with the graph's inputs, it returns its outputs.
+        In eval mode. Call it with the inputs of the file's graph to get the outputs.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is damaged, or a node is not one that can be run; the message names node,
-        attribute and value.
+        If the file is damaged, or has a node that cannot be run; the message names the
+        node, the attribute and its value.
     ImportError
         If the package onnx is not installed.
 
     Notes
     -----
-    Recurrent nodes may have every attribute and input that their operators have; what
-    ``fastrnn.onnx.load`` refuses of them are weights that the graph computes from its
-    inputs, and types other than float32 and float64. Functions that are given no
-    parameters have ONNX's, where it says what they are, else those of `RNN`.
+    Recurrent nodes may have every attribute and input that their operators have. They
+    are refused if the graph computes their weights from its inputs, or if their type is
+    neither float32 nor float64. A function without parameters in the file has the ones
+    that ONNX defines, or those of `RNN` where ONNX defines none.
 
-    Nodes whose inputs are constants are computed here, as far as they take no more than
-    four times the file and 32 MiB: see `fastrnn.load_model` for what a file may do.
+    Nodes whose inputs are constants are computed while the file is read, as long as the
+    constants take no more than four times the size of the file and 32 MiB:
+    `fastrnn.load_model` says what a file may do.
 
     Examples
     --------
@@ -83,7 +92,7 @@ def load(path):
 
 
 class _Loader:
-    """Turns a ModelProto into the parts of a Graph."""
+    """Makes the parts of a `Graph` from the message that a file holds."""
 
     def __init__(self, who, onnx, contents):
         self.who, self.onnx = who, onnx
@@ -98,11 +107,11 @@ class _Loader:
             one.name: contents.array(f"initializer {one.name!r}", one)
             for one in self.proto.initializer
         }
-        self.work = 0  # of the nodes run so far
+        self.work = 0  # the work of the nodes that were folded so far, as in `_cost`
         self.steps, self.layers, self.stems = [], {}, Counter()
 
     def graph(self):
-        """The Graph."""
+        """The `Graph` of the whole file."""
         inputs = tuple(
             self._input(one)
             for one in self.proto.input
@@ -111,14 +120,17 @@ class _Loader:
         outputs = tuple(one.name for one in self.proto.output)
         nodes = [self._node(k, one) for k, one in enumerate(self.proto.node)]
         self._check_order(nodes, inputs, outputs)
-        users = {}  # of each value, the nodes that take it, once for each time
+        # By value, the indices of the nodes that take it, as often as they take it;
+        # None is the index of the graph's outputs.
+        users = {}
         for k, node in enumerate(nodes):
             for name in node.inputs:
                 users.setdefault(name, []).append(k)
         for name in outputs:
             users.setdefault(name, []).append(None)
         done = set()
-        # What tensors take again as parameters of layers, which have gradients too.
+        # The parameters of layers repeat tensors of the file, and have gradients as
+        # well: they may take as much memory again.
         room = allowance(self.contents.stored) // 2
         with budget.limited(room, budget.MOST_ARRAYS):
             for k, node in enumerate(nodes):
@@ -129,7 +141,7 @@ class _Loader:
         return Graph(inputs, outputs, constants, self.steps, self.layers)
 
     def _check_order(self, nodes, inputs, outputs):
-        """Every value must have been made when it is needed, and only once."""
+        """Check that every value is made before it is needed, and made only once."""
         made = {"", *self.constants, *(one.name for one in inputs)}
         for node in nodes:
             missing = [name for name in node.inputs if name not in made]
@@ -153,6 +165,7 @@ class _Loader:
             )
 
     def _input(self, value):
+        """The `Input` of a graph's input as the file describes it."""
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type"):
             raise ValueError(f"{self.who}: input {value.name!r} must be a tensor")
@@ -167,6 +180,7 @@ class _Loader:
         return Input(value.name, dtype, tuple(letters), tuple(sizes))
 
     def _node(self, k, proto):
+        """The `Node` number k, checked, with its attributes as Python values."""
         name = proto.name or f"{proto.op_type}_{k}"
         attributes = {}
         self._check_node(name, proto)
@@ -192,10 +206,10 @@ class _Loader:
         )
 
     def _check_node(self, name, proto):
-        """Hold a node against its operator's definition.
+        """Compare a node with the definition of its operator.
 
-        Not left to onnx's checker: that one wants shapes of inputs and outputs, which
-        many files do not have and nobody needs.
+        onnx's own checker could do this, but it also requires the shapes of the graph's
+        inputs and outputs, which many files lack and `Graph` does not need.
         """
         op = proto.op_type
         known = op in OPERATORS or op in _recurrent.CLASSES
@@ -230,11 +244,17 @@ class _Loader:
             )
 
     def _add(self, node, nodes, users):
-        """Fold a node, or make a step of it; the index of one that it takes in."""
+        """Fold a node, or make a step of it.
+
+        Returns
+        -------
+        int or None
+            The index of a later node that the step computes as well.
+        """
         who = f"{self.who}: {node}"
         if node.op in _recurrent.CLASSES:
             layer = _recurrent.make_layer(who, node, self.constants)
-            # The weights are the layer's now.
+            # The weights are parameters of the layer now, and no inputs of the step.
             node = node._replace(inputs=(node.inputs[0], "", "", "", *node.inputs[4:7]))
             self._layer_step(node, layer)
             return None
@@ -256,11 +276,12 @@ class _Loader:
         return None
 
     def _is_of_last_axis(self, node):
+        """Whether a function is applied along the last axis, as an Activation does."""
         new = self.opset >= _SOFTMAX_OF_AN_AXIS
         return node.op != "Softmax" or (new and node.get("axis", -1) == -1)
 
     def _fold(self, node):
-        """Run a node whose inputs are constants, if a file of this size may ask so."""
+        """Run a node whose inputs are constants, if a file of this size may ask it."""
         given = [self.constants.get(name) for name in node.inputs]
         with fitting(self.who, node, given):
             n_bytes = _cost.memory(node, given)
@@ -275,13 +296,15 @@ class _Loader:
                 f"{self.contents.stored:,} that goes on"
             )
         made = apply(self.who, node, given)
-        # What was taken for the time of the run, and then what stays.
+        # The memory for the run is free again. What stays taken is that of the results.
         self.contents.room = room
         self.contents.take(node, sum(_own_bytes(array, given) for array in made))
         self.constants.update(zip(node.outputs, made, strict=False))
 
     def _layer_step(self, node, layer):
-        # A name of an attribute that is neither taken nor one of Module's.
+        """Add a step that a layer runs."""
+        # The layer becomes an attribute of the graph. Its name must be one that Python
+        # allows, that no other layer has, and that is no attribute of Graph.
         stem = re.sub(r"\W", "_", node.name).strip("_") or node.op
         name = stem
         while name in self.layers or hasattr(Graph, name):
@@ -291,17 +314,24 @@ class _Loader:
         self.steps.append(Step(node, name))
 
     def _matrix(self, name):
-        """A constant matrix of a layer's type by name, or None."""
+        """The constant matrix of a name, of a type that layers have, or None."""
         array = self.constants.get(name)
         fits = array is not None and array.ndim == 2 and 0 not in array.shape
         return array if fits and array.dtype.name in checks.DTYPES else None
 
     def _is_table(self, node):
+        """Whether a Gather looks rows up in a constant matrix, as an Embedding does."""
         table = self._matrix(node.inputs[0])
         return table is not None and node.get("axis", 0) == 0
 
     def _add_product(self, node, nodes, users):
-        """A product with a constant matrix, and a bias added to it, as a Linear."""
+        """Make a Linear of a product with a constant matrix, and of a bias added to it.
+
+        Returns
+        -------
+        int or None
+            The index of the Add that adds the bias, if there is one.
+        """
         weight = self._matrix(node.inputs[1])
         plain = not node.get("transA", 0) and node.get("alpha", 1.0) == 1.0
         bias, taken = None, None
@@ -329,7 +359,10 @@ class _Loader:
         return taken
 
     def _bias_after(self, node, nodes, users, width):
-        """(index, vector) of the Add that alone uses a product, or (None, None)."""
+        """The index of an Add that is all that uses a product, and the vector it adds.
+
+        Both are None if there is no such Add.
+        """
         (y,) = node.outputs
         if len(users.get(y, ())) != 1 or users[y] == [None]:
             return None, None
@@ -343,6 +376,6 @@ class _Loader:
 
 
 def _own_bytes(array, inputs):
-    """Bytes of an array, unless it is a view of one of the inputs."""
+    """The bytes of an array; 0 if it is a view of one of the inputs."""
     shared = any(v is not None and np.may_share_memory(array, v) for v in inputs)
     return 0 if shared else array.nbytes

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Operators without weights, in NumPy: what stands around recurrent nodes in a graph.
+"""The ONNX operators that a `Graph` runs in NumPy.
 
-A function takes the node (`Node`) and its inputs, None where one is left out, and
-returns an array or a list of them. Names and meanings are those of the ONNX operators,
-from opset 7 on; where an attribute became an input later, both forms are read.
+Each operator is a function. It takes the node (`Node`) and the arrays of the node's
+inputs, with None for an input that is left out, and returns an array or a list of
+arrays. Names and meanings are those of ONNX from opset 7 on. Where a later opset made
+an attribute into an input, the function reads both forms.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from fastrnn.util.functions import (
 
 
 class Node(NamedTuple):
-    """A node of a graph, as the interpreter needs it."""
+    """A node of a graph, independent of the package onnx."""
 
     op: str
     name: str
@@ -46,7 +47,7 @@ def apply(who, node, inputs):
     Parameters
     ----------
     who : str
-        Where the node is, for errors.
+        The caller or the file, for errors.
     node : Node
     inputs : list of ndarray or None
 
@@ -59,8 +60,8 @@ def apply(who, node, inputs):
     ValueError
         If the inputs do not fit.
     """
+    # NumPy must not warn, because infinities and NaN are results like others in ONNX.
     with fitting(who, node, inputs), np.errstate(all="ignore"):
-        # Infinities and NaN are results like others.
         made = OPERATORS[node.op](node, *inputs)
     made = made if isinstance(made, list) else [np.asarray(made)]
     if len(made) < len(node.outputs):
@@ -72,7 +73,7 @@ def apply(who, node, inputs):
 
 @contextlib.contextmanager
 def fitting(who, node, inputs):
-    """Let inputs that an operator cannot take raise ValueError with their shapes."""
+    """Turn the errors of an operator on inputs that do not fit into ValueError."""
     try:
         yield
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -83,7 +84,7 @@ def fitting(who, node, inputs):
 
 
 def _axes(node, given=()):
-    """Axes of a node, an input from some opset on and an attribute before, or None."""
+    """The axes of a node: an attribute or, in later opsets, an input; None for none."""
     if given and given[0] is not None:
         return tuple(int(axis) for axis in np.ravel(given[0]))
     axes = node.get("axes")
@@ -134,7 +135,8 @@ def _slice(node, x, *bounds):
     axes = range(len(starts)) if axes is None else axes
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = x.shape[axis]
-        # Beyond the first element a backward slice ends, which Python writes as None.
+        # ONNX ends a backward slice before the first element by an end below -size. In
+        # Python, only None says that.
         cut[axis] = slice(start, None if step < 0 and end < -size else end, step)
     return x[tuple(cut)]
 
@@ -172,12 +174,10 @@ def _size(node, x):
 
 
 def _constant(node):
-    for name, dtype in (("value_float", "f"), ("value_floats", "f")):
-        if name in node.attributes:
-            return np.array(node.get(name), dtype)
-    for name in ("value_int", "value_ints"):
-        if name in node.attributes:
-            return np.array(node.get(name), np.int64)
+    for kind, dtype in (("float", "f"), ("int", np.int64)):
+        for name in (f"value_{kind}", f"value_{kind}s"):
+            if name in node.attributes:
+                return np.array(node.get(name), dtype)
     if "value" not in node.attributes:
         raise ValueError("a constant must be numbers, dense")
     return node.get("value")
@@ -230,7 +230,7 @@ def _softmax_of(function):
         axis = node.get("axis", -1 if node.opset >= 13 else 1)
         if node.opset >= 13:
             return function(x, axis)
-        # Before, all axes from this one on were one.
+        # Before opset 13, softmax was over all axes from this one on together.
         flat = x.reshape(*x.shape[:axis], -1)
         return function(flat, -1).reshape(x.shape)
 
@@ -239,7 +239,7 @@ def _softmax_of(function):
 
 def _reduction_of(function):
     def run(node, x, *axes):
-        axes = _axes(node, axes) or None  # no axes are all of them
+        axes = _axes(node, axes) or None  # without axes, the reduction is over all
         if axes is None and node.get("noop_with_empty_axes", 0):
             return x
         return function(x, axis=axes, keepdims=bool(node.get("keepdims", 1)))
@@ -305,13 +305,13 @@ def _reverse_sequence(node, x, lengths):
 
 
 def _dropout(node, x, *_):
-    # The mask says that everything was kept; before opset 12 nothing was promised, and
-    # ONNX Runtime gives False.
+    # In inference nothing is dropped, which the mask, the second output, says by True.
+    # Before opset 12 ONNX did not define the mask, and ONNX Runtime gives False.
     return [x, np.full(x.shape, node.opset >= 12)]
 
 
 def _plain(function):
-    """An operator without attributes that NumPy has."""
+    """An operator without attributes, computed by a function of its inputs alone."""
 
     def run(node, *arrays):
         return function(*arrays)
@@ -320,7 +320,7 @@ def _plain(function):
 
 
 def _folded(function):
-    """An operator of any number of arrays that NumPy has for two."""
+    """An operator of any number of inputs, computed by a function of two arrays."""
 
     def run(node, first, *arrays):
         for array in arrays:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An ONNX file as a message with everything in it, and its tensors as arrays.
+"""`Contents`: the message that an ONNX file holds, and its tensors as arrays.
 
-What a file declares is compared with what it has before it is unpacked: sizes of
-tensors, where tensors in other files are, and how large functions grow when their calls
-are written out.
+A file declares the sizes of its tensors, the other files that some tensors are in, and
+functions that grow when their calls are written out. All of that is compared with what
+the file really has before anything is unpacked.
 """
 
 import math
@@ -11,11 +11,11 @@ import os
 
 from fastrnn.util.files import allowance, open_regular
 
-_DEEPEST = 64  # functions within functions
+_DEEPEST = 64  # how deep calls of functions within functions may be
 
 
 class Contents:
-    """A model as its file has it.
+    """The contents of an ONNX file.
 
     Parameters
     ----------
@@ -23,27 +23,27 @@ class Contents:
         The caller and the file, for errors.
     onnx : module
     folder : path-like
-        Where the file is: tensors may be in other files below.
+        The folder of the file; other files in it, or below it, may have tensors.
     data : bytes
         The whole file.
 
     Attributes
     ----------
     model : ModelProto
-        Without functions of its own.
+        Without functions of its own once `inline` was called.
     stored : int
-        Bytes of the file, and of the others that have tensors of it.
+        The bytes of the file and of the other files that had tensors so far.
     room : int
-        Bytes that constants may still take.
+        The bytes that constants may still take.
 
     Raises
     ------
     ValueError
-        If it is damaged.
+        If the file is damaged.
     """
 
     def __init__(self, who, onnx, folder, data):
-        # Protobuf comes with onnx.
+        # Protobuf is installed with onnx, which is optional.
         from google.protobuf.message import DecodeError  # noqa: PLC0415
 
         self.who, self.onnx = who, onnx
@@ -62,7 +62,7 @@ class Contents:
         }  # fmt: skip
 
     def take(self, what, n_bytes):
-        """Refuse constants that are larger than a file of this size may ask for."""
+        """Count the bytes of a constant; refuse a constant that has no room left."""
         if n_bytes > self.room:
             raise ValueError(
                 f"{self.who}: {what}: constants must have at most "
@@ -74,12 +74,12 @@ class Contents:
     # -- tensors ----------------------------------------------------------------------
 
     def array(self, name, tensor):
-        """A tensor as an array, once it has the elements that it declares.
+        """The array of a tensor, if the tensor has all elements that it declares.
 
         Parameters
         ----------
         name : str
-            Where it is, for errors.
+            Names the tensor in errors.
         tensor : TensorProto
         """
         what = f"{self.who}: {name} must be a whole tensor"
@@ -110,7 +110,7 @@ class Contents:
             raise ValueError(f"{what}, got {found:,} of {declared:,} {of}")
 
     def _fetch(self, what, name, tensor, n_bytes):
-        """Put the bytes of a tensor that another file has into the tensor."""
+        """Read the bytes of a tensor from another file into the tensor itself."""
         entries = {one.key: one.value for one in tensor.external_data}
         path = self._path(what, entries.get("location", ""))
         offset = int(entries.get("offset", 0))
@@ -127,9 +127,11 @@ class Contents:
                 self.others.add(path)
                 self.stored += size
                 self.room += allowance(size) - allowance(0)
-            # Tensors may overlap in their file: they must fit as constants first.
+            # Tensors may overlap in the other file, so its size does not limit theirs.
+            # The bytes must fit as a constant before they are read. They are given back
+            # because the caller will count them.
             self.take(name, length)
-            self.room += length  # the constant itself is counted by the caller
+            self.room += length
             file.seek(offset)
             data = file.read(length)
         self._check_size(what, n_bytes, len(data), "bytes")
@@ -138,7 +140,10 @@ class Contents:
         del tensor.external_data[:]
 
     def _path(self, what, location):
-        """The path of a file below the model's own folder, no link on the way."""
+        """The path of another file, which must be below the model's own folder.
+
+        No part of the path may be a symbolic link.
+        """
         path = os.path.normpath(os.path.join(self.folder, location))
         inside = os.path.commonpath([self.folder, path]) == self.folder
         if not location or os.path.isabs(location) or "\0" in location or not inside:
@@ -153,7 +158,7 @@ class Contents:
     # -- functions --------------------------------------------------------------------
 
     def inline(self):
-        """Write out the calls of the model's own functions."""
+        """Replace each call of one of the model's own functions by its nodes."""
         if not self.model.functions:
             return
         self._check_calls()
@@ -171,7 +176,9 @@ class Contents:
     def _check_calls(self):
         """Refuse functions that call themselves or grow too large."""
         bodies = {(f.domain, f.name, f.overload): f for f in self.model.functions}
-        sizes = {}  # of bodies with all calls written out; None while it is added up
+        # By function, the size of its body with all calls written out; None while that
+        # size is being added up.
+        sizes = {}
 
         def size_of(nodes, depth):
             total = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RNN, LSTM and GRU nodes as fastrnn layers: orders of gates, names of functions.
+"""fastrnn layers for RNN, LSTM and GRU nodes: orders of gates, names of functions.
 
 The operators' inputs, by position::
 
@@ -19,11 +19,11 @@ from fastrnn.util import checks
 # The operators that ONNX has; other layers of ours have no form there.
 CLASSES = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
-# Where our gates are among ONNX's: LSTM i f g o of i o f c, GRU r z n of z r h.
+# For each of fastrnn's gates, its place in ONNX's order. The LSTM has i f g o here and
+# i o f c in ONNX, the GRU r z n here and z r h in ONNX.
 GATES = {"RNN": (0,), "LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}
 
-# ONNX's functions by our names, and what a node without activations has: f, then g and
-# h. f is that of the gates (an RNN's only one), g of what enters h or c, h of c.
+# ONNX's names of functions by fastrnn's names.
 FUNCTIONS = {
     "affine": "Affine",
     "elu": "Elu",
@@ -37,6 +37,9 @@ FUNCTIONS = {
     "tanh": "Tanh",
     "thresholded_relu": "ThresholdedRelu",
 }
+# The functions of a node that names none, as ONNX lists them: f, g, h. The function f
+# is that of the gates (of an RNN, its only one), g makes the candidate for h or c, and
+# h is applied to c.
 PLAIN = {
     "RNN": ("tanh",),
     "LSTM": ("sigmoid", "tanh", "tanh"),
@@ -45,14 +48,14 @@ PLAIN = {
 
 
 def reorder(op, array, to_onnx=False):
-    """Rows of gates, (G * H, ...), from ONNX's order into ours or back."""
+    """Bring gates, the rows of (G * H, ...), from ONNX's order into ours or back."""
     order = np.argsort(GATES[op]) if to_onnx else GATES[op]
     gates = np.split(array, len(order))
     return np.concatenate([gates[k] for k in order])
 
 
 class Directions(Module):
-    """Both directions of a node that gives them different functions: a layer each."""
+    """Two layers for the directions of a node whose directions differ in functions."""
 
     _saved = False
 
@@ -64,7 +67,7 @@ class Directions(Module):
 
 
 def _choice(who, node, attribute, *accepted):
-    """An attribute's value; the first is that of a node without it."""
+    """The value of an attribute, one of those accepted; the first is the default."""
     value = node.get(attribute, accepted[0])
     if value not in accepted:
         listed = " or ".join(map(repr, accepted))
@@ -73,10 +76,11 @@ def _choice(who, node, attribute, *accepted):
 
 
 def _functions(who, node, D):
-    """Functions of each direction as our layers take them, in ONNX's order.
+    """The functions of each direction as fastrnn's layers take them, in ONNX's order.
 
-    Parameters are taken from their lists by the functions that have some, one after
-    the other, and are the defaults where a list has ended.
+    A node has two lists, of alphas and of betas, for the parameters of all its
+    functions. Each function that has parameters takes the next ones from the lists, and
+    its default values where a list has ended.
     """
     known = {theirs.lower(): ours for ours, theirs in FUNCTIONS.items()}
     plain = PLAIN[node.op]
@@ -97,7 +101,7 @@ def _functions(who, node, D):
 
 
 def _arguments(op, functions):
-    """A layer's arguments for f, g and h; none for what it has anyway."""
+    """The arguments of a layer for f, g and h, without those that are its defaults."""
     f, *others = functions
     if op == "RNN":
         return {"nonlinearity": f} if f in ("tanh", "relu") else {"activation": f}
@@ -110,7 +114,7 @@ def _arguments(op, functions):
 
 
 def _weight(who, name, constants, source, ndim):
-    """An input that must not depend on the graph's inputs; None where left out."""
+    """The array of a weight, which must be a constant; None if it is left out."""
     if not source:
         return None
     if source not in constants:
@@ -127,15 +131,15 @@ def _weight(who, name, constants, source, ndim):
 
 
 def make_layer(who, node, constants):
-    """The layer that a node stands for.
+    """Make the layer that computes a recurrent node.
 
     Parameters
     ----------
     who : str
-        File and node, for errors.
+        The file and the node, for errors.
     node : Node
     constants : mapping of str to ndarray
-        What is known at load time.
+        The arrays that are known when the file is read, by name.
 
     Returns
     -------
@@ -144,8 +148,8 @@ def make_layer(who, node, constants):
     Raises
     ------
     ValueError
-        If weights are not constant or do not fit, or an attribute's value is not one of
-        the operator's.
+        If weights are not constant or have wrong shapes, or if an attribute has a value
+        that the operator does not define.
     """
     op, G = node.op, len(GATES[node.op])
     direction = _choice(who, node, "direction", "forward", "reverse", "bidirectional")
@@ -167,7 +171,7 @@ def make_layer(who, node, constants):
                 f"{who}: {name} must have shape {shape}, got {array.shape}"
             )
     if peephole is not None and not peephole.any():
-        peephole = None  # some exporters write it for every LSTM
+        peephole = None  # some exporters write zeros for an LSTM without peepholes
     options = {
         "bias": bias is not None,
         "batch_first": bool(_choice(who, node, "layout", 0, 1)),
@@ -216,13 +220,15 @@ def run(who, layer, inputs):
     ----------
     layer : RNN, LSTM, GRU or Directions
     inputs : list of ndarray or None
-        By the operator's positions; weights are the layer's and not looked at.
+        At the positions that the operator defines. The weights among them are ignored,
+        since they are the layer's parameters.
 
     Returns
     -------
     list of ndarray
-        Y, Y_h and, for an LSTM, Y_c. Y is zero past a sequence's end; a sequence of no
-        steps keeps its initial state (ONNX does not say; ONNX Runtime gives zero).
+        Y, Y_h and, for an LSTM, Y_c. Y is zero past a sequence's end. The last state of
+        a sequence of no steps is its initial state; ONNX does not define it, and ONNX
+        Runtime gives zero.
     """
     x, *_, lengths, h0, c0, _ = [*inputs, *[None] * 8][:8]
     layers = [layer.ahead, layer.back] if isinstance(layer, Directions) else [layer]
@@ -255,7 +261,7 @@ def run(who, layer, inputs):
 
 
 def _run(who, layer, x, start, lengths):
-    """Y with D before its last axis, and the last states (D, B, H), of one layer."""
+    """Run one layer; Y with an axis D before its last, and last states (D, B, H)."""
     try:
         y, end = layer(x, tuple(start) if len(start) > 1 else start[0], lengths=lengths)
     except (TypeError, ValueError) as error:
@@ -267,7 +273,7 @@ def _run(who, layer, x, start, lengths):
 
 
 def _by_time(y, lengths, batch_first):
-    """Outputs in the order of computation, last step first, in that of time."""
+    """Put the outputs of a layer that goes backwards into the order of time."""
     axis = 1 if batch_first else 0
     if lengths is None:
         return np.flip(y, axis)

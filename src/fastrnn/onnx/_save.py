@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`save`: our layers as standard ONNX operators."""
+"""`save`: write fastrnn's layers as standard ONNX operators."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from fastrnn.util.writing import write_atomically
 OLDEST_OPSET = 14
 DEFAULT_OPSET = 17
 
-_LARGEST = 2**31 - 1  # bytes of a protobuf message
+_LARGEST = 2**31 - 1  # the bytes that a protobuf message may have
 
 
 def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
@@ -30,30 +30,33 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
     ----------
     model : Module
         RNN, LSTM, GRU, Bidirectional, Embedding, Linear, LayerNorm (from opset 17 on),
-        Dropout (left out: it does nothing in inference), Activation and its kin,
-        TimeDistributed of the last four, or a Sequential of these. None may make a
-        mask: standard operators have none.
+        Dropout (which is left out, because it does nothing in inference), Activation,
+        ReLU, Sigmoid, Softmax, Tanh, TimeDistributed of a layer from Linear to Tanh in
+        this list, or a Sequential of these. No layer may make a mask, because standard
+        operators have no masks.
     path : path-like
-        File to write; one that exists is replaced at the end, in one step.
+        The file to write. A file that exists is replaced in one step when the new one
+        is complete.
     states : bool
-        True makes every recurrent layer's state an input (``h0``, ``c0``) and an output
-        (``h_n``, ``c_n``), each (num_layers * directions, B, hidden_size); of layers in
-        a Sequential with the layer's number before it: ``0.h0``. False starts from
-        zero.
+        True makes the states of every recurrent layer inputs (``h0``, ``c0``) and
+        outputs (``h_n``, ``c_n``) of the graph, each of shape (num_layers * directions,
+        B, hidden_size). The names of a layer in a Sequential begin with the number of
+        the layer: ``0.h0``. False lets states start from zero.
     axes : tuple of str, optional
-        Names of the input's free axes, all before the features. Default: ``("T", "B")``
-        or, as the first recurrent layer has it, ``("B", "T")``; ``("N",)`` for a model
-        without one.
+        The names of the input's free axes, which are all axes before the features.
+        Default: ``("T", "B")`` or ``("B", "T")``, whichever the first recurrent layer
+        takes; ``("N",)`` for a model without a recurrent layer.
     opset : int
-        Version of the operators, from 14 to the newest of the package onnx. Default 17.
+        The version of the operators, from 14 to the newest that the package onnx knows.
+        Default 17.
 
     Raises
     ------
     ValueError
-        If the model has a layer or an option that ONNX has no operators for (functions
-        other than its own, or different ones for the gates; ``stateful`` without
-        `states`, ``learn_initial_state`` with them), or does not fit in a protobuf
-        message (2 GB).
+        If the model has a layer or an option that ONNX has no operators for: functions
+        that ONNX does not have, different functions for the gates, ``stateful`` without
+        `states` or ``learn_initial_state`` with `states`. Also if the model does not
+        fit in a protobuf message (2 GB).
     TypeError
         If an argument is of the wrong kind.
     ImportError
@@ -61,13 +64,14 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
 
     Notes
     -----
-    The input is ``x``, the output ``y``: samples first as in the model, or, of a layer
-    that is saved by itself, as the layer has them. All axes before the features are
-    free. Sequences of different lengths run in one file.
+    The graph's input is ``x`` and its output ``y``. Samples come first if `model` is a
+    `Model`; a layer that is saved by itself keeps the order of axes that it has. All
+    axes before the features are free, so one file runs sequences of all lengths.
 
-    Numbers in a node's attributes, ``cell_clip`` and parameters of functions, are
-    float32 there. A projection is folded into the recurrent weights, which have
-    hidden_size columns then, and follows the node as a product.
+    ``cell_clip`` and the parameters of functions are attributes of a node, whose
+    numbers ONNX keeps in float32. A projection is multiplied into the recurrent
+    weights, which then have hidden_size columns, and is applied to the node's outputs
+    as a product.
 
     Examples
     --------
@@ -97,12 +101,16 @@ def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
 
 _RECURRENT = tuple(_recurrent.CLASSES.values())
 _ACTIVATIONS = (Activation, ReLU, Sigmoid, Softmax, Tanh)
-# On the last axis, whatever is before it.
+# Layers that act on the last axis alone, whatever axes are before it: TimeDistributed
+# around them changes nothing.
 _EVERYWHERE = (Linear, LayerNorm, Dropout, *_ACTIVATIONS)
 
 
 def _flattened(module, prefix=""):
-    """(prefix, layer) of a model's layers in the order in which they run."""
+    """The layers of a model in the order in which they run, as pairs (prefix, layer).
+
+    The names of a layer's nodes and weights begin with the prefix.
+    """
     if type(module) is Sequential:
         for k, child in enumerate(module):
             yield from _flattened(child, f"{prefix}{k}.")
@@ -113,11 +121,12 @@ def _flattened(module, prefix=""):
 
 
 def _inside(layer):
+    """The layer inside a Bidirectional, or any other layer itself."""
     return layer.layer if isinstance(layer, Bidirectional) else layer
 
 
 class _Writer:
-    """Collects nodes and weights; one method for each kind of layer."""
+    """Collects the nodes and weights of a graph, by a method for each kind of layer."""
 
     def __init__(self, who, onnx, model, states, axes):
         self.who, self.onnx, self.states = who, onnx, states
@@ -148,11 +157,12 @@ class _Writer:
         self.nodes, self.inputs, self.outputs, self.weights = [], [], [], {}
         self.dtype = model.dtype
         self.axes = self.out_axes = self._axes(axes)
-        self.sequences = True  # whether there is an axis of time yet
+        self.sequences = True  # whether the value so far still has an axis of time
 
     # -- the whole --------------------------------------------------------------------
 
     def _axes(self, axes):
+        """The names of the input's free axes, as `save` takes them."""
         if axes is None:
             for _, layer in self.layers:
                 layer = _inside(layer)
@@ -164,7 +174,7 @@ class _Writer:
         return axes
 
     def _input_width(self):
-        """Features of the input, () where it is indices; and its dtype."""
+        """The sizes of the input's feature axes, none for indices, and the dtype."""
         for _, layer in self.layers:
             layer = _inside(layer)
             if isinstance(layer, Embedding):
@@ -178,7 +188,7 @@ class _Writer:
         raise ValueError(f"{self.who}: model must have a layer with weights")
 
     def model(self, opset):
-        """The ModelProto."""
+        """The ModelProto of the whole file."""
         self.opset = opset
         width, dtype = self._input_width()
         self.declare(self.inputs, "x", dtype, (*self.axes, *width))
@@ -209,27 +219,28 @@ class _Writer:
         )
 
     def declare(self, values, name, dtype, shape):
+        """Add the description of an input or an output to the list `values`."""
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         values.append(self.onnx.helper.make_tensor_value_info(name, kind, shape))
 
     def node(self, op, inputs, outputs, name, **attributes):
-        """A node."""
+        """Add a node."""
         self.nodes.append(
             self.onnx.helper.make_node(op, inputs, outputs, name=name, **attributes)
         )
 
     def add(self, op, inputs, output, **attributes):
-        """A node of one output, named after it; that name."""
+        """Add a node of one output, with one name for both; return the name."""
         self.node(op, inputs, [output], output, **attributes)
         return output
 
     def weight(self, name, array):
-        """An initializer; its name."""
+        """Add an initializer, as ONNX calls a constant array; return its name."""
         self.weights[name] = np.ascontiguousarray(array).reshape(np.shape(array))
         return name
 
     def integers(self, *values):
-        """An initializer of integers; its name."""
+        """Add an initializer of integers; return its name."""
         name = "integers_" + "_".join(str(value).replace("-", "m") for value in values)
         return self.weight(name, np.array(values, np.int64))
 
@@ -294,7 +305,8 @@ class _Writer:
             )
         y = RecurrentWriter(self, prefix, layer, self.states).write(x)
         if not layer.return_sequences:
-            self.sequences, at = False, 1 if layer.batch_first else 0  # of time
+            # The output has no axis of time any more.
+            self.sequences, at = False, 1 if layer.batch_first else 0
             self.out_axes = self.axes[:at] + self.axes[at + 1 :]
         return y
 

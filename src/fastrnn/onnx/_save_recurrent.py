@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Our recurrent layers as ONNX's nodes: what `save` writes of each option."""
+"""`RecurrentWriter`: the ONNX nodes of a recurrent layer with all its options."""
 
 import inspect
 
@@ -9,7 +9,7 @@ from fastrnn.native import core
 from fastrnn.onnx import _recurrent
 from fastrnn.recurrent import GRU, LSTM, arguments
 
-# Arguments of layers that are written here, or mean nothing in inference.
+# Arguments of layers that this module writes, or that mean nothing in inference.
 _WRITTEN = {
     *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
     *("bidirectional", "return_sequences", "go_backwards", "stateful", "dtype", "seed"),
@@ -22,14 +22,14 @@ _MERGING = {"sum": "Add", "mul": "Mul", "mean": "Add", "ave": "Add"}
 
 
 class RecurrentWriter:
-    """Writes one layer.
+    """Writes one recurrent layer.
 
     Parameters
     ----------
     writer : _Writer
-        Where nodes and weights go.
+        Collects the nodes and weights.
     prefix : str
-        Of all names.
+        The beginning of the names of all nodes and weights.
     layer : RNN, LSTM or GRU
     states : bool
         As `save` takes it.
@@ -53,10 +53,11 @@ class RecurrentWriter:
     def _check_options(self):
         for name, parameter in inspect.signature(type(self.layer)).parameters.items():
             value = getattr(self.layer, name, parameter.default)
-            # An option that came after this module was written, or:
+            # An argument that is not in _WRITTEN was added to the layers after this
+            # module was written: it may only have its default.
             known = name in _WRITTEN
             if name == "stateful":
-                known = self.states  # then the state is the caller's
+                known = self.states  # with states, the caller keeps the state
             elif name == "learn_initial_state":
                 known = not self.states
             if not known and value != parameter.default:
@@ -73,6 +74,7 @@ class RecurrentWriter:
             )
 
     def _attributes(self):
+        """The attributes that the nodes of all layers of the stack have."""
         layer = self.layer
         attributes = {"hidden_size": self.H}
         if layer.bidirectional:
@@ -101,7 +103,7 @@ class RecurrentWriter:
         return attributes
 
     def _functions(self):
-        """ONNX's f, g and h as (name, alpha, beta)."""
+        """The functions that ONNX calls f, g and h, each as (name, alpha, beta)."""
         layer = self.layer
         cell = core.cell(layer._cell)
         found = arguments.functions(
@@ -138,7 +140,7 @@ class RecurrentWriter:
     # -- nodes ------------------------------------------------------------------------
 
     def write(self, x):
-        """The layer's nodes; the name of its output."""
+        """Add the nodes of the layer; return the name of its output."""
         layer, ends = self.layer, []
         if layer.batch_first:
             x = self._add("Transpose", [x], "time_first", perm=[1, 0, 2])
@@ -152,7 +154,9 @@ class RecurrentWriter:
                 self._add("Concat", parts, f"{which}_n", axis=0)
         if not layer.return_sequences:
             return self._last(x, ends[-1])
-        if layer.go_backwards:  # from the order of time into that of computation
+        # ONNX puts outputs in the order of time, a layer that goes backwards in the
+        # order in which it computes them.
+        if layer.go_backwards:
             bounds = [self.w.integers(n) for n in (-1, -(2**31), 0, -1)]
             x = self._add("Slice", [x, *bounds], "backwards")
         if layer.batch_first:
@@ -161,7 +165,7 @@ class RecurrentWriter:
         return x
 
     def _last(self, x, end):
-        """The last outputs (B, features), from all of them or from the last states."""
+        """The last outputs (B, features), taken from all outputs or the last states."""
         layer = self.layer
         self.w.width = (layer._y_size,)
         if layer.connection:
@@ -176,7 +180,7 @@ class RecurrentWriter:
         return self._add("Reshape", [y, self.w.integers(0, *self.w.width)], "last")
 
     def _halves(self, y, axis, name):
-        """The two directions that lie along an axis."""
+        """The names of the two directions of a value, which lie along an axis of it."""
         return [
             self._add(
                 "Gather",
@@ -188,7 +192,13 @@ class RecurrentWriter:
         ]
 
     def _node(self, k, x, start):
-        """Layer `k`; names of Y, Y_h and, of an LSTM, Y_c, empty where not needed."""
+        """Add the node of layer k of the stack.
+
+        Returns
+        -------
+        list of str
+            The names of Y, Y_h and, of an LSTM, Y_c; empty for one that is not needed.
+        """
         layer, name = self.layer, f"{self.prefix}l{k}"
         inputs = [x, *self._cell(k), "", *start]
         if isinstance(layer, LSTM) and layer.peephole:
@@ -214,7 +224,7 @@ class RecurrentWriter:
         return self.w.weight(f"{self.prefix}{name}", array)
 
     def _stacked(self, k, *names):
-        """Weights of a layer's directions, one below the other, in ONNX's order."""
+        """Weights of layer k, (D, rows, ...), with the gates in ONNX's order."""
         weights = self.layer.parameters
         return np.stack(
             [
@@ -232,10 +242,11 @@ class RecurrentWriter:
         return self.layer._suffixes[k * self.D : (k + 1) * self.D]
 
     def _cell(self, k):
-        """Names of W, R and B of layer `k`; an empty one for no B."""
+        """The names of W, R and B of layer k; that of B is empty without biases."""
         R = self._stacked(k, "weight_hh")
         if self.layer._h_size != self.H:
-            # What R sees of h = W_hr m, it sees of m as R W_hr: ONNX's h is our m.
+            # ONNX has no projection. The node's state is m, the output of the cell
+            # before the projection h = W_hr m. As R h = (R W_hr) m, its R is R W_hr.
             R = (R.astype(float) @ self._projection(k)).astype(R.dtype)
         names = [
             self._weight(f"l{k}.W", self._stacked(k, "weight_ih")),
@@ -256,20 +267,20 @@ class RecurrentWriter:
     # -- projections ------------------------------------------------------------------
 
     def _projection(self, k):
-        """W_hr of each direction, (D, S, H)."""
+        """The projections W_hr of layer k, (D, S, H)."""
         weights = self.layer.parameters
         return np.stack(
             [weights[f"weight_hr{s}"].astype(float) for s in self._suffixes(k)]
         )
 
     def _project(self, k, m):
-        """h of m, (..., D, B, S)."""
+        """The projected state h = W_hr m, (..., D, B, S)."""
         W = self._projection(k).swapaxes(1, 2).astype(self.layer.dtype)
         name = self._weight(f"l{k}.W_hr", W)
         return self.w.add("MatMul", [m, name], f"{m}.projected")
 
     def _unproject(self, k, h):
-        """An m whose h this is."""
+        """A state m before the projection whose projection is h."""
         W = self._projection(k)
         if min(map(np.linalg.matrix_rank, W)) < W.shape[1]:
             raise ValueError(
@@ -283,7 +294,10 @@ class RecurrentWriter:
     # -- states -----------------------------------------------------------------------
 
     def _starts(self, x):
-        """Names of each initial state's part for every layer; none for zero."""
+        """For h and then c: the names of the initial state of every layer of the stack.
+
+        A name is empty where a state starts from zero.
+        """
         layer = self.layer
         if not (self.states or layer.learn_initial_state):
             empty = [""] * layer.num_layers
@@ -300,6 +314,7 @@ class RecurrentWriter:
         return parts
 
     def _given(self, which, width):
+        """Make a state an input, split by layers, and an output of the graph."""
         layer, name = self.layer, f"{self.prefix}{which}0"
         shape = (layer.num_layers * self.D, "B", width)
         self.w.declare(self.w.inputs, name, layer.dtype, shape)
@@ -311,7 +326,7 @@ class RecurrentWriter:
         return parts
 
     def _learned(self, which, x):
-        """A learned state, once for each sequence of `x`, (T, B, features)."""
+        """Repeat a learned state for each of the sequences of `x`, (T, B, features)."""
         sizes = self._add("Shape", [x], f"{which}0.sizes")
         B = self._add("Gather", [sizes, self.w.integers(1)], f"{which}0.B", axis=0)
         one = self.w.integers(1)
@@ -327,7 +342,10 @@ class RecurrentWriter:
     # -- between layers ---------------------------------------------------------------
 
     def _between(self, k, x, y):
-        """What layer `k` makes of its input and its directions, (T, D, B, H)."""
+        """The output of layer k, from its input x and its node's y, (T, D, B, H).
+
+        The directions are merged, then the connection around the layer is applied.
+        """
         layer, name = self.layer, f"l{k}"
         if layer.merge_mode == "concat":
             y = self._add("Transpose", [y], f"{name}.rows", perm=[0, 2, 1, 3])
@@ -352,13 +370,13 @@ class RecurrentWriter:
 
 
 def _trimmed(names):
-    """Names without the empty ones at the end, which a node leaves out."""
+    """The names without the empty ones at the end, which a node may leave out."""
     n = max(i for i, name in enumerate(names) if name) + 1
     return names[:n]
 
 
 def merge(writer, mode, halves, name):
-    """The outputs of two directions as one, as `_composed.merge` does it."""
+    """Merge the outputs of two directions as `fastrnn.recurrent.between.merge` does."""
     y = writer.add(_MERGING[mode], halves, name)
     if mode not in ("mean", "ave"):
         return y
