@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Benchmarks of fastrnn against its peers; bench/README.md says how to run them."""
+"""Benchmarks of fastrnn and other libraries; bench/README.md says how to run them."""

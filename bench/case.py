@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a case is: one layer's work, or the training of a whole model.
+"""The types of cases: the work of one layer, or the training of a whole model.
 
-Workers that run another library import this and not `bench.cases`, because that one
-asks fastrnn which cells there are.  Letters as everywhere: T time steps, B batch rows,
-I inputs, H hidden units, G gates.
+Workers that run another library import this module instead of `bench.cases`, which
+needs fastrnn to know which cells there are. In a shape, T is the number of time steps,
+B of batch rows, I of inputs and H of hidden units; G is the number of gates.
 """
 
 import re
@@ -15,7 +15,7 @@ _SHAPE = re.compile(r"T(\d+)-B(\d+)-I(\d+)-H(\d+)")
 
 
 class Shape(NamedTuple):
-    """Sizes of one recurrent layer's work."""
+    """The sizes of one case of a recurrent layer."""
 
     T: int
     B: int
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
 
 class LayerCase(NamedTuple):
-    """One cell, one pass, one shape; and how many gates the cell has."""
+    """The case of one layer: a cell with its number of gates, a pass and a shape."""
 
     cell: str
     direction: str
@@ -52,9 +52,10 @@ class LayerCase(NamedTuple):
 
     @property
     def flops(self):
-        """Operations: ``2 T B G H (I + H)`` forward, three times that in training.
+        """The operations: ``2 T B G H (I + H)``, and three times that in training.
 
-        The products only, an FMA being two; activations are not counted.
+        Only the matrix products are counted, where an FMA is two operations;
+        activations are not.
         """
         T, B, I, H = self.shape
         forward = 2 * T * B * self.gates * H * (I + H)
@@ -73,7 +74,7 @@ class LayerCase(NamedTuple):
 
 
 class ModelCase(NamedTuple):
-    """Whole training of one model of `bench.models`."""
+    """The case of a whole training step, or epoch, of one model of `bench.models`."""
 
     model: models.Model
     direction = "train"

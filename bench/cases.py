@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is measured: every case has an id, and `find` gives the case of an id.
+"""The cases that are measured, each with an id; `find` returns the case of an id.
 
-A layer's id is cell, pass and shape, ``lstm/train/T100-B64-I512-H512``; a whole model's
-is ``model/train/`` and its name in `bench.models`. Which cells there are, fastrnn says:
-a class's first cell has the name of the class here, its others their own.
+The id of a layer's case consists of cell, pass and shape, as in
+``lstm/train/T100-B64-I512-H512``. The id of a whole model's case is ``model/train/``
+with the model's name in `bench.models`. The cells come from fastrnn's table of cells.
+An id names the first cell of a class by the name of the class, and its other cells by
+their own names.
 """
 
 from bench import models
 from bench.case import LayerCase, ModelCase, Shape
 from fastrnn.recurrent import table
 
-CELLS = tuple(table.classes())  # of the standard grid
-# Every cell by its name here.
+CELLS = tuple(table.classes())  # the cells of the standard grid
+# Every cell by its name in ids.
 KNOWN = {
     name if k == 0 else cell.name: cell
     for name, layer in table.classes().items()
     for k, cell in enumerate(table.cells_of(layer.__name__))
 }
 OTHERS = tuple(name for name in KNOWN if name not in CELLS)
-# forward: inference of a whole sequence.  train: zero_grad, forward, and backward with
-# the gradients of x and of every parameter.  step: inference of one time step, the
-# state carried over from the call before.
+# The pass "forward" is inference of a whole sequence. "train" is zero_grad, forward,
+# and backward with the gradients of x and of every parameter. "step" is inference of
+# one time step, starting from the state after the call before.
 PASSES = ("forward", "train", "step")
 
 
@@ -28,7 +30,8 @@ def _shapes(*texts):
     return tuple(Shape.parse(text) for text in texts)
 
 
-# Batches from small to large, then what is bound by latency.
+# First batches of layers from small to large, then small batches and single rows, whose
+# time is that of one step after the other.
 SHAPES = _shapes(
     "T100-B32-I64-H64",
     "T100-B64-I128-H128",
@@ -59,7 +62,7 @@ def label(cell):
 
 
 def grid(cells=CELLS, directions=PASSES, shapes=SHAPES):
-    """Every case of cells, passes and shapes; ``step`` takes the shapes with T = 1."""
+    """The cases of all cells, passes and shapes; ``step`` takes only those of T = 1."""
     return [
         layer_case(cell, direction, shape)
         for direction in directions
@@ -70,7 +73,7 @@ def grid(cells=CELLS, directions=PASSES, shapes=SHAPES):
 
 
 def standard():
-    """The suite behind the README's figures."""
+    """The cases from which the figures in the README come."""
     return [
         *grid(directions=("train", "forward")),
         *grid(directions=("forward", "step"), shapes=STEP_SHAPES),
@@ -88,7 +91,7 @@ def quick():
 
 
 def check():
-    """The smallest cases with every feature, one of each kind."""
+    """One tiny case of each kind, to compare the results of libraries."""
     return [
         *grid((*CELLS, *OTHERS), ("train", "forward"), CHECK_SHAPES),
         *grid((*CELLS, *OTHERS), ("step",), CHECK_STEP_SHAPES),
@@ -97,7 +100,7 @@ def check():
 
 
 def find(case_id):
-    """The case of an id; ValueError that says what an id looks like."""
+    """The case of an id; for any other text ValueError says what an id looks like."""
     head, _, rest = case_id.partition("/")
     direction, _, last = rest.partition("/")
     if head == "model" and direction == "train":

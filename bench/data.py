@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Weights and data of a case: the same numbers in every process, from one seed.
+"""The weights and the data of a case, which one seed makes the same in every process.
 
-Names and layouts of the weights are PyTorch's and fastrnn's; data is time-major.
+The weights have the names and layouts that PyTorch and fastrnn have in common. Data are
+time-major.
 """
 
 import numpy as np
 
 SEED = 20260101
-N_BATCHES = 8  # a language model sees these in turns
+N_BATCHES = 8  # a language model is trained on these in turn
 
 
 def _recurrent(rng, prefix, gates, I, H, layers, dtype):
@@ -22,13 +23,13 @@ def _recurrent(rng, prefix, gates, I, H, layers, dtype):
 
 
 def _uniform(rng, shape, fan_in, dtype):
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as recurrent layers are initialised."""
+    """Numbers from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as layers are initialised."""
     bound = fan_in**-0.5
     return ((2 * rng.random(shape, dtype) - 1) * bound).astype(dtype, copy=False)
 
 
 def layer(case, dtype):
-    """Weights by name, x (T, B, I) and the gradient of y (T, B, H) of a layer case."""
+    """Of a layer's case: weights by name, x (T, B, I), the gradient of y (T, B, H)."""
     rng = np.random.default_rng(SEED)
     T, B, I, H = case.shape
     weights = _recurrent(rng, "", case.gates, I, H, 1, dtype)
@@ -37,10 +38,11 @@ def layer(case, dtype):
 
 
 def model(spec, dtype):
-    """Weights by name, and a list of batches (inputs, targets), of a model.
+    """Of a model: weights by name, and a list of batches (inputs, targets).
 
-    Tokens are (T, B) integers, and the targets are the tokens one step later; windows
-    are (T, B, 1) with targets (B, 1), the last batch being what is left over.
+    The inputs of a language model are tokens, (T, B) integers, and its targets are the
+    tokens one step later. The inputs of a window model are windows, (T, B, 1), with
+    targets (B, 1); its last batch has the windows that remain, fewer than B.
     """
     rng = np.random.default_rng(SEED)
     weights = {}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Baidu DeepBench's recurrent problems, with their published names.
 
-A name is cell, hidden units, batch and time steps as DeepBench lists them, such as
-``lstm 512 16 25``; the input is as wide as the hidden state. Of the list, `suite` has
-what a small machine can train and run in reasonable time.
+The name of a problem, such as ``lstm 512 16 25``, has cell, hidden units, batch and
+time steps as DeepBench lists them. The input is as wide as the hidden state. `every`
+has all problems, and `suite` those that a small machine can train and run in reasonable
+time.
 """
 
 from itertools import product
@@ -13,13 +14,14 @@ from bench.cases import Shape, layer_case
 CELLS = {"vanilla": "rnn_relu", "lstm": "lstm", "gru": "gru"}
 _GRU_SIZES = tuple(product((2816, 2048, 1536, 2560), (1500, 750, 375, 187)))
 
-# (cell, hidden, batch, steps), in the order of the published list.
+# Each problem is (cell, hidden, batch, steps), in the order of the published list.
 TRAINING = (
     *(("vanilla", H, B, 50) for H in (1760, 2048, 2560) for B in (16, 32, 64, 128)),
     *(("lstm", H, B, 25) for H in (512, 1024, 2048, 4096) for B in (16, 32, 64, 128)),
     *(("lstm", 1536, B, 50) for B in (8, 16, 32)),
     *(("lstm", 256, B, 150) for B in (16, 32, 64)),
-    *(("gru", H, 32, T) for H, T in _GRU_SIZES[1:]),  # the longest is commented out
+    # In the published list, the first of these sizes is commented out in training.
+    *(("gru", H, 32, T) for H, T in _GRU_SIZES[1:]),
     ("gru", 512, 32, 1),
     ("gru", 1024, 32, 1500),
     ("gru", 1024, 64, 1500),
@@ -34,11 +36,12 @@ INFERENCE = (
     ("lstm", 256, 1, 150),
 )
 
-# What fits, for two cores: a call of a second or two, and states and gates of one
-# layer, of which several libraries keep copies, within half a gigabyte.
+# The limits of a problem for two cores. A call may take a second or two, whether it is
+# bound by products or by reading R from memory, and the states and gates of a layer, of
+# which several libraries keep copies, may take half a gigabyte.
 MOST_FLOPS = 1e12
-MOST_WEIGHT_READS = 40e9  # bytes of R, read once a time step
-MOST_STATE = 512 * 2**20
+MOST_WEIGHT_READS = 40e9  # bytes, where each time step reads all of R
+MOST_STATE = 512 * 2**20  # bytes
 
 
 def _case(problem, direction):
@@ -47,7 +50,7 @@ def _case(problem, direction):
 
 
 def fits(case):
-    """Can two cores run this case in a second or two?"""
+    """Whether two cores can run this case in a second or two."""
     T, B, _, H = case.shape
     return (
         case.flops <= MOST_FLOPS
@@ -57,18 +60,18 @@ def fits(case):
 
 
 def every():
-    """All published problems as cases, training first, each once."""
+    """The cases of all published problems, each once, those of training first."""
     found = [_case(problem, "train") for problem in TRAINING]
     found += [_case(problem, "forward") for problem in INFERENCE]
     return list(dict.fromkeys(found))
 
 
 def suite():
-    """Those that fit."""
+    """The cases of the published problems that fit a small machine."""
     return [case for case in every() if fits(case)]
 
 
 def published_name(case):
-    """``lstm 512 16 25``: cell, hidden units, batch, time steps."""
+    """The published name of a case, such as ``lstm 512 16 25``."""
     cell = {ours: theirs for theirs, ours in CELLS.items()}[case.cell]
     return f"{cell} {case.shape.H} {case.shape.B} {case.shape.T}"

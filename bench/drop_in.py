@@ -8,20 +8,23 @@
     python -m bench.drop_in --autocast         # only autocast to bfloat16
 
 A step clears the gradients, runs forward and backward through autograd, and yields the
-gradients of the input and of every parameter. Both modules have the same weights and
-run in one process in turns; the ratio is PyTorch's time by ours in the same round, and
-median and quartiles over the rounds are printed as Markdown. A packed case is a batch
-of sequences of 20 to 200 steps, 0.55 of the whole on average, in both directions.
+gradients of the input and of every parameter. The modules of both libraries have the
+same weights and run in one process in turns. A ratio is PyTorch's time divided by
+fastrnn's in the same round; its median and quartiles over the rounds are printed as
+Markdown. A packed case is a batch of sequences of 20 to 200 steps, 0.55 of the longest
+on average, in both directions.
 
-A compiled case is a loop over a cell of 8 steps, all of it in one `torch.compile`; each
-is compiled for both libraries, which takes a minute. Under autocast the sizes are on
-both sides of where calls become PyTorch's on a CPU that multiplies bfloat16. Both are
-timed in training and in inference.
+A compiled case is a loop over a cell of 8 steps, compiled as a whole by
+`torch.compile`. Each case is compiled for both libraries, which takes a minute. The
+sizes of the autocast cases are on both sides of the size from which calls go to PyTorch
+on a CPU that multiplies bfloat16. Compiled and autocast cases are timed in training and
+in inference.
 
-The overhead is that of one layer, one thread, few steps of one row: what a forward call
-and `torch.autograd.grad` take beyond forward and backward of the same `fastrnn` layer
-on NumPy arrays. Beside it stand the floors: an autograd function that does nothing with
-as many tensors in, saved and out, and `torch.autograd.grad` of `2 * x`.
+The overhead is measured for one layer on one thread, with few steps of one row. It is
+the time that a forward call and `torch.autograd.grad` take beyond forward and backward
+of the same `fastrnn` layer on NumPy arrays. Two more columns show the least that such
+calls take in PyTorch: an autograd function that computes nothing, with as many inputs,
+saved tensors and outputs as the layer, and `torch.autograd.grad` of `2 * x`.
 """
 
 import argparse
@@ -41,14 +44,14 @@ KINDS = ("LSTM", "GRU", "RNN")
 T = 100
 DENSE = ((64, 128), (64, 512), (32, 64))  # B, H
 PACKED = (200, 32, 128)  # T, B, H
-STEPS = (1, 10)  # of the overhead
+STEPS = (1, 10)  # the time steps for which the overhead is measured
 COMPILED = (8, ((16, 32), (64, 256)))  # T; B, H
-HALF = 0.1  # how far results of bfloat16 may be from each other, by norm
+HALF = 0.1  # how much results of bfloat16 may differ, relative to their norm
 AUTOCAST = ((8, 64), (64, 128), (64, 512))  # B, H
 
 
 def pair(kind, H, **options):
-    """PyTorch's module and ours, with the same weights; as many inputs as units."""
+    """A module of PyTorch and fastrnn's with the same weights; both have H inputs."""
     torch.manual_seed(0)
     theirs = getattr(torch.nn, kind)(H, H, **options)
     ours = getattr(fastrnn.torch, kind)(H, H, **options)
@@ -57,7 +60,7 @@ def pair(kind, H, **options):
 
 
 def training_step(module, x, dy, lengths=None):
-    """One step as a call; returns the gradients of the input and the parameters."""
+    """A function that runs one training step, and returns all gradients."""
     x = x.clone().requires_grad_()
     leaves = [x, *module.parameters()]
 
@@ -75,7 +78,7 @@ def training_step(module, x, dy, lengths=None):
 
 
 def dense_case(kind, B, H, steps=T):
-    """Its name, and a step of each library."""
+    """The name of a case, and a step of each library for it."""
     generator = torch.Generator().manual_seed(1)
     x, dy = (torch.randn(steps, B, H, generator=generator) for _ in range(2))
     name = f"{kind} T{steps} B{B} H{H}"
@@ -83,7 +86,7 @@ def dense_case(kind, B, H, steps=T):
 
 
 def packed_case(kind, steps, B, H):
-    """Its name, and a step of each library."""
+    """The name of a case, and a step of each library for it."""
     generator = torch.Generator().manual_seed(1)
     lengths = torch.from_numpy(ragged_lengths(steps, B))
     x = torch.randn(steps, B, H, generator=generator)
@@ -94,7 +97,7 @@ def packed_case(kind, steps, B, H):
 
 
 class Loop(torch.nn.Module):
-    """A cell's outputs for every step of an input, as a layer returns them."""
+    """Runs a cell over all steps of an input, and returns what a layer would."""
 
     def __init__(self, cell):
         super().__init__()
@@ -109,7 +112,7 @@ class Loop(torch.nn.Module):
 
 
 def inference(module, x):
-    """One forward as a call; returns the outputs."""
+    """A function that runs forward without gradients, and returns the outputs."""
 
     def step():
         with torch.no_grad():
@@ -119,7 +122,7 @@ def inference(module, x):
 
 
 def compiled_cases(kind, B, H, steps=COMPILED[0]):
-    """Names, and a step of each library: training and inference."""
+    """For training and for inference: a name, and a step of each library."""
     generator = torch.Generator().manual_seed(1)
     x, dy = (torch.randn(steps, B, H, generator=generator) for _ in range(2))
     torch._dynamo.reset()
@@ -132,7 +135,7 @@ def compiled_cases(kind, B, H, steps=COMPILED[0]):
 
 
 def autocast_cases(kind, B, H, steps=T):
-    """Names, and a step of each library: training and inference."""
+    """For training and for inference: a name, and a step of each library."""
 
     def inside(step):
         def run():
@@ -151,7 +154,7 @@ def autocast_cases(kind, B, H, steps=T):
 
 
 def check(name, theirs, ours, limit=1e-4):
-    """RuntimeError unless both libraries' results agree."""
+    """Raise RuntimeError unless the results of both libraries agree."""
     for want, got in zip(theirs(), ours(), strict=True):
         difference = (got - want).norm() / want.norm()
         if not difference < limit:
@@ -159,7 +162,7 @@ def check(name, theirs, ours, limit=1e-4):
 
 
 def compare(name, theirs, ours, rounds, limit=1e-4):
-    """A line of the table of speeds."""
+    """The cells of a line in the table of speeds."""
     check(name, theirs, ours, limit)
     calls, times = {"theirs": theirs, "ours": ours}, {"theirs": [], "ours": []}
     for side in turns(calls, rounds):
@@ -174,7 +177,7 @@ def compare(name, theirs, ours, rounds, limit=1e-4):
 
 
 class Empty(torch.autograd.Function):
-    """As many tensors as a layer has, and nothing computed."""
+    """A function with as many tensors as a layer has, which computes nothing."""
 
     @staticmethod
     def forward(ctx, has_c, x, h0, c0, *weights):
@@ -192,7 +195,7 @@ class Empty(torch.autograd.Function):
 
 
 def overhead_sides(kind, steps, H=16):
-    """Forward and backward of each side, as pairs of calls."""
+    """By name of a side, a pair of functions: its forward and its backward."""
     theirs, ours = pair(kind, H)
     layer = getattr(fastrnn, kind)(H, H, seed=0)
     x, dy = torch.randn(steps, 1, H).requires_grad_(), torch.ones(steps, 1, H)
@@ -215,7 +218,7 @@ def overhead_sides(kind, steps, H=16):
 
 
 def split_times(forward, backward, n):
-    """Microseconds of forward and of backward: medians of n."""
+    """The microseconds of forward and of backward, each the median of n calls."""
     times = []
     for _ in range(n):
         start = time.perf_counter()
@@ -227,7 +230,7 @@ def split_times(forward, backward, n):
 
 
 def overhead(kind, steps, rounds, n=300):
-    """A line of the table of overheads."""
+    """The cells of a line in the table of overheads."""
     sides = overhead_sides(kind, steps)
     found = {name: [] for name in sides}
     for name in turns(sides, rounds):
@@ -246,7 +249,7 @@ def overhead(kind, steps, rounds, n=300):
 
 
 def table(*head):
-    """Print the first lines of a Markdown table."""
+    """Print the head of a Markdown table."""
     line(head)
     line(["---"] * len(head))
 
@@ -295,7 +298,7 @@ def main(arguments=None):
 
 
 def overheads(options):
-    """Print the table of what surrounds the kernels."""
+    """Print the table of the time that calls take outside of the kernels."""
     torch.set_num_threads(1)
     fastrnn.set_num_threads(1)
     sides = overhead_sides("RNN", 1)

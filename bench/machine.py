@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The machine a result comes from, and the most it can do."""
+"""The machine that a result comes from, and the FMA peak of its processor."""
 
 import os
 import platform
@@ -10,22 +10,22 @@ from pathlib import Path
 
 from fastrnn.native import core
 
-# About a millisecond a call: long against starting a team of threads, short enough
-# to fall between two interruptions.
+# A call of so many rounds takes about a millisecond. That is long compared with the
+# start of a team of threads, and short enough to fall between two interruptions.
 PEAK_ROUNDS = 300_000
 PEAK_REPEATS = 5
 
 
 def fma_peak(dtype, n_threads, repeats=PEAK_REPEATS):
-    """GFLOP/s of the register-only FMA loop now: the median of `repeats` runs.
+    """The GFLOP/s of FMAs on registers alone at this moment: the median of some runs.
 
-    That loop (csrc/kernels/peak.c) runs on the active target, so with ``FASTRNN_ISA``
-    set a share of peak is the share of what that instruction set can do. The clock of a
-    processor falls under load, so this is called right after the work that it is
-    compared with.
+    The loop of FMAs (csrc/kernels/peak.c) runs on the active target, so with
+    ``FASTRNN_ISA`` set, a share of peak is the share of what that instruction set can
+    do. The clock of a processor falls under load, so the peak has to be measured right
+    after the work that is compared with it.
     """
     kernels = core.kernels(dtype)
-    kernels.fma_peak(n_threads, PEAK_ROUNDS)  # wakes the threads
+    kernels.fma_peak(n_threads, PEAK_ROUNDS)  # untimed: it wakes the threads
     rates = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -35,7 +35,10 @@ def fma_peak(dtype, n_threads, repeats=PEAK_REPEATS):
 
 
 def _first_line(path, start=""):
-    """First line of a system file beginning with `start`, or None."""
+    """The first line of a system file, or the rest of the first that has this start.
+
+    None if there is no such file or line.
+    """
     path = Path(path)
     if not path.is_file():
         return None
@@ -46,13 +49,13 @@ def _first_line(path, start=""):
 
 
 def cpu_name():
-    """The processor as the system names it."""
+    """The name that the system has for the processor."""
     name = _first_line("/proc/cpuinfo", "model name")
     return name or platform.processor() or platform.machine()
 
 
 def build():
-    """How the installed fastrnn was compiled, and the target that it runs."""
+    """How the installed fastrnn was compiled, and which target is active."""
     return {
         "isa": core.active_target(),
         "compiler": core.COMPILER,
@@ -61,14 +64,14 @@ def build():
 
 
 def cpus_allowed():
-    """CPUs that this process may run on."""
+    """The number of CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
 
 
 def describe():
-    """Everything a reader needs in order to judge a result, as plain values."""
+    """What a reader has to know of the machine to judge a result, as plain values."""
     governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     return {
         "cpu": cpu_name(),

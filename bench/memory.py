@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Peak memory of a training step, ours and PyTorch's, each in a process of its own.
+"""Peak memory of training steps of fastrnn and PyTorch, each in its own process.
 
     python -m bench.memory                     # the default shapes
     python -m bench.memory T1000-B8-I128-H128  # one shape
     python -m bench.memory --threads 1 --checkpoint-every 100 T1000-B8-I128-H128
     python -m bench.memory --accumulate        # no optimiser between the steps
 
-Counted is what a process has at its highest beyond what it had after a small layer's
-step: weights and their gradients, x, y, their gradients, and what lies between forward
-and backward.  Two steps are run, so that what is kept from one to the next counts too,
-each with plain SGD at its end, which has no memory of its own but changes the weights.
-Linux only: the figures are those of /proc/self/status.
+The figure is the highest memory of a process less the memory that it had after a step
+of a small layer: that of weights and their gradients, of x, y and their gradients, and
+of what is kept between forward and backward. Two steps are run, so that memory that is
+kept from one step to the next counts, too. Each step ends with plain SGD, which has no
+memory of its own but changes the weights. This works on Linux only, since the figures
+are those of /proc/self/status.
 """
 
 import argparse
@@ -37,13 +38,16 @@ LR = 1e-6
 
 
 def resident(name):
-    """A line of /proc/self/status, in bytes: VmRSS is now, VmHWM the highest."""
+    """The bytes of a line of /proc/self/status.
+
+    VmRSS is the memory of the process now, VmHWM the highest that it had.
+    """
     text = Path("/proc/self/status").read_text()
     return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024
 
 
 def train_ours(cell, shape, n_threads, every, layers, accumulate):
-    """Training steps of a new fastrnn layer."""
+    """Run training steps of a new fastrnn layer."""
     import numpy as np
 
     import fastrnn
@@ -65,7 +69,7 @@ def train_ours(cell, shape, n_threads, every, layers, accumulate):
 
 
 def train_torch(cell, shape, n_threads, every, layers, accumulate):
-    """Training steps of a new PyTorch layer."""
+    """Run training steps of a new PyTorch layer."""
     import torch
 
     torch.set_num_threads(n_threads)
@@ -87,9 +91,9 @@ SIDES = {"fastrnn": train_ours, "PyTorch": train_torch}
 
 
 def measure(side, cell, shape, *settings):
-    """Peak in bytes, in this process, which must not have measured before."""
+    """The peak in bytes of this process, which must not have measured before."""
     SIDES[side](cell, WARM, *settings)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what VmRSS is now
     before = resident("VmRSS")
     results = SIDES[side](cell, shape, *settings)
     del results
@@ -97,7 +101,7 @@ def measure(side, cell, shape, *settings):
 
 
 def in_new_process(*arguments):
-    """What `measure` gives in a fresh interpreter."""
+    """Call `measure` in a fresh interpreter."""
     command = [sys.executable, "-m", "bench.memory", "--measure", json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The whole models that are trained, each with a name.
 
-Language models: embedding, stacked LSTM, linear layer and cross-entropy at every time
-step; back-propagation through T tokens with the state carried on; clipping of the
-gradient's norm; Adam. Window models: stacked LSTM, linear layer on the last step's
-output, mean squared error, Adam; one call is one epoch.
+A language model has an embedding, a stacked LSTM, a linear layer and cross-entropy at
+every time step. A call trains it on T tokens of each row, from the state after the call
+before, with clipping of the gradient's norm and Adam. A window model has a stacked
+LSTM, a linear layer on the output of the last step and the mean squared error. A call
+trains it for one epoch with Adam.
 """
 
 import math
@@ -12,14 +13,19 @@ from typing import NamedTuple
 
 LR = 2e-3
 BETAS = (0.9, 0.999)
-# Far below the root of any mean square, because Keras adds it at another place of the
-# formula: with the usual 1e-8, small gradients would give it other weights.
+# Adam's epsilon. Keras adds it at another place of the formula than the other
+# libraries, so it must be far below the root of any mean square: with the usual 1e-8,
+# small gradients would give Keras other weights.
 EPS = 1e-12
 CLIP_NORM = 1.0
 
 
 class Model(NamedTuple):
-    """Sizes: V tokens (0: real numbers come in), E inputs of the LSTM, H units."""
+    """The sizes of a model.
+
+    V is the number of different tokens, or 0 for a window model, whose inputs are real
+    numbers; E is the number of inputs of the LSTM, and H the number of its units.
+    """
 
     name: str
     label: str
@@ -33,12 +39,12 @@ class Model(NamedTuple):
 
     @property
     def classes(self):
-        """Outputs of the linear layer."""
+        """The number of outputs of the linear layer."""
         return self.V or 1
 
     @property
     def items(self):
-        """Tokens or windows that one call trains on."""
+        """The number of tokens or windows that one call trains on."""
         return self.T * self.B if self.V else self.windows
 
     @property
@@ -47,12 +53,12 @@ class Model(NamedTuple):
 
     @property
     def steps(self):
-        """Optimiser steps in one call."""
+        """The number of the optimiser's steps in one call."""
         return 1 if self.V else math.ceil(self.windows / self.B)
 
     @property
     def flops(self):
-        """Products of the LSTM layers and of the linear layer, times three."""
+        """The operations of one call: products of LSTM and linear layer times three."""
         recurrent = sum(
             8 * self.T * self.H * ((self.E if layer == 0 else self.H) + self.H)
             for layer in range(self.layers)
@@ -75,7 +81,7 @@ CHECK_MODELS = (
 
 
 def by_name(name):
-    """The model of that name; ValueError that lists the names."""
+    """The model of a name; for any other text ValueError lists the names."""
     found = {model.name: model for model in (*MODELS, *CHECK_MODELS)}
     if name not in found:
         raise ValueError(

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether PyTorch's threads and fastrnn's get in each other's way in one process.
+"""Whether the threads of PyTorch and fastrnn slow each other down in one process.
 
-    python -m bench.openmp                                 # what is installed
-    python -m bench.openmp plain=DIR own-copy=DIR2 ...     # wheels, unpacked there
+    python -m bench.openmp                                 # the installed fastrnn
+    python -m bench.openmp plain=DIR own-copy=DIR2 ...     # wheels unpacked in folders
 
-Both libraries share loops among OpenMP threads. Where a process has two OpenMP
-runtimes, it has two pools, and the threads of the one wait actively for a while on the
-CPUs that the other needs. Timed are a PyTorch operator and a fastrnn layer, each many
-times in a row and then in turns, in a new process for each wheel and each order of
-imports; the slowdown is the time in turns by the sum of the times alone. Linux only:
-runtimes and threads are counted in /proc/self.
+Both libraries share loops among OpenMP threads. A process with two OpenMP runtimes has
+two pools of threads, and the threads of one pool wait actively for a while on the CPUs
+that the other pool needs. A PyTorch operator and a fastrnn layer are timed, each many
+times in a row and then both in turns, in a new process for each wheel and each order of
+imports. The slowdown is the time in turns divided by the sum of the times alone. This
+works on Linux only, since runtimes and threads are counted in /proc/self.
 """
 
 import argparse
@@ -27,13 +27,13 @@ HEAD = ["wheel", "first", "runtimes", "threads", "alone", "in turns", "slower"]
 
 
 def runtimes():
-    """Files of OpenMP runtimes that are mapped into this process."""
+    """The files of OpenMP runtimes that are mapped into this process."""
     text = Path("/proc/self/maps").read_text()
     return sorted(set(re.findall(r"/\S*(?:gomp|iomp|libomp)\S*\.so\S*", text)))
 
 
 def work(n_threads):
-    """A PyTorch operator and a fastrnn layer as calls of a tenth of a millisecond."""
+    """A PyTorch operator and a fastrnn layer, of a tenth of a millisecond a call."""
     import numpy as np
     import torch
 
@@ -48,7 +48,7 @@ def work(n_threads):
 
 
 def per_call(calls, n):
-    """Seconds that one round of `calls` takes: the median of n."""
+    """The seconds that one round of `calls` takes: the median of n rounds."""
     times = []
     for _ in range(n):
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def per_call(calls, n):
 
 
 def measure(first, second, n_threads, rounds):
-    """Import in this order, time, and say what the process consists of."""
+    """Import two modules in this order, time both libraries and count threads."""
     __import__(first)
     __import__(second)
     both = work(n_threads)
@@ -77,7 +77,7 @@ def measure(first, second, n_threads, rounds):
 
 
 def in_new_process(folder, *arguments):
-    """What `measure` gives in a fresh interpreter that looks into `folder` first."""
+    """Call `measure` in a fresh interpreter that imports from `folder` first."""
     command = [sys.executable, "-m", "bench.openmp", "--measure", json.dumps(arguments)]
     paths = [folder, os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -88,7 +88,7 @@ def in_new_process(folder, *arguments):
 
 
 def row(name, first, found):
-    """A line of the table."""
+    """The cells of a line in the table."""
     return (
         name,
         first,

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What cell options, ragged batches and other types cost, in ratios on one thread.
+"""The cost of cell options, ragged batches and float64, as ratios on one thread.
 
     python -m bench.options                   # all three tables, about three minutes
     python -m bench.options cells             # options against the plain cell
     python -m bench.options ragged            # lengths= against the dense batch
-    python -m bench.options peer              # what is off PyTorch's fast path
+    python -m bench.options peer              # against PyTorch, off its fast path
     python -m bench.options cells --shape T50-B32-I64-H64 --rounds 9
 
-Two calls are timed in turns, a block of each a round, in one process with one thread;
-a ratio is taken in each round, and its median is what counts.  Against PyTorch, results
-are compared before.  Its calls pack the padded batch and pad the result, as ours do.
+Two calls are timed in turns in one process with one thread, one block of each in a
+round. Each round has a ratio, and the figure is the median of these. Before fastrnn is
+timed against PyTorch, their results are compared. For a ragged batch, the call of
+PyTorch packs the padded batch and pads the result, as fastrnn's call does.
 """
 
 import argparse
@@ -28,9 +29,9 @@ from fastrnn.recurrent.table import cells_of, classes, nonlinearities
 SHAPES = {
     "cells": [Shape(50, 32, 256, 256)],
     "ragged": [Shape(200, 32, 128, 128), Shape(100, 32, 64, 64)],
-    "peer": None,  # each case its own
+    "peer": None,  # each `PeerCase` has its own shape
 }
-FILL = 0.55  # of a ragged batch, in the mean
+FILL = 0.55  # the mean length of a ragged batch's sequences, as a share of the longest
 
 # A value of each option that some cell knows, and of what every layer takes.
 VALUES = {
@@ -61,7 +62,7 @@ CELLS = [
 
 
 class PeerCase(NamedTuple):
-    """A layer that is ours and PyTorch's, and how many times as fast ours should be."""
+    """A layer of both libraries, and how many times as fast fastrnn's should be."""
 
     cell: str
     shape: Shape
@@ -87,7 +88,7 @@ PEER = [
 
 
 class Row(NamedTuple):
-    """One line: a time by another's, which is to be at most, or at least, the goal."""
+    """A line of the output: a ratio of times, and the goal for it."""
 
     what: str
     milliseconds: float
@@ -105,7 +106,7 @@ class Row(NamedTuple):
 
 
 class Side:
-    """A layer of ours, its data, and calls of both passes."""
+    """A layer of fastrnn with its data; `forward` and `train` are what is timed."""
 
     def __init__(self, cell, shape, dtype="float32", lengths=None, **options):
         T, B, I, H = shape
@@ -130,7 +131,7 @@ class Side:
 
 
 class TorchSide:
-    """PyTorch's layer with the weights and data of one of ours."""
+    """A layer of PyTorch with the weights and the data of a `Side`."""
 
     def __init__(self, ours, case, lengths):
         import torch
@@ -171,13 +172,13 @@ class TorchSide:
 
 
 def ragged_lengths(T, B):
-    """B lengths in no order, T the longest, of FILL in the mean as far as B allows."""
+    """B unsorted lengths of which the longest is T and the mean is about FILL * T."""
     spread = np.linspace(2 * FILL - 1, 1, B) * T
     return np.random.default_rng(2).permutation(np.rint(spread).clip(1).astype(int))
 
 
 def ratio(call, other, rounds, block):
-    """Milliseconds of `call`, and its time by that of `other`, medians."""
+    """The milliseconds of `call`, and its time divided by that of `other`: medians."""
     times = {"call": [], "other": []}
     for name in turns(times, rounds):
         times[name].append(block_time({"call": call, "other": other}[name], block)[0])
@@ -187,7 +188,7 @@ def ratio(call, other, rounds, block):
 
 
 def measure_cells(shape, rounds, block):
-    """Rows of the cell options, training."""
+    """Rows of training with each cell option, against the plain cell."""
     for cell, option in CELLS:
         goal = 1.3
         if "proj_size" in option:
@@ -200,7 +201,7 @@ def measure_cells(shape, rounds, block):
 
 
 def measure_ragged(shape, rounds, block):
-    """Rows of a ragged batch by the dense one, both passes, in any order and sorted."""
+    """Rows of a ragged batch against a dense one: unsorted, sorted, both passes."""
     lengths = ragged_lengths(shape.T, shape.B)
     orders = {"lengths=": lengths, "lengths= sorted": np.sort(lengths)[::-1]}
     for cell in ("LSTM", "GRU"):
@@ -213,11 +214,11 @@ def measure_ragged(shape, rounds, block):
 
 
 def measure_peer(case, rounds, block, n_threads=1):
-    """Rows of one `PeerCase`: how many times as long PyTorch takes."""
+    """Rows of one `PeerCase`: PyTorch's time divided by fastrnn's."""
     import torch
 
     torch.set_num_threads(n_threads)
-    torch.set_flush_denormal(True)  # as fastrnn's kernels do
+    torch.set_flush_denormal(True)  # fastrnn's kernels flush subnormals, too
     lengths = ragged_lengths(case.shape.T, case.shape.B) if case.ragged else None
     ours = Side(case.cell, case.shape, case.dtype, lengths, **case.options)
     theirs = TorchSide(ours, case, None if lengths is None else lengths.tolist())
@@ -230,7 +231,7 @@ def measure_peer(case, rounds, block, n_threads=1):
 
 
 def measure(table, shape, rounds, block, n_threads=1):
-    """Rows of a table, one after the other; `shape` None for its own shapes."""
+    """Rows of a table, for one shape, or for the table's own shapes with None."""
     if table == "peer":
         for case in PEER:
             if shape is not None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The parent's side of the workers: start, ask, and keep idle ones stopped.
+"""`Worker`: a library in a process of its own, seen from the parent's side.
 
 A pool of threads that has just worked may spin for a long time on the cores that
-another library wants. So every worker but the one that was asked is stopped by the
-system (SIGSTOP): it uses no CPU at all, whatever its threads were doing.
+another library needs. So the parent stops every worker by SIGSTOP except the one that
+it asks: a stopped process uses no CPU at all, whatever its threads were doing.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from bench import adapters, cases
 
 PROJECT = Path(__file__).resolve().parents[1]
 LONGEST_ANSWER = 1800.0
-_TAIL = 2000  # characters of a dead worker's output that are shown
+_TAIL = 2000  # how many characters of a dead worker's output an error shows
 
 
 class WorkerError(RuntimeError):
@@ -32,21 +32,21 @@ class Worker:
     Parameters
     ----------
     name : str
-        Short name of the library.
+        The short name of the library.
     n_threads : int
-        Threads it gets, and CPUs it may use.
+        How many threads the library gets, and how many CPUs the process may use.
     dtype : {"float32", "float64"}
     python : str, optional
-        Interpreter that has the library. Default: this one.
+        The interpreter that has the library. Default: the one that runs this.
     module : str, optional
-        The adapter. Default: that of `name`.
+        The module of the adapter. Default: the adapter of `name`.
 
     Attributes
     ----------
     about : dict
-        Versions and settings, as the adapter gave them.
+        Versions and settings, as the adapter's ``start`` returned them.
     absent : str or None
-        Why the library is not there.
+        Why the library cannot be imported; None if it can.
 
     Raises
     ------
@@ -101,14 +101,14 @@ class Worker:
 
     @property
     def pid(self):
-        """Number of the process."""
+        """The id of the process."""
         return self._process.pid
 
     def ask(self, request, argument):
-        """Let the worker run, ask it and stop it again; its answer as a dict.
+        """Let the worker run, ask it, and stop it again; return its answer, a dict.
 
-        ``prepare`` takes a case's id. The worker is sent the case, because it may run
-        where fastrnn, which says what there is of that id, is not installed.
+        ``prepare`` takes a case's id. The worker is sent the case itself, because only
+        fastrnn knows which cells there are, and the worker's interpreter may lack it.
         """
         sent = cases.find(argument) if request == "prepare" else argument
         self._signal(signal.SIGCONT)
@@ -121,7 +121,7 @@ class Worker:
         return answer
 
     def close(self):
-        """End the process, stopped or not."""
+        """End the process, whether it is stopped or not."""
         self._close()
 
     def _end(self):
@@ -129,7 +129,7 @@ class Worker:
         self._process.wait()
 
     def _signal(self, number):
-        # A process that has ended is noticed where its answer is missing.
+        # A process that has ended is no error here: `_receive` notices it.
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -158,9 +158,10 @@ class Worker:
 
 @contextlib.contextmanager
 def team(names, n_threads, dtype, pythons=None):
-    """Workers by name, fastrnn's first, ended on the way out.
+    """A context that starts the workers of libraries, and ends them when it ends.
 
-    Gives the workers that are there, and why the others are absent.
+    It gives two dicts by name: the workers of the libraries that are installed, with
+    fastrnn's first, and the reasons why the others are absent.
     """
     workers, absent = {}, {}
     with contextlib.ExitStack() as stack:

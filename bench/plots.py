@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Pictures of a result: share of peak and ratio against the number of hidden units.
 
-``training.png`` is for a README: share of peak of a training step, every library.
-``share.png`` and ``ratio.png`` show every pass, whole batches and single rows apart.
+``training.png``, made for a README, shows every library's share of peak in a training
+step. ``share.png`` and ``ratio.png`` show shares and ratios in every pass, with panels
+of their own for single rows.
 """
 
 import matplotlib
@@ -16,8 +17,9 @@ from bench.adapters import NAMES
 from bench.cases import CELLS
 from bench.result import CELL_NAMES, FormatError, threads
 
-# Colours that colour-blind readers can tell apart (Okabe and Ito); the markers and line
-# styles say the same again.
+# Colour, marker and line style of each library. Colour-blind readers can tell the
+# colours apart (Okabe and Ito), and each library can be told by its marker or style
+# alone.
 STYLES = {
     "fastrnn": ("#0072B2", "o", "-"),
     "torch": ("#D55E00", "s", "--"),
@@ -25,7 +27,7 @@ STYLES = {
     "jax": ("#CC79A7", "D", ":"),
     "onnxruntime": ("#000000", "v", (0, (5, 1, 1, 1, 1, 1))),
 }
-# Row of a picture: name, pass, and which batches.
+# The rows of a picture. By name: the pass, and whether batches have a single row.
 ROWS = {
     "Training step": ("train", False),
     "Forward": ("forward", False),
@@ -33,13 +35,15 @@ ROWS = {
     "Forward, one row": ("forward", True),
 }
 DPI = 150
-RATIOS = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 16, 32, 64, 128)  # marked on the axis
+# The ratios that the axis marks.
+RATIOS = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 16, 32, 64, 128)
 
 
 def points(result, cell, row, value):
-    """``{library: [(H, value), ...]}`` of one panel; `value` of a record and a name.
+    """The lines of one panel, ``{library: [(H, y), ...]}``.
 
-    Of several cases with as many hidden units, the one with the most work counts.
+    The function `value` gives the y of a record and a library's name. Of several cases
+    with the same number of hidden units, the one with the most operations is shown.
     """
     direction, is_one_row = ROWS[row]
     lines = {}
@@ -59,12 +63,12 @@ def points(result, cell, row, value):
 
 
 def share(record, name):
-    """Share of the FMA peak measured with this case."""
+    """A library's share of the FMA peak that was measured with this case."""
     return record["libraries"][name]["gflops"] / record["peak_gflops"]["median"]
 
 
 def ratio(record, name):
-    """A peer's time by ours; None for us."""
+    """The time of a library divided by fastrnn's; None for fastrnn itself."""
     entry = record["libraries"][name].get("ratio")
     return entry["median"] if entry else None
 
@@ -94,7 +98,10 @@ def _draw(axes, lines):
 
 
 def _picture(result, rows, value, label, finish):
-    """Panels, a row per pass and a column per cell; None if there is nothing."""
+    """A figure with a row for each pass and a column for each cell.
+
+    None if no panel has a line.
+    """
     panels = {
         (row, cell): points(result, cell, row, value) for row in rows for cell in CELLS
     }
@@ -152,19 +159,25 @@ def _finish_ratio(axes):
 
 
 def write(result, folder):
-    """Write the pictures that the result has cases for; their paths.
+    """Write the pictures for which the result has cases.
 
     Parameters
     ----------
     result : dict
-        As `bench.result.load` gives it.
+        As `bench.result.load` returns it.
     folder : pathlib.Path
-        Made if it is not there.
+        Made if it does not exist.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files that were written.
 
     Raises
     ------
     bench.result.FormatError
-        If the result has no timed layer over a sequence: there is nothing to draw.
+        If the result has no timed layer over sequences, so that there is nothing to
+        draw.
     """
     pictures = {
         "training.png": (["Training step"], share, "share of FMA peak", _finish_share),
@@ -176,7 +189,7 @@ def write(result, folder):
     for name, arguments in pictures.items():
         figure = _picture(result, *arguments)
         if figure is not None:
-            # No date or version inside: the same result gives the same file.
+            # Without a date or a version in it, the same result gives the same file.
             figure.savefig(folder / name, dpi=DPI, metadata={"Software": None})
             pyplot.close(figure)
             written.append(folder / name)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a result of ``python -m bench --json FILE`` to text and pictures.
+"""Show a result that ``python -m bench --json FILE`` wrote.
 
-``python -m bench.report FILE`` prints Markdown tables; ``--plots DIR`` writes pictures
-instead; ``--compare OLD NEW`` prints what changed, for a commit message.
+``python -m bench.report FILE`` prints Markdown tables. With ``--plots DIR`` it writes
+pictures instead, and ``--compare OLD NEW`` prints what changed from one result to
+another, for a commit message.
 """
 
 import argparse
@@ -16,14 +17,14 @@ from bench.result import CELL_NAMES, PASS_NAMES, FormatError, load, threads
 
 
 def milliseconds(value):
-    """Three significant digits with a fitting unit."""
+    """A time as text: three significant digits and a fitting unit."""
     if value < 0.1:
         return f"{1e3 * value:.3g} µs"
     return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
 
 
 def case_line(record):
-    """One line for one case: our time, share of peak, ratio to each peer."""
+    """One line for one case: fastrnn's time and share of peak, and peers' ratios."""
     libraries = record["libraries"]
     if "share" not in record:
         errors = (
@@ -60,7 +61,7 @@ def where(result):
 
 
 def summary(result):
-    """What the lines of the cases have in common."""
+    """The text below the lines of the cases: where they were measured, and how."""
     return (
         f"\n{where(result)}\n"
         "Share of peak: of the FMA peak measured after each block of the same case.\n"
@@ -94,7 +95,11 @@ def _ratio(entry):
 
 
 def _table(title, records):
-    """A row per case: time, share of peak, ratio to each peer and to the best."""
+    """A table with a row for each case.
+
+    It has fastrnn's time and share of peak, and the ratios of each peer and of the
+    best.
+    """
     names = [p for p in PEERS if any(p in r["libraries"] for r in records)]
     rows = [[title, "fastrnn", "of peak", *(PEERS[p] for p in names), "best peer"]]
     for record in records:
@@ -112,7 +117,10 @@ def _table(title, records):
 
 
 def tables(result):
-    """Where it was measured, then a table for each cell and pass and the models."""
+    """The text of a whole result: where it was measured, then all tables.
+
+    Each cell and pass has a table, and so have the models.
+    """
     groups = {}
     for record in result["cases"]:
         if "share" in record:
@@ -135,7 +143,10 @@ def tables(result):
 
 
 def compare(old, new):
-    """A line ``id old -> new (change), shares, ratios`` for each case of both."""
+    """Compare two results: ``id old -> new (change), shares, ratios`` on each line.
+
+    The cases that both results have are compared.
+    """
     before = {r["id"]: r for r in old["cases"] if "share" in r}
     lines = []
     for record in new["cases"]:
@@ -144,7 +155,7 @@ def compare(old, new):
         earlier = before[record["id"]]
         was, now = (r["libraries"]["fastrnn"]["ms"] for r in (earlier, record))
         change = now["median"] / was["median"] - 1
-        # Quartile ranges that overlap: the difference may be noise.
+        # If the ranges between the quartiles overlap, the difference may be noise.
         is_apart = now["q1"] > was["q3"] or now["q3"] < was["q1"]
         lines.append(
             f"{record['id']:36} {milliseconds(was['median']):>9} -> "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Results of a benchmark as a file has them, and the words that they are shown in."""
+"""Reading of a benchmark's result file, and the words in which results are shown."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ PASS_NAMES = {"train": "training step", "forward": "forward", "step": "single st
 
 
 class FormatError(ValueError):
-    """The file is no result, or one of another version of the benchmark."""
+    """Raised for a file that is no result, or that another version of bench wrote."""
 
 
 def load(path):
-    """Read a result file; FormatError if it is not one of this format."""
+    """Read a result file; raise FormatError for a file of any other format."""
     try:
         result = json.loads(Path(path).read_text())
     except json.JSONDecodeError as error:
@@ -31,6 +31,6 @@ def load(path):
 
 
 def threads(result):
-    """``2 threads``."""
+    """The number of threads as text, such as ``2 threads``."""
     n = result["settings"]["threads"]
     return f"{n} thread{'' if n == 1 else 's'}"

@@ -34,13 +34,14 @@ SUITES = {
 
 
 def prepare(case, workers, dtype):
-    """Make a case in every worker and compare the results.
+    """Make a case in every worker, and compare the results.
 
     Returns
     -------
     dict
-        The case in plain values, with ``libraries`` (those that may be timed; each
-        with its variant and its error) and ``unsupported`` (reasons).
+        The case as plain values. ``libraries`` has, by name, the variant and the error
+        of each library that may be timed; ``unsupported`` has, by name, the reason why
+        a library cannot run the case.
 
     Raises
     ------
@@ -65,10 +66,10 @@ def prepare(case, workers, dtype):
 
 
 def measure(record, workers, rounds, block):
-    """Time what `prepare` found equal; adds the figures to `record`.
+    """Time the libraries of a case that `prepare` made; add the figures to `record`.
 
-    Ratios are of the same round; each block of fastrnn is followed at once by one of
-    FMAs alone.
+    A ratio is of two times of the same round. Each block of fastrnn is followed at once
+    by a block of FMAs alone, which measures the peak.
     """
     libraries = record["libraries"]
     blocks = {name: [] for name in libraries}
@@ -95,7 +96,7 @@ def measure(record, workers, rounds, block):
 
 
 def _start(options, workers, absent, todo):
-    """The result before any case."""
+    """The result of a run in which no case has been measured yet."""
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -117,10 +118,10 @@ def _start(options, workers, absent, todo):
 
 
 def run(todo, options, log):
-    """Measure a list of cases; the whole result as plain values.
+    """Measure a list of cases; return the whole result as plain values.
 
-    Written to ``options.json`` after every case, so that a long run that breaks has not
-    been for nothing.
+    The result is written to ``options.json`` after every case, so that the cases of a
+    long run that fails are not lost.
     """
     with peers.team(
         options.peers, options.threads, options.dtype, dict(options.python)

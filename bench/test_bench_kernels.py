@@ -7,7 +7,9 @@ import pytest
 from bench import machine
 from fastrnn.native import core
 
-N = 16384  # float32 input and output fill 128 KB: in L2, as inside a recurrent layer
+# Input and output of float32 take 128 KB together. They stay in the L2 cache, as the
+# data of activations inside a recurrent layer do.
+N = 16384
 
 
 @pytest.mark.parametrize("isa", core.SUPPORTED)

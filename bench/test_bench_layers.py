@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """pytest-benchmark of whole layers and a model, checked against PyTorch first.
 
-One process times one library here, and nothing is interleaved: for ratios, use
-``python -m bench``.
+Only fastrnn is timed here. ``python -m bench`` times several libraries in turns, which
+ratios of times need.
 """
 
 import pytest

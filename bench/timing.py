@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Timed blocks of calls, and what is said of their times."""
+"""Timing of blocks of calls, and statistics of the times."""
 
 import gc
 import math
 import statistics
 import time
 
-BLOCK = 0.05
-# A sample is at least this long, so that reading the clock costs nothing.
+BLOCK = 0.05  # seconds
+# A sample takes at least so many seconds, so that the time to read the clock is nothing
+# beside it.
 SAMPLE = 100e-6
-# A call this long needs no other one to wake the threads for it.
+# A call of so many seconds is timed as it is. Before a shorter one, another call has to
+# wake the threads.
 LONG = 0.25
 
 
@@ -23,15 +25,16 @@ def _seconds(call, n=1):
 def block_time(call, block=BLOCK):
     """Time the calls that fit in `block` seconds, at least one.
 
-    A first call, untimed, wakes the threads and says how many calls make a sample; a
-    long one counts instead.
+    A first call wakes the threads, and tells how many calls make a sample. It does not
+    count, unless it takes so long that it is the only one.
 
     Returns
     -------
     seconds : float
-        Of a call: the median of the samples.
+        The seconds that a call takes: the median of the samples.
     cores : float
-        CPU seconds of the whole process by seconds on the clock.
+        How many cores the process kept busy: its CPU seconds divided by the seconds on
+        the clock.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -51,13 +54,13 @@ def block_time(call, block=BLOCK):
 
 
 def turns(names, rounds):
-    """In which order to time: each name once a round, the order turning round."""
+    """The names in the order of timing: all in each round, in turn forth and back."""
     for number in range(rounds):
         yield from list(names)[:: -1 if number % 2 else 1]
 
 
 def quartiles(values):
-    """First quartile, median and third quartile as a dict; NaN for no values."""
+    """The first quartile, the median and the third quartile; NaN without any values."""
     if len(values) < 2:
         q1 = q2 = q3 = values[0] if values else math.nan
     else:

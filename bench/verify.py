@@ -1,44 +1,51 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Are two libraries' results the same? Nothing is timed before they are."""
+"""Comparison of two libraries' results; nothing is timed unless they agree."""
 
 import numpy as np
 
-# Largest error allowed, relative to the largest element of the array: weight gradients
-# are sums over T * B products, in another order in each library.
+# The largest error that is allowed, relative to the largest element of an array.
+# Results differ by rounding: gradients of weights are sums over T * B products, and
+# each library sums in another order.
 TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
-# Gradients of a whole model go through several layers, the loss and the embedding.
+# For a whole model the allowed error is larger by this factor, because its gradients go
+# through several layers, the loss and the embedding.
 MODEL_FACTOR = 10
-# A sum within rounding of 0 may fall on either side of ReLU's kink, and then one unit's
-# whole gradient is there or not: its gradients are compared as vectors, by norm.
+# Where a sum is 0 but for rounding, one library may see it above 0 and another below,
+# and ReLU's gradient of that unit is then 1 in one and 0 in the other. Gradients of a
+# ReLU are therefore compared as vectors: this is the error relative to their norm.
 RELU_GRADIENT = 5e-3
-# Keras's LSTM has one bias where the others have two, and Adam moves each of the two as
-# far as the one. Its gradients and first loss are compared like all others.
+# Keras's LSTM has one bias where the other libraries' have two, and Adam moves each of
+# the two as far as the one, so the losses after the first step differ. The gradients
+# and the first loss of Keras are compared as those of all others.
 ONE_BIAS = {("keras", "later losses"): 2e-2}
 
 
 def _error(got, expected, by_norm):
-    """How far apart, relative to the expected; 0 only if equal, NaN if not finite."""
+    """The difference of two arrays relative to the size of the expected one.
+
+    It is 0 only if both are equal, and NaN if either is not finite.
+    """
     size = np.linalg.norm if by_norm else (lambda array: np.abs(array).max(initial=0))
     difference = float(size((got - expected).ravel()))
     return difference / float(size(expected.ravel())) if difference else 0.0
 
 
 def compare(results, name, ours, case, dtype):
-    """Raise unless a peer gave what fastrnn gave; returns the largest error.
+    """Check that the results of a peer and of fastrnn agree.
 
     Parameters
     ----------
     results, ours : dict of str to ndarray
-        What ``results()`` gave for the peer and for fastrnn.
+        What ``results()`` of the peer's side and of fastrnn's side returned.
     name : str
-        The peer, for the message.
+        The name of the peer, for errors.
     case : bench.case.LayerCase or bench.case.ModelCase
     dtype : {"float32", "float64"}
 
     Returns
     -------
     float
-        Largest relative error of any array.
+        The largest relative error of any array.
 
     Raises
     ------

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One library in its own process: ``python -m bench.worker MODULE FD THREADS DTYPE``.
 
-`bench.peers` starts it and talks to it over the pipe FD. The first message is
-``{"versions", "settings", ...}`` or ``{"absent": reason}``; then each request has an
-answer: ``prepare`` makes a case and gives its results, ``time`` times a block. An
-answer ``{"error": text}`` ends the process. Only NumPy is needed besides the library.
+`bench.peers` starts this process, and talks to it over the pipe FD. The first message
+of the process is ``{"versions", "settings", ...}`` or ``{"absent": reason}``. Then it
+answers each request: ``prepare`` makes a case and returns its results, ``time`` times a
+block. After an answer ``{"error": text}`` the process ends. Besides the library, the
+interpreter needs NumPy only.
 """
 
 import contextlib
@@ -22,13 +23,16 @@ import numpy as np
 
 from bench import adapters, timing
 
-# Seconds of calls that decide between a library's variants.
+# For how many seconds each variant of a library is timed to find the fastest.
 TRIAL = 0.3
 PR_SET_PDEATHSIG = 1
 
 
 def _confine(n_threads):
-    """Run on `n_threads` CPUs at most, and end with the parent even while stopped."""
+    """Limit this process to `n_threads` CPUs, and let it end when the parent ends.
+
+    On Linux, the system ends it even if it is stopped at that moment.
+    """
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, allowed[:n_threads])
@@ -37,7 +41,7 @@ def _confine(n_threads):
 
 
 def _hello(module, n_threads, dtype):
-    """Import the adapter; the module and the first message."""
+    """Import the adapter; return the module, or None, and the first message."""
     try:
         adapter = importlib.import_module(module)
     except ImportError as error:
@@ -48,10 +52,16 @@ def _hello(module, n_threads, dtype):
 
 
 def _fastest(variants):
-    """Make every variant, time each for a moment and keep the fastest.
+    """Make every variant, time each for a moment, and keep the fastest.
 
-    The results are those of the kept one, from before it was timed: a model's depend
-    on how long it has trained.
+    Returns
+    -------
+    name : str
+        The name of the fastest variant.
+    side : object
+    results : dict of str to ndarray
+        The results of the side before it was timed, since those of a model depend on
+        how long it has been trained.
     """
     best = None
     while variants:
@@ -80,7 +90,7 @@ class _Session:
         self.side = None
 
     def prepare(self, case):
-        self.side = None  # frees the case before
+        self.side = None  # frees the memory of the case before
         try:
             variants = self.adapter.variants(case, self.dtype)
         except adapters.UnsupportedError as error:
@@ -92,7 +102,8 @@ class _Session:
         seconds, cores = timing.block_time(self.side.run, block)
         answer = {"seconds": seconds, "cores": cores}
         if hasattr(self.adapter, "peak"):
-            # At once, while the clock is what this work has made it.
+            # Measured at once, while the processor has the clock that it had in the
+            # work.
             answer["peak"] = self.adapter.peak(self.n_threads, self.dtype)
         return answer
 
@@ -118,7 +129,7 @@ def main(arguments):
     try:
         serve(connection, module, int(n_threads), dtype)
     except Exception:
-        # The parent shows it: a worker has no terminal of its own.
+        # The parent shows the error, because a worker has no terminal.
         connection.send({"error": traceback.format_exc()})
         return 1
     return 0

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One module for each library; each runs in a process of its own (`bench.worker`).
+"""Adapters: one module for each library, each in its own process (`bench.worker`).
 
-A module has ``start(n_threads, dtype)``, which sets the threads and gives versions and
-settings as plain values, and ``variants(case, dtype)``, which gives the ways to run a
-case: a dict from a variant's name to a function that makes its side. A side has
-``run()``, the call that is timed, and ``results()``, which gives every output and
-gradient as a dict of NumPy arrays in fastrnn's names and layouts.
+An adapter has two functions. ``start(n_threads, dtype)`` sets the number of threads and
+returns versions and settings as plain values. ``variants(case, dtype)`` returns the
+ways in which the library can run a case: a dict from the name of a variant to a
+function that makes its side. A side has ``run()``, the call that is timed, and
+``results()``, which returns every output and gradient as a dict of NumPy arrays, with
+fastrnn's names and layouts.
 """
 
 PEERS = {
@@ -15,11 +16,13 @@ PEERS = {
     "onnxruntime": "ONNX Runtime",
 }
 NAMES = {"fastrnn": "fastrnn", **PEERS}
-N_STEPS = 4  # calls of a step case whose outputs are compared, from a zero state
+# How many calls of a case of the pass "step" have their outputs compared; the first
+# starts from a zero state.
+N_STEPS = 4
 
 
 class UnsupportedError(Exception):
-    """This library cannot run this case; the message says why."""
+    """Raised if a library cannot run a case; the message says why."""
 
 
 def form_of(forms, case):
@@ -36,5 +39,5 @@ def form_of(forms, case):
 
 
 def module_of(name):
-    """Where the adapter of a library is."""
+    """The name of the module that is the adapter of a library."""
     return f"bench.adapters.{name}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fastrnn, through its public layers."""
+"""The adapter of fastrnn, which uses fastrnn's public layers."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def start(n_threads, dtype):
 
 
 def peak(n_threads, dtype):
-    """GFLOP/s of FMAs alone, now."""
+    """The GFLOP/s of FMAs alone at this moment."""
     return machine.fma_peak(dtype, n_threads)
 
 
@@ -44,7 +44,7 @@ def _layer(case, weights, dtype):
 
 
 class Layer:
-    """A layer over a whole sequence, forward or training step."""
+    """The side of a layer that runs whole sequences, forward or as a training step."""
 
     def __init__(self, case, dtype):
         weights, self.x, self.dy = data.layer(case, dtype)
@@ -69,7 +69,10 @@ class Layer:
 
 
 class Step:
-    """A stream: the state is inside, and a call allocates nothing."""
+    """The side of single time steps, by a stream.
+
+    A stream keeps the state itself, and its step allocates nothing.
+    """
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)
@@ -85,7 +88,7 @@ class Step:
 
 
 class Net(fastrnn.Module):
-    """Embedding if there are tokens, stacked LSTM, linear layer."""
+    """A model: an embedding if inputs are tokens, a stacked LSTM and a linear layer."""
 
     def __init__(self, spec, dtype):
         if spec.V:
@@ -106,14 +109,14 @@ class Net(fastrnn.Module):
         if self.has_tokens:
             self.embedding.backward(self.recurrent.backward(d_head)[0])
             return
-        # Only the last state is used: the gradient comes in there.
+        # A window model uses only the last layer's h_n: its gradient enters there.
         d_h_n = np.zeros((self.recurrent.num_layers, *d_head.shape), d_head.dtype)
         d_h_n[-1] = d_head
         self.recurrent.backward(None, (d_h_n, None))
 
 
 class Trainer(ModelSide):
-    """Trains a `Net`."""
+    """The side of a model: trains a `Net`."""
 
     def __init__(self, spec, dtype):
         weights, batches = data.model(spec, dtype)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""JAX: ``lax.scan`` under ``jit``, the products with x done for all steps at once.
+"""The adapter of JAX: ``lax.scan`` under ``jit``.
 
-JAX takes its number of threads from the CPUs that the process may run on.
+The product of x with the input weights is computed for all time steps at once. JAX
+takes its number of threads from the CPUs that the process may run on.
 """
 
 import os
@@ -75,7 +76,7 @@ def _sequence(cell, unroll, p, x, state):
     """y (T, B, H) and the last state of one layer; `p` has names without ``_l0``."""
     step = CELLS[cell][0]
     gx = x @ p["weight_ih"].T + p["bias_ih"]
-    if cell != "gru":  # there b_hh is inside a product with r
+    if cell != "gru":  # a GRU multiplies b_hh by r, so `_gru` adds it
         gx = gx + p["bias_hh"]
 
     def body(state, gx_t):
@@ -100,7 +101,7 @@ def _put(tree):
 
 
 class Layer:
-    """A layer over a whole sequence, forward or training step."""
+    """The side of a layer that runs whole sequences, forward or as a training step."""
 
     def __init__(self, case, dtype, unroll):
         weights, x, dy = data.layer(case, dtype)
@@ -129,14 +130,15 @@ class Layer:
 
 
 class Step:
-    """One time step a call, the state given back in."""
+    """The side of single time steps, each from the state after the step before."""
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)
         p, self.x = _put((_layer_weights(weights), x))
         self.zero = _zeros(case.cell, case.shape.B, case.shape.H, dtype)
         self.state = self.zero
-        # The weights are constants of the program: it may lay them out as it likes.
+        # The weights are constants of the compiled program, so that the compiler may
+        # lay them out as it likes.
         self.call = jax.jit(lambda x, state: _sequence(case.cell, 1, p, x, state))
 
     def run(self):
@@ -168,7 +170,7 @@ def _clip(grads):
 
 
 class Trainer(ModelSide):
-    """Trains a model: one program for forward, backward, clipping and Adam."""
+    """The side of a model: one program for forward, backward, clipping and Adam."""
 
     def __init__(self, spec, dtype, unroll):
         weights, batches = data.model(spec, dtype)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keras 3 on TensorFlow: its layers in one ``tf.function``, with and without XLA."""
+"""The adapter of Keras 3: its layers in a ``tf.function``, with and without XLA."""
 
 import os
 from functools import partial
@@ -17,14 +17,15 @@ from bench.adapters.model_side import ModelSide
 from bench.case import ModelCase
 
 LAYERS = keras.layers
-# Layer; activation; order of the gates there, by their place in ours.
+# The layer, its activation, and Keras's order of gates: each gate's place in ours.
 CLASSES = {
     "lstm": (LAYERS.LSTM, "tanh", (0, 1, 2, 3)),
     "gru": (LAYERS.GRU, "tanh", (1, 0, 2)),
     "rnn": (LAYERS.SimpleRNN, "tanh", (0,)),
     "rnn_relu": (LAYERS.SimpleRNN, "relu", (0,)),
 }
-LONGEST_UNROLLED = 4  # a longer unrolled program takes minutes to compile
+# The most time steps that are unrolled: a longer program takes minutes to compile.
+LONGEST_UNROLLED = 4
 
 
 def start(n_threads, dtype):
@@ -56,7 +57,7 @@ def variants(case, dtype):
 
 
 def _to_keras(cell, weights):
-    """Our four arrays of one layer as Keras keeps them."""
+    """The weights of one layer, given as fastrnn's four arrays, as Keras has them."""
     gates = CLASSES[cell][2]
 
     def reorder(name):
@@ -68,7 +69,11 @@ def _to_keras(cell, weights):
 
 
 def _from_keras(cell, arrays):
-    """The other way, for gradients; both of our biases get that of their sum."""
+    """Keras's gradients of one layer as fastrnn has them.
+
+    Where Keras has one bias and fastrnn has two, whose sum is Keras's, both get the
+    gradient of the one.
+    """
     gates = CLASSES[cell][2]
     kernel, recurrent, bias = (np.asarray(array) for array in arrays)
 
@@ -99,7 +104,10 @@ def _layer(cell, I, H, weights, **options):
 
 
 class Layer:
-    """A layer over a whole sequence, forward or training step; batch first."""
+    """The side of a layer that runs whole sequences, forward or as a training step.
+
+    Its data are batch first, as Keras's layers need them.
+    """
 
     def __init__(self, case, dtype, jit, unroll=False):
         weights, x, dy = data.layer(case, dtype)
@@ -143,7 +151,7 @@ class Layer:
 
 
 class Step:
-    """One time step a call, the state given back in."""
+    """The side of single time steps, each from the state after the step before."""
 
     def __init__(self, case, dtype, jit, unroll=False):
         weights, x, _ = data.layer(case, dtype)
@@ -170,7 +178,7 @@ class Step:
 
 
 class Trainer(ModelSide):
-    """Trains a model: one graph for forward, backward, clipping and Keras's Adam."""
+    """The side of a model: one graph for forward, backward, clipping and Adam."""
 
     def __init__(self, spec, dtype, jit):
         weights, batches = data.model(spec, dtype)

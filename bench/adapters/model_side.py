@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What training a model has in common, whatever the library."""
+"""`ModelSide`: the part of a model's side that is the same for all libraries."""
 
 import itertools
 
@@ -9,17 +9,18 @@ CHECK_STEPS = 5
 
 
 class ModelSide:
-    """Base of each library's model side.
+    """Base of the sides of models.
 
-    A subclass has ``step(inputs, targets)``, one whole training step that carries the
-    state on and gives the loss, and ``gradients(inputs, targets)``, the gradients by
-    parameter name before clipping, from a zero state and with nothing changed.
+    A subclass has two methods. ``step(inputs, targets)`` runs one whole training step
+    from the state after the step before, and returns the loss.
+    ``gradients(inputs, targets)`` returns the gradients by the names of the parameters,
+    from a zero state and before clipping, and changes nothing.
 
     Parameters
     ----------
     spec : bench.models.Model
     batches : list of pair
-        Inputs and targets as the library wants them.
+        Inputs and targets, in the types and layouts that the library needs.
     """
 
     def __init__(self, spec, batches):

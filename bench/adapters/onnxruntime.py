@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ONNX Runtime: one LSTM, GRU or RNN node with our weights; inference only."""
+"""The adapter of ONNX Runtime: one LSTM, GRU or RNN node, in inference only."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from bench.adapters import N_STEPS, UnsupportedError, form_of
 from bench.case import ModelCase
 
 OPSET, IR_VERSION = 17, 8
-# Operator; order of the gates there, by their place in ours.
+# The operator, and ONNX's order of gates: each gate's place in fastrnn's order.
 NODES = {
     "lstm": ("LSTM", (0, 3, 1, 2)),
     "gru": ("GRU", (1, 0, 2)),
@@ -50,7 +50,7 @@ def _reorder(rows, gates):
 
 
 def _session(case, weights):
-    """A session of one node, and the names of its outputs."""
+    """A session of one node, and the names of its outputs and of its input states."""
     operator, gates = NODES[case.cell]
     w = {name: _reorder(value, gates) for name, value in weights.items()}
     constants = {
@@ -93,7 +93,7 @@ def _session(case, weights):
 
 
 class Run:
-    """A whole sequence, NumPy arrays in and out."""
+    """The side of a layer that runs whole sequences, with NumPy arrays in and out."""
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)
@@ -108,7 +108,7 @@ class Run:
 
 
 class Bound:
-    """A whole sequence between arrays bound beforehand."""
+    """The side of a layer that runs whole sequences between arrays bound beforehand."""
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)
@@ -131,7 +131,7 @@ class Bound:
 
 
 class Step:
-    """One time step a call, the state given back in."""
+    """The side of single time steps, each from the state after the step before."""
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)

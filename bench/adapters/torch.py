@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""PyTorch: eager ``torch.nn`` modules, inference mode, gradients set to None."""
+"""The adapter of PyTorch: eager ``torch.nn`` modules.
+
+Inference runs in inference mode, and training sets gradients to None between steps.
+"""
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn_relu": "RNN"}
 def start(n_threads, dtype):
     torch.set_num_threads(n_threads)
     torch.set_num_interop_threads(1)
-    torch.set_flush_denormal(True)  # as fastrnn's kernels do
+    torch.set_flush_denormal(True)  # fastrnn's kernels flush subnormals, too
     return {
         "versions": {"torch": torch.__version__},
         "settings": {
@@ -51,7 +54,7 @@ def _layer(case, weights, dtype):
 
 
 class Layer:
-    """A layer over a whole sequence, forward or training step."""
+    """The side of a layer that runs whole sequences, forward or as a training step."""
 
     def __init__(self, case, dtype):
         weights, x, dy = data.layer(case, dtype)
@@ -82,7 +85,7 @@ class Layer:
 
 
 class Step:
-    """One time step a call, the state given back in."""
+    """The side of single time steps, each from the state after the step before."""
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)
@@ -100,7 +103,7 @@ class Step:
 
 
 class Net(torch.nn.Module):
-    """Embedding if there are tokens, stacked LSTM, linear layer."""
+    """A model: an embedding if inputs are tokens, a stacked LSTM and a linear layer."""
 
     def __init__(self, spec):
         super().__init__()
@@ -119,7 +122,7 @@ class Net(torch.nn.Module):
 
 
 class Trainer(ModelSide):
-    """Trains a `Net` with the fused Adam."""
+    """The side of a model: trains a `Net` with the fused Adam."""
 
     def __init__(self, spec, dtype):
         weights, batches = data.model(spec, dtype)
