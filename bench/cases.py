@@ -50,7 +50,7 @@ CHECK_STEP_SHAPES = _shapes("T1-B3-I7-H17")
 
 
 def layer_case(cell, direction, shape):
-    """The `LayerCase` of a cell that is known here."""
+    """The `LayerCase` of a cell in `KNOWN`."""
     return LayerCase(cell, direction, shape, len(KNOWN[cell].gates))
 
 

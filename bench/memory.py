@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench.case import Shape
 
-# What PyTorch has, too.
+# The layers that PyTorch has, too.
 CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 SHAPES = (
     "T1000-B8-I128-H128",

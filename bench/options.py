@@ -33,24 +33,25 @@ SHAPES = {
 }
 FILL = 0.55  # the mean length of a ragged batch's sequences, as a share of the longest
 
-# A value of each option that some cell knows, and of what every layer takes.
+# A value for each option of cells, with which training is timed.
 VALUES = {
     "cell_clip": 3.0,
     "activation": "relu",
     "recurrent_activation": "hard_sigmoid",
     "peephole": True,
     "input_forget": True,
-    "proj_size": None,  # half of H
+    "proj_size": None,  # `measure_cells` makes it half of H
     "reset_after": False,
 }
 
 
 def _options_of(cells):
-    """An option of each kind that a class of layers has, given the class's cells."""
+    """The options of `VALUES` that a class of layers has, given the class's cells."""
     known = arguments.of_cell(cells[0])
     values = {name: value for name, value in VALUES.items() if name in known}
     if values.get("activation") in nonlinearities(cells):
-        values["activation"] = "softsign"  # the other one makes a plain cell, too
+        # A plain cell with this function exists, so the option would change nothing.
+        values["activation"] = "softsign"
     return {**values, "learn_initial_state": True}
 
 

@@ -26,12 +26,12 @@ class UnsupportedError(Exception):
 
 
 def form_of(forms, case):
-    """What a library has for a case's cell, out of a dict by the cell's name.
+    """The entry of a case's cell in a dict of what a library has for each cell.
 
     Raises
     ------
     UnsupportedError
-        If it has nothing.
+        If the library has nothing for this cell.
     """
     if case.cell not in forms:
         raise UnsupportedError(f"it has no layer of the cell {case.cell}")

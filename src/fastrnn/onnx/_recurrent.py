@@ -16,7 +16,7 @@ from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.arguments import PARAMETERS
 from fastrnn.util import checks
 
-# The operators that ONNX has; other layers of ours have no form there.
+# The recurrent operators of ONNX. It has none for fastrnn's other recurrent layers.
 CLASSES = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
 # For each of fastrnn's gates, its place in ONNX's order. The LSTM has i f g o here and

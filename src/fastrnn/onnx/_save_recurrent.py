@@ -133,7 +133,7 @@ class RecurrentWriter:
         return functions
 
     def _is_coupled(self, cell, k):
-        """Whether gate k of the cell is 1 - i, and its own function not used."""
+        """Whether gate k of the cell is 1 - i, so that its own function is not used."""
         coupled = getattr(self.layer, "input_forget", False)
         return coupled and cell.gates[k : k + 1] == ("f",)
 

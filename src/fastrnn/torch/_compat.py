@@ -56,8 +56,8 @@ _len_dispatch_stack = private(
 # The check in C that torch.compile makes before each call of what it compiled; `_path`
 # recognises calls by it. PyTorch has no documented counterpart: class, type, device,
 # layout, sizes, strides and the active modes can only be asked for one by one from
-# Python, which takes as long as the kernels need for a small layer. That is what happens
-# without this name.
+# Python, which takes as long as the kernels need for a small layer. That is what
+# happens without this name.
 TensorGuards = private(
     "_C._dynamo.guards.TensorGuards",
     "each call is examined in Python, which takes some microseconds",

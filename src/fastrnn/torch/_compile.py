@@ -167,8 +167,8 @@ def _record(x, h0, c0, weights, *options):
 # process: left on, it would change how the user's own torch.nn layers compile. The
 # functions of torch.compiler do not help, because they are about functions, while the
 # compiler breaks its graph when it meets the module, before it looks at any function of
-# it. So `_teach` wraps the compiler's method that meets modules, and turns the switch on
-# for modules of fastrnn alone.
+# it. So `_teach` wraps the compiler's method that meets modules, and turns the switch
+# on for modules of fastrnn alone.
 
 
 def let_in(*classes):
@@ -177,10 +177,11 @@ def let_in(*classes):
     if _BUILDER in sys.modules:
         _teach(sys.modules[_BUILDER])
     else:
-        # The compiler takes seconds to import, and most programs never need it, so it is
-        # not imported here. PyTorch has no callback for the moment when somebody else
-        # imports it, and none of its entry points runs then; Python has no documented
-        # callback for imports, either. A finder on sys.meta_path is what is left.
+        # The compiler takes seconds to import, and most programs never need it, so it
+        # is not imported here. PyTorch has no callback for the moment when somebody
+        # else imports it, and none of its entry points runs then; Python has no
+        # documented callback for imports, either. A finder on sys.meta_path is what is
+        # left.
         sys.meta_path.insert(0, _Finder())
 
 

@@ -5,7 +5,7 @@ import functools
 
 from fastrnn.native import core, weights
 
-# PyTorch's names of the cells that it has; in lower case they are ours.
+# PyTorch's names of its cells; in lower case, they are fastrnn's names of these cells.
 MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 
 
