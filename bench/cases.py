@@ -55,7 +55,7 @@ def layer_case(cell, direction, shape):
 
 
 def label(cell):
-    """A cell's name for a table: its class, and the function where that is another."""
+    """A cell's name in tables: its class, and its function if it is not the usual."""
     about = KNOWN[cell]
     function = about.activations[0].replace("relu", "ReLU")
     return about.layer if cell in CELLS else f"{about.layer} ({function})"
@@ -82,7 +82,7 @@ def standard():
 
 
 def quick():
-    """A few small cases of every kind."""
+    """A few small cases of every kind, which take three minutes at most."""
     return [
         *grid(directions=("train", "forward"), shapes=QUICK_SHAPES),
         *grid(directions=("step",), shapes=STEP_SHAPES),

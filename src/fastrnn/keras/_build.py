@@ -40,8 +40,8 @@ def load(path, *, inference=False):
     path : path-like
         A ``.keras`` or ``.h5`` file of a Sequential model, or of a functional one whose
         layers follow one another. Layers may be Embedding, Masking, SimpleRNN, LSTM,
-        GRU, Bidirectional, Dense, LayerNormalization, TimeDistributed of these two,
-        Dropout, Activation, ReLU and Softmax.
+        GRU, Bidirectional, Dense, LayerNormalization, Dropout, Activation, ReLU and
+        Softmax, and TimeDistributed of one of the last six.
     inference : bool
         True returns the model in eval mode, and ignores options and layers that act in
         training alone: ``dropout`` and ``recurrent_dropout`` of recurrent layers, and

@@ -24,7 +24,7 @@ _PARTS = ("forward_layer", "backward_layer", "layer", "cell")
 
 
 class Layer(NamedTuple):
-    """A layer as its file has it."""
+    """A layer as its file describes it."""
 
     name: str
     kind: str  # the name of its class in Keras
@@ -244,7 +244,7 @@ def _functional_chain(who, entries, outputs):
     while len(after := following.get(tuple(order[-1:]), [])) == 1:
         order += after
     if sorted(order) != sorted(layers) or outputs != {order[-1]}:
-        # Several inputs or outputs, a branch, or a layer with two inputs.
+        # The model has several inputs or outputs, a branch, or a layer with two inputs.
         raise ValueError(
             f"{who}: must be one layer after the other from one input to one output, "
             f"got {len(layers)} layers with other connections"

@@ -62,7 +62,7 @@ class Contents:
         }  # fmt: skip
 
     def take(self, what, n_bytes):
-        """Count the bytes of a constant; refuse a constant that has no room left."""
+        """Count the bytes of a constant; refuse one for which no room is left."""
         if n_bytes > self.room:
             raise ValueError(
                 f"{self.who}: {what}: constants must have at most "
@@ -158,7 +158,7 @@ class Contents:
     # -- functions --------------------------------------------------------------------
 
     def inline(self):
-        """Replace each call of one of the model's own functions by its nodes."""
+        """Replace calls of the model's own functions by the functions' nodes."""
         if not self.model.functions:
             return
         self._check_calls()

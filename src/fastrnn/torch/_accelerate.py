@@ -133,7 +133,7 @@ def _check(who, model):
 
 
 def _recurrent(model):
-    """The names and recurrent modules of a model; some torch.jit may have compiled."""
+    """Yield the name and the module of each recurrent module, scripted or not."""
     names = {cls.__name__ for cls in OURS}
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):

@@ -24,7 +24,7 @@ def bfloat16_unit():
     if hasattr(torch.cpu, "get_capabilities"):
         has = torch.cpu.get_capabilities()
         features = {name for name, value in has.items() if value}
-    else:  # PyTorch before 2.13
+    else:  # PyTorch before 2.13 cannot be asked for the features of the CPU
         features = _features_from(Path("/proc/cpuinfo"))
     if "amx_bf16" in features:
         return "amx"
@@ -52,8 +52,8 @@ def _features_from(path):
 # dict, False is the key of inference and True that of training.
 #
 # PyTorch runs a dense LSTM as one operator of oneDNN. That operator converts the
-# weights in each call, and its tiles need several rows to be full. Beyond all of these
-# limits it takes 0.3 to 0.9 times the time of the kernels.
+# weights in each call, and its tiles need several rows to be full. Beyond all of the
+# limits below, PyTorch takes 0.3 to 0.9 times the time of the kernels.
 _FUSED_ROWS = {False: 4, True: 8}
 _FUSED_UNITS = {False: 512, True: 1024}
 _FUSED_ROWS_IN_ALL = 320  # T * B; in inference, _FUSED_PRODUCTS can stand in for it
@@ -61,7 +61,8 @@ _FUSED_PRODUCTS = 2**18
 # PyTorch runs every other layer as operators of each time step, and takes 0.5 to 1
 # times the time of the kernels.
 _STEP_PRODUCTS = {False: 2**22, True: 2**23}
-# A cell of this width or more, of any number of rows: 0.4 to 0.9 times.
+# For a cell of at least so many units, and of any number of rows, PyTorch takes 0.4 to
+# 0.9 times the time of the kernels.
 _CELL_H = 256
 # With AVX512_BF16 but no AMX, PyTorch is faster in a dense LSTM alone, and from this H
 # and this number of rows on.

@@ -152,7 +152,7 @@ def _unfit(input, hx, has_c, outer, widths, weights, module):
 
 
 def _record(x, h0, c0, weights, *options):
-    """Call the operator, whose inputs say whether a backward is to follow."""
+    """Call the operator; `keep` is True if autograd will need a backward of it."""
     keep = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, h0, c0, *weights)
     )
@@ -162,13 +162,13 @@ def _record(x, h0, c0, weights, *options):
 # -- Letting torch.compile trace fastrnn's layers --------------------------------------
 #
 # torch.compile breaks its graph at every module that is a torch.nn.RNN, LSTM or GRU by
-# `isinstance`. fastrnn's modules are, so that code that was written for torch.nn takes
-# them. PyTorch offers one switch, `torch._dynamo.config.allow_rnn`, for the whole
-# process: left on, it would change how the user's own torch.nn layers compile. The
-# functions of torch.compiler do not help, because they are about functions, while the
-# compiler breaks its graph when it meets the module, before it looks at any function of
-# it. So `_teach` wraps the compiler's method that meets modules, and turns the switch
-# on for modules of fastrnn alone.
+# `isinstance`. fastrnn's modules pass that test, so that code that was written for
+# torch.nn accepts them. PyTorch offers one switch, `torch._dynamo.config.allow_rnn`,
+# for the whole process: left on, it would change how the user's own torch.nn layers
+# compile. The functions of torch.compiler do not help, because they are about
+# functions, while the compiler breaks its graph when it meets the module, before it
+# looks at any function of it. So `_teach` wraps the compiler's method that meets
+# modules, and turns the switch on for modules of fastrnn alone.
 
 
 def let_in(*classes):

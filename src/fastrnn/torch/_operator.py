@@ -44,9 +44,9 @@ def _require_like(x, name, tensor, shape):
 
 
 def _spec(weights, mode, num_layers, bidirectional):
-    """The `Spec` whose weights these are, by their number and the first two shapes.
+    """The `Spec` of weights, found from their number and the shapes of the first two.
 
-    The other shapes have not been looked at.
+    The shapes of the other weights are not checked.
     """
     n_cells = num_layers * (2 if bidirectional else 1)
     _require(mode in MODES, f"mode must be among {MODES}", repr(mode))
@@ -119,7 +119,7 @@ def _tapes_shape(call, x):
 
 
 def _backward_call(x, h0, weights, y, kept, gradients, wanted, *options):
-    """As `_call`, with the checks of what only backward is given."""
+    """As `_call`, for backward, whose further arguments are checked as well."""
     call = _call(x, h0, None, weights, *options)
     which, per_layer = call.spec, 3 if call.dropout else 1
     outputs = (call.B, which.width) if call.single else (call.T, call.B, which.width)
@@ -230,7 +230,8 @@ def recurrence_backward(x, h0, weights, y, kept, dy, dh_n, dc_n, wanted, *option
     gradients = dy, dh_n, dc_n
     call = _backward_call(x, h0, weights, y, kept, gradients, wanted, *options)
     weights = _stack.readable_weights(x, weights)
-    # What the cell does not have came out of forward empty, and so may its gradient be.
+    # Forward returned an empty tensor for a state that there is not, and autograd may
+    # come back with an empty gradient of it.
     gradients = dy, None if call.single else dh_n, dc_n if call.spec.has_c else None
     call.prepare(x, weights, _stack.n_threads(), False, True)
     found = _stack.backward(call, x, h0, y, kept, weights, gradients, wanted)

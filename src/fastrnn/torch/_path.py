@@ -5,7 +5,7 @@ A call goes to PyTorch's own forward unless everything about it is known to fit 
 kernels. Bad input therefore goes to PyTorch, too, whose checks raise PyTorch's errors.
 
 To examine a call takes some microseconds in Python, while a small layer's step takes
-the kernels some ten. A call that fits is therefore remembered (`Seen`), and calls like
+the kernels about ten. A call that fits is therefore remembered (`Seen`), and calls like
 it are recognised by one check in C.
 """
 

@@ -5,7 +5,7 @@ The kernels read and write the memory of the tensors themselves. Shapes are PyTo
 is (T, B, I), or (B, T, I) with ``batch_first``, or (N, I) with ``batch_sizes``, the
 data of a PackedSequence; y is time-major, as PyTorch's is in memory.
 
-What takes part in a forward and in the backward that follows it:
+The following take part in a forward and in the backward that follows it:
 
 call
     A `StackCall`: the shapes and options of this forward and of its backward, but no
@@ -280,8 +280,8 @@ def last_output_again(call, x, h0, c0, kept, weights):
 def _draw_noise(y, dropout):
     """What dropout multiplies y by: 0, or 1 / (1 - dropout).
 
-    The same operators draw it as in PyTorch's own layers, so that the same seed gives
-    the same noise.
+    It is drawn by the operators that PyTorch's own layers use, so that the same seed
+    gives the same noise.
     """
     noise = torch.zeros_like(y)
     if dropout < 1:

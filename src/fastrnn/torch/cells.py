@@ -71,7 +71,7 @@ class RNNCell(torch.nn.RNNCell):
     __prepare_scriptable__ = prepare
 
     def forward(self, input, hx=None):
-        """Advance by one time step; as `torch.nn.RNNCell.forward`."""
+        """Advance by one time step, as `torch.nn.RNNCell.forward` does."""
         return _forward(self, super().forward, input, hx)
 
 
@@ -81,7 +81,7 @@ class LSTMCell(torch.nn.LSTMCell):
     __prepare_scriptable__ = prepare
 
     def forward(self, input, hx=None):
-        """Advance by one time step; as `torch.nn.LSTMCell.forward`."""
+        """Advance by one time step, as `torch.nn.LSTMCell.forward` does."""
         return _forward(self, super().forward, input, hx)
 
 
@@ -91,5 +91,5 @@ class GRUCell(torch.nn.GRUCell):
     __prepare_scriptable__ = prepare
 
     def forward(self, input, hx=None):
-        """Advance by one time step; as `torch.nn.GRUCell.forward`."""
+        """Advance by one time step, as `torch.nn.GRUCell.forward` does."""
         return _forward(self, super().forward, input, hx)

@@ -13,7 +13,8 @@ def _forward(module, original, input, hx):
     """Run layers on the kernels, or by PyTorch's `original` forward if they cannot.
 
     A call that is like an earlier one goes straight to the kernels. Any other call is
-    examined first: what traces or records it, autocast, and whether its tensors fit.
+    examined first: whether something traces or records it, whether autocast is on, and
+    whether its tensors fit.
     """
     if torch.compiler.is_compiling():
         return _compile.layers(module, original, input, hx)
@@ -96,7 +97,7 @@ def _run_layers(module, input, hx, weights, home, requires_grad=None):
 
 
 def _run(call, x, hx, weights, requires_grad):
-    """y and the last states, as PyTorch's forward returns them, of a `StackCall`."""
+    """Run a `StackCall`; return y and the last states as PyTorch's forward does."""
     if call.spec.has_c:
         h0, c0 = (None, None) if hx is None else hx
         y, h_n, c_n = _autograd.run(call, x, h0, c0, weights, requires_grad)
@@ -123,7 +124,7 @@ class RNN(torch.nn.RNN):
     __prepare_scriptable__ = prepare
 
     def forward(self, input, hx=None):
-        """Run the layer over sequences; as `torch.nn.RNN.forward`."""
+        """Run the layer over sequences, as `torch.nn.RNN.forward` does."""
         return _forward(self, super().forward, input, hx)
 
 
@@ -163,7 +164,7 @@ class LSTM(torch.nn.LSTM):
     __prepare_scriptable__ = prepare
 
     def forward(self, input, hx=None):
-        """Run the layer over sequences; as `torch.nn.LSTM.forward`."""
+        """Run the layer over sequences, as `torch.nn.LSTM.forward` does."""
         return _forward(self, super().forward, input, hx)
 
 
@@ -186,5 +187,5 @@ class GRU(torch.nn.GRU):
     __prepare_scriptable__ = prepare
 
     def forward(self, input, hx=None):
-        """Run the layer over sequences; as `torch.nn.GRU.forward`."""
+        """Run the layer over sequences, as `torch.nn.GRU.forward` does."""
         return _forward(self, super().forward, input, hx)
