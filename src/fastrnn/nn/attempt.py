@@ -12,7 +12,6 @@ an attempt notes both.
 import threading
 
 from fastrnn.native import core
-from fastrnn.nn import sparse
 
 
 class _Running(threading.local):
@@ -45,7 +44,7 @@ class Attempt:
             return
         for layer, pieces in self._before.items():
             grads = layer._buffers[1]
-            for begin, end in _spans(layer):
+            for begin, end in layer._spans_in_use():
                 grads[begin:end] = 0
             for begin, values in pieces:
                 grads[begin : begin + values.size] = values
@@ -59,7 +58,7 @@ class Attempt:
             grads = layer._buffers[1]
             self._before[layer] = [
                 (begin, grads[begin:end].copy())
-                for begin, end in _spans(layer)
+                for begin, end in layer._spans_in_use()
                 if not core.is_clear(grads, begin, end)  # as after `zero_grad`
             ]
         self._spent.append((context, context.saved))
@@ -70,11 +69,3 @@ def note_release(context):
     attempt = _running.attempt
     if attempt is not None:
         attempt.note(context)
-
-
-def _spans(layer):
-    """(begin, end) of what may not be zero of a layer's gradients in their buffer."""
-    begin, spans = layer._start, sparse.spans([layer])
-    if spans is None:
-        return [(begin, begin + layer._size)]
-    return (spans + begin).tolist()

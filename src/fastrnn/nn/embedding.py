@@ -26,8 +26,8 @@ class Embedding(Module):
         Row that starts as zero and gets no gradient; negative counts from the end.
     sparse : bool
         Whether to clear, clip and optimise only the rows used since `zero_grad`. The
-        numbers are the same to the bit, with every optimiser; for a large table it is
-        many times faster. See the notes.
+        numbers are the same to the bit, with every optimiser. It pays for tables of
+        which a step uses a few rows in a hundred or less. See the notes.
     mask_zero : bool
         Whether index 0 is padding: in a `Sequential` it masks its step, as `Masking`
         does. A model of one's own gives ``compute_mask(indices)`` to its layers and
@@ -54,6 +54,10 @@ class Embedding(Module):
     the very operations of the dense form, before anybody reads the row: `forward` for
     the rows that it looks up, `parameters`, saving, copying and an optimiser's
     ``state_dict`` for all rows.
+
+    Steps of Adam with rows of 64 numbers, 512 of them used by an LSTM, took 0.28 of
+    their time for a table of 100,000 rows, 0.7 for 20,000, as long for 10,000, and 1.2
+    times as long for 1,000.
 
     Arrays from `parameters` and `flat_parameters`, here and in a module that contains
     this one, are always up to date: **while one of them, or a view of it, is alive, the

@@ -107,54 +107,73 @@ class Parameters(Tree):
             self._grad[name] = grads[start:stop].reshape(shape)
             start = stop
 
-    def _flat(self):
-        """Both flat arrays, once all modules below lie in one pair of buffers.
+    def _gathered(self):
+        """The modules that have parameters, and both flat arrays that these lie in.
 
         A module that is part of a larger one finds its parts in the larger one's
         buffers, in order, and leaves them there.
+
+        Returns
+        -------
+        leaves : list of Parameters
+        parameters, grads : ndarray, shape (P,)
         """
         if self._shapes and not self._children:  # a layer alone need not look around
             span = slice(self._start, self._start + self._size)
-            return self._buffers[0][span], self._buffers[1][span]
+            return [self], self._buffers[0][span], self._buffers[1][span]
         leaves, dtype = self._leaves()
         if not leaves:
-            return np.empty(0, dtype), np.empty(0, dtype)
-        first = leaves[0][1]
-        start = stop = first._start
+            return [], np.empty(0, dtype), np.empty(0, dtype)
+        leaves = [leaf for _, leaf in leaves]
+        buffers = leaves[0]._buffers
+        start = stop = leaves[0]._start
         together = True
-        for _, leaf in leaves:
-            together &= leaf._buffers is first._buffers and leaf._start == stop
+        for leaf in leaves:
+            together &= leaf._buffers is buffers and leaf._start == stop
             stop += leaf._size
         if not together:
             start, stop = 0, stop - start
-            new = aligned(stop, dtype, np.zeros), aligned(stop, dtype, np.zeros)
+            buffers = aligned(stop, dtype, np.zeros), aligned(stop, dtype, np.zeros)
             at = 0
-            for _, leaf in leaves:
+            for leaf in leaves:
                 old, old_start, size = leaf._buffers, leaf._start, leaf._size
-                for into, source in zip(new, old, strict=True):
+                for into, source in zip(buffers, old, strict=True):
                     into[at : at + size] = source[old_start : old_start + size]
-                leaf._bind(new, at)
+                leaf._bind(buffers, at)
                 at += size
-        parameters, grads = first._buffers
-        return parameters[start:stop], grads[start:stop]
+        parameters, grads = buffers
+        return leaves, parameters[start:stop], grads[start:stop]
+
+    def _flat(self):
+        """Both flat arrays, of parameters and of gradients."""
+        return self._gathered()[1:]
+
+    def _spans_in_use(self):
+        """Where this module's own gradients may not be zero: spans of the buffer."""
+        spans = None if self._table is None else sparse.spans([self])
+        if spans is None:
+            return [(self._start, self._start + self._size)]
+        return (spans + self._start).tolist()
 
     @property
     def flat_parameters(self):
         """All parameters: ndarray of shape (P,), contiguous, a view."""
-        leaves = [leaf for _, leaf in self._leaves()[0]]
-        return sparse.handed_out("_param", self._flat()[0], leaves)
+        leaves, parameters, _ = self._gathered()
+        return sparse.handed_out("_param", parameters, leaves)
 
     @property
     def flat_grads(self):
         """All gradients: ndarray of shape (P,), contiguous, a view."""
-        leaves = [leaf for _, leaf in self._leaves()[0]]
-        return sparse.handed_out("_grad", self._flat()[1], leaves)
+        leaves, _, grads = self._gathered()
+        return sparse.handed_out("_grad", grads, leaves)
 
-    def _grads_in_use(self, frozen_too=True):
-        """Flat gradients, and the spans of them that may not be zero; None for all."""
-        grads = self._flat()[1]
-        leaves = [leaf for _, leaf in self._leaves()[0]]
-        return grads, sparse.spans(leaves, frozen_too)
+    def _trained_grads(self):
+        """Flat gradients, and the spans of them that clipping is about; None for all.
+
+        These are the gradients of trainable modules that may be other than zero.
+        """
+        leaves, _, grads = self._gathered()
+        return grads, sparse.spans(leaves, frozen_too=False)
 
     def _use_all_grads(self):
         """Take any gradient for one that may not be zero, from now on."""
@@ -181,9 +200,10 @@ class Parameters(Tree):
 
     def zero_grad(self):
         """Set all gradients to zero."""
-        grads, spans = self._grads_in_use()
+        leaves, _, grads = self._gathered()
+        spans = sparse.spans(leaves)
         core.kernels(grads.dtype).clear(threads.for_kernel(), grads, spans)
-        sparse.note_cleared(self.modules())
+        sparse.note_cleared(leaves)
 
     # -- copies and files -------------------------------------------------------------
 

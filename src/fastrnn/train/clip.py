@@ -15,8 +15,7 @@ from fastrnn.util import checks
 def _grads(who, model):
     if not isinstance(model, Module):
         raise TypeError(f"{who}: model must be a Module, got {type(model).__name__}")
-    in_use = model._grads_in_use(frozen_too=False)
-    return *in_use, core.kernels(model.dtype), threads.for_kernel()
+    return *model._trained_grads(), core.kernels(model.dtype), threads.for_kernel()
 
 
 def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
@@ -75,7 +74,7 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
     factor = max_norm / (norm + 1e-6)
     if math.isnan(factor):  # which makes gradients that are zero NaN, too
         model._use_all_grads()
-        spans = model._grads_in_use(frozen_too=False)[1]
+        spans = model._trained_grads()[1]
     if not factor >= 1:
         kernels.scale(n_threads, grads, factor, spans)
     return norm

@@ -109,7 +109,7 @@ class Optimizer(Attributes):
             kept; nothing is changed.
         """
         who = f"{type(self).__name__}.step"
-        parameters, grads = self.model._flat()
+        layers, parameters, grads = self.model._gathered()
         if (parameters.size, parameters.dtype.name) != self._made_for:
             size, dtype = self._made_for
             raise ValueError(
@@ -130,7 +130,6 @@ class Optimizer(Attributes):
         self.n_steps += 1
         rates, arrays, options = self._rates(), self._arrays(), self._options()
         try:
-            layers = [leaf for _, leaf in self.model._leaves()[0]]
             spans = self._steps.take(layers, rates, arrays, options)
         except Exception:  # no row has taken the step
             self.n_steps -= 1
