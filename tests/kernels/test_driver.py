@@ -9,11 +9,9 @@ import cells
 import gradcheck
 import numpy as np
 import pytest
-import reference
 
 from fastrnn.native import core
 
-CELLS = {"tanh": "rnn_tanh", "relu": "rnn_relu", "lstm": "lstm", "gru": "gru"}
 GUARD = 64  # elements; more than a vector
 FLOPS_PER_THREAD = 4e5  # of csrc/kernels/parallel.h: smaller calls get fewer threads
 
@@ -55,7 +53,7 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     """
     d, kernels, room = cells.data(case), core.kernels(dtype), Buffers(dtype)
     T, B, I, H = case.T, case.B, case.I, case.H
-    cell, is_lstm = core.CELLS[CELLS[case.cell]], case.cell == "lstm"
+    cell, has_c = core.CELLS[case.cell], cells.N_STATES[case.cell] == 2
     alive = np.arange(T)[:, None] < (T if lengths is None else np.array(lengths))
     alive = np.broadcast_to(alive, (T, B))
     offsets = None
@@ -82,7 +80,7 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     h0, dh_n = room.copy(d.h0[0]), room.copy(d.dh_n[0])
     h_n, dh0 = room.take(B, H), room.take(B, H)
     c0 = c_n = dc_n = dc0 = None
-    if is_lstm:
+    if has_c:
         c0, dc_n = room.copy(d.c0[0]), room.copy(d.dc_n[0])
         c_n, dc0 = room.take(B, H), room.take(B, H)
     tape = room.take(kernels.tape_size(shape))
@@ -108,7 +106,7 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
 
     outputs = {"y": rows(y_array, H), "h_n": h_n}
     gradients = {"x": rows(dx_array, I), "h0": dh0}
-    if is_lstm:
+    if has_c:
         outputs["c_n"], gradients["c0"] = c_n, dc0
     return outputs, gradients | dict(zip(d.parameters, grads, strict=True))
 
@@ -124,7 +122,7 @@ LENGTHS["many"][0] = 5
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 @pytest.mark.parametrize("H", [17, 90])
 def test_ragged_rows_have_the_bits_they_have_alone(
     isa, dtype, cell, lengths, reverse, H
@@ -147,9 +145,9 @@ THREADED = {
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize(("I", "H", "lengths"), THREADED.values(), ids=THREADED)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 def test_ragged_rows_on_several_threads(isa, dtype, cell, lengths, reverse, I, H):
-    G = reference.GATES[cell]  # the schedule goes by the size of the weights
+    G = cells.GATES[cell]  # the schedule goes by the size of the weights
     I, H = (I // G, H) if I > H else (I, int(H / G**0.5))
     case = cells.Case(cell, lengths[0], len(lengths), I, H)
     assert_work_for(3, case, sum(lengths))
@@ -166,7 +164,7 @@ def test_groups_of_threads_that_share_units_keep_the_bits(isa, dtype, cell, leng
     """
     case = cells.Case(cell, 4, 24, 20, 310)
     lengths = lengths and sorted(lengths, reverse=True)
-    assert reference.GATES[cell] * 310 * 310 * 4 > 1 << 20
+    assert cells.GATES[cell] * 310 * 310 * 4 > 1 << 20
     want = flattened(*call(case, dtype, 1, False, lengths))
     for n_threads in (4, 6, 8):
         assert_work_for(n_threads, case, 4 * 24 / 2)
@@ -176,7 +174,7 @@ def test_groups_of_threads_that_share_units_keep_the_bits(isa, dtype, cell, leng
 
 def assert_work_for(n_threads, case, n_rows):
     """Or the test would run on fewer threads than it says."""
-    columns = reference.GATES[case.cell] * case.H
+    columns = cells.GATES[case.cell] * case.H
     assert 2 * n_rows * columns * (case.I + case.H) >= n_threads * FLOPS_PER_THREAD
 
 
@@ -211,12 +209,12 @@ def check_ragged(case, dtype, lengths, reverse, *threads):
         ]
         x, h0, c0, dy, dh_n, dc_n = row
         x, dy = (a[:length][order] for a in (x, dy))
-        is_lstm = case.cell == "lstm"
-        alone = cells.run_forward(layer, x, (h0, c0) if is_lstm else h0)
-        alone |= cells.run_backward(layer, dy, (dh_n, dc_n) if is_lstm else dh_n)
+        has_c = cells.N_STATES[case.cell] == 2
+        alone = cells.run_forward(layer, x, (h0, c0) if has_c else h0)
+        alone |= cells.run_backward(layer, dy, (dh_n, dc_n) if has_c else dh_n)
         ragged = {"y": outputs["y"][b][order], "h_n": states[0]}
         ragged |= {"x": gradients["x"][b][order], "h0": states[1]}
-        if is_lstm:
+        if has_c:
             ragged |= {"c_n": outputs["c_n"][b], "c0": gradients["c0"][b]}
         cells.assert_same_bits(
             f"row {b}",
@@ -228,7 +226,7 @@ def check_ragged(case, dtype, lengths, reverse, *threads):
         gradcheck.assert_close(name, gradients[name], want, tolerance)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 @pytest.mark.parametrize("padding", [0, 1, 40])
 def test_strides_and_guard_words(isa, dtype, cell, padding):
     """The kernels touch their own elements only, for every remainder of H."""
@@ -248,7 +246,7 @@ def test_strides_and_guard_words(isa, dtype, cell, padding):
 
 
 @pytest.mark.parametrize("shape", [*cells.LARGE_SHAPES, (3, 16, 2048, 16)], ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 def test_strides_and_guard_words_on_several_threads(isa, dtype, cell, shape):
     case = cells.Case(cell, *shape)
     assert_work_for(3, case, case.T * case.B)

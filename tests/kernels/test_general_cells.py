@@ -8,7 +8,8 @@ differences.
 
 import numpy as np
 import pytest
-from option_cells import CASES, GATES, Cell, differences, loss
+from cells import CELLS, GATES, N_STATES
+from option_cells import CASES, Cell, differences, loss
 
 from fastrnn.native import core
 
@@ -58,7 +59,7 @@ def run(
     for name in ("x", "h0", "c0"):
         if name in grads:
             grads[name][...] = np.nan
-    if cell.kind == "lstm":
+    if N_STATES[cell.kind] == 2:
         out["c_n"] = np.full((B, H), np.nan, dtype)
     tape = room(kernels.tape_size(shape))
     kernels.forward(
@@ -152,7 +153,7 @@ def test_ragged_rows_have_the_bits_they_have_alone(isa, cell, reverse):
         row = slice(b, b + 1)
         v1 = dict(v, x=v["x"][:length, row], h0=v["h0"][row])
         d1 = dict(d, y=d["y"][:length, row], h_n=d["h_n"][row])
-        if cell.kind == "lstm":
+        if N_STATES[cell.kind] == 2:
             v1["c0"], d1["c_n"] = v["c0"][row], d["c_n"][row]
         out1, grads1, _ = run(cell, v1, d1, "float32", reverse=reverse)
         for got, want, key in ((out, out1, "y"), (grads, grads1, "x")):
@@ -180,9 +181,7 @@ def test_a_frozen_parameter_gets_nothing_and_changes_nothing(isa, cell):
 # --- the gradient of the state ---------------------------------------------------
 
 PLAIN_CELLS = {
-    "rnn": Cell("rnn_tanh"),
-    "lstm": Cell("lstm"),
-    "gru": Cell("gru"),
+    **{name: Cell(name) for name in CELLS},
     "lstm peephole": Cell("lstm", peephole=True),
     "lstm projection": Cell("lstm", proj_size=7),
     "gru before": Cell("gru", reset_before=True),

@@ -17,19 +17,22 @@ import warnings
 import numpy as np
 import pytest
 from cells import (
+    CELLS,
     LARGE_SHAPES,
     Case,
     assert_same_bits,
     data,
+    parts_of,
     run,
     run_backward,
     run_forward,
+    state_of,
 )
 
 import fastrnn
 from fastrnn.native import core
+from fastrnn.recurrent import table
 
-CELLS = ["tanh", "relu", "lstm", "gru"]
 SHAPES = [(1, 1, 1, 1), (5, 3, 9, 17), *LARGE_SHAPES]
 SHAPE_IDS = ["T{}-B{}-I{}-H{}".format(*shape) for shape in SHAPES]
 FORK_LIMIT = 60  # seconds until a child that hangs is ended
@@ -105,7 +108,7 @@ def results_at_once(layer, x, dy, n_threads, lengths=None):
 
 @pytest.mark.parametrize("lengths", [None, [30, 0, 7], [30, 30, 12]])
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("layer", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("layer", table.classes().values())
 def test_directions_run_at_once_with_the_same_bits(
     isa, dtype, layer, batch_first, lengths, threads, rng
 ):
@@ -129,9 +132,7 @@ def test_directions_run_at_once_with_the_same_bits(
 @pytest.mark.parametrize(
     ("layer", "options"),
     [
-        (fastrnn.RNN, {}),
-        (fastrnn.LSTM, {}),
-        (fastrnn.GRU, {}),
+        *((layer, {}) for layer in table.classes().values()),
         (fastrnn.LSTM, {"proj_size": 30, "peephole": True}),
         (fastrnn.GRU, {"reset_after": False}),
     ],
@@ -332,7 +333,7 @@ def test_the_processor_keeps_subnormal_numbers_after_a_call(threads, n_threads):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.skipif(not core.OPENMP, reason="a build without threads has no pool")
-@pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_forked_child_works_after_the_parent_used_threads(threads, cell):
     """On one thread: GNU OpenMP's pool does not survive the fork."""
     case = Case(cell, 8, 16, 20, 64)
@@ -396,16 +397,16 @@ def test_more_threads_than_anybody_has_are_refused():
     assert fastrnn.get_num_threads() == before
 
 
-@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
-def test_a_state_may_be_overwritten_before_backward(cell, rng):
-    layer = getattr(fastrnn, cell)(3, 5, dtype="float64", seed=0)
+@pytest.mark.parametrize("kind", table.classes().values())
+def test_a_state_may_be_overwritten_before_backward(kind, rng):
+    layer = kind(3, 5, dtype="float64", seed=0)
     x, state = rng.standard_normal((4, 2, 3)), rng.standard_normal((2, 1, 2, 5))
-    hx = (state[0].copy(), state[1].copy()) if cell == "LSTM" else state[0].copy()
+    hx = state_of([part.copy() for part in state[: layer._states]])
     dy = rng.standard_normal((4, 2, 5))
     layer(x, hx)
     expected, _ = layer.backward(dy)
     layer(x, hx)
-    for part in hx if cell == "LSTM" else (hx,):
+    for part in parts_of(hx):
         part.fill(np.nan)
     dx, _ = layer.backward(dy)
     np.testing.assert_array_equal(dx, expected)

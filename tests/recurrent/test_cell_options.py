@@ -10,13 +10,14 @@ import pickle
 
 import numpy as np
 import pytest
+import reference
+from cells import KINDS, nonlinearity_of, parts_of, state_of
 from option_cells import ALPHA, BETA, CASES, Cell, differences
 
 import fastrnn
 from fastrnn.native import core
 from fastrnn.recurrent import arguments
 
-KINDS = {"rnn_tanh": "RNN", "lstm": "LSTM", "gru": "GRU"}
 TAKES = arguments.PARAMETERS  # functions with parameters, and their defaults
 
 
@@ -35,21 +36,24 @@ def layer_arguments(kind, activations, options):
     if given.pop("reset_before", False):
         arguments["reset_after"] = False
     if activations:
-        specs = [spec(name) for name in activations]
-        if kind == "lstm":
-            arguments["recurrent_activation"] = [specs[0], specs[1], specs[3]]
-            arguments["activation"] = [specs[2], specs[4]]
-        elif kind == "gru":
-            arguments["recurrent_activation"] = specs[:2]
-            arguments["activation"] = specs[2]
-        else:
-            arguments["activation"] = specs[0]
+        # By the letter that a plain cell's function has: sigmoids open and close gates.
+        named = {"recurrent_activation": [], "activation": []}
+        plain = reference.CELLS[kind].functions
+        for name, function in zip(activations, plain, strict=True):
+            opens = function == "sigmoid"
+            which = "recurrent_activation" if opens else "activation"
+            named[which].append(spec(name))
+        for name, specs in named.items():
+            if specs:
+                arguments[name] = specs if len(specs) > 1 else specs[0]
     return arguments | given
 
 
 def make(cell_kind, activations, options, I, H, **more):
-    cls = getattr(fastrnn, KINDS[cell_kind])
+    cls = getattr(fastrnn, core.cell(cell_kind).layer)
     arguments = layer_arguments(cell_kind, activations, options)
+    if not activations:
+        arguments |= nonlinearity_of(cell_kind)
     return cls(I, H, **arguments, seed=3, **more)
 
 
@@ -66,22 +70,18 @@ def load(layer, v):
     return names
 
 
-def both(kind, first, second):
-    return (first, second) if kind == "lstm" else first
-
-
 def run(layer, kind, v, d):
     """Outputs and gradients by option_cells.py's names."""
     names = load(layer, v)
     layer.zero_grad()
-    hx = both(kind, v["h0"][None], v.get("c0", v["h0"])[None])
+    hx = state_of([v[name][None] for name in ("h0", "c0") if name in v])
     y, state = layer(v["x"], hx)
-    d_state = both(kind, d["h_n"][None], d.get("c_n", d["h_n"])[None])
+    d_state = state_of([d[name][None] for name in ("h_n", "c_n") if name in d])
     dx, d_hx = layer.backward(d["y"], d_state)
-    state, d_hx = (s if kind == "lstm" else (s,) for s in (state, d_hx))
+    state, d_hx = parts_of(state), parts_of(d_hx)
     grads = {key: layer.grads[name].copy() for key, name in names.items()}
     grads |= {"x": dx, "h0": d_hx[0][0]}
-    if kind == "lstm":
+    if "c0" in v:
         grads["c0"] = d_hx[1][0]
     return [y, *(part[0] for part in state)], grads
 
@@ -305,13 +305,13 @@ def test_refusals(kind, given, error, message):
 # --- initial state, forget bias ---------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_learned_initial_state(kind, dtype, rng):
     more = {"proj_size": 4} if kind == "LSTM" else {}
     arguments = {"num_layers": 2, "bidirectional": True, "dtype": dtype, **more}
     layer = getattr(fastrnn, kind)(3, 6, **arguments, learn_initial_state=True, seed=0)
     plain = getattr(fastrnn, kind)(3, 6, **arguments, seed=0)
-    names = ["h_0", "c_0"] if kind == "LSTM" else ["h_0"]
+    names = ["h_0", "c_0"][: layer._states]
     assert list(layer.parameters)[-len(names) :] == names
     assert not any(layer.parameters[name].any() for name in names)
     for name in names:
@@ -322,20 +322,17 @@ def test_learned_initial_state(kind, dtype, rng):
     hx = [np.repeat(layer.parameters[name][:, None], 4, axis=1) for name in names]
     y, _ = layer(x)
     dy = rng.standard_normal(y.shape).astype(dtype)
-    want, _ = plain(x, tuple(hx) if kind == "LSTM" else hx[0])
+    want, _ = plain(x, state_of(hx))
     np.testing.assert_array_equal(y, want)
     dx, _ = layer.backward(dy)
     dx_want, d_want = plain.backward(dy)
     np.testing.assert_array_equal(dx, dx_want)
-    for name, gradient in zip(
-        names, d_want if kind == "LSTM" else (d_want,), strict=True
-    ):
+    for name, gradient in zip(names, parts_of(d_want), strict=True):
         np.testing.assert_allclose(
             layer.grads[name], gradient.sum(axis=1), rtol=1e-5, atol=1e-6
         )
     layer.zero_grad()
-    given = tuple(np.zeros_like(part) for part in hx)
-    layer(x, given if kind == "LSTM" else given[0])
+    layer(x, state_of([np.zeros_like(part) for part in hx]))
     layer.backward(dy)
     assert not any(layer.grads[name].any() for name in names)
 
@@ -397,7 +394,7 @@ BOUNDS = {
 
 @pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
 @pytest.mark.parametrize("every", [None, 2])
-@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_flow_and_clipped_state_gradients(isa, kind, bound, every, rng):
     given, bounded = bound
     more = {"proj_size": 4} if kind == "LSTM" else {}

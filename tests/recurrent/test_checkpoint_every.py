@@ -7,11 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from cells import Case, assert_correct, assert_same_bits, data, run, run_backward
+from cells import CELLS, Case, assert_correct, assert_same_bits, data, run, run_backward
 
 import fastrnn
 
-CELLS = ["tanh", "relu", "lstm", "gru"]
 T = 7
 # Not dividing T, dividing it, one step, all but one, all, more than there are.
 EVERY = [1, 2, 3, 6, 7, 100]

@@ -43,7 +43,7 @@ def calls(draw):
     T, B, I, H = (draw(st.integers(1, n)) for n in (4, 4, 9, 9))
     unbatched = draw(st.booleans())
     case = cells.Case(
-        draw(st.sampled_from(["tanh", "relu", "lstm", "gru"])),
+        draw(st.sampled_from(cells.CELLS)),
         T,
         1 if unbatched else B,
         I,
@@ -131,17 +131,14 @@ def test_good_input_gives_correct_results(source):
     shape_x, shape_y, shape_state = shapes(case, batch_first, unbatched)
     x = source.draw(good_arrays(shape_x))
     dy = source.draw(good_arrays(shape_y))
-    n_states = 2 if case.cell == "lstm" else 1
+    n_states = cells.N_STATES[case.cell]
     state = tuple(source.draw(good_arrays(shape_state)) for _ in range(n_states))
     d_state = tuple(source.draw(good_arrays(shape_state)) for _ in range(n_states))
     given_values = (x, dy, state, d_state)
     before = copies(given_values)
 
-    def argument(values):
-        return values if case.cell == "lstm" else values[0]
-
-    outputs = cells.run_forward(layer, x, argument(state))
-    gradients = cells.run_backward(layer, dy, argument(d_state))
+    outputs = cells.run_forward(layer, x, cells.state_of(state))
+    gradients = cells.run_backward(layer, dy, cells.state_of(d_state))
     assert_unchanged(given_values, before)
 
     # To the reference's form: time first, with a batch, float64.
@@ -189,9 +186,9 @@ def test_bad_input_raises_and_changes_nothing(source):
     case, dtype, batch_first, unbatched = source.draw(calls())
     layer = case.layer(dtype, batch_first=batch_first)
     shape_x, shape_y, shape_state = shapes(case, batch_first, unbatched)
-    is_lstm = case.cell == "lstm"
+    has_pair = cells.N_STATES[case.cell] == 2
     good_state = np.ones(shape_state)
-    argument = (good_state, good_state) if is_lstm else good_state
+    argument = (good_state, good_state) if has_pair else good_state
     good = {"x": np.ones(shape_x), "hx": argument}
     good |= {"dy": np.ones(shape_y), "d_state": argument}
 
@@ -202,7 +199,7 @@ def test_bad_input_raises_and_changes_nothing(source):
     else:
         ranks = (len(shape_state),)
         bad = source.draw(bad_arrays(shape_state, ranks, may_be_none=True))
-        if is_lstm:
+        if has_pair:
             pairs = [
                 (bad, good_state),
                 (good_state, bad),

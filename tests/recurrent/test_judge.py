@@ -8,10 +8,8 @@ import pytest
 import reference
 import tolerances
 
-CELLS = ["tanh", "relu", "lstm", "gru"]
 
-
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 @pytest.mark.parametrize("stack", [{}, *cells.STACKS.values()], ids=str)
 def test_central_differences_agree_with_the_complex_step(cell, stack):
     case = cells.Case(cell, 3, 2, 3, 4, **stack)
@@ -21,7 +19,7 @@ def test_central_differences_agree_with_the_complex_step(cell, stack):
         gradcheck.assert_close(name, second[name], want, tolerances.CENTRAL_RTOL)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 def test_one_entry_wrong_by_one_per_cent_fails(cell, dtype):
     case = cells.Case(cell, 5, 3, 17, 19)
     tolerance = case.tolerance(dtype, backward=True)
@@ -36,7 +34,7 @@ def test_one_entry_wrong_by_one_per_cent_fails(cell, dtype):
             gradcheck.assert_close(name, wrong, want, tolerance)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 @pytest.mark.parametrize("names", [("W", "b_ih"), ("R", "b_hh")], ids="-".join)
 def test_weights_that_miss_the_first_step_fail(cell, names, dtype):
     """The off-by-one of a backward loop that ends at t = 1 instead of t = 0."""
@@ -66,7 +64,7 @@ def test_weights_that_miss_the_first_step_fail(cell, names, dtype):
             )
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", cells.CELLS)
 def test_data_gradient_shifted_by_one_step_fails(cell, dtype):
     case = cells.Case(cell, 5, 3, 4, 5)
     want = cells.expected_gradients(case)["x"]

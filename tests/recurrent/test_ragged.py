@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`lengths`, `mask` and `resets` of recurrent layers: the steps that are computed.
 
-The judge is the layer itself on each stretch alone, which test_rnn.py and its like
-check, and PyTorch's packed sequences.
+The judge is the layer itself on each stretch alone, which test_cells.py checks, and
+PyTorch's packed sequences.
 """
 
 import copy
@@ -10,11 +10,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from cells import Case, assert_same_bits, data
+from cells import CELLS, PEERS, Case, assert_same_bits, data, nonlinearity_of
 
 import fastrnn
+from fastrnn.native import core
 
-CELLS = ["tanh", "relu", "lstm", "gru"]
 T = 6
 LENGTHS = {
     "mixed": [3, 6, 0, 1, 6, 2, 4],
@@ -331,14 +331,14 @@ def test_gradients_by_central_differences(cell, what, bidirectional):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", PEERS)
 def test_against_packed_sequences_of_torch(cell, bidirectional):
     torch = pytest.importorskip("torch")
     case = Case(cell, T, 7, 5, 8, num_layers=2, bidirectional=bidirectional)
     problem = Problem(case, "float64")
     lengths = [3, 6, 1, 1, 6, 2, 4]
-    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(cell, torch.nn.RNN)
-    options = {"nonlinearity": cell} if cell in ("tanh", "relu") else {}
+    kind = getattr(torch.nn, core.cell(cell).layer)
+    options = nonlinearity_of(cell)
     theirs = kind(5, 8, 2, bidirectional=bidirectional, dtype=torch.float64, **options)
     theirs.load_state_dict(
         {name: torch.tensor(a) for name, a in problem.layer.parameters.items()}

@@ -3,27 +3,27 @@
 
 import numpy as np
 import pytest
+from cells import KINDS, parts_of, state_of
 
 import fastrnn
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("B", [1, 5])
-@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_steps_give_the_bits_of_a_forward(kind, B, num_layers, isa, dtype, rng):
     layer = getattr(fastrnn, kind)(7, 19, num_layers, dtype=dtype, seed=3).eval()
     x = rng.standard_normal((6, B, 7)).astype(dtype)
-    state = rng.standard_normal((2, num_layers, B, 19)).astype(dtype)
-    y, last = layer(x, tuple(state) if kind == "LSTM" else state[0])
+    state = rng.standard_normal((layer._states, num_layers, B, 19)).astype(dtype)
+    y, last = layer(x, state_of(state))
     stream = layer.stream(B)
-    stream.h[...] = state[0]
-    if kind == "LSTM":
-        stream.c[...] = state[1]
+    of_stream = [stream.h, stream.c][: layer._states]
+    for part, given in zip(of_stream, state, strict=True):
+        part[...] = given
     steps = np.array([stream.step(x_t).copy() for x_t in x])
     np.testing.assert_array_equal(steps, y)
-    np.testing.assert_array_equal(stream.h, last[0] if kind == "LSTM" else last)
-    if kind == "LSTM":
-        np.testing.assert_array_equal(stream.c, last[1])
+    for part, want in zip(of_stream, parts_of(last), strict=True):
+        np.testing.assert_array_equal(part, want)
 
 
 def test_reset_of_some_signals(rng):

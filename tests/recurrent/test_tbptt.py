@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.recurrent import table
 
 T, B, I, H = 23, 3, 4, 6
 
@@ -19,7 +20,7 @@ def series():
 
 
 @pytest.mark.parametrize("k1", [1, 5, 23, 40])
-@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("kind", table.classes().values())
 def test_equal_windows_are_the_loop_with_a_carried_state(kind, k1):
     layer, same, (x, dy) = make(kind), make(kind), series()
     state = None
@@ -44,7 +45,7 @@ def test_equal_windows_are_the_loop_with_a_carried_state(kind, k1):
 
 @pytest.mark.parametrize("first", [False, True], ids=["", "batch_first"])
 @pytest.mark.parametrize(("k1", "k2"), [(1, 4), (3, 5), (5, 10), (4, 13), (6, 99)])
-@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("kind", table.classes().values())
 def test_gradients_of_new_steps_go_back_k2(kind, k1, k2, first):
     """With weights that stay, each window is the end of one long forward."""
     layer, same, (x, dy) = make(kind, batch_first=first), make(kind), series()

@@ -13,20 +13,28 @@ import tracemalloc
 import numpy as np
 import option_cells
 import pytest
-from cells import Case, assert_same_bits, data, run_backward, run_forward
+from cells import KINDS, Case, assert_same_bits, data, run_backward, run_forward
 
 import fastrnn
 from fastrnn.native import core
+from fastrnn.recurrent import table
 
 # Forms of somewhat more than 4 MiB in float32, units and inputs not whole vectors.
-SIZES = {"tanh": (740, 741), "lstm": (370, 391), "gru": (450, 447)}
+BY_GATES = {1: (740, 741), 2: (530, 523), 3: (450, 447), 4: (370, 391)}
+SIZES = {
+    cell.name: BY_GATES[len(cell.gates)]
+    for cell in (table.cells_of(kind)[0] for kind in KINDS)
+}
 FORM = 4 << 20  # bytes
 CELLS = {
     **{cell: (Case(cell, 3, 2, *sizes), {}) for cell, sizes in SIZES.items()},
     "projected": (Case("lstm", 3, 2, 600, 410), {"proj_size": 203, "peephole": True}),
     "before": (Case("gru", 3, 2, *SIZES["gru"]), {"reset_after": False}),
     "stack": (Case("gru", 3, 2, 422, 421, 2, True), {}),
-    "merged": (Case("tanh", 3, 2, *SIZES["tanh"], 2, True), {"merge_mode": "sum"}),
+    "merged": (
+        Case("rnn_tanh", 3, 2, *SIZES["rnn_tanh"], 2, True),
+        {"merge_mode": "sum"},
+    ),
 }
 with_cells = pytest.mark.parametrize("which", CELLS)
 
@@ -44,8 +52,7 @@ class Run:
 
     def __init__(self, which, dtype):
         self.case, options = CELLS[which]
-        kind = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU}.get(self.case.cell)
-        self.layer = (kind or fastrnn.RNN)(
+        self.layer = getattr(fastrnn, core.cell(self.case.cell).layer)(
             self.case.I,
             self.case.H,
             self.case.num_layers,
@@ -242,7 +249,7 @@ def test_a_context_stays_on_its_target(which, first, then):
         assert_same_bits("gradient", run.backward(), want[1])
 
 
-@pytest.mark.parametrize("which", ["tanh", "lstm", "gru", "stack"])
+@pytest.mark.parametrize("which", [*SIZES, "stack"])
 def test_forwards_and_backwards_of_several_threads(which):
     """One thread's backward may want the room that another's forward has just found."""
     scales = [1, -0.5, 2, 0.25]
@@ -284,11 +291,11 @@ def test_training_needs_room_for_one_form(which):
 
 # -- the backward form out of the forward form ----------------------------------------
 
-PLAIN = {name: (name, None, {}) for name in option_cells.PLAIN}
+PLAIN = {name: (name, None, {}) for name in SIZES}
 OPTIONS = {
     name: case
     for name, case in option_cells.CASES.items()
-    if name.startswith(("lstm", "gru")) or name == "rnn clip"
+    if not name.startswith("rnn") or name == "rnn_tanh clip"
 }
 # I, H: less than a vector, all that may be left of one, panels of every width, and
 # enough for two threads.

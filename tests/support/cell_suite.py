@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The tests that each cell must pass; test_{rnn,lstm,gru}.py name the cell."""
+"""The tests that each cell must pass; tests/recurrent/test_cells.py names the cells."""
 
 import pickle
 from copy import deepcopy
@@ -11,6 +11,7 @@ import tolerances
 from cells import (
     LARGE_SHAPE_IDS,
     LARGE_SHAPES,
+    N_STATES,
     SHAPE_IDS,
     SHAPES,
     STACKS,
@@ -22,10 +23,12 @@ from cells import (
     data,
     expected_gradients,
     expected_outputs,
+    parts_of,
     run,
     run_backward,
     run_forward,
     size,
+    state_of,
 )
 
 from fastrnn.native import core
@@ -96,7 +99,7 @@ class CellSuite:
         d, layer = data(case), case.layer(dtype, batch_first=batch_first)
 
         def without_batch(state):
-            return tuple(a[:, 0] for a in state) if case.cell == "lstm" else state[:, 0]
+            return state_of([a[:, 0] for a in parts_of(state)])
 
         outputs = run_forward(
             layer, d.x[:, 0].astype(dtype), without_batch(d.state(dtype))
@@ -114,7 +117,7 @@ class CellSuite:
         d, layer = data(case), case.layer(dtype)
         x, dy = d.x.astype(dtype), d.dy.astype(dtype)
         zero = np.zeros_like(d.h0, dtype)
-        state = (zero, zero) if case.cell == "lstm" else zero
+        state = state_of([zero] * N_STATES[case.cell])
         outputs = run_forward(layer, x, state)
         gradients = run_backward(layer, dy, d.d_state(dtype))
         layer.zero_grad()
@@ -317,7 +320,7 @@ class CellSuite:
         for name, view in above.parameters.items():
             view[...] = layer.parameters[name.replace("_l0", "_l1")]
         state = d.state(dtype)
-        top = tuple(a[1:] for a in state) if case.cell == "lstm" else state[1:]
+        top = state_of([a[1:] for a in parts_of(state)])
         zeros = np.zeros((case.T, case.B, case.H), dtype)
         want = run_forward(above, zeros, top)["y"]
         assert_same_bits("y", {"y": outputs["y"]}, {"y": want})

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tests of the three cells share: cases, their data, their right answers.
+"""What the tests of all cells share: cases, their data, their right answers.
+
+Which cells there are, the table of cells says; what each computes, reference.py.
 
 A `Case` is a layer and the shape of its input.  Its data follow from it alone and are
 float32 numbers, so that one reference answer serves both dtypes and every target.
@@ -16,6 +18,14 @@ import tolerances
 
 import fastrnn
 from fastrnn.native import core
+from fastrnn.recurrent import table
+
+CELLS = list(core.CELLS)
+KINDS = table.kinds()  # classes of layers, by name
+# Those that PyTorch has, too; its cells and classes have the names of ours.
+PEERS = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
+GATES = {name: len(core.cell(name).gates) for name in CELLS}
+N_STATES = {name: core.cell(name).n_states for name in CELLS}
 
 # (T, B, I, H): each of T = 1, 2, 5 with B = 1 and 3, and each of 1, V-1, V, V+1, 2V+3
 # both as I and as H, where V is the number of lanes in a vector.
@@ -65,9 +75,26 @@ def size(text, dtype):
     return sizes[text]
 
 
+def nonlinearity_of(cell):
+    """The argument that makes a layer of this cell, where its class has several."""
+    about = core.cell(cell)
+    several = len(table.cells_of(about.layer)) > 1
+    return {"nonlinearity": about.activations[0]} if several else {}
+
+
+def state_of(parts):
+    """A state, or the gradient of one, as a layer takes it: h, or the pair (h, c)."""
+    return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def parts_of(state):
+    """The arrays of a state as a layer gives it: (h,) or (h, c)."""
+    return state if isinstance(state, tuple) else (state,)
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
-    cell: str  # "tanh", "relu", "lstm" or "gru"
+    cell: str  # its name in the table of cells
     T: int
     B: int
     I: int
@@ -89,10 +116,8 @@ class Case:
             "dtype": dtype,
             **options,
         }
-        if self.cell in ("tanh", "relu"):
-            options["nonlinearity"] = self.cell
-        kind = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU}.get(self.cell, fastrnn.RNN)
-        layer = kind(self.I, self.H, **options)
+        options |= nonlinearity_of(self.cell)
+        layer = getattr(fastrnn, core.cell(self.cell).layer)(self.I, self.H, **options)
         layer.load_state_dict(data(self).parameters)
         return layer
 
@@ -102,7 +127,7 @@ class Case:
             self.B,
             self.I,
             self.H,
-            reference.GATES[self.cell],
+            GATES[self.cell],
             self.num_layers,
             self.directions,
             backward,
@@ -138,8 +163,8 @@ def as_state(h, c, dtype):
 def data(case):
     """Random inputs: nothing is zero, symmetric or one."""
     rng = np.random.default_rng(zlib.crc32(repr(case).encode()))
-    G, D, H = reference.GATES[case.cell], case.directions, case.H
-    is_lstm = case.cell == "lstm"
+    G, D, H = GATES[case.cell], case.directions, case.H
+    has_c = N_STATES[case.cell] == 2
 
     def normal(*shape, scale=1.0):
         return (scale * rng.standard_normal(shape)).astype("float32").astype("float64")
@@ -163,10 +188,10 @@ def data(case):
         parameters,
         x=normal(case.T, case.B, case.I),
         h0=normal(*states, scale=0.7),
-        c0=normal(*states) if is_lstm else None,
+        c0=normal(*states) if has_c else None,
         dy=normal(case.T, case.B, D * H),
         dh_n=normal(*states),
-        dc_n=normal(*states) if is_lstm else None,
+        dc_n=normal(*states) if has_c else None,
     )
 
 

@@ -12,7 +12,7 @@ import pickle
 import time
 
 import numpy as np
-from native_draws import GATES, TABLES, kind_of, options_of, ragged, threads
+from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
 from native_fuzz import Fuzz
 from native_layers import run_stack, run_tensors
 
@@ -111,17 +111,17 @@ def run_sequence(f):
     layout = "dense" if offsets is None else "ragged"
     x = series(f, layout, T, B, I, shape.rows, kind)[1]
     y_array, y = series(f, layout, T, B, S, shape.rows, kind, 7)
-    is_lstm = cell.name == "lstm"
+    has_c = N_STATES[cell.name] == 2
     state, c_state = (B, S), (B, H)
     h0, h_n = f.array(state, kind), f.array(state, kind, "nan")
-    c0 = f.array(c_state, kind) if is_lstm else None
-    c_n = f.array(c_state, kind, "nan") if is_lstm else None
+    c0 = f.array(c_state, kind) if has_c else None
+    c_n = f.array(c_state, kind, "nan") if has_c else None
     forward_pack = cell.packed(f, False)
     f.make(
         "core.Kernels.forward", kernels.forward, shape, n, x, forward_pack, h0, c0, y,
         h_n, c_n, tape, works[0],
     )  # fmt: skip
-    f.written("core.Kernels.forward", True, h_n, y_array, *[c_n] * is_lstm)
+    f.written("core.Kernels.forward", True, h_n, y_array, *[c_n] * has_c)
     packed = cell.packed(f, True, f.random.choice((None, forward_pack)))
     dy = f.random.choice((None, series(f, layout, T, B, S, shape.rows, kind)[1]))
     dx = f.random.choice((None, series(f, layout, T, B, I, shape.rows, kind, 0)[1]))
@@ -130,9 +130,9 @@ def run_sequence(f):
         for w in (*cell.weights, cell.P, cell.W_hr)
     ]
     dh_n = f.random.choice((None, f.array(state, kind)))
-    dc_n = f.array(c_state, kind) if is_lstm and f.chance(0.5) else None
+    dc_n = f.array(c_state, kind) if has_c and f.chance(0.5) else None
     dh0 = f.array(state, kind, "nan")
-    dc0 = f.array(c_state, kind, "nan") if is_lstm else None
+    dc0 = f.array(c_state, kind, "nan") if has_c else None
     flow = f.array((T, B), "d", 0) if f.chance(0.3) else None
     fitted, _ = f.call(
         "core.Kernels.backward", kernels.backward, shape, n, x, packed, h0, y, tape,
@@ -148,7 +148,7 @@ def run_stepper(f):
     shape = core.Shape(cell.number, False, 1, B, cell.I, cell.H, None, cell.options)
     work = f.array(cell.kernels.work_size(False, shape, n), cell.kind, "nan")
     h, y = f.array((B, cell.S), cell.kind), f.array((B, cell.S), cell.kind, "nan")
-    c = f.array((B, cell.H), cell.kind) if cell.name == "lstm" else None
+    c = f.array((B, cell.H), cell.kind) if N_STATES[cell.name] == 2 else None
     stepper = f.make(
         "core.Stepper", core.Stepper, cell.kernels, shape, n, cell.packed(f, False),
         h, c, y, work,

@@ -6,6 +6,7 @@ import numpy as np
 from fastrnn.native import core
 
 GATES = {name: len(core.cell(name).gates) for name in core.CELLS}
+N_STATES = {name: core.cell(name).n_states for name in core.CELLS}
 TABLES = []
 for _name in core.SUPPORTED:
     with core.use_isa(_name):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Scenarios of native calls: layers over NumPy's arrays and over tensors."""
 
-from native_draws import GATES, TABLES, kind_of, options_of, ragged, threads
+from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
 from native_fuzz import Tensor
 
 from fastrnn.native import core, stack, tensors, weights
@@ -73,7 +73,7 @@ def run_stack(f):
         assert part.T + begin == T
     n_cells = 1 if "n_cells" in more else layout.n_cells
     states, B, H = (n_cells, B, layout.H), plan.B, layout.H
-    width, c_name = layout.n_directions * layout.S, cell == "lstm"
+    width, c_name = layout.n_directions * layout.S, N_STATES[cell] == 2
     x = f.array(plan.x_shape, kind)
     x_end = plan.length * B * plan.x_shape[-1] + 8
     y_end = plan.length * B * width + 8
@@ -125,7 +125,7 @@ def run_tensors(f):
     kind = kind_of(kernels)
     layout, cell, _ = layout_of(f, plain=True)
     bias, G, H, S = layout.__reduce__()[1][5], GATES[cell], layout.H, layout.S
-    D, L, is_lstm = layout.n_directions, layout.n_layers, cell == "lstm"
+    D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] == 2
     shapes = []
     for k in range(layout.n_cells):
         I = layout.I if k < D else D * S
@@ -166,9 +166,9 @@ def run_tensors(f):
     f.call("tensors.is_contiguous", tensors.is_contiguous, x, kernels)
     inputs = [x, *outputs[:-1]]
     h0, c0 = (f.random.choice((None, state(width))) for width in (S, H))
-    h_n, c_n = state(S, "nan"), state(H, "nan") if is_lstm else None
+    h_n, c_n = state(S, "nan"), state(H, "nan") if has_c else None
     tapes = Tensor(f.array(plan.tape_size, kind, "nan")) if training else None
-    c0 = c0 if is_lstm else None
+    c0 = c0 if has_c else None
     f.make(
         "tensors.Plan.forward", plan.forward, 0, n, packs, inputs, batch_first, h0, c0,
         outputs, h_n, c_n, tapes,
@@ -192,7 +192,7 @@ def run_tensors(f):
         "tensors.Plan.backward", plan.backward, some.start, n, packs, inputs[some],
         batch_first and some.start == 0, h0, outputs[some], tapes,
         f.random.choice((None, sequence(D * S))), f.random.choice((None, state(S))),
-        f.random.choice((None, state(H))) if is_lstm else None, dinputs[some],
+        f.random.choice((None, state(H))) if has_c else None, dinputs[some],
         f.random.choice((None, state(S, "nan"))),
-        state(H, "nan") if is_lstm and f.chance(0.5) else None, dweights,
+        state(H, "nan") if has_c and f.chance(0.5) else None, dweights,
     )  # fmt: skip

@@ -7,6 +7,8 @@ What _core's kernels and the layers are both judged by.
 import math
 
 import numpy as np
+import reference
+from cells import N_STATES
 
 from fastrnn.native import core
 
@@ -27,12 +29,6 @@ FUNCTIONS = {
     "scaled_tanh": lambda x, a, b: a * np.tanh(b * x),
     "gelu": lambda x, a, b: 0.5 * x * (1 + ERF(x / math.sqrt(2))),
 }
-PLAIN = {
-    "rnn_tanh": ["tanh"],
-    "lstm": ["sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"],
-    "gru": ["sigmoid", "sigmoid", "tanh"],
-}
-GATES = {"rnn_tanh": 1, "lstm": 4, "gru": 3}
 ALPHA, BETA = 0.3, 0.45
 
 
@@ -41,7 +37,8 @@ class Cell:
 
     def __init__(self, kind, activations=None, **options):
         self.kind = kind
-        self.names = activations or PLAIN[kind]
+        self.about = reference.CELLS[kind]
+        self.names = activations or self.about.functions
         self.options = options
         self.proj_size = options.get("proj_size", 0)
         general = activations is not None or set(options) - {"proj_size"}
@@ -50,60 +47,30 @@ class Cell:
 
     def act(self, k, x):
         clip = self.options.get("clip")
-        if clip and k < 4:  # not what comes of c_t
+        if clip and k < len(self.about.gates):  # not what comes of c_t
             x = np.clip(x, -clip, clip)
         return FUNCTIONS[self.names[k]](x, ALPHA, BETA)
 
     def forward(self, v):
         """y, h_n and c_n from a dict of arrays."""
-        T, _, _ = v["x"].shape
-        h, c = v["h0"], v.get("c0")
-        P = v.get("P")
+        state = (v["h0"], v["c0"]) if "c0" in v else (v["h0"],)
+        w = {**self.options, **v}
         ys = []
-        for t in range(T):
-            x = v["x"][t]
-            if self.kind == "gru":
-                xr, xz, xn = np.split(x @ v["W"].T + v["b_ih"], 3, axis=-1)
-                Rr, Rz, Rn = np.split(v["R"], 3)
-                br, bz, bn = np.split(v["b_hh"], 3)
-                r, z = (
-                    self.act(0, xr + h @ Rr.T + br),
-                    self.act(1, xz + h @ Rz.T + bz),
-                )
-                if self.options.get("reset_before"):
-                    n = self.act(2, xn + (r * h) @ Rn.T + bn)
-                else:
-                    n = self.act(2, xn + r * (h @ Rn.T + bn))
-                h = (1 - z) * n + z * h
-            else:
-                a = x @ v["W"].T + v["b_ih"] + h @ v["R"].T + v["b_hh"]
-                if self.kind == "lstm":
-                    i, f, g, o = np.split(a, 4, axis=-1)
-                    if P is not None:
-                        i, f = i + P[0] * c, f + P[2] * c
-                    i = self.act(0, i)
-                    f = 1 - i if self.options.get("input_forget") else self.act(1, f)
-                    c = f * c + i * self.act(2, g)
-                    if P is not None:
-                        o = o + P[1] * c
-                    h = self.act(3, o) * FUNCTIONS[self.names[4]](c, ALPHA, BETA)
-                    if self.proj_size:
-                        h = h @ v["W_hr"].T
-                else:
-                    h = self.act(0, a)
-            ys.append(h)
-        return np.array(ys), h, c
+        for x in v["x"]:
+            state = self.about.step(self.act, x, state, w)
+            ys.append(state[0])
+        return np.array(ys), state[0], state[1] if len(state) == 2 else None
 
     def data(self, sizes=SIZES, seed=0):
         """Inputs by name, and the gradients of y, h_n and c_n."""
         T, B, I, H = sizes
-        S, G = self.proj_size or H, GATES[self.kind]
+        S, G = self.proj_size or H, len(self.about.gates)
         rng = np.random.default_rng(seed)
         shapes = {
             "x": (T, B, I), "h0": (B, S), "W": (G * H, I), "R": (G * H, S),
             "b_ih": (G * H,), "b_hh": (G * H,),
         }  # fmt: skip
-        if self.kind == "lstm":
+        if N_STATES[self.kind] == 2:
             shapes["c0"] = (B, H)
         if self.options.get("peephole"):
             shapes["P"] = (3, H)
@@ -112,7 +79,7 @@ class Cell:
         v = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
         v["R"] *= 1 / math.sqrt(H)  # unbounded functions must not explode
         d = {"y": rng.standard_normal((T, B, S)), "h_n": rng.standard_normal((B, S))}
-        if self.kind == "lstm":
+        if N_STATES[self.kind] == 2:
             d["c_n"] = rng.standard_normal((B, H))
         return v, d
 
@@ -138,8 +105,8 @@ def differences(cell, v, d, name, at, step=1e-6):
 
 
 CASES = {
-    **{f"rnn {name}": ("rnn_tanh", [name], {}) for name in FUNCTIONS},
-    "rnn clip": ("rnn_tanh", None, {"clip": 0.8}),
+    **{f"rnn_tanh {name}": ("rnn_tanh", [name], {}) for name in FUNCTIONS},
+    "rnn_tanh clip": ("rnn_tanh", None, {"clip": 0.8}),
     "lstm peephole": ("lstm", None, {"peephole": True}),
     "lstm coupled": ("lstm", None, {"input_forget": True}),
     "lstm clip": ("lstm", None, {"clip": 0.6}),
@@ -165,3 +132,12 @@ CASES = {
         {"reset_before": True, "clip": 1.1},
     ),
 }
+# Every cell with options that all of them may have, unless it is above.
+for _name in core.CELLS:
+    _about = core.cell(_name)
+    if "clip" in _about.options:
+        CASES.setdefault(f"{_name} clip", (_name, None, {"clip": 0.7}))
+    if "activations" in _about.options and len(_about.gates) > 1:
+        _several = ["hard_sigmoid", "softsign", "leaky_relu", "softplus", "elu"]
+        _several = _several[: len(_about.activations)]
+        CASES.setdefault(f"{_name} activations", (_name, _several, {}))

@@ -41,7 +41,7 @@ FAULTS = {
         K + "lstm.c",
         "v_store(da + H, dc * c_prev * d_sigmoid_from(f));",
         "v_store(da + H, dc * c_prev * d_sigmoid_from(i));",
-        "lstm",
+        "cells",
     ),
     "lstm: peephole of o looks at c_{t-1}": Fault(
         K + "lstm.c", "v_fma(P.o, c, a_o)", "v_fma(P.o, c_prev, a_o)", "general_cells"
@@ -50,7 +50,7 @@ FAULTS = {
         K + "gru.c",
         "v_store(da + 3 * H, da_n * r);",
         "v_store(da + 3 * H, da_n);",
-        "gru",
+        "cells",
     ),
     "gru, reset before: z with the function of r": Fault(
         K + "gru.c",
@@ -59,13 +59,13 @@ FAULTS = {
         "general_cells cell_options",
     ),
     "rnn: relu's slope at dh": Fault(
-        K + "rnn.c", "v_where_positive(h, dh)", "v_where_positive(dh, dh)", "rnn"
+        K + "rnn.c", "v_where_positive(h, dh)", "v_where_positive(dh, dh)", "cells"
     ),
     "forward: x W of few rows, going backwards": Fault(
         K + "forward.c",
         "min_size(step_time(shape, s0), step_time(shape, s1 - 1));",
         "step_time(shape, s0);",
-        "lstm driver",
+        "cells driver",
     ),
     "forward: h_n of the first row that ends": Fault(
         K + "forward.c",
@@ -83,13 +83,13 @@ FAULTS = {
         K + "panels.h",
         "widest > 2 && left == 1 && p > 0",
         "widest > 2 && left == 1 && p > 1",
-        "gru lstm layers",
+        "cells layers",
     ),
     "panels: the last column of a transposed block": Fault(
         K + "panels.h",
         "if (k + r < K)",
         "if (k + r < K - (K % V == 1 && K > V))",
-        "rnn",
+        "cells",
     ),
     "threads: second dx added by the first thread alone": Fault(
         K + "backward.c",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RNN, LSTM and GRU written from their equations, for float64 and complex128.
+"""Cells written from their equations, for float64 and complex128.
 
 Forward only, and slow: the judge of the kernels.  There is no backward here:
 gradcheck.py differentiates these functions numerically, so nothing in them may hinder a
@@ -8,12 +8,37 @@ complex step: no abs, no max, no comparison but relu's, which sees the real part
 Every argument may have extra leading axes, which broadcast: gradcheck.py puts its
 perturbations there.  Letters: T steps, B rows, I inputs, H units, G gates, L layers,
 D directions.  Weights are PyTorch's: ``W (G*H, I)``, ``R (G*H, H)``, gates in the order
-i f g o (LSTM) and r z n (GRU).
+in which `cell` names them.
+
+A cell is one function, ``step(act, x, state, w)``, which gives the next state: h, or h
+and c.  ``act(k, a)`` is the function of gate k, in the end that of c_t; `w` has the
+weights by name and, of a cell with options (option_cells.py), these.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
+
+class Reference(NamedTuple):
+    """A cell's step; letters of its gates, and names of the plain cell's functions."""
+
+    step: object
+    gates: tuple
+    functions: tuple
+
+
+CELLS = {}  # by the name that csrc/kernels gives the cell
+
+
+def cell(name, gates, functions):
+    """Decorate a step: what the cell's paper says, and not what our table does."""
+
+    def keep(step):
+        CELLS[name] = Reference(step, tuple(gates.split()), tuple(functions.split()))
+        return step
+
+    return keep
 
 
 def sigmoid(a):
@@ -24,57 +49,100 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
+FUNCTIONS = {"sigmoid": sigmoid, "tanh": np.tanh, "relu": relu}
+
+
 def product(a, weight):
     """``a weight^T`` over the last two axes."""
     return a @ np.swapaxes(weight, -1, -2)
 
 
-def rnn_step(activation, x, h, W, R, b_ih, b_hh):
+def parts(w, n):
+    """R and b_hh of each of n gates."""
+    R, b = np.split(w["R"], n, axis=-2), np.split(w["b_hh"], n, axis=-1)
+    return zip(R, b, strict=True)
+
+
+# -- the cells -------------------------------------------------------------------------
+
+
+@cell("rnn_tanh", "h", "tanh")
+@cell("rnn_relu", "h", "relu")
+def rnn_step(act, x, state, w):
     """h_t = act(W x_t + b_ih + R h_{t-1} + b_hh)."""
-    return activation(product(x, W) + b_ih + product(h, R) + b_hh)
+    return (
+        act(0, product(x, w["W"]) + w["b_ih"] + product(state[0], w["R"]) + w["b_hh"]),
+    )
 
 
-def lstm_step(x, h, c, W, R, b_ih, b_hh):
-    """c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)."""
-    i, f, g, o = np.split(product(x, W) + b_ih + product(h, R) + b_hh, 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
+@cell("lstm", "i f g o", "sigmoid sigmoid tanh sigmoid tanh")
+def lstm_step(act, x, state, w):
+    """c_t = f c_{t-1} + i g;  h_t = o act(c_t).
+
+    Peepholes P, rows i o f, look at c; coupled gates have f = 1 - i; a projection W_hr
+    makes h narrower.
+    """
+    h, c = state
+    a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
+    i, f, g, o = np.split(a, 4, axis=-1)
+    if "P" in w:
+        i, f = i + w["P"][0] * c, f + w["P"][2] * c
+    i = act(0, i)
+    f = 1 - i if w.get("input_forget") else act(1, f)
+    c = f * c + i * act(2, g)
+    if "P" in w:
+        o = o + w["P"][1] * c
+    h = act(3, o) * act(4, c)
+    return product(h, w["W_hr"]) if "W_hr" in w else h, c
 
 
-def gru_step(x, h, W, R, b_ih, b_hh):
-    """h_t = (1 - z) n + z h_{t-1}, with the reset gate after the product with R."""
-    x_r, x_z, x_n = np.split(product(x, W) + b_ih, 3, axis=-1)
-    h_r, h_z, h_n = np.split(product(h, R) + b_hh, 3, axis=-1)
-    r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
-    n = np.tanh(x_n + r * h_n)
-    return (1 - z) * n + z * h
+@cell("gru", "r z n", "sigmoid sigmoid tanh")
+def gru_step(act, x, state, w):
+    """h_t = (1 - z) n + z h_{t-1}, with the reset gate after the product with R.
+
+    With `reset_before` it comes before the product.
+    """
+    (h,) = state
+    x_r, x_z, x_n = np.split(product(x, w["W"]) + w["b_ih"], 3, axis=-1)
+    (R_r, b_r), (R_z, b_z), (R_n, b_n) = parts(w, 3)
+    r = act(0, x_r + product(h, R_r) + b_r)
+    z = act(1, x_z + product(h, R_z) + b_z)
+    if w.get("reset_before"):
+        n = act(2, x_n + product(r * h, R_n) + b_n)
+    else:
+        n = act(2, x_n + r * (product(h, R_n) + b_n))
+    return ((1 - z) * n + z * h,)
+
+
+# -- layers of plain cells -------------------------------------------------------------
+
+
+def plain(cell):
+    """What a plain cell's step takes as `act`."""
+    functions = [FUNCTIONS[name] for name in CELLS[cell].functions]
+    return lambda k, a: functions[k](a)
 
 
 def direction_forward(cell, x, h, c, W, R, b_ih, b_hh, reverse=False):
     """One layer in one direction: ``y (T, B, H)``, last ``h (B, H)``, ``c`` or None."""
     T, B, I = x.shape[-3:]
-    H, G = h.shape[-1], GATES[cell]
+    H, G = h.shape[-1], len(CELLS[cell].gates)
     assert h.shape[-2:] == (B, H), h.shape
-    assert (c is None) == (cell != "lstm")
     assert c is None or c.shape[-2:] == (B, H), c.shape
     assert W.shape[-2:] == (G * H, I), W.shape
     assert R.shape[-2:] == (G * H, H), R.shape
     assert b_ih.shape[-1] == b_hh.shape[-1] == G * H, (b_ih.shape, b_hh.shape)
 
-    b_ih, b_hh = b_ih[..., None, :], b_hh[..., None, :]  # over the rows of the batch
+    # Over the rows of the batch:
+    w = {"W": W, "R": R, "b_ih": b_ih[..., None, :], "b_hh": b_hh[..., None, :]}
+    act, state = plain(cell), (h,) if c is None else (h, c)
     y = [None] * T
     for t in reversed(range(T)) if reverse else range(T):
-        x_t = x[..., t, :, :]
-        if cell == "lstm":
-            h, c = lstm_step(x_t, h, c, W, R, b_ih, b_hh)
-        elif cell == "gru":
-            h = gru_step(x_t, h, W, R, b_ih, b_hh)
-        else:
-            h = rnn_step(np.tanh if cell == "tanh" else relu, x_t, h, W, R, b_ih, b_hh)
-        y[t] = h
+        state = CELLS[cell].step(act, x[..., t, :, :], state, w)
+        y[t] = state[0]
     y = np.stack(np.broadcast_arrays(*y), axis=-3)
     assert y.shape[-3:] == (T, B, H), y.shape
-    return y, h, c
+    return y, state[0], None if c is None else state[1]
 
 
 def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False):
@@ -85,7 +153,7 @@ def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False):
     suffixes = ("", "_reverse") if bidirectional else ("",)
     (T, B, _), H, D = x.shape[-3:], h0.shape[-1], len(suffixes)
     assert h0.shape[-3:] == (num_layers * D, B, H), h0.shape
-    no_bias = np.zeros(GATES[cell] * H)
+    no_bias = np.zeros(len(CELLS[cell].gates) * H)
     h_n, c_n = [], []
     for layer in range(num_layers):
         outputs = []
