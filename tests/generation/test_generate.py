@@ -12,8 +12,9 @@ from tolerances import relative
 
 import fastrnn
 from fastrnn import Generator, teacher_forcing
+from fastrnn.recurrent import table
 
-CELLS = [fastrnn.RNN, fastrnn.GRU, fastrnn.LSTM]
+CELLS = list(table.classes().values())
 START, END = 3, 4  # of five tokens
 
 
@@ -258,7 +259,7 @@ MESSAGES = [
     (
         lambda: Generator(5, fastrnn.Linear(2, 3)),
         TypeError,
-        "Generator: recurrent must be an RNN, LSTM or GRU with an input size, got Lin",
+        f"Generator: recurrent must be an {table.named()} with an input size, got Lin",
     ),
     (
         lambda: Generator(5, fastrnn.GRU(2, 3, bidirectional=True)),

@@ -2,6 +2,7 @@
 """Setting an attribute does something or is an error; it is never ignored."""
 
 import copy
+import functools
 import inspect
 import pickle
 import warnings
@@ -11,15 +12,17 @@ import pytest
 
 import fastrnn
 from fastrnn import Activation, Masking, metrics, objectives
+from fastrnn.recurrent import table
 from fastrnn.text.model import CharModel
 from fastrnn.text.vocabulary import CharVocabulary
 
 X = np.random.default_rng(0).normal(size=(5, 2, 3)).astype("f")
 
 MADE = {
-    "RNN": lambda: fastrnn.RNN(3, 4, 2, seed=0),
-    "LSTM": lambda: fastrnn.LSTM(3, 4, 2, seed=0),
-    "GRU": lambda: fastrnn.GRU(3, 4, 2, seed=0),
+    **{
+        kind: functools.partial(getattr(fastrnn, kind), 3, 4, 2, seed=0)
+        for kind in table.kinds()
+    },
     "Linear": lambda: fastrnn.Linear(3, 4, seed=0),
     "Embedding": lambda: fastrnn.Embedding(9, 4, 0, seed=0),
     "Dropout": lambda: fastrnn.Dropout(0.5, seed=0),

@@ -9,6 +9,7 @@ import pytest
 
 import fastrnn
 from fastrnn.callbacks import Callback, GradientMonitor, ModelCheckpoint
+from fastrnn.recurrent import table
 
 T, B, F, H = 5, 4, 3, 4
 RNG = np.random.default_rng(0)
@@ -42,6 +43,14 @@ def crf():
     return layer, (X, tags), lambda y: layer.backward()
 
 
+def plain_recurrent(kind):
+    def make():
+        layer = getattr(fastrnn, kind)(F, H, seed=0)
+        return layer, (X,), lambda y: layer.backward(np.ones_like(y[0]))[0]
+
+    return make
+
+
 LAYERS = {
     "Linear": plain(lambda: fastrnn.Linear(F, H, seed=0), X),
     "Embedding": plain(lambda: fastrnn.Embedding(9, H, seed=0), np.ones((T, B), int)),
@@ -49,12 +58,9 @@ LAYERS = {
         lambda: fastrnn.Embedding(9, H, sparse=True, seed=0), np.ones((T, B), int)
     ),
     "LayerNorm": plain(lambda: fastrnn.LayerNorm(F), X),
-    "RNN": lambda: (
-        (made := fastrnn.RNN(F, H, seed=0)), (X,),
-        lambda y: made.backward(np.ones_like(y[0]))[0],
-    ),
-    "LSTM": recurrent(bidirectional=True),
-    "GRU": lambda: (
+    **{kind: plain_recurrent(kind) for kind in table.kinds()},
+    "both": recurrent(bidirectional=True),
+    "reset before": lambda: (
         (made := fastrnn.GRU(F, H, reset_after=False, seed=0)), (X,),
         lambda y: made.backward(np.ones_like(y[0]))[0],
     ),

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 import fastrnn
-from fastrnn.text import cli, default_text, training
+from fastrnn.text import cli, default_text, model, training
 from fastrnn.train import progress
 
 TINY = [
@@ -96,7 +96,7 @@ def test_train_prints_evaluations_with_samples(capsys):
     assert len(middle) > len(heads)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", model.CELLS)
 def test_every_option_of_train(capsys, cell):
     arguments = ["train", "--text", "book.txt", *TINY, "--cell", cell, "--lr", "0.01"]
     arguments += ["--num-layers", "2", "--clip-norm", "0.5", "--seed", "3"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.recurrent import table
 
 N, B, T, F = 8, 4, 5, 2
 RNG = np.random.default_rng(0)
@@ -21,7 +22,7 @@ def make(stateful=True, cell=fastrnn.LSTM, **options):
     return model
 
 
-@pytest.mark.parametrize("cell", [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU])
+@pytest.mark.parametrize("cell", table.classes().values())
 def test_predict_goes_on_where_the_call_before_ended(cell):
     """Batches and calls one after the other are one long sequence."""
     model, plain = make(cell=cell), make(False, cell)

@@ -3,6 +3,7 @@
 
 import math
 import sys
+import types
 import warnings
 from typing import ClassVar
 
@@ -62,6 +63,17 @@ def _go_backwards(layer, name, value):
     return value
 
 
+def _under_name_of(cls, method):
+    """A method of the base as one of a class's own: Python's errors then name that."""
+    own = types.FunctionType(
+        method.__code__, method.__globals__, method.__name__, method.__defaults__
+    )
+    own.__kwdefaults__ = method.__kwdefaults__
+    own.__annotations__ = method.__annotations__
+    own.__qualname__ = f"{cls.__name__}.{method.__name__}"
+    return own
+
+
 class _Recurrent(BatchFirst, Module):
     """Base of RNN, LSTM, GRU and their like: everything but the cell.
 
@@ -95,6 +107,8 @@ class _Recurrent(BatchFirst, Module):
             cls._cells = table.cells_of(cls.__name__)
             cls._cell, cls._states = cls._cells[0].name, cls._cells[0].n_states
             table.register(cls)
+            if "__init__" not in vars(cls):
+                cls.__init__ = _under_name_of(cls, _Recurrent.__init__)
 
     def __init__(
         self,
