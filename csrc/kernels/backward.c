@@ -354,21 +354,3 @@ static void backward(const fr_backward_args *calls, int n, int chained)
     team_run_within(sequence_threads(&calls->shape, calls->n_threads), room,
                     backward_thread, &all);
 }
-
-static ptrdiff_t packed_backward_size(const fr_shape *shape)
-{
-    const cell c = get_cell(shape);
-    return get_backward_pack(&c).size;
-}
-
-static void pack_backward_thread(const team *self, const void *args)
-{
-    const fr_pack_args *a = args;
-    const cell c = get_cell(&a->shape);
-    pack_backward_weights(self, &c, a);
-}
-
-static void pack_backward(const fr_pack_args *a)
-{
-    team_run(packing_threads(a), pack_backward_thread, a);
-}

@@ -5,6 +5,7 @@
 #ifndef FR_BACKWARD_H
 #define FR_BACKWARD_H
 
+#include "gemm.h"
 #include "schedule.h"
 #include "sequence.h"
 

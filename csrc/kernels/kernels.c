@@ -10,6 +10,7 @@
 #include "simd.h"
 #include "activations.h"
 #include "parallel.h"
+#include "pack.c"
 #include "forward.c"
 #include "backward.c"
 #include "fingerprint.c"

@@ -26,100 +26,31 @@
 
 /* --- C = A B, A in rows -- */
 
-/* This tile is gemm.h's for A in rows, with two additions: it can continue the sums
- * that it finds in C, and it can add the bias while the sums are in registers; a pass
- * of its own over y takes 3 % longer at I = 128, 5 % at I = 64 (float32, x86_v4). */
-
+/* The arguments of a tile that takes one block of k. */
 typedef struct {
-    const real *a;
-    ptrdiff_t a_row, K;
-    const real *b; /* [K][nv * V] */
-    real *c;
-    ptrdiff_t c_row;
+    tile_args tile;
     int resume;       /* 1: the sums begin with what C holds, 0: with zero */
     const real *bias; /* [nv * V], added to the finished sums, or NULL */
-    const char *next; /* memory to bring into level 2, one cache line for each k */
 } block_args;
 
 INLINE void block_tile(const int mr, const int nv, const block_args *t)
 {
-    vreal acc[MAX_MR][PANEL_NV];
-    const real *b = t->b;
-    const char *next = t->next;
-    /* Rows in groups of four share a base register, as in gemm.h. */
-    const ptrdiff_t s = t->a_row;
-    const real *group[3] = {t->a, t->a + 4 * s, t->a + 8 * s};
-#pragma GCC unroll 12
-    for (int r = 0; r < mr; r++)
-#pragma GCC unroll 2
-        for (int v = 0; v < nv; v++)
-            acc[r][v] = (vreal){0};
-    if (t->resume)
-#pragma GCC unroll 12
-        for (int r = 0; r < mr; r++)
-#pragma GCC unroll 2
-            for (int v = 0; v < nv; v++)
-                acc[r][v] = v_load(t->c + r * t->c_row + v * V);
-#pragma GCC unroll 2
-    for (ptrdiff_t k = 0; k < t->K; k++) {
-        vreal vb[PANEL_NV];
-#pragma GCC unroll 2
-        for (int v = 0; v < nv; v++)
-            vb[v] = v_load(b + v * V);
-        b += nv * V;
-        __builtin_prefetch(next, 0, 2);
-        next += 64;
-#pragma GCC unroll 12
-        for (int r = 0; r < mr; r++) {
-            const vreal va = v_set1(group[r / 4][r % 4 * s]);
-#pragma GCC unroll 2
-            for (int v = 0; v < nv; v++)
-                acc[r][v] = v_fma(va, vb[v], acc[r][v]);
-        }
-#pragma GCC unroll 3
-        for (int g = 0; g < 3; g++)
-            group[g]++;
-    }
-    if (t->bias)
-#pragma GCC unroll 12
-        for (int r = 0; r < mr; r++)
-#pragma GCC unroll 2
-            for (int v = 0; v < nv; v++)
-                acc[r][v] = acc[r][v] + v_load(t->bias + v * V);
-#pragma GCC unroll 12
-    for (int r = 0; r < mr; r++)
-#pragma GCC unroll 2
-        for (int v = 0; v < nv; v++)
-            v_store(t->c + r * t->c_row + v * V, acc[r][v]);
+    tile(mr, nv, 0, t->resume, t->bias, &t->tile);
 }
 
 typedef void block_function(const block_args *);
 
 /* clang-format off */
-#define BLOCK_TILE(mr, nv) \
-    static void block_##mr##x##nv(const block_args *t) { block_tile(mr, nv, t); }
-#define BLOCK_TILES_6(nv) \
-    BLOCK_TILE(1, nv) BLOCK_TILE(2, nv) BLOCK_TILE(3, nv) \
-    BLOCK_TILE(4, nv) BLOCK_TILE(5, nv) BLOCK_TILE(6, nv)
-#define BLOCK_TILES_12(nv) \
-    BLOCK_TILES_6(nv) BLOCK_TILE(7, nv) BLOCK_TILE(8, nv) BLOCK_TILE(9, nv) \
-    BLOCK_TILE(10, nv) BLOCK_TILE(11, nv) BLOCK_TILE(12, nv)
-#define BLOCK_NAMES_6(nv) \
-    block_1x##nv, block_2x##nv, block_3x##nv, block_4x##nv, block_5x##nv, block_6x##nv
-#define BLOCK_NAMES_12(nv) \
-    BLOCK_NAMES_6(nv), block_7x##nv, block_8x##nv, block_9x##nv, block_10x##nv, \
-    block_11x##nv, block_12x##nv
-
 /* block_tiles[nv - 1][mr - 1], as tall as tile_rows(nv) */
-BLOCK_TILES_12(1)
+TILES_12(block, block_args, 1)
 #if V_REGISTERS == 32
-BLOCK_TILES_12(2)
+TILES_12(block, block_args, 2)
 static block_function *const block_tiles[PANEL_NV][MAX_MR] = {
-    {BLOCK_NAMES_12(1)}, {BLOCK_NAMES_12(2)}};
+    {NAMES_12(block, 1)}, {NAMES_12(block, 2)}};
 #else
-BLOCK_TILES_6(2)
+TILES_6(block, block_args, 2)
 static block_function *const block_tiles[PANEL_NV][MAX_MR] = {
-    {BLOCK_NAMES_12(1)}, {BLOCK_NAMES_6(2)}};
+    {NAMES_12(block, 1)}, {NAMES_6(block, 2)}};
 #endif
 /* clang-format on */
 
@@ -146,15 +77,18 @@ INLINE void multiply_tile(const product *m, panel q, ptrdiff_t k0, ptrdiff_t k1,
 {
     const ptrdiff_t width = q.nv * V, N = m->N;
     real *c = m->c + row * N + q.column;
-    block_args t = {.a = m->a + row * m->K + k0,
-                    .a_row = m->K,
-                    .K = k1 - k0,
-                    .b = m->b + q.column * m->K + k0 * width,
-                    .c = c,
-                    .c_row = N,
+    block_args t = {.tile = {.a = m->a + row * m->K + k0,
+                             .a_row = m->K,
+                             .n_segments = 1,
+                             .K = k1 - k0,
+                             .b = m->b + q.column * m->K + k0 * width,
+                             .b_row = width,
+                             .c = c,
+                             .c_row = N,
+                             .next = next,
+                             .next_step = 64},
                     .resume = k0 > 0,
-                    .bias = m->bias && k1 == m->K ? m->bias + q.column : NULL,
-                    .next = next};
+                    .bias = m->bias && k1 == m->K ? m->bias + q.column : NULL};
     if (q.n == width) {
         block_tiles[q.nv - 1][mr - 1](&t);
         return;
@@ -165,8 +99,8 @@ INLINE void multiply_tile(const product *m, panel q, ptrdiff_t k0, ptrdiff_t k1,
         memcpy(bias, t.bias, (size_t)q.n * sizeof(real));
         t.bias = bias;
     }
-    t.c = sums;
-    t.c_row = width;
+    t.tile.c = sums;
+    t.tile.c_row = width;
     if (t.resume) {
         memset(sums, 0, sizeof sums);
         copy_tile(sums, width, c, N, mr, q.n);

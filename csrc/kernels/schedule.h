@@ -14,6 +14,7 @@
 #ifndef FR_SCHEDULE_H
 #define FR_SCHEDULE_H
 
+#include "pack.h"
 #include "parallel.h"
 #include "sequence.h"
 
@@ -26,15 +27,6 @@ static int sequence_threads(const fr_shape *shape, int n_threads)
                          (double)(get_cell(shape).gates * shape->H) *
                          (double)(shape->I + shape->S);
     return useful_threads(flops, n_threads);
-}
-
-/* Moving a number from memory to memory takes about as long as sixteen operations on
- * numbers that are in the cache. */
-static int packing_threads(const fr_pack_args *a)
-{
-    const fr_shape *s = &a->shape;
-    const double size = (double)(get_cell(s).gates * s->H) * (double)(s->I + s->S);
-    return useful_threads(16 * size, a->n_threads);
 }
 
 /* A thread's place in the grid. */

@@ -6,13 +6,15 @@ kernels are compiled again where it is one of C; then the default run goes on un
 something fails.  The test files that are likely to fail come first, the others after
 them.  In the end the tests that failed run once more without any fault, and have to
 pass: what fails there says nothing about a fault.  ``--list`` shows the faults, names
-choose some.
+choose some.  ``tests/project/test_planted.py`` checks that all of them fit today's
+files.
 
 Some faults need what few cases have: several threads, one instruction set, rows that
 end, a panel one vector wide.  They are what a smaller choice of cases would miss first.
 """
 
 import argparse
+import ast
 import dataclasses
 import os
 import subprocess
@@ -26,12 +28,48 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """`old`, which the file has once, becomes `new`; tests to begin with."""
+    """In `file`, whose path begins at the tree's root, `old` becomes `new`.
+
+    The file must have `old` once.  `first` are the tests to begin with: words, each the
+    X of one file ``test_X.py``.
+    """
 
     file: str
     old: str
     new: str
     first: str
+
+    def planted(self, root):
+        """The text of the file with the fault in it; ValueError where it does not fit.
+
+        Python must be able to read what comes out: what is no program fails any test,
+        and says nothing about them.
+        """
+        path = Path(root, self.file)
+        if not path.is_file():
+            raise ValueError(f"{self.file}: there is no such file")
+        text = path.read_text(encoding="utf-8")
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.file}: must have once, has {count}: {self.old}")
+        if self.new == self.old:
+            raise ValueError(f"{self.file}: the fault changes nothing: {self.old}")
+        text = text.replace(self.old, self.new)
+        if path.suffix == ".py":
+            try:
+                ast.parse(text)
+            except SyntaxError as error:
+                raise ValueError(f"{self.file}: no Python with the fault") from error
+        return text
+
+    def first_tests(self, root):
+        """The paths of the test files to begin with; ValueError where one is not."""
+        paths = []
+        for word in self.first.split():
+            found = sorted(Path(root, "tests").rglob(f"test_{word}.py"))
+            if len(found) != 1:
+                raise ValueError(f"tests: must have one test_{word}.py, got {found}")
+            paths += found
+        return paths
 
 
 K, P = "csrc/kernels/", "src/fastrnn/"
@@ -58,11 +96,23 @@ FAULTS = {
         "v_store(s->held + row * s->between_row + s->j, v_gate(o, 0, a_z));",
         "general_cells cell_options",
     ),
+    "late gate, forward: each vector of a panel gets the product of the first": Fault(
+        K + "products.c",
+        "step.ah = out + v;",
+        "step.ah = out;",
+        "general_cells cell_options",
+    ),
+    "late gate, backward: dR of h_{t-1}": Fault(
+        K + "gradients.c",
+        "is_late_slot(c, slot) ? w->second_b : w->h",
+        "w->h",
+        "general_cells cell_options",
+    ),
     "rnn: relu's slope at dh": Fault(
         K + "rnn.c", "v_where_positive(h, dh)", "v_where_positive(dh, dh)", "cells"
     ),
     "forward: x W of few rows, going backwards": Fault(
-        K + "forward.c",
+        K + "products.c",
         "min_size(step_time(shape, s0), step_time(shape, s1 - 1));",
         "step_time(shape, s0);",
         "cells driver",
@@ -126,7 +176,7 @@ FAULTS = {
     ),
     "loss: the largest logit among the last few": Fault(
         K + "loss.c",
-        "most = v_max(most, v_load(z + n - V)); /* overlaps elements already seen */",
+        "most = v_max(most, v_load(z + n - V));",
         "",
         "loss_functions",
     ),
@@ -163,14 +213,14 @@ FAULTS = {
     ),
     "callbacks: patience of one more": Fault(
         P + "train/callbacks.py",
-        "elif self.wait >= self.patience and",
-        "elif self.wait > self.patience and",
+        "elif self.wait >= self.patience and epoch",
+        "elif self.wait > self.patience and epoch",
         "callbacks",
     ),
     "saving: callbacks lose their arrays": Fault(
         P + "train/resuming.py",
-        'state | without_prefix(f"callback.{i}", extra)',
-        "state",
+        'state | without_prefix(f"callback.{i}", extra)\n',
+        "state\n",
         "saving callbacks",
     ),
     "ragged: rows of equal length change places": Fault(
@@ -272,11 +322,9 @@ class Copy:
 
     def plant(self, fault):
         """Make the change; what undoes it is returned."""
-        path = self.root / fault.file
+        path, text = self.root / fault.file, fault.planted(self.root)
         sound = path.read_text(encoding="utf-8")
-        if sound.count(fault.old) != 1:
-            raise SystemExit(f"{fault.file}: must have once, and has not: {fault.old}")
-        path.write_text(sound.replace(fault.old, fault.new), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return lambda: path.write_text(sound, encoding="utf-8")
 
 
@@ -299,10 +347,7 @@ def main():
             undo = copy.plant(fault)
             if fault.file.startswith(K):
                 copy.build()
-            first = [
-                str(next((copy.root / "tests").rglob(f"test_{part}.py")))
-                for part in fault.first.split()
-            ]
+            first = map(str, fault.first_tests(copy.root))
             found = copy.test(*first) or copy.test("tests")
             undo()
             print(f"{time.monotonic() - begin:6.0f} s  {name}: {found or 'MISSED'}")

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* forward.h -- what forward.c and products.c share: what one thread does of a call, and
+ * the scratch memory of a call.
+ */
+#ifndef FR_FORWARD_H
+#define FR_FORWARD_H
+
+#include "gemm.h"
+#include "schedule.h"
+#include "sequence.h"
+
+/* Elements of the results of a chunk.  The last gate of a panel with few lanes is read
+ * as a whole vector, for which there is room behind the results. */
+#define TILE_SIZE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH + V_BYTES)
+#define HOISTED_ROWS 96 /* rows of x W that are kept between the product and its use */
+
+typedef struct {
+    real *team;    /* in which the threads of the call wait for each other */
+    real *c;       /* (B, H_padded), c_t of a cell with two states */
+    real *between; /* (B, H_padded), what a second product multiplies: forward_step */
+    real *held;    /* (B, H_padded), what a cell's second part gets from the first */
+    real *ax;      /* (HOISTED_ROWS + B, columns) of x W for each thread */
+    ptrdiff_t ax_size; /* elements of ax for each thread */
+    real *tiles;       /* (2, TILE_SIZE) for each thread: a chunk's x W, its h R */
+} forward_work;
+
+static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
+                                  arena *a)
+{
+    const ptrdiff_t columns = unit_columns(c->gates, shape->H);
+    const ptrdiff_t state = shape->B * c->H_padded;
+    forward_work w;
+    w.team = take_team_room(a, n_threads);
+    w.c = c->has_c ? take(a, state) : NULL;
+    w.between = has_second(c) ? take(a, state) : NULL;
+    w.held = c->has_late_gate ? take(a, state) : NULL;
+    w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);
+    w.ax = take(a, n_threads * w.ax_size);
+    w.tiles = take(a, n_threads * 2 * TILE_SIZE);
+    return w;
+}
+
+static ptrdiff_t forward_work_size(const fr_shape *shape, int n_threads)
+{
+    const cell c = get_cell(shape);
+    arena a = {NULL, 0};
+    carve_forward(shape, &c, n_threads, &a);
+    return a.used;
+}
+
+/* What one thread does of a call. */
+typedef struct {
+    const fr_forward_args *a;
+    cell cell;
+    forward_pack pack;
+    grid_cell g;
+    ptrdiff_t p0, p1;   /* the thread's panels of units */
+    ptrdiff_t r0, r1;   /* with has_wider_R(): the panels of R that have these units */
+    panel_range second; /* its panels of the matrix of a second product */
+    forward_work w;
+    int hoisted;
+    real *ax;                /* where x W is hoisted: that of the steps from s0 on */
+    ptrdiff_t s0;            /* the first step of the block that ax has */
+    real *ax_tile, *ah_tile; /* the results of a chunk, TILE_SIZE elements each */
+} forward_run;
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pack.c -- packs the weights of a cell, forward and backward, as pack.h lays them out.
+ *
+ * Threads share the panels, or the rows, of both matrices; the first thread packs what
+ * only some cells have.
+ */
+#include "pack.h"
+#include "parallel.h"
+#include "sequence.h"
+
+/* Moving a number from memory to memory takes about as long as sixteen operations on
+ * numbers that are in the cache. */
+static int packing_threads(const fr_pack_args *a)
+{
+    const fr_shape *s = &a->shape;
+    const double size = (double)(get_cell(s).gates * s->H) * (double)(s->I + s->S);
+    return useful_threads(16 * size, a->n_threads);
+}
+
+/* --- forward pack ----------------------------------------------------------------- */
+
+/* Panel p of W or of R from the rows of the matrix.  Lanes without a unit are set to
+ * zero, because numbers such as NaN and subnormals would slow the products down. */
+INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdiff_t K,
+                       ptrdiff_t p)
+{
+    const unit_panel q = get_unit_panel(gates, H, p);
+    const ptrdiff_t width = q.nv * V;
+    real *panel_start = to + q.column * K;
+    if (gates * q.units < width)
+        memset(panel_start, 0, (size_t)(K * width) * sizeof(real));
+    for (ptrdiff_t g = 0; g < gates; g++)
+        pack_transposed(panel_start + g * q.lanes, width, from + (g * H + q.j) * K, K,
+                        q.units, K);
+}
+
+static void pack_peephole(real *to, const real *P, const cell *c)
+{
+    memset(to, 0, (size_t)(3 * c->H_padded) * sizeof(real));
+    for (ptrdiff_t g = 0; g < 3; g++)
+        memcpy(to + g * c->H_padded, P + g * c->H, (size_t)c->H * sizeof(real));
+}
+
+/* The part of R that belongs to the late gate, (H, H). */
+INLINE const real *late_matrix(const cell *c, const real *R)
+{
+    return R + c->ops->late_gate * c->H * c->H;
+}
+
+static void pack_forward_weights(const team *self, const cell *c, const fr_pack_args *a)
+{
+    const ptrdiff_t H = c->H;
+    const forward_pack f = get_forward_pack(c);
+    const real *W = a->W, *R = a->R, *b_ih = a->b_ih, *b_hh = a->b_hh;
+    real *packed = a->packed;
+
+    ptrdiff_t begin, end;
+    if (self->rank == 0)
+        memset(packed + f.bias, 0, (size_t)(f.peephole - f.bias) * sizeof(real));
+    team_barrier(self);
+    team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
+    for (ptrdiff_t p = begin; p < end; p++)
+        pack_gates(packed + f.R, R, c->ops->R_gates, H, c->S, p);
+    team_share(self, n_unit_panels(c->gates, H), &begin, &end);
+    for (ptrdiff_t p = begin; p < end; p++) {
+        const unit_panel q = get_W_panel(c, p);
+        pack_gates(packed, W, c->gates, H, c->I, p);
+        for (ptrdiff_t g = 0; b_ih && g < c->gates; g++) {
+            const ptrdiff_t row = g * H + q.j;
+            real *bias = packed + f.bias + q.column + g * q.lanes;
+            const int apart = g == c->bias_apart;
+            for (ptrdiff_t u = 0; u < q.units; u++) {
+                bias[u] = apart ? b_ih[row + u] : b_ih[row + u] + b_hh[row + u];
+                if (apart)
+                    packed[f.bias_apart + q.j + u] = b_hh[row + u];
+            }
+        }
+    }
+    if (self->rank > 0)
+        return;
+    if (c->has_peephole)
+        pack_peephole(packed + f.peephole, a->P, c);
+    if (c->has_projection)
+        pack_columns(packed + f.second, a->W_hr, c->S, H);
+    if (c->has_late_gate)
+        pack_columns(packed + f.second, late_matrix(c, R), H, H);
+}
+
+static ptrdiff_t packed_forward_size(const fr_shape *shape)
+{
+    const cell c = get_cell(shape);
+    return get_forward_pack(&c).size;
+}
+
+static void pack_forward_thread(const team *self, const void *args)
+{
+    const fr_pack_args *a = args;
+    const cell c = get_cell(&a->shape);
+    pack_forward_weights(self, &c, a);
+}
+
+static void pack_forward(const fr_pack_args *a)
+{
+    team_run(packing_threads(a), pack_forward_thread, a);
+}
+
+/* --- backward pack ---------------------------------------------------------------- */
+
+/* W or R of a backward pack from panels begin .. end - 1 of a forward pack, with the
+ * gates in `order`, slot by slot.  The outer loop is over what is written, so that each
+ * panel that is written stays in the cache until it is full. */
+static void repack_gates(real *packed, const real *forward, int gates, const int *order,
+                         ptrdiff_t H, ptrdiff_t K, ptrdiff_t widest, ptrdiff_t begin,
+                         ptrdiff_t end)
+{
+    for (ptrdiff_t n = 0; n < n_panels(K, widest); n++) {
+        const panel to = get_panel(K, widest, n);
+        for (ptrdiff_t p = begin; p < end; p++) {
+            const unit_panel from = get_unit_panel(gates, H, p);
+            for (ptrdiff_t slot = 0; slot < gates; slot++)
+                pack_from_panel(packed, gates * H, slot * H + from.j, to,
+                                forward + from.column * K + order[slot] * from.lanes,
+                                from.nv * V, from.units);
+        }
+    }
+}
+
+/* The backward pack of the weights that a forward pack holds. */
+static void repack_for_backward(const team *self, const cell *c, const real *forward,
+                                real *packed)
+{
+    static const int as_they_are[FR_MOST_GATES] = {0, 1, 2, 3};
+    const ptrdiff_t H = c->H, S = c->S, widest = widest_panel(H);
+    const forward_pack f = get_forward_pack(c);
+    const backward_pack b = get_backward_pack(c);
+    ptrdiff_t begin, end;
+    team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
+    repack_gates(packed, forward + f.R, c->ops->R_gates, as_they_are, H, S, b.R_widest,
+                 begin, end);
+    team_share(self, n_unit_panels(c->gates, H), &begin, &end);
+    repack_gates(packed + b.W, forward, c->gates, c->ops->w_gate, H, c->I, b.W_widest,
+                 begin, end);
+    if (self->rank > 0)
+        return;
+    if (c->has_peephole)
+        memcpy(packed + b.peephole, forward + f.peephole,
+               (size_t)(3 * c->H_padded) * sizeof(real));
+    for (ptrdiff_t p = 0; has_second(c) && p < n_panels(S, widest); p++) {
+        const panel q = get_panel(S, widest, p);
+        for (ptrdiff_t n = 0; n < n_panels(H, b.second_widest); n++)
+            pack_from_panel(packed + b.second, S, q.column,
+                            get_panel(H, b.second_widest, n),
+                            forward + f.second + q.column * H, q.nv * V, q.n);
+    }
+}
+
+static void pack_backward_weights(const team *self, const cell *c,
+                                  const fr_pack_args *a)
+{
+    const ptrdiff_t H = c->H, S = c->S, I = c->I;
+    const ptrdiff_t K = c->gates * H, R_K = c->ops->R_gates * H;
+    const backward_pack b = get_backward_pack(c);
+    const real *W = a->W, *R = a->R, *W_hr = a->W_hr;
+    real *packed = a->packed;
+    ptrdiff_t begin, end;
+    if (a->forward) {
+        repack_for_backward(self, c, a->forward, packed);
+        return;
+    }
+    team_share(self, R_K, &begin, &end);
+    for (ptrdiff_t k = begin; k < end; k++)
+        pack_row(packed, R_K, k, R + k * S, S, b.R_widest);
+    team_share(self, K, &begin, &end);
+    for (ptrdiff_t k = begin; k < end; k++) {
+        const ptrdiff_t w_row = c->ops->w_gate[k / H] * H + k % H;
+        pack_row(packed + b.W, K, k, W + w_row * I, I, b.W_widest);
+    }
+    if (self->rank > 0)
+        return;
+    if (c->has_peephole)
+        pack_peephole(packed + b.peephole, a->P, c);
+    if (has_second(c)) {
+        const real *second = c->has_projection ? W_hr : late_matrix(c, R);
+        for (ptrdiff_t k = 0; k < S; k++)
+            pack_row(packed + b.second, S, k, second + k * H, H, b.second_widest);
+    }
+}
+
+static ptrdiff_t packed_backward_size(const fr_shape *shape)
+{
+    const cell c = get_cell(shape);
+    return get_backward_pack(&c).size;
+}
+
+static void pack_backward_thread(const team *self, const void *args)
+{
+    const fr_pack_args *a = args;
+    const cell c = get_cell(&a->shape);
+    pack_backward_weights(self, &c, a);
+}
+
+static void pack_backward(const fr_pack_args *a)
+{
+    team_run(packing_threads(a), pack_backward_thread, a);
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* products.c -- the products of one step, forward, and the cell's functions, which are
+ * called with the results.
+ *
+ * Each step multiplies x_t by W and h_{t-1} by R.  While the panels of both matrices
+ * fit the cache, the two products are computed tile by tile, one after the other
+ * (fused).  Otherwise x W is computed before, as one product over a block of steps
+ * (hoisted).  The sums are the same either way.
+ */
+#include "forward.h"
+
+/* Computes x W of steps [s0, s1) for this thread's rows and panels.  Row b of step s
+ * and panel q begins at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
+static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
+{
+    const fr_forward_args *a = f->a;
+    const fr_shape *shape = &a->shape;
+    const grid_cell *g = &f->g;
+    const ptrdiff_t rows = g->b1 - g->b0, columns = f->pack.columns;
+    for (ptrdiff_t p = f->p0; p < f->p1; p++) {
+        const unit_panel q = get_W_panel(&f->cell, p);
+        const unit_panel following =
+            get_W_panel(&f->cell, p + 1 < f->p1 ? p + 1 : f->p0);
+        const real *W = (const real *)a->packed + q.column * shape->I;
+        const real *next = (const real *)a->packed + following.column * shape->I;
+        /* A few rows do not fill a tile, and many steps of one row do. */
+        if (rows < tile_rows(q.nv) && !shape->offsets) {
+            const ptrdiff_t first =
+                min_size(step_time(shape, s0), step_time(shape, s1 - 1));
+            for (ptrdiff_t b = 0; b < rows; b++) {
+                real *c = f->ax + b * columns + q.column;
+                ptrdiff_t c_row = rows * columns;
+                if (shape->reverse) { /* time runs against the steps */
+                    c += (s1 - 1 - s0) * c_row;
+                    c_row = -c_row;
+                }
+                multiply_rows(
+                    (const real *)a->x + first * a->x_step + (g->b0 + b) * a->x_row,
+                    a->x_step, 1, 0, shape->I, W, q.nv,
+                    panel_part(next, shape->I, q.nv, b, rows), c, c_row, s1 - s0);
+            }
+            continue;
+        }
+        for (ptrdiff_t s = s0; s < s1; s++)
+            multiply_rows((const real *)a->x +
+                              step_offset(shape, s, a->x_step, a->x_row) +
+                              g->b0 * a->x_row,
+                          a->x_row, 1, 0, shape->I, W, q.nv,
+                          panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
+                          f->ax + (s - s0) * rows * columns + q.column, columns,
+                          max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
+    }
+}
+
+/* Where the hoisted x W of row b of step s begins. */
+INLINE real *hoisted_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
+{
+    const ptrdiff_t row = (s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0;
+    return f->ax + row * f->pack.columns;
+}
+
+/* What the cell gets for the rows of one kind of step s, as if these began with row 0
+ * of the batch.  place_step() adds which rows and which panel of units it is, and the
+ * callers add the results of the products. */
+static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin from)
+{
+    const fr_forward_args *a = f->a;
+    const fr_shape *shape = &a->shape;
+    const cell *c = &f->cell;
+    const real *packed = a->packed;
+    const ptrdiff_t H_padded = c->H_padded, tape_row = c->ops->tape_slots * H_padded;
+    const rows_at h_prev = previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
+    forward_step step = {
+        .options = shape->options,
+        .bias_apart = packed + f->pack.bias_apart,
+        .peephole = packed + f->pack.peephole,
+        .h_prev = h_prev.start,
+        .h_prev_row = h_prev.row,
+        .c = f->w.c,
+        .c_row = H_padded,
+        .h = (real *)a->y + step_offset(shape, s, a->y_step, a->y_row),
+        .h_row = a->y_row,
+        .between = f->w.between,
+        .held = f->w.held,
+        .between_row = H_padded,
+        .tape_row = tape_row,
+    };
+    if (a->tape)
+        step.tape = (real *)a->tape + tape_offset(shape, s, tape_row);
+    if (c->has_projection) {
+        step.h = f->w.between;
+        step.h_row = H_padded;
+        if (a->tape)
+            step.h = (real *)a->tape + total_rows(shape) * tape_row +
+                     tape_offset(shape, s, H_padded);
+    }
+    return step;
+}
+
+/* p + n, or NULL where p is NULL. */
+INLINE real *advance(real *p, ptrdiff_t n)
+{
+    return p ? p + n : NULL;
+}
+
+/* Sets `step` to what `base` describes, for `rows` rows from row b on and panel q of
+ * units.  It does so field by field: if the struct were copied with wide moves, narrow
+ * loads of its fields would have to wait until the wide stores have reached the cache.
+ */
+INLINE void place_step(forward_step *step, const forward_step *base,
+                       const forward_run *f, ptrdiff_t b, ptrdiff_t rows,
+                       const unit_panel *q)
+{
+    step->rows = rows;
+    step->j = q->j;
+    step->units = q->units;
+    step->lanes = q->lanes;
+    step->bias = (const real *)f->a->packed + f->pack.bias + q->column;
+    step->h_prev = base->h_prev + b * base->h_prev_row;
+    step->h = base->h + b * base->h_row;
+    step->c = advance(base->c, b * base->c_row);
+    step->tape = advance(base->tape, b * base->tape_row);
+    step->between = advance(base->between, b * base->between_row);
+    step->held = advance(base->held, b * base->between_row);
+}
+
+/* The first product of a step for rows [b0, b1), which are of one kind: chunk by chunk
+ * x W, h_{t-1} R, and the cell's only or first part. */
+static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
+                         ptrdiff_t b0, ptrdiff_t b1)
+{
+    const fr_forward_args *a = f->a;
+    const cell *c = &f->cell;
+    const ptrdiff_t I = c->I, S = c->S;
+    const real *packed = a->packed, *R = packed + f->pack.R;
+    const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
+    const forward_step base = describe_step(f, s, from);
+    forward_step step = base;
+    real *const ax_tile = f->ax_tile, *const ah_tile = f->ah_tile;
+
+    for (ptrdiff_t n = f->p0; n < f->p1; n++) {
+        const ptrdiff_t p = back_and_forth(s, f->p0, f->p1, n);
+        const ptrdiff_t p_next = back_and_forth(s, f->p0, f->p1, n + 1);
+        const unit_panel q = get_W_panel(c, p);
+        const unit_panel q_next = get_W_panel(c, p_next);
+        const unit_panel r = get_R_panel(c, p);
+        const unit_panel r_next = get_R_panel(c, p_next);
+        const row_chunks chunks = get_chunks(b1 - b0, q.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            place_step(&step, &base, f, b, mr, &q);
+            if (f->hoisted) {
+                step.ax = hoisted_row(f, s, b) + q.column;
+                step.ax_row = f->pack.columns;
+            } else {
+                const real *W = packed + q.column * I;
+                multiply_rows(
+                    x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
+                    panel_part(packed + q_next.column * I, I, q.nv, i, chunks.n),
+                    ax_tile, q.nv * V, mr);
+                step.ax = ax_tile;
+                step.ax_row = q.nv * V;
+            }
+            multiply_rows(step.h_prev, step.h_prev_row, 1, 0, S, R + r.column * S, r.nv,
+                          panel_part(R + r_next.column * S, S, r.nv, i, chunks.n),
+                          ah_tile, r.nv * V, mr);
+            step.ah = ah_tile;
+            step.ah_row = r.nv * V;
+            c->ops->forward(&step);
+        }
+    }
+}
+
+/* The same for a cell whose panels of R are of the units of several panels of W.  x W
+ * is hoisted, and the cell is called for each vector of units of a panel of R that is
+ * one of this thread's. */
+static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from,
+                              ptrdiff_t b0, ptrdiff_t b1)
+{
+    const cell *c = &f->cell;
+    const ptrdiff_t S = c->S;
+    const real *R = (const real *)f->a->packed + f->pack.R;
+    const forward_step base = describe_step(f, s, from);
+    forward_step step = base;
+    real *const ah_tile = f->ah_tile;
+
+    for (ptrdiff_t n = f->r0; n < f->r1; n++) {
+        const unit_panel r = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n));
+        const unit_panel next = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n + 1));
+        const ptrdiff_t first = max_size(f->p0, r.j / V);
+        const ptrdiff_t end = min_size(f->p1, r.j / V + r.nv);
+        const row_chunks chunks = get_chunks(b1 - b0, r.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            multiply_rows(base.h_prev + b * base.h_prev_row, base.h_prev_row, 1, 0, S,
+                          R + r.column * S, r.nv,
+                          panel_part(R + next.column * S, S, r.nv, i, chunks.n),
+                          ah_tile, r.nv * V, mr);
+            for (ptrdiff_t p = first; p < end; p++) {
+                const unit_panel q = get_W_panel(c, p);
+                place_step(&step, &base, f, b, mr, &q);
+                step.ax = hoisted_row(f, s, b) + q.column;
+                step.ax_row = f->pack.columns;
+                step.ah = ah_tile + q.j - r.j;
+                step.ah_row = r.nv * V;
+                c->ops->forward(&step);
+            }
+        }
+    }
+}
+
+/* The second product of a step for rows [b0, b1), which are of one kind: a projection,
+ * whose results are h_t, or that of a late gate, after which the cell's second part
+ * follows. */
+static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
+                           ptrdiff_t b0, ptrdiff_t b1)
+{
+    const fr_forward_args *a = f->a;
+    const cell *c = &f->cell;
+    const ptrdiff_t H = c->H, widest = widest_panel(H);
+    const real *M = (const real *)a->packed + f->pack.second;
+    real *y = (real *)a->y + step_offset(&a->shape, s, a->y_step, a->y_row);
+    const forward_step base = describe_step(f, s, from);
+    forward_step step = base;
+    real *const out = f->ah_tile;
+
+    for (ptrdiff_t n = f->second.p0; n < f->second.p1; n++) {
+        const panel q =
+            get_panel(c->S, widest, back_and_forth(s, f->second.p0, f->second.p1, n));
+        const panel next = get_panel(
+            c->S, widest, back_and_forth(s, f->second.p0, f->second.p1, n + 1));
+        const ptrdiff_t width = q.nv * V;
+        const row_chunks chunks = get_chunks(b1 - b0, q.nv);
+        for (ptrdiff_t i = 0; i < chunks.n; i++) {
+            const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
+            const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
+            const unit_panel first =
+                get_W_panel(c, c->has_late_gate ? q.column / V : 0);
+            place_step(&step, &base, f, b, mr, &first);
+            const real *in = c->has_projection ? step.h : step.between;
+            multiply_rows(in, c->H_padded, 1, 0, H, M + q.column * H, q.nv,
+                          panel_part(M + next.column * H, H, q.nv, i, chunks.n), out,
+                          width, mr);
+            for (ptrdiff_t v = 0; v < q.n; v += V) {
+                if (c->has_projection) {
+                    for (ptrdiff_t r = 0; r < mr; r++)
+                        v_store_n(y + (b + r) * a->y_row + q.column + v,
+                                  v_load(out + r * width + v), q.n - v);
+                    continue;
+                }
+                const unit_panel u = get_W_panel(c, (q.column + v) / V);
+                place_step(&step, &base, f, b, mr, &u);
+                step.ax = hoisted_row(f, s, b) + u.column;
+                step.ax_row = f->pack.columns;
+                step.ah = out + v;
+                step.ah_row = width;
+                c->ops->forward_second(&step);
+            }
+        }
+    }
+}
