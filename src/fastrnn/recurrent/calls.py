@@ -75,7 +75,7 @@ class Call:
         What backward needs of the run in training mode: the packed weights, the tape or
         the object that runs backward itself, the arrays, and the seeds and probability
         of dropout.
-    last : ndarray, shape (B, D * S), or None
+    last_outputs : ndarray, shape (B, D * S), or None
         Both directions' last outputs, before they are merged, where y is made of them.
     by_position : bool
         Whether a `LayerByLayer` has put the outputs where y shows them.
@@ -85,7 +85,7 @@ class Call:
         "by_position",
         "dropout",
         "kept",
-        "last",
+        "last_outputs",
         "layer",
         "learned",
         "plan",
@@ -102,7 +102,7 @@ class Call:
         self.layer, self.runtime, self.plan, self.rows = layer, runtime, plan, rows
         self.unbatched, self.learned = unbatched, learned
         self.sequences = layer.return_sequences
-        self.kept = self.last = None
+        self.kept = self.last_outputs = None
 
     @property
     def T(self):
@@ -161,8 +161,8 @@ class Call:
         if runtime.is_narrow:
             end = states.narrow(end, runtime.h_size)
         if from_end:
-            self.last = self._last_outputs(end[0])
-            y = merge(runtime.merge_mode, self.last)
+            self.last_outputs = self._take_last_outputs(end[0])
+            y = merge(runtime.merge_mode, self.last_outputs)
         elif rows is not None and self.sequences:
             if self.by_position:
                 y = y.reshape(*rows.shape, runtime.y_size)
@@ -230,14 +230,14 @@ class Call:
             if part is not None:
                 into[...] = rows.gather_start(part)
         if not (self.sequences or runtime.connection):
-            self.last = self._last_outputs(end[0])
-            y = merge(runtime.merge_mode, self.last)
+            self.last_outputs = self._take_last_outputs(end[0])
+            y = merge(runtime.merge_mode, self.last_outputs)
         else:
             shape = rows.shape if self.sequences else (self.B,)
             y = np.zeros((*shape, runtime.y_size), runtime.dtype)
         return y, [rows.return_end(part) for part in end]
 
-    def _last_outputs(self, h):
+    def _take_last_outputs(self, h):
         """The last output of each direction (B, D * S), zero where nothing is computed.
 
         It is the h that a direction of the last layer ends with.
@@ -272,9 +272,9 @@ class Call:
         runtime, rows = self.runtime, self.rows
         if rows is not None:
             dh_n, dc_n = rows.gather_d_end(dh_n), rows.gather_d_end(dc_n)
-        if dy is not None and self.last is not None:
+        if dy is not None and self.last_outputs is not None:
             dy = dy.reshape(self.B, runtime.y_size)
-            d_last = merge_backward(runtime.merge_mode, self.last, dy)
+            d_last = merge_backward(runtime.merge_mode, self.last_outputs, dy)
             dh_n, dy = self._onto_last(d_last, dh_n), None
         if self.plan is None:
             context.release()

@@ -50,11 +50,11 @@ class Rows:
         `shown` are not set.
     repeats : bool
         Whether several positions of y may show the same step.
-    given : ndarray of int64, shape (B,)
+    start_row : ndarray of int64, shape (B,)
         Row that starts from a sequence's initial state; -1 if none does.
-    final : ndarray of int64, shape (B,)
+    end_row : ndarray of int64, shape (B,)
         Row whose last state is the sequence's last state.
-    last : ndarray of int64, shape (B,)
+    last_row : ndarray of int64, shape (B,)
         Row with a sequence's last computed step; -1 if it has none.
     """
 
@@ -80,9 +80,9 @@ class Rows:
         The second direction's last output is that of the first step in time.
         """
         sizes = np.diff(self.offsets)  # rows that have not ended, step by step
-        steps = np.searchsorted(-sizes, -self.last)  # of the rows, where one is
-        at = np.stack([self.offsets[steps - 1] + self.last, self.last])
-        return np.where(self.last >= 0, at, -1)[:directions]
+        steps = np.searchsorted(-sizes, -self.last_row)  # of the rows, where one is
+        at = np.stack([self.offsets[steps - 1] + self.last_row, self.last_row])
+        return np.where(self.last_row >= 0, at, -1)[:directions]
 
     # -- sequences --------------------------------------------------------------------
 
@@ -140,34 +140,34 @@ class Rows:
         if part is None:
             return None
         result = np.zeros((part.shape[0], self.n_rows, part.shape[2]), part.dtype)
-        some = self.given >= 0
-        result[:, self.given[some]] = part[:, some]
+        some = self.start_row >= 0
+        result[:, self.start_row[some]] = part[:, some]
         return result
 
     def return_d_start(self, part):
         """Gradient of the sequences' initial states from that of `gather_start`."""
-        return _of_rows(part, self.given)
+        return _of_rows(part, self.start_row)
 
     def return_end(self, part):
         """The sequences' last states from those of rows."""
-        return part[:, self.final]
+        return part[:, self.end_row]
 
     def gather_d_end(self, part):
         """Gradient of the rows' last states from that of the sequences'."""
         if part is None:
             return None
         result = np.zeros((part.shape[0], self.n_rows, part.shape[2]), part.dtype)
-        result[:, self.final] = part
+        result[:, self.end_row] = part
         return result
 
     def last_outputs(self, h):
         """Each sequence's last output, or zero, from the rows' last h (D, rows, S)."""
-        return _of_rows(h, self.last)
+        return _of_rows(h, self.last_row)
 
     def add_to_last(self, d_h, d_last):
         """Add the gradient of `last_outputs` (D, B, S) to that of the rows' last h."""
-        some = self.last >= 0
-        d_h[:, self.last[some]] += d_last[:, some]
+        some = self.last_row >= 0
+        d_h[:, self.last_row[some]] += d_last[:, some]
 
 
 def _of_rows(part, indices):
@@ -202,8 +202,8 @@ def of_lengths(lengths, T, *, batch_first, backwards, may_pad):
     descending = lengths[by_length]
     offsets = _offsets(descending)
     rows = Rows(int(offsets[-1]), offsets, B)
-    rows.given = rows.final = row
-    rows.last = np.where(lengths > 0, row, -1)
+    rows.start_row = rows.end_row = row
+    rows.last_row = np.where(lengths > 0, row, -1)
     rows.padded = bool(may_pad and is_sorted and rows.n_steps > 0)
     if rows.padded:
         return rows
@@ -283,9 +283,9 @@ def of_steps(
         for view in views:
             view[~alive] = -1
     rows.shown = np.stack([(v if batch_first else v.T).ravel() for v in views])
-    rows.given, rows.final = row[begin[:-1]], row[begin[1:] - 1]
-    rows.last = np.full(B, -1, np.int64)
-    rows.last[b] = row[inside]  # steps ascend: each sequence's last one stays
+    rows.start_row, rows.end_row = row[begin[:-1]], row[begin[1:] - 1]
+    rows.last_row = np.full(B, -1, np.int64)
+    rows.last_row[b] = row[inside]  # steps ascend: each sequence's last one stays
     return rows
 
 
@@ -343,7 +343,7 @@ def arrange(
         )
         if layer.zero_output_for_mask and not layer.bidirectional:
             last = 0 if backwards else np.maximum(some - 1, 0)
-            rows.last = np.where(mask[np.arange(B), last], rows.last, -1)
+            rows.last_row = np.where(mask[np.arange(B), last], rows.last_row, -1)
     rows.T, rows.B, rows.batch_first = T, B, layer.batch_first
     return rows
 
