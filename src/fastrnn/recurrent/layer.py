@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What all recurrent layers have in common: arguments, forward, backward in time."""
+"""What all recurrent layers have in common: arguments, parameters, public methods.
+
+A forward checks its arguments here, makes a `calls.Call` of them and runs it. The call
+stays in the context, from where backward takes it.
+"""
 
 import math
 import sys
@@ -153,7 +157,7 @@ class _Recurrent(BatchFirst, Module):
         generator = checks.generator(who, seed)
         H, S = self.hidden_size, self._h_size
         self._check_room(who, checks.dtype_name(who, dtype))
-        self._layout = weights.Layout(
+        layout = weights.Layout(
             self._cell,
             self.input_size,
             H,
@@ -188,7 +192,7 @@ class _Recurrent(BatchFirst, Module):
                 init.fan_in_uniform_(view, fan_in, seed=generator)
         self._dropout_seeds = generator.spawn(1)[0]
         self._runtime = Runtime(
-            self._layout, self._dtype, merge_mode, connection, self._dropout_seeds
+            layout, self._dtype, merge_mode, connection, self._dropout_seeds
         )
         self._runtime.bind(self._buffers, self._start, self._param, self._grad)
 
@@ -202,7 +206,7 @@ class _Recurrent(BatchFirst, Module):
             self._runtime.bind(buffers, start, self._param, self._grad)
 
     def _check_room(self, who, dtype):
-        """Refuse sizes that nothing can be made of before a list of shapes is."""
+        """Refuse sizes that need too much memory, before shapes are listed for them."""
         D, L, y_size = self._directions, self.num_layers, self._y_size
         first, other = (
             [math.prod(shape) for shape in self._cell_shapes("", I).values()]
@@ -261,7 +265,7 @@ class _Recurrent(BatchFirst, Module):
 
     @property
     def checkpoint_every(self):
-        """Steps of which backward has the tape at a time; None for all of them."""
+        """For how many steps at a time backward has a tape; None for all steps."""
         return self._checkpoint_every
 
     @checkpoint_every.setter
@@ -298,12 +302,12 @@ class _Recurrent(BatchFirst, Module):
     # -- forward ----------------------------------------------------------------------
 
     def compute_mask(self, x, mask=None):
-        """`mask`, of sequences; None after ``return_sequences=False``."""
+        """The mask of the output: `mask`, or None with ``return_sequences=False``."""
         return mask if self.return_sequences else None
 
     def _mask_arguments(self, mask):
         found = {"mask": mask if self.batch_first else mask.T}
-        if self.bidirectional:  # as Keras's layer around two
+        if self.bidirectional:  # as Keras's Bidirectional tells its two layers
             found["zero_output_for_mask"] = True
         return found
 
@@ -324,32 +328,35 @@ class _Recurrent(BatchFirst, Module):
         x : array_like, shape (T, B, input_size) or (T, input_size)
             Input sequences; (B, T, input_size) with ``batch_first``.
         hx : array_like or pair of array_like, optional
-            Initial state, each of shape (num_layers * directions, B, hidden_size),
-            without B for unbatched x. ``h0``, or ``(h0, c0)`` for an LSTM. Zero if not
-            given; of a `stateful` layer, the last state of the call before.
+            Initial state: ``h0``, or ``(h0, c0)`` for an LSTM. Each array has the shape
+            (num_layers * directions, B, hidden_size), without B for unbatched x.
+            Default: zero; for a `stateful` layer the last state of the call before.
         lengths : array_like of int, shape (B,), optional
-            Steps of each sequence, in [0, T] and in any order; what follows them in x
-            is neither read nor computed. All T if not given.
+            Number of steps of each sequence, in [0, T] and in any order. The steps that
+            follow in x are neither read nor computed. Default: T for all sequences.
         mask : array_like of bool, shape (B, T), optional
-            False leaves a step out, as in Keras, and whatever `batch_first` is: the
-            state stays, and y repeats the output before it, zero as long as there is
-            none. The second direction's "before" is later in time; merge_mode and
-            connection take what is repeated.
+            False leaves a step out, as in Keras. Its shape is (B, T) whatever
+            `batch_first` is. At such a step the state stays as it is, and y repeats the
+            output of the step before, or is zero if there is none. For the second
+            direction the step before is the later one in time. What is repeated is what
+            `merge_mode` and `connection` work on.
         resets : array_like of bool, shape (T, B), optional
-            True sets the state of all layers to zero before the step, be it masked or
-            not; (B, T) with ``batch_first``. Not for bidirectional layers.
+            True sets the state of all layers to zero before the step, also if the step
+            is masked. The shape is (B, T) with ``batch_first``. Not for bidirectional
+            layers.
         zero_output_for_mask : bool, optional
-            Whether y is zero at masked steps instead. Default: what the layer was made
-            with.
+            Whether y is zero at masked steps, and repeats nothing. Default: what the
+            layer was made with.
 
         Returns
         -------
         y : ndarray, shape (T, B, directions * hidden_size)
-            Outputs of the last layer, laid out like x, zero past a sequence's end;
-            proj_size in place of hidden_size with a projection, one direction's width
-            when merged. Read-only in training mode: backward needs it as it is, and x
-            too. Without ``return_sequences`` (B, directions * hidden_size), each
-            direction's last; zero where no step is computed.
+            Outputs of the last layer, laid out like x, and zero past a sequence's end.
+            With a projection proj_size stands in place of hidden_size, and merged
+            directions have the width of one. In training mode y is read-only, because
+            backward needs it as it is; x must not change before backward either.
+            With ``return_sequences=False`` the shape is (B, directions * hidden_size),
+            and y has each direction's last output, or zero where no step is computed.
         state : ndarray or pair of ndarray
             Last state of each sequence, ``h_n`` or ``(h_n, c_n)``, shaped like `hx`.
 
@@ -362,9 +369,9 @@ class _Recurrent(BatchFirst, Module):
 
         Notes
         -----
-        Each sequence, and each stretch from one reset to the next, has the bits that it
-        has alone, and time goes by the steps that are computed. The second direction
-        begins at each sequence's own end.
+        Each sequence, and each stretch from one reset to the next, gets the bits that
+        it would get in a call of its own. The time that a call takes depends on how
+        many steps are computed. The second direction begins at each sequence's own end.
         """
         kernels, n_threads = core.kernels(self._dtype), threads.for_kernel()
         runtime = self._runtime
@@ -412,8 +419,8 @@ class _Recurrent(BatchFirst, Module):
         Parameters
         ----------
         mask : array_like of bool, shape (B,), optional
-            Which sequences begin anew, from zero. Default: all, and their number may
-            change.
+            True for the sequences that begin anew, from zero. Default: all of them; the
+            next call may then have another number of sequences.
 
         Raises
         ------
@@ -436,7 +443,7 @@ class _Recurrent(BatchFirst, Module):
         ]
 
     def stream(self, batch_size=1):
-        """Inference one time step at a time, the state kept inside.
+        """Prepare inference one time step at a time, with the state kept inside.
 
         Parameters
         ----------
@@ -446,12 +453,13 @@ class _Recurrent(BatchFirst, Module):
         Returns
         -------
         Stream
-            With ``step(x_t)`` and ``reset(mask=None)``; it has a copy of the weights.
+            Its methods are ``step(x_t)`` and ``reset(mask=None)``. It has a copy of the
+            layer's weights.
 
         Raises
         ------
         ValueError
-            If the layer is bidirectional.
+            If the layer is bidirectional or goes backwards.
         """
         return Stream(self, batch_size)
 
@@ -465,12 +473,13 @@ class _Recurrent(BatchFirst, Module):
         dy : array_like or None
             Gradient of the loss with respect to y, shaped like y; None for zero.
         d_state : array_like or pair of array_like, optional
-            Gradient with respect to the last state, shaped like it; zero if not given.
-            In a pair either may be None.
+            Gradient with respect to the last state, shaped like that state. Default:
+            zero. In a pair either may be None, for zero.
         context : Context, optional
-            Which forward: its ``layer.context``. Default: the last.
+            The ``layer.context`` that the forward in question left. Default: the one
+            that the last forward left.
         record_flow : bool or "lag"
-            Give `flow` too, by steps or by lag.
+            Whether to return `flow`, by steps for True or by lag for "lag".
 
         Returns
         -------
@@ -479,11 +488,12 @@ class _Recurrent(BatchFirst, Module):
         d_hx : ndarray or pair of ndarray
             Gradient with respect to the initial state.
         flow : ndarray of float64, shape (num_layers * directions, T)
-            With `record_flow`: the norm, over batch and units, of the gradient of the
-            loss with respect to each h_t, all its ways to the loss together, before
-            ``clip_state_grad``. Where it falls with the distance from the loss,
-            gradients vanish; where it grows, they explode. By lag, 0 stands for the
-            step that a direction of a sequence ends with, whatever its length and mask.
+            Only with `record_flow`: the norm, over batch and units, of the gradient of
+            the loss with respect to each h_t, along all ways from h_t to the loss, and
+            before ``clip_state_grad``. Where the norm falls with the distance from the
+            loss, gradients vanish; where it grows, they explode. By lag, 0 stands for
+            the step that a direction of a sequence ends with, whatever the sequence's
+            length and mask.
 
         Raises
         ------
@@ -496,8 +506,9 @@ class _Recurrent(BatchFirst, Module):
 
         Notes
         -----
-        Parameters may be written to between forward and backward, whose gradients are
-        those of the forward that ran; not while backward runs, which may read them.
+        Parameters may be written to between forward and backward: gradients are those
+        of the forward that ran. While backward runs they must stay, since it may read
+        them.
         """
         if record_flow not in (False, True, "lag"):
             raise ValueError(

@@ -14,8 +14,17 @@ _MOST_PLANS = 32
 _MOST_BLOCKS = 6
 # What a copy of a layer makes for itself: plans hold addresses of this process, and the
 # copy's parameters are bound to it when it has its own.
-_OF_THIS_PROCESS = ("grads", "named", "named_grads", "parameters", "plan", "plans")
-_FACTS = (
+_OF_THIS_PROCESS = (
+    "grads",
+    "named",
+    "named_grads",
+    "parameters",
+    "plan",
+    "plans",
+    "start",
+)
+# What a copy takes over.
+_OF_THE_LAYER = (
     "connection",
     "dropout_seeds",
     "dtype",
@@ -31,7 +40,6 @@ _FACTS = (
     "n_layers",
     "n_states",
     "packed_weights",
-    "start",
     "y_size",
 )
 
@@ -76,7 +84,7 @@ class Runtime:
         Plan of the last call's arrays: that of the next call, too, if they are alike.
     """
 
-    __slots__ = _FACTS + _OF_THIS_PROCESS
+    __slots__ = _OF_THE_LAYER + _OF_THIS_PROCESS
 
     def __init__(self, layout, dtype, merge_mode, connection, dropout_seeds):
         self.layout, self.dtype = layout, np.dtype(dtype)
@@ -93,7 +101,7 @@ class Runtime:
         self.plan, self.plans = None, {}
 
     def __getstate__(self):
-        return {name: getattr(self, name) for name in _FACTS}
+        return {name: getattr(self, name) for name in _OF_THE_LAYER}
 
     def __setstate__(self, state):
         for name, value in state.items():
