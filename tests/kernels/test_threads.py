@@ -103,7 +103,8 @@ def results_at_once(layer, x, dy, n_threads, lengths=None):
     y, state = layer.eval()(x, lengths=lengths)
     found |= {"inferred": y, "inferred state": in_one(state)}
     B, T = x.shape[:2] if layer.batch_first else x.shape[1::-1]
-    return found, layer._plan_for(core.kernels(layer.dtype), n_threads, T, B).at_once
+    kernels, batch_first = core.kernels(layer.dtype), layer.batch_first
+    return found, layer._runtime.plan_for(kernels, n_threads, batch_first, T, B).at_once
 
 
 @pytest.mark.parametrize("lengths", [None, [30, 0, 7], [30, 30, 12]])
@@ -417,7 +418,7 @@ def test_locks_held_at_a_fork_are_open_in_the_child():
     x = np.ones((4, 2, 3), "f")
     layer(x)
     layer.flat_parameters[:] *= 2  # to be packed again, which takes the lock
-    with layer._packed._lock, warnings.catch_warnings():
+    with layer._runtime.packed_weights._lock, warnings.catch_warnings():
         # Python 3.12 warns of any fork while there are threads; this child execs none.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()

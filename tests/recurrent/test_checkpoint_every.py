@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""src/fastrnn/_blocks.py: `checkpoint_every` changes memory and time, and no bit."""
+"""recurrent/blocks.py: `checkpoint_every` changes memory and time, and no bit."""
 
 import copy
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""src/fastrnn/_recurrent.py refuses bad input: each message word for word.
+"""recurrent/inputs.py and layer.py refuse bad input: each message word for word.
 
 Every message names layer, argument, rule (in letters, then in numbers) and what came,
 and nothing is changed when it is raised.

@@ -54,7 +54,8 @@ def assert_runs_like_a_fresh_one(case, layer):
 
 def packed(layer):
     """What is packed of each layer and direction at the moment."""
-    return dict(zip(layer._suffixes, layer._packed.current, strict=True))
+    current = layer._runtime.packed_weights.current
+    return dict(zip(layer._suffixes, current, strict=True))
 
 
 # -- ways to change weights -----------------------------------------------------------

@@ -80,7 +80,7 @@ class Run:
         """Of each cell: whether its forward form is there, and its backward form."""
         return [
             (p.forward is not None, p.backward is not None)
-            for p in self.layer._packed.current
+            for p in self.layer._runtime.packed_weights.current
         ]
 
 
@@ -129,7 +129,8 @@ def test_gradients_are_the_same_in_a_room_of_its_own(isa, dtype, n_threads, whic
     assert_same_bits("output", run.forward(), want[0])
     buffer, start = run.layer._buffers[0], run.layer._start
     kernels = core.kernels(dtype)
-    other = run.layer._packed.take(kernels, n_threads, buffer, start, True)
+    packed = run.layer._runtime.packed_weights
+    other = packed.take(kernels, n_threads, buffer, start, True)
     assert_same_bits("gradient", run.backward(), want[1])
     assert set(run.forms()) == {(True, True)}
     del other

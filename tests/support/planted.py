@@ -224,7 +224,7 @@ FAULTS = {
         "saving callbacks",
     ),
     "ragged: rows of equal length change places": Fault(
-        P + "recurrent/ragged.py",
+        P + "recurrent/rows.py",
         "row[by_length] = np.arange(B)",
         "row[:] = by_length",
         "ragged",

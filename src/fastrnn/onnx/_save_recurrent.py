@@ -376,7 +376,7 @@ def _trimmed(names):
 
 
 def merge(writer, mode, halves, name):
-    """Merge the outputs of two directions as `fastrnn.recurrent.between.merge` does."""
+    """Merge the outputs of two directions as `fastrnn.recurrent.merging` does."""
     y = writer.add(_MERGING[mode], halves, name)
     if mode not in ("mean", "ave"):
         return y

@@ -11,7 +11,8 @@ import numbers
 import numpy as np
 
 from fastrnn.native import core
-from fastrnn.recurrent.between import CONNECTIONS, MERGE_MODES
+from fastrnn.recurrent.connections import CONNECTIONS
+from fastrnn.recurrent.merging import MERGE_MODES
 from fastrnn.util import checks
 
 # Defaults of the functions that have parameters: alpha, or alpha and beta.

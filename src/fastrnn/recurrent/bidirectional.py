@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`Bidirectional`: a recurrent layer that also runs from the last step to the first."""
+"""`Bidirectional`: a recurrent layer that also runs from the last step to the first.
 
-import numpy as np
+It differs from a layer's own ``merge_mode`` where layers are stacked: the wrapper, like
+Keras's, merges what the last layer gives, and a layer merges below, too.
+"""
 
 from fastrnn.nn.deferred import Unbuilt
 from fastrnn.nn.describe import describe
 from fastrnn.nn.module import Module
+from fastrnn.recurrent import merging
 from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.util import checks
 
-MERGE_MODES = ("concat", "sum", "mul", "ave")
+MERGE_MODES = ("concat", "sum", "mul", "ave")  # as Keras calls them
 
 
 class Bidirectional(Module):
@@ -18,8 +21,8 @@ class Bidirectional(Module):
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        In one direction. A layer that has its parameters becomes the forward direction;
-        the other's are drawn from its generator.
+        In one direction. A layer that has parameters already becomes the forward
+        direction; the parameters of the other direction are drawn from its generator.
     merge_mode : {"concat", "sum", "mul", "ave"}
         How the two outputs become one: side by side, or their sum, product or mean.
 
@@ -33,8 +36,9 @@ class Bidirectional(Module):
     TypeError
         If `layer` is not a recurrent layer.
     ValueError
-        If `merge_mode` is unknown, or the layer has parameters and is stacked: layers
-        above the first are wider in both directions; or it merges its own directions.
+        If `merge_mode` is unknown, or the layer merges its directions itself. If the
+        layer is stacked and has parameters: with two directions the layers above the
+        first have wider inputs, which those parameters do not fit.
 
     Examples
     --------
@@ -87,12 +91,13 @@ class Bidirectional(Module):
         lengths, mask : array_like, optional
         zero_output_for_mask : bool, optional
             All as the layer takes them. At a masked step each direction repeats its own
-            output, and then they are merged.
+            output, and the repeated outputs are merged.
 
         Returns
         -------
         ndarray
-            The layer's y; its last axis is half as long unless merged by concat.
+            The layer's y with its directions merged. Its last axis is half as long as
+            the layer's, except for "concat".
         """
         y, _ = self.layer(
             x,
@@ -101,14 +106,9 @@ class Bidirectional(Module):
             mask=mask,
             zero_output_for_mask=zero_output_for_mask,
         )
-        halves = None
-        if self.merge_mode != "concat":
-            halves = np.split(y, 2, axis=-1)
-            y = halves[0] * halves[1] if self.merge_mode == "mul" else sum(halves)
-            if self.merge_mode == "ave":
-                y *= y.dtype.type(0.5)
-        self._keep((self.layer.context, y.shape, halves))
-        return y
+        merged = merging.merge(self.merge_mode, y)
+        self._keep((self.layer.context, y, merged.shape))
+        return merged
 
     def backward(self, dy, *, context=None):
         """Accumulate the gradients of both directions and return the input's.
@@ -134,14 +134,10 @@ class Bidirectional(Module):
         """
         who = f"{type(self).__name__}.backward"
         context = self._context(context)
-        kept, shape, halves = context.saved
+        kept, y, shape = context.saved
         dy = checks.float_array(who, "dy", dy, self.dtype)
         checks.same_shape(who, "dy", dy, "y", shape)
-        if self.merge_mode == "mul":
-            dy = np.concatenate([dy * halves[1], dy * halves[0]], axis=-1)
-        elif self.merge_mode != "concat":
-            half = dy if self.merge_mode == "sum" else dy * dy.dtype.type(0.5)
-            dy = np.concatenate([half, half], axis=-1)
+        dy = merging.merge_backward(self.merge_mode, y, dy)
         dx, _ = self.layer.backward(dy, context=kept)
         context.release()
         return dx

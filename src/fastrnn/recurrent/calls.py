@@ -1,377 +1,348 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Calls of a recurrent layer that compute some steps only, or return the last only.
+"""`Call`: one forward of a recurrent layer, and the backward that belongs to it."""
 
-`ragged` says which rows the kernels run.  Here the steps that are computed are gathered
-from x, the layer runs on them packed, whatever its depth, and y is gathered back.
-Gradients take the same ways in the other direction.
-"""
-
-import dataclasses
+import threading
 
 import numpy as np
 
-from fastrnn.native import core, threads
-from fastrnn.native.stack import Stack
-from fastrnn.nn.module import Context
-from fastrnn.recurrent import ragged, states
-from fastrnn.recurrent.between import Places, merge, merge_backward
-from fastrnn.util import checks
-
-# Outputs that are not returned: bytes of the buffer that takes them block after block.
-_BLOCK_BYTES = 1 << 18
+from fastrnn.native import threads
+from fastrnn.recurrent import flow, states
+from fastrnn.recurrent.blocks import Blocks
+from fastrnn.recurrent.last import last_states
+from fastrnn.recurrent.layerwise import LayerByLayer, OutputPositions
+from fastrnn.recurrent.merging import merge, merge_backward
 
 
-@dataclasses.dataclass
+class _Watched(threading.local):
+    """Who watches the backwards of each thread; None where nobody does."""
+
+    watcher = None
+
+
+watched = _Watched()
+
+
+class watched_by:
+    """A `with` block in which a watcher sees all backwards of this thread's calls.
+
+    Parameters
+    ----------
+    watcher : callable
+        ``watcher(call)`` is called before a backward. It returns a callable that takes
+        the norms by lag, as ``record_flow="lag"`` gives them, after the backward.
+    """
+
+    def __init__(self, watcher):
+        self._watcher = watcher
+
+    def __enter__(self):
+        self._before, watched.watcher = watched.watcher, self._watcher
+
+    def __exit__(self, *_):
+        watched.watcher = self._before
+
+
 class Call:
-    """What backward needs of one forward."""
+    """One forward, of arguments that have been checked; its context keeps it.
 
-    plan: object  # of packed rows; None when there are none
-    rows: object  # or None: all steps
-    saved: tuple | None  # what `_Recurrent._run` saved
-    sizes: tuple  # (T, B)
-    unbatched: bool
-    sequences: bool  # y was all outputs, not the last ones
-    learned: list  # initial states that are parameters
-    last: object  # outputs of the last steps, not merged, (B, D * S), where these are y
+    In the plainest call all steps are computed from x as it is, and y is what the
+    kernels wrote. Where `rows` says that only some steps are computed, those are
+    gathered from x before the run, and their outputs are put where y shows them after
+    it. Where only the last outputs are returned, they are taken from the last states;
+    in inference the run then drops the outputs of the steps as it goes.
 
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Only what users set is read from it; see `Runtime` for all else.
+    runtime : Runtime
+    plan : stack.Stack
+        Of x with all its steps.
+    rows : Rows or None
+        The rows that are computed; None for all steps.
+    unbatched : bool
+        Whether the caller's arrays have no axis B.
+    learned : sequence of (str, int)
+        What `states.learned` used.
 
-def forward(layer, x, hx, lengths, mask, resets, zero_output):
-    """`_Recurrent.forward` where it is not all steps from a given state."""
-    who = type(layer).__name__
-    kernels, n_threads = core.kernels(layer.dtype), threads.for_kernel()
-    x, unbatched = layer._sequences(who, "x", x, "input_size", layer.input_size)
-    T, B = x.shape[1::-1] if layer.batch_first else x.shape[:2]
-    rows = ragged.arrange(
-        who, layer, T, B, unbatched, lengths, mask, resets, zero_output
-    )
-    if hx is None and layer.stateful and layer.state is not None:
-        start = _state_before(who, layer, B)
-    else:
-        names = ("h0", "c0") if layer._states == 2 else ("hx",)
-        start = layer._state(who, names, hx, B, unbatched)
-    learned = []
-    if layer.learn_initial_state:
-        *start, learned = states.start(layer, *_pair(start), B)
-        start = start[: layer._states]
-
-    y, end, plan, saved, places, last = None, None, None, None, None, None
-    from_end = not (layer.return_sequences or layer.connection)
-    if rows is None:
-        plan = layer._plan_for(kernels, n_threads, T, B)
-    elif rows.n_packed:
-        from_rows = [_states_in(part, rows) for part in start]
-        if rows.padded:
-            where = {"padded": True, "length": T, "batch_first": layer.batch_first}
-        else:
-            x, where = ragged.gather(kernels, n_threads, x, rows.order), {}
-        plan = Stack(
-            kernels, n_threads, layer._layout, len(rows.offsets) - 1, rows.n_rows,
-            offsets=rows.offsets, **where,
-        )  # fmt: skip
-        start = from_rows
-    if plan is None:
-        end = _no_states(layer, rows.n_rows)
-        for into, part in zip(end, start, strict=True):
-            if part is not None:
-                into[...] = _states_in(part, rows)
-    elif layer.training or not from_end:
-        if layer._composed and not from_end:
-            places = Places.of(layer, rows, T, B)
-        y, end, saved = layer._run(plan, x, *_pair(start), places)
-    else:
-        end = _last_state(layer, plan, x, *_pair(start))
-
-    if from_end:
-        last = _last_outputs(layer, rows, end)
-        result = merge(layer.merge_mode, last)
-    elif y is None:
-        shape = _outer(layer, T, B) if layer.return_sequences else (B,)
-        result = np.zeros((*shape, layer._y_size), layer.dtype)
-    elif rows is None or not layer.return_sequences:
-        result = y
-    else:
-        if not (places or rows.padded):
-            y = ragged.show(kernels, n_threads, y, rows.shown)
-        result = y.reshape(*_outer(layer, T, B), layer._y_size)
-    call = Call(
-        plan, rows, saved, (T, B), unbatched, layer.return_sequences, learned, last
-    )
-    if rows is not None:
-        end = [part[:, rows.final] for part in end]
-    if layer.stateful:
-        layer.state = end[0].copy() if len(end) == 1 else (end[0].copy(), end[1].copy())
-    layer._keep(call)
-    if unbatched:
-        result = result.reshape(-1, result.shape[-1])
-        result = result if layer.return_sequences else result[0]
-        end = [part[:, 0] for part in end]
-    return result, end[0] if layer._states == 1 else (end[0], end[1])
-
-
-def backward(layer, context: Context, dy, d_state, record_flow):
-    """`_Recurrent.backward` of such a call."""
-    call, who = context.saved, f"{type(layer).__name__}.backward"
-    rows, plan = call.rows, call.plan
-    T, B = call.sizes
-    kernels = core.kernels(layer.dtype) if plan is None else plan.kernels
-    n_threads = threads.for_kernel()
-    names = ("d_h_n", "d_c_n") if layer._states == 2 else ("d_state",)
-    d_end = layer._state(who, names, d_state, B, call.unbatched)
-    if dy is None and all(part is None for part in d_end):
-        raise ValueError(f"{who}: dy and d_state must not both be None")
-    width = layer._y_size
-    if dy is not None and call.sequences:
-        outer = (B, T) if layer.batch_first else (T, B)
-        outer = (T,) if call.unbatched else outer
-        dy, _ = layer._sequences(
-            who, "dy", dy, "directions * hidden_size", width, outer
-        )
-    elif dy is not None:
-        dy = checks.float_array(who, "dy", dy, layer.dtype)
-        letters, shape = ("B", "directions * hidden_size"), (B, width)
-        at = slice(1 if call.unbatched else 0, None)
-        checks.shape(who, "dy", dy, letters[at], shape[at])
-
-    if rows is not None:
-        d_end = [_states_out(part, rows) for part in d_end]
-    if dy is not None and call.last is not None:
-        d_last = merge_backward(layer.merge_mode, call.last, dy.reshape(B, width))
-        d_end[0] = _onto_last(layer, rows, d_last, d_end[0])
-        dy = None
-    n_cells = len(layer._suffixes)
-    flow = None
-    if plan is None:
-        context.release()
-        dx = np.zeros((*_outer(layer, T, B), layer.input_size), layer.dtype)
-        d_start = _no_states(layer, rows.n_rows)
-        for into, part in zip(d_start, d_end, strict=True):
-            if part is not None:
-                into[...] = part
-    else:
-        if dy is not None and rows is not None and call.sequences:
-            dy = _d_shown(kernels, n_threads, layer, rows, dy)
-        if record_flow:
-            flow = np.zeros((n_cells, plan.length, plan.B))
-        dx, d_start = layer._run_back(context, call.saved, dy, *_pair(d_end), flow)
-        if rows is not None and not rows.padded:
-            dx = ragged.gather(kernels, n_threads, dx, rows.placed)
-            dx = dx.reshape(*_outer(layer, T, B), layer.input_size)
-    if rows is not None:
-        d_start = [_where(rows.given, part) for part in d_start]
-    states.add_learned(layer, call.learned, d_start)
-    if call.unbatched:
-        dx, d_start = dx.reshape(T, -1), [part[:, 0] for part in d_start]
-    d_hx = d_start[0] if layer._states == 1 else (d_start[0], d_start[1])
-    if not record_flow:
-        return dx, d_hx
-    return dx, d_hx, _flow_of_steps(layer, call, flow, record_flow == "lag")
-
-
-def flow_norms(layer, flow, by_lag):
-    """Norms of the gradients of states (n_cells, T), of squares (n_cells, T, B)."""
-    norms = np.sqrt(flow.sum(axis=2))
-    if by_lag:  # the second direction ends with the first step
-        for cell in range(0, len(norms), layer._directions):
-            norms[cell] = norms[cell, ::-1].copy()
-    return norms
-
-
-def _flow_of_steps(layer, call, flow, by_lag):
-    """`flow_norms` of steps as they are in x, or from each row's own end."""
-    T, B = call.sizes
-    rows = call.rows
-    if flow is None:
-        return np.zeros((len(layer._suffixes), T))
-    if rows is None or (rows.padded and not by_lag):
-        return flow_norms(layer, flow, by_lag)
-    counts = np.diff(rows.offsets)
-    total = np.zeros((len(flow), len(counts) if by_lag else T))
-    step = np.repeat(np.arange(len(counts)), counts)
-    row = np.arange(rows.n_packed) - rows.offsets[step]
-    last = np.bincount(row) - 1  # of each row
-    for cell, (into, found) in enumerate(zip(total, flow, strict=True)):
-        if not by_lag:
-            at = rows.order % T if layer.batch_first else rows.order // B
-        else:
-            at = step if cell % layer._directions else last[row] - step
-        np.add.at(into, at, found[step, row])
-    return np.sqrt(total)
-
-
-def _state_before(who, layer, B):
-    """What a stateful layer goes on from."""
-    parts = layer.state if layer._states == 2 else (layer.state,)
-    found = parts[0].shape[1]
-    if found != B:
-        raise ValueError(
-            f"{who}: x must have B = {found}, as the state of the call before has, "
-            f"got {B}; reset_state() begins anew"
-        )
-    return list(parts)
-
-
-def _pair(parts):
-    return parts if len(parts) == 2 else (parts[0], None)
-
-
-def _no_states(layer, n_rows):
-    """Zero states of rows."""
-    widths = (layer._h_size, layer.hidden_size)[: layer._states]
-    n_cells = len(layer._suffixes)
-    return [np.zeros((n_cells, n_rows, width), layer.dtype) for width in widths]
-
-
-def _where(rows, part):
-    """Those rows of (cells, rows, width), zero where the index is negative."""
-    found = np.where(rows[:, None] >= 0, part[:, rows], 0)
-    return found.astype(part.dtype, copy=False)
-
-
-def _outer(layer, T, B):
-    return (B, T) if layer.batch_first else (T, B)
-
-
-def _d_shown(kernels, n_threads, layer, rows, dy):
-    """Gradient of the outputs that were computed, from that of those that y shows."""
-    if rows.padded:
-        return dy
-    if layer._composed and len(rows.shown) > 1:  # `Places` are those of y
-        return dy.reshape(-1, dy.shape[-1])
-    if rows.repeats:
-        return ragged.add_shown(kernels, n_threads, dy, rows.shown, rows.n_packed)
-    # Where y is in the order of x, and where it is in that of computation.
-    source = np.empty(rows.n_packed, np.int64)
-    at = np.flatnonzero(rows.shown[0] >= 0)
-    source[rows.shown[0][at]] = at
-    return ragged.gather(kernels, n_threads, dy, source)
-
-
-# -- states ---------------------------------------------------------------------------
-
-
-def _states_in(part, rows):
-    """States of sequences (n_cells, B, H) as those that rows begin with."""
-    if part is None:
-        return None
-    result = np.zeros((part.shape[0], rows.n_rows, part.shape[2]), part.dtype)
-    some = rows.given >= 0
-    result[:, rows.given[some]] = part[:, some]
-    return result
-
-
-def _states_out(part, rows):
-    """Gradients of last states of sequences as those of rows."""
-    if part is None:
-        return None
-    result = np.zeros((part.shape[0], rows.n_rows, part.shape[2]), part.dtype)
-    result[:, rows.final] = part
-    return result
-
-
-def _last_outputs(layer, rows, end):
-    """(B, D * S): the last output of each direction, zero where nothing was computed.
-
-    It is the h that a direction of the last layer ends with.
+    Attributes
+    ----------
+    plan : stack.Stack or None
+        Of what is computed; None if that is nothing.
+    sequences : bool
+        Whether y has the outputs of all steps, and not the last ones only.
+    use, kept, x, dropout, y
+        What backward needs of the run in training mode: the packed weights, the tape or
+        the object that runs backward itself, the arrays, and the seeds and probability
+        of dropout.
+    last_outputs : ndarray, shape (B, D * S), or None
+        Both directions' last outputs, before they are merged, where y is made of them.
+    by_position : bool
+        Whether a `LayerByLayer` has put the outputs where y shows them.
     """
-    h = end[0][-layer._directions :]
-    if rows is not None:
-        h = _where(rows.last, h)
-    return np.concatenate(list(h), axis=1)
 
-
-def _onto_last(layer, rows, dy, dh_n):
-    """The gradient of the last h, to which that of the last outputs is added."""
-    B, D, H = len(dy), layer._directions, layer._h_size
-    n_rows = B if rows is None else rows.n_rows
-    total = np.zeros((len(layer._suffixes), n_rows, H), dy.dtype)
-    if dh_n is not None:
-        total += dh_n
-    parts = dy.reshape(B, D, H).swapaxes(0, 1)
-    if rows is None:
-        total[-D:] += parts
-    else:
-        some = rows.last >= 0
-        total[-D:, rows.last[some]] += parts[:, some]
-    return total
-
-
-def _last_state(layer, plan, x, h0, c0):
-    """The last states of an inference whose outputs nobody asks for.
-
-    It goes through x block after block, and one block's outputs take the place of those
-    before. A second direction begins at the end: then layer after layer goes through
-    all blocks, and only the last one's outputs are not kept.
-    """
-    L, D = layer.num_layers, layer._directions
-    use = layer._packed.take(
-        plan.kernels, plan.n_threads, layer._buffers[0], layer._start, False
+    __slots__ = (
+        "by_position",
+        "dropout",
+        "kept",
+        "last_outputs",
+        "layer",
+        "learned",
+        "plan",
+        "rows",
+        "runtime",
+        "sequences",
+        "unbatched",
+        "use",
+        "x",
+        "y",
     )
-    end = np.empty(plan.state_shape, layer.dtype)
-    if h0 is not None and layer._h_size != layer.hidden_size:
-        h0 = states.widen(h0, layer.hidden_size)
-    if D == 1:
-        _run_blocks(layer, plan, use, None, x, h0, c0, None, end)
-        return states.narrow(layer, end)
-    if layer._composed and plan.batch_first:  # what lies between layers is not
-        x = np.ascontiguousarray(x.swapaxes(0, 1))
-    for k in range(L):
-        y = None
-        if k < L - 1:
-            y = np.empty((*plan.inner_shape, D * layer._h_size), layer.dtype)
-        for cell in range(k * D, (k + 1) * D):
-            one = slice(cell, cell + 1)
-            start = [None if part is None else part[one] for part in (h0, c0)]
-            last = np.empty((end.shape[0], 1, *end.shape[2:]), end.dtype)
-            _run_blocks(layer, plan, use, cell, x, *start, y, last)
-            end[:, one] = last
-        x = None if y is None else merge(layer.merge_mode, y)
-    return states.narrow(layer, end)
 
+    def __init__(self, layer, runtime, plan, rows, unbatched, learned):
+        self.layer, self.runtime, self.plan, self.rows = layer, runtime, plan, rows
+        self.unbatched, self.learned = unbatched, learned
+        self.sequences = layer.return_sequences
+        self.kept = self.last_outputs = None
 
-def _run_blocks(layer, plan, use, cell, x, h0, c0, y, end):
-    """All layers, or a single cell, over all steps; `y` may be None."""
-    width = layer._directions * layer._h_size
-    every = plan.T
-    if y is None:
-        row_bytes = plan.B * width * np.dtype(layer.dtype).itemsize
-        every = max(1, min(plan.T, _BLOCK_BYTES // row_bytes))
-    buffer = np.empty(every * plan.B * width, layer.dtype) if y is None else y
-    which = (0, 0) if cell is None else (cell, 1)
-    reverse = which[0] % layer._directions
-    starts = range(0, plan.T, every)
-    for begin in reversed(starts) if reverse else starts:
-        stop = min(begin + every, plan.T)
-        if plan.offsets is None:
-            block = layer._plan_for(
-                plan.kernels, plan.n_threads, stop - begin, plan.B, plan.T, *which, True
+    @property
+    def T(self):
+        """Steps of x."""
+        return self.plan.T if self.rows is None else self.rows.T
+
+    @property
+    def B(self):
+        """Sequences of x."""
+        return self.plan.B if self.rows is None else self.rows.B
+
+    @property
+    def adds_at_once(self):
+        """Whether backward adds to gradients in one kernel call, and then is done.
+
+        Else it may fail when it has added to some of them.
+        """
+        return (
+            self.rows is None and not self.learned and not isinstance(self.kept, Blocks)
+        )
+
+    def takes_dy(self, dy):
+        """Whether `dy` is at once known to be what the kernels take."""
+        if self.rows is not None or self.unbatched or not self.sequences:
+            return False
+        return self.plan.takes_dy(dy)
+
+    # -- forward ----------------------------------------------------------------------
+
+    def forward(self, x, h0, c0):
+        """y, and the arrays of the last states.
+
+        Parameters
+        ----------
+        x : ndarray, shape (T, B, I), or (B, T, I) if batch first
+        h0, c0 : ndarray, shape (n_cells, B, width), or None for zero
+        """
+        runtime, rows = self.runtime, self.rows
+        if rows is not None:
+            if not rows.n_steps:
+                return self._hand_on(h0, c0)
+            h0, c0 = rows.gather_start(h0), rows.gather_start(c0)
+            x = rows.gather_x(self.plan, x)
+            self.plan = rows.plan(runtime, self.plan)
+        plan, training = self.plan, self.layer.training
+        use = runtime.packed_weights.take(
+            plan.kernels, plan.n_threads, runtime.parameters, runtime.start, training
+        )
+        if runtime.is_narrow and h0 is not None:
+            h0 = states.widen(h0, runtime.hidden_size)
+        from_end = not (self.sequences or runtime.connection)
+        if training or not from_end:
+            y, end = self._run(use, x, h0, c0, training)
+        else:
+            end = last_states(runtime, plan, use, x, h0, c0)
+        if runtime.is_narrow:
+            end = states.narrow(end, runtime.h_size)
+        if from_end:
+            self.last_outputs = self._take_last_outputs(end[0])
+            y = merge(runtime.merge_mode, self.last_outputs)
+        elif rows is not None and self.sequences:
+            if self.by_position:
+                y = y.reshape(*rows.shape, runtime.y_size)
+            else:
+                y = rows.return_y(self.plan, y)
+        if rows is not None:
+            end = [rows.return_end(part) for part in end]
+        return y, end
+
+    def _run(self, use, x, h0, c0, training):
+        """Outputs of the computed steps, and the last states of all rows.
+
+        Where layers run one by one the outputs are those that y consists of.
+        """
+        runtime, plan = self.runtime, self.plan
+        dropout, every = (None, 0.0), plan.T
+        if training:
+            layer = self.layer
+            every = layer.checkpoint_every or every
+            if layer.dropout > 0:
+                dropout = runtime.draw_dropout(layer.dropout)
+        end = np.empty(plan.state_shape, runtime.dtype)
+        self.by_position = False
+        if runtime.layer_by_layer:
+            positions = self._positions()
+            self.by_position = positions.shown is not None
+            every = min(every, plan.T)
+            kept = LayerByLayer(
+                runtime, plan, use, every, *dropout, training, positions
             )
-            x_at = begin * block.x_step
+            y = np.empty(kept.y_shape, runtime.dtype)
+            kept.forward(plan, x, h0, c0, y, end)
         else:
-            block = plan.part(begin, stop, *which, y_inside=True)
-            x_at = plan.offsets[begin] * block.x_row
-            if plan.padded:
-                x_at = begin * block.x_step
-        block.forward(
-            layer._memory, use, x, x_at, h0, c0, None, 0.0, buffer, 0, end, False
-        )
-        h0, c0 = end[0], end[1] if len(end) == 2 else None
+            # Where rows end early, y is zero after their last steps.
+            empty = np.empty if plan.length == plan.T else np.zeros
+            y = empty(plan.y_shape, runtime.dtype)
+            if every < plan.T and plan.keeps:
+                kept = Blocks(runtime, plan, use, every, *dropout)
+                kept.forward(plan, x, h0, c0, y, end)
+            else:
+                kept = plan.forward(
+                    runtime.memory, use, x, 0, h0, c0, *dropout, y, 0, end, training
+                )
+        if training:
+            y.setflags(write=False)
+            self.use, self.kept, self.x = use, kept, x
+            self.dropout, self.y = dropout, y
+        return y, end
 
+    def _positions(self):
+        """Where a `LayerByLayer` merges and connects outputs."""
+        if self.sequences:
+            return OutputPositions.of_sequences(self.rows)
+        if not self.runtime.connection:  # the last states have the last outputs
+            return OutputPositions()
+        D = self.runtime.n_directions
+        return OutputPositions.of_last_outputs(self.rows, self.T, self.B, D)
 
-# -- stateful layers ------------------------------------------------------------------
+    def _hand_on(self, h0, c0):
+        """What `forward` returns if no step is computed: last states are the first."""
+        runtime, rows = self.runtime, self.rows
+        self.plan = None
+        end = states.zeros(runtime, rows.n_rows)
+        for into, part in zip(end, (h0, c0), strict=False):
+            if part is not None:
+                into[...] = rows.gather_start(part)
+        if not (self.sequences or runtime.connection):
+            self.last_outputs = self._take_last_outputs(end[0])
+            y = merge(runtime.merge_mode, self.last_outputs)
+        else:
+            shape = rows.shape if self.sequences else (self.B,)
+            y = np.zeros((*shape, runtime.y_size), runtime.dtype)
+        return y, [rows.return_end(part) for part in end]
 
+    def _take_last_outputs(self, h):
+        """The last output of each direction (B, D * S), zero where nothing is computed.
 
-def reset_state(layer, mask):
-    """`_Recurrent.reset_state`."""
-    if mask is None:
-        layer.state = None
-        return
-    who = f"{type(layer).__name__}.reset_state"
-    mask = checks.as_array(who, "mask", mask)
-    if mask.dtype != bool:
-        raise TypeError(f"{who}: mask must be bool, got dtype {mask.dtype}")
-    if layer.state is None:
-        raise ValueError(f"{who}: mask needs a state, and there is none")
-    parts = layer.state if layer._states == 2 else (layer.state,)
-    checks.shape(who, "mask", mask, ("B",), parts[0].shape[1:2])
-    for part in parts:
-        part[:, mask] = 0
+        It is the h that a direction of the last layer ends with.
+        """
+        h = h[-self.runtime.n_directions :]
+        if self.rows is not None:
+            h = self.rows.last_outputs(h)
+        return np.concatenate(list(h), axis=1)
+
+    # -- backward ---------------------------------------------------------------------
+
+    def backward(self, context, dy, dh_n, dc_n, grads, record_flow):
+        """dx, the gradients of the initial states, and what the kernels record of flow.
+
+        Parameters
+        ----------
+        context : Context
+            That of this call: released when nothing but the kernels can fail any more.
+        dy : ndarray or None
+        dh_n, dc_n : ndarray, shape (n_cells, B, width), or None for zero
+        grads : ndarray, 1-D, or None
+            The buffer that gradients of parameters are added to; None for none.
+        record_flow : bool
+
+        Returns
+        -------
+        dx : ndarray
+        d_start : sequence of ndarray
+        squares : ndarray of float64, shape (n_cells, steps, rows), or None
+            See `flow_norms`; None unless it is recorded.
+        """
+        runtime, rows = self.runtime, self.rows
+        if rows is not None:
+            dh_n, dc_n = rows.gather_d_end(dh_n), rows.gather_d_end(dc_n)
+        if dy is not None and self.last_outputs is not None:
+            dy = dy.reshape(self.B, runtime.y_size)
+            d_last = merge_backward(runtime.merge_mode, self.last_outputs, dy)
+            dh_n, dy = self._onto_last(d_last, dh_n), None
+        if self.plan is None:
+            context.release()
+            dx = np.zeros((*rows.shape, self.layer.input_size), runtime.dtype)
+            d_start = states.zeros(runtime, rows.n_rows)
+            for into, part in zip(d_start, (dh_n, dc_n), strict=False):
+                if part is not None:
+                    into[...] = part
+            return dx, [rows.return_d_start(part) for part in d_start], None
+        plan, n_threads = self.plan, threads.for_kernel()
+        if plan.n_threads != n_threads:  # chosen anew, or in a forked child
+            plan = runtime.plan_with_threads(plan, n_threads)
+        if rows is not None and dy is not None and self.sequences:
+            if self.by_position:
+                dy = dy.reshape(-1, dy.shape[-1])
+            else:
+                dy = rows.gather_dy(plan, dy)
+        if runtime.is_narrow and dh_n is not None:
+            dh_n = states.widen(dh_n, runtime.hidden_size)
+        squares = None
+        if record_flow:
+            squares = np.zeros((runtime.n_cells, plan.length, plan.B))
+        dx, d_start = self._run_back(context, plan, dy, dh_n, dc_n, grads, squares)
+        if runtime.is_narrow:
+            d_start = states.narrow(d_start, runtime.h_size)
+        if rows is not None:
+            dx = rows.return_dx(plan, dx)
+            d_start = [rows.return_d_start(part) for part in d_start]
+        return dx, d_start, squares
+
+    def _run_back(self, context, plan, dy, dh_n, dc_n, grads, squares):
+        """Gradients of what the run computed from."""
+        runtime, kept = self.runtime, self.kept
+        # Where rows end early, dx is zero after their last steps.
+        empty = np.empty if plan.length == plan.T else np.zeros
+        dx = empty(plan.x_shape, runtime.dtype)
+        d_start = np.empty(plan.state_shape, runtime.dtype)
+        context.release()
+        try:
+            if isinstance(kept, Blocks):  # in an `Attempt`
+                kept.backward(plan, self.x, dy, dh_n, dc_n, dx, d_start, grads, squares)
+            else:
+                plan.backward(
+                    runtime.memory, self.use, kept, self.x, 0, *self.dropout, self.y, 0,
+                    dy, dh_n, dc_n, dx, d_start, grads, runtime.start, flow=squares,
+                )  # fmt: skip
+        except Exception:  # before anything was added
+            context.restore(self)
+            raise
+        return dx, d_start
+
+    def _onto_last(self, d_last, dh_n):
+        """The gradient of the rows' last h, that of the last outputs added to it."""
+        runtime, rows, D = self.runtime, self.rows, self.runtime.n_directions
+        n_rows = self.B if rows is None else rows.n_rows
+        total = np.zeros((runtime.n_cells, n_rows, runtime.h_size), runtime.dtype)
+        if dh_n is not None:
+            total += dh_n
+        d_last = d_last.reshape(self.B, D, runtime.h_size).swapaxes(0, 1)
+        if rows is None:
+            total[-D:] += d_last
+        else:
+            rows.add_to_last(total[-D:], d_last)
+        return total
+
+    def flow_norms(self, squares, by_lag):
+        """Norms of dL/dh (n_cells, T) from the squares that `backward` recorded."""
+        if squares is None:  # no step was computed
+            return np.zeros((self.runtime.n_cells, self.T))
+        D = self.runtime.n_directions
+        return flow.norms(squares, self.rows, D, self.T, by_lag)

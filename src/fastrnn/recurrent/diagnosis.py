@@ -8,19 +8,20 @@ import numpy as np
 
 from fastrnn.native import core, stack
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import arguments, calls, table
+from fastrnn.recurrent import arguments, table
+from fastrnn.recurrent.calls import watched_by
 from fastrnn.recurrent.layer import _Recurrent
 from fastrnn.util.extras import pyplot
 from fastrnn.util.functions import sigmoid
 
-# A gradient that changes less than this over the whole sequence flows well enough.
+# A gradient whose norm changes by less than these factors flows well enough.
 _VANISHED, _EXPLODED = 1e-3, 1e3
-_SATURATED, _DEAD = 0.5, 0.1  # shares from which a remedy is named
+_SATURATED, _DEAD = 0.5, 0.1  # a remedy is named for shares that are larger
 
 
 @dataclasses.dataclass(frozen=True)
 class Flow:
-    """What was found of one layer and direction.
+    """What was found in one direction of one layer.
 
     Attributes
     ----------
@@ -29,14 +30,15 @@ class Flow:
     kind : str
         Class of the layer: "RNN", "LSTM", "GRU" or another.
     norms : ndarray, shape (T,)
-        Norm of dL/dh by time lag: lag 0 is the last step of the direction, of each
-        sequence its own where a mask or lengths leave steps out. As many as the longest
-        sequence has steps.
+        Norm of dL/dh by time lag, for as many lags as the longest sequence has steps.
+        Lag 0 is the step that the direction ends with. Where a mask or lengths leave
+        steps out, each sequence has a last step of its own.
     saturated : dict of str to float
-        Share of each gate's values that are nearly constant: a sigmoid's below 0.05 or
-        above 0.95, a tanh's beyond 0.95 either way. Plain cells only.
+        Share of each gate's values at which the gate hardly changes: a sigmoid's below
+        0.05 or above 0.95, a tanh's below -0.95 or above 0.95. Empty for cells that
+        have options.
     dead : float or None
-        Share of units of a ReLU layer that are zero at every step of every row.
+        Share of a ReLU layer's units that are zero at every step of every sequence.
     """
 
     name: str
@@ -60,7 +62,7 @@ class Diagnosis:
     flows : list of Flow
         One of each recurrent layer and direction.
     remedies : list of str
-        What is known to help against what was found; empty when nothing was.
+        What is known to help against what was found; empty where all is well.
 
     Examples
     --------
@@ -91,12 +93,12 @@ class Diagnosis:
     __repr__ = __str__
 
     def plot(self, axes=None):
-        """Draw norms against time lag, on a logarithmic scale; none where it is zero.
+        """Draw norms against time lag, on a logarithmic scale, which has no zero.
 
         Parameters
         ----------
         axes : matplotlib.axes.Axes, optional
-            Where to draw. Default: a new figure's.
+            Where to draw. Default: the axes of a new figure.
 
         Returns
         -------
@@ -144,9 +146,10 @@ def diagnose(model, x, loss):
 
     Notes
     -----
-    Gradients and modes are afterwards as they were. `loss` is given the model's output
-    alone: where the model has a mask, ``model.output_mask`` says what counts. In a
-    layer by itself the output that `loss` sees is y, without the state.
+    Gradients and modes are as they were when the call is over. `loss` is given the
+    model's output alone: where the model has a mask, ``model.output_mask`` says which
+    steps count. Where `model` is a recurrent layer by itself, `loss` is given y without
+    the state.
 
     Examples
     --------
@@ -175,11 +178,9 @@ def diagnose(model, x, loss):
         )
     before = [(m, m.training, m.context) for m in model.modules()]
     grads = model.flat_grads.copy()
-    found = {}
+    watcher = _Watcher()
     try:
         model.train()
-        for _, layer in layers:
-            vars(layer)["backward"] = _recording(layer, found)
         y = model(x)
         if isinstance(model, _Recurrent):
             y = y[0]
@@ -189,14 +190,13 @@ def diagnose(model, x, loss):
                 "diagnose: loss must return (loss, gradient), "
                 f"got {type(result).__name__}"
             )
-        model.backward(result[1])
+        with watched_by(watcher):
+            model.backward(result[1])
     finally:
-        for _, layer in layers:
-            vars(layer).pop("backward", None)
         model.flat_grads[...] = grads
         for module, training, context in before:
             module.training, module.context = training, context
-    missed = [prefix or "itself" for prefix, m in layers if id(m) not in found]
+    missed = [prefix or "itself" for prefix, m in layers if m not in watcher.found]
     if missed:
         raise ValueError(
             "diagnose: the model's backward must reach every recurrent layer, got "
@@ -204,21 +204,30 @@ def diagnose(model, x, loss):
         )
     flows = []
     for prefix, layer in layers:
-        flows += _flows(prefix, layer, *found[id(layer)])
+        flows += _flows(prefix, layer, *watcher.found[layer])
     return Diagnosis(flows)
 
 
-def _recording(layer, found):
-    """The layer's backward, with what it shows put into `found`."""
+class _Watcher:
+    """Notes what the backwards of recurrent layers show.
 
-    def backward(dy, d_state=None, context=None):
-        saved = layer._context(context).saved
-        gates = _saturation(layer, saved)
-        result = type(layer).backward(layer, dy, d_state, context, record_flow="lag")
-        found[id(layer)] = result[2], gates
-        return result[:2]
+    Attributes
+    ----------
+    found : dict
+        By layer: norms by lag, and what `_saturation` gives. Of a layer that runs
+        several times, the backward that came last.
+    """
 
-    return backward
+    def __init__(self):
+        self.found = {}
+
+    def __call__(self, call):
+        gates = _saturation(call)  # now, since backward lets go of what it needs
+
+        def note(norms):
+            self.found[call.layer] = norms, gates
+
+        return note
 
 
 def _flows(prefix, layer, flow, gates):
@@ -230,45 +239,45 @@ def _flows(prefix, layer, flow, gates):
         yield Flow(name, kind, norms, saturated, dead)
 
 
-def _saturation(layer, saved):
+def _saturation(call):
     """By cell: (share of saturated values by gate, share of dead units or None).
 
-    The layer's cells run again from a zero state, without dropout.
+    The layer's cells run again from a zero state, without dropout. Of calls that
+    compute some steps only, and of cells with options, nothing is said.
     """
-    general = layer._cell_options is not None and layer._cell_options.general
-    if isinstance(saved, calls.Call):
-        if saved.rows is not None:  # some steps only, packed
-            return {}
-        run = saved.saved
-    else:
-        run = saved[-1]
-    plan, use, _, x, _, _ = run
-    if general or layer._composed or plan.T < 2 or x.ndim != 3:
+    layer, runtime, plan = call.layer, call.runtime, call.plan
+    options = layer._cell_options
+    if call.rows is not None or runtime.layer_by_layer or plan.T < 2:
         return {}
+    if options is not None and options.general:
+        return {}
+    x, found = call.x, {}
     if layer.batch_first:
         x = np.ascontiguousarray(x.swapaxes(0, 1))
-    T, B, found = plan.T, plan.B, {}
+    D, S = runtime.n_directions, runtime.h_size
     for cell, suffix in enumerate(layer._suffixes):
-        D, last = layer._directions, layer.num_layers - 1
         if cell % D == 0:
-            y = np.empty((T, B, layer._h_size * D), x.dtype)
-        one = _run_cell(layer, plan, use, cell, x)
-        y[..., cell % D * layer._h_size :][..., : layer._h_size] = one
+            y = np.empty((plan.T, plan.B, S * D), x.dtype)
+        one = _run_cell(call, cell, x)
+        y[..., cell % D * S :][..., :S] = one
         found[cell] = _of_cell(layer, suffix, x, one, reverse=bool(cell % D))
-        if cell % D == D - 1 and cell // D < last:
+        if cell % D == D - 1 and cell // D < runtime.n_layers - 1:
             x = y
     return found
 
 
-def _run_cell(layer, plan, use, cell, x):
+def _run_cell(call, cell, x):
     """Outputs (T, B, S) of one cell."""
-    D, S, (T, B, _) = layer._directions, layer._h_size, x.shape
+    runtime, plan = call.runtime, call.plan
+    D, S, (T, B, _) = runtime.n_directions, runtime.h_size, x.shape
     block = stack.Stack(
-        plan.kernels, plan.n_threads, layer._layout, T, B, first=cell, n_cells=1
+        plan.kernels, plan.n_threads, runtime.layout, T, B, first=cell, n_cells=1
     )
     y = np.empty((T, B, D * S), x.dtype)
     end = np.empty(block.state_shape, x.dtype)
-    block.forward(layer._memory, use, x, 0, None, None, None, 0.0, y, 0, end, False)
+    block.forward(
+        runtime.memory, call.use, x, 0, None, None, None, 0.0, y, 0, end, False
+    )
     return np.ascontiguousarray(y[..., cell % D * S :][..., :S])
 
 

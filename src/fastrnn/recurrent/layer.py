@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What all recurrent layers have in common: arguments, forward, backward in time."""
+"""What all recurrent layers have in common: arguments, parameters, public methods.
+
+A forward checks its arguments here, makes a `calls.Call` of them and runs it. The call
+stays in the context, from where backward takes it.
+"""
 
 import math
 import sys
@@ -9,25 +13,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn.native import core, stack, threads, weights
-from fastrnn.native.packing import PackedWeights
+from fastrnn.native import core, threads, weights
 from fastrnn.nn import axis_rule, init
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import arguments, calls, states, table
-from fastrnn.recurrent.between import Layers
-from fastrnn.recurrent.blocks import Blocks
+from fastrnn.recurrent import arguments, inputs, rows, states, table
+from fastrnn.recurrent.calls import Call, watched
+from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import budget, checks
 
-# Shapes that a layer has plans of; one more, and it starts again.
-_MOST_PLANS = 32
 # Packages whose code runs between a user's line that makes a layer and its constructor.
 _PACKAGES = ("fastrnn.recurrent", "fastrnn.nn")
-# Rooms of memory that a layer keeps for its next calls, beside those of packed weights.
-_MOST_ROOMS = 6
 
 
 def _dropout(layer, name, value):
@@ -172,7 +171,7 @@ class _Recurrent(BatchFirst, Module):
         generator = checks.generator(who, seed)
         H, S = self.hidden_size, self._h_size
         self._check_room(who, checks.dtype_name(who, dtype))
-        self._layout = weights.Layout(
+        layout = weights.Layout(
             self._cell,
             self.input_size,
             H,
@@ -206,20 +205,22 @@ class _Recurrent(BatchFirst, Module):
                 fan_in = len(view) if name.startswith("weight_gate") else H
                 init.fan_in_uniform_(view, fan_in, seed=generator)
         self._dropout_seeds = generator.spawn(1)[0]
-        self._memory = weights.MemoryPool(_MOST_ROOMS + 4 * len(self._suffixes))
-        self._packed = PackedWeights(self._layout, self._memory)
-        self._plan, self._plans = None, {}
+        self._runtime = Runtime(
+            layout, self._dtype, merge_mode, connection, self._dropout_seeds
+        )
+        self._runtime.bind(self._buffers, self._start, self._param, self._grad)
 
     def _take(self, **options):
         """Keep what only this class's cell knows, to be checked by the constructor."""
         vars(self).update(options)
 
-    def __getstate__(self):
-        # Plans hold addresses of this process; a copy makes its own.
-        return super().__getstate__() | {"_plan": None, "_plans": {}}
+    def _bind(self, buffers, start):
+        super()._bind(buffers, start)
+        if "_runtime" in vars(self):  # the constructor declares parameters before
+            self._runtime.bind(buffers, start, self._param, self._grad)
 
     def _check_room(self, who, dtype):
-        """Refuse sizes that nothing can be made of before a list of shapes is."""
+        """Refuse sizes that need too much memory, before shapes are listed for them."""
         D, L, y_size = self._directions, self.num_layers, self._y_size
         first, other = (
             [math.prod(shape) for shape in self._cell_shapes("", I).values()]
@@ -231,18 +232,8 @@ class _Recurrent(BatchFirst, Module):
         budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
     @property
-    def _wanted_grads(self):
-        """The buffer that gradients of parameters are added to; None for none."""
-        return self._buffers[1] if self._trainable else None
-
-    @property
     def _directions(self):
         return 2 if self.bidirectional else 1
-
-    @property
-    def _composed(self):
-        """Whether there is arithmetic between layers: they run one by one."""
-        return self.merge_mode != "concat" or self.connection is not None
 
     @property
     def _y_size(self):
@@ -288,7 +279,7 @@ class _Recurrent(BatchFirst, Module):
 
     @property
     def checkpoint_every(self):
-        """Steps of which backward has the tape at a time; None for all of them."""
+        """For how many steps at a time backward has a tape; None for all steps."""
         return self._checkpoint_every
 
     @checkpoint_every.setter
@@ -322,86 +313,15 @@ class _Recurrent(BatchFirst, Module):
             shown.append(f"dtype={self.dtype!r}")
         return ", ".join(shown)
 
-    # -- arguments --------------------------------------------------------------------
-
-    def _sequences(self, who, name, value, width_name, width, outer=None):
-        """`value` as (T, B, width) or, batch first, (B, T, width); and whether 2-D.
-
-        `outer` is (T, B) or (B, T) where it is known; (T,) for unbatched arrays.
-        """
-        array = checks.float_array(who, name, value, self.dtype)
-        unbatched = len(outer) == 1 if outer else array.ndim == 2
-        axes = ("T",) if unbatched else ("B", "T") if self.batch_first else ("T", "B")
-        letters = (*axes, width_name)
-        checks.shape(who, name, array, letters, (*(outer or [None] * len(axes)), width))
-        checks.not_empty(who, name, array, letters)
-        if unbatched:
-            array = array[None] if self.batch_first else array[:, None]
-        return array, unbatched
-
-    def _state(self, who, names, value, B, unbatched):
-        """A state, or the gradient of one, as (L, B, H) arrays; None stays None."""
-        if value is None:
-            return [None] * self._states
-        if self._states == 1:
-            value = (value,)
-        elif not isinstance(value, (tuple, list)) or len(value) != self._states:
-            came = type(value).__name__
-            if isinstance(value, (tuple, list)):
-                came += f" of length {len(value)}"
-            raise TypeError(
-                f"{who}: {' and '.join(names)} must come as a pair, got {came}"
-            )
-        arrays = []
-        for name, part in zip(names, value, strict=True):
-            what, width = "hidden_size", self.hidden_size
-            if not arrays and self._h_size != width:
-                what, width = "proj_size", self._h_size
-            letters = ("num_layers * directions", "B", what)
-            sizes = (self.num_layers * self._directions, B, width)
-            if unbatched:
-                letters, sizes = letters[::2], sizes[::2]
-            if part is not None:
-                part = checks.float_array(who, name, part, self.dtype)
-                checks.shape(who, name, part, letters, sizes)
-                part = part.reshape(-1, B, width)
-            arrays.append(part)
-        return arrays
-
-    def _plan_for(
-        self, kernels, n_threads, T, B, length=0, first=0, n_cells=0, y_inside=False
-    ):
-        """The `stack.Stack` of these arguments, made when they are first seen."""
-        batch_first = self.batch_first and not (n_cells and self._composed)
-        which = length, first, n_cells, y_inside
-        key = kernels, n_threads, batch_first, T, B, *which
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            plan = self._plans[key] = stack.Stack(
-                kernels,
-                n_threads,
-                self._layout,
-                T,
-                B,
-                batch_first=batch_first,
-                length=length,
-                first=first,
-                n_cells=n_cells,
-                y_inside=y_inside,
-            )
-        return plan
-
     # -- forward ----------------------------------------------------------------------
 
     def compute_mask(self, x, mask=None):
-        """`mask`, of sequences; None after ``return_sequences=False``."""
+        """The mask of the output: `mask`, or None with ``return_sequences=False``."""
         return mask if self.return_sequences else None
 
     def _mask_arguments(self, mask):
         found = {"mask": mask if self.batch_first else mask.T}
-        if self.bidirectional:  # as Keras's layer around two
+        if self.bidirectional:  # as Keras's Bidirectional tells its two layers
             found["zero_output_for_mask"] = True
         return found
 
@@ -422,32 +342,35 @@ class _Recurrent(BatchFirst, Module):
         x : array_like, shape (T, B, input_size) or (T, input_size)
             Input sequences; (B, T, input_size) with ``batch_first``.
         hx : array_like or pair of array_like, optional
-            Initial state, each of shape (num_layers * directions, B, hidden_size),
-            without B for unbatched x. ``h0``, or ``(h0, c0)`` for an LSTM. Zero if not
-            given; of a `stateful` layer, the last state of the call before.
+            Initial state: ``h0``, or ``(h0, c0)`` for an LSTM. Each array has the shape
+            (num_layers * directions, B, hidden_size), without B for unbatched x.
+            Default: zero; for a `stateful` layer the last state of the call before.
         lengths : array_like of int, shape (B,), optional
-            Steps of each sequence, in [0, T] and in any order; what follows them in x
-            is neither read nor computed. All T if not given.
+            Number of steps of each sequence, in [0, T] and in any order. The steps that
+            follow in x are neither read nor computed. Default: T for all sequences.
         mask : array_like of bool, shape (B, T), optional
-            False leaves a step out, as in Keras, and whatever `batch_first` is: the
-            state stays, and y repeats the output before it, zero as long as there is
-            none. The second direction's "before" is later in time; merge_mode and
-            connection take what is repeated.
+            False leaves a step out, as in Keras. Its shape is (B, T) whatever
+            `batch_first` is. At such a step the state stays as it is, and y repeats the
+            output of the step before, or is zero if there is none. For the second
+            direction the step before is the later one in time. What is repeated is what
+            `merge_mode` and `connection` work on.
         resets : array_like of bool, shape (T, B), optional
-            True sets the state of all layers to zero before the step, be it masked or
-            not; (B, T) with ``batch_first``. Not for bidirectional layers.
+            True sets the state of all layers to zero before the step, also if the step
+            is masked. The shape is (B, T) with ``batch_first``. Not for bidirectional
+            layers.
         zero_output_for_mask : bool, optional
-            Whether y is zero at masked steps instead. Default: what the layer was made
-            with.
+            Whether y is zero at masked steps, and repeats nothing. Default: what the
+            layer was made with.
 
         Returns
         -------
         y : ndarray, shape (T, B, directions * hidden_size)
-            Outputs of the last layer, laid out like x, zero past a sequence's end;
-            proj_size in place of hidden_size with a projection, one direction's width
-            when merged. Read-only in training mode: backward needs it as it is, and x
-            too. Without ``return_sequences`` (B, directions * hidden_size), each
-            direction's last; zero where no step is computed.
+            Outputs of the last layer, laid out like x, and zero past a sequence's end.
+            With a projection proj_size stands in place of hidden_size, and merged
+            directions have the width of one. In training mode y is read-only, because
+            backward needs it as it is; x must not change before backward either.
+            With ``return_sequences=False`` the shape is (B, directions * hidden_size),
+            and y has each direction's last output, or zero where no step is computed.
         state : ndarray or pair of ndarray
             Last state of each sequence, ``h_n`` or ``(h_n, c_n)``, shaped like `hx`.
 
@@ -460,70 +383,49 @@ class _Recurrent(BatchFirst, Module):
 
         Notes
         -----
-        Each sequence, and each stretch from one reset to the next, has the bits that it
-        has alone, and time goes by the steps that are computed. The second direction
-        begins at each sequence's own end.
+        Each sequence, and each stretch from one reset to the next, gets the bits that
+        it would get in a call of its own. The time that a call takes depends on how
+        many steps are computed. The second direction begins at each sequence's own end.
         """
-        if not (
-            lengths is mask is resets is None
-            and self.return_sequences
-            and not (self.go_backwards or self.stateful)
-        ):
-            return calls.forward(
-                self, x, hx, lengths, mask, resets, zero_output_for_mask
-            )
         kernels, n_threads = core.kernels(self._dtype), threads.for_kernel()
-        plan, unbatched = self._plan, False
+        runtime = self._runtime
+        plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
-            who = type(self).__name__
-            x, unbatched = self._sequences(who, "x", x, "input_size", self.input_size)
-            T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
-            plan = self._plan = self._plan_for(kernels, n_threads, T, B)
+            who, batch_first = type(self).__name__, self.batch_first
+            x, unbatched = inputs.sequences(
+                who, "x", x, runtime.dtype, batch_first, "input_size", self.input_size
+            )
+            T, B = x.shape[1::-1] if batch_first else x.shape[:2]
+            plan = runtime.plan_for(kernels, n_threads, batch_first, T, B)
+            runtime.plan = plan
+        computed = None
+        if self.go_backwards or not (
+            lengths is mask is resets is zero_output_for_mask is None
+        ):
+            computed = rows.arrange(
+                type(self).__name__, self, plan.T, plan.B, unbatched,
+                lengths, mask, resets, zero_output_for_mask,
+                may_pad=not runtime.layer_by_layer,
+            )  # fmt: skip
         h0 = c0 = None
         if hx is not None:
             names = ("h0", "c0") if self._states == 2 else ("hx",)
-            given = self._state(type(self).__name__, names, hx, plan.B, unbatched)
-            h0, c0 = given if self._states == 2 else (given[0], None)
+            who = type(self).__name__
+            h0, c0 = inputs.state(who, names, hx, runtime, plan.B, unbatched)
+        elif self.stateful and self.state is not None:
+            h0, c0 = inputs.state_before(type(self).__name__, self.state, plan.B)
         learned = ()
         if self.learn_initial_state:
-            h0, c0, learned = states.start(self, h0, c0, plan.B)
-        y, end, saved = self._run(plan, x, h0, c0)
-        self._keep((unbatched, learned, saved))
+            h0, c0, learned = states.learned(runtime, h0, c0, plan.B)
+        call = Call(self, runtime, plan, computed, unbatched, learned)
+        y, end = call.forward(x, h0, c0)
+        if self.stateful:
+            self.state = states.as_state([part.copy() for part in end])
+        self._keep(call)
         if unbatched:
-            y, end = y.reshape(-1, y.shape[2]), [part[:, 0] for part in end]
-        return y, end[0] if self._states == 1 else (end[0], end[1])
-
-    def _run(self, plan, x, h0, c0, places=None):
-        """y, last states, and what `_run_back` needs, of checked arguments.
-
-        `places` is what `between.Layers` takes.
-        """
-        if h0 is not None and self._h_size != self.hidden_size:
-            h0 = states.widen(h0, self.hidden_size)
-        training = self.training
-        use = self._packed.take(
-            plan.kernels, plan.n_threads, self._buffers[0], self._start, training
-        )
-        dropout = self._draw() if training and self.dropout > 0 else (None, 0.0)
-        room = np.empty if plan.length == plan.T else np.zeros
-        y = None if self._composed else room(plan.y_shape, self._dtype)
-        end = np.empty(plan.state_shape, self._dtype)
-        every = self._checkpoint_every or plan.T
-        if self._composed:
-            every = min(every, plan.T) if training else plan.T
-            kept = Layers(self, plan, use, every, *dropout, training, places)
-            y = np.empty(kept.y_shape, self._dtype)
-            kept.forward(plan, x, h0, c0, y, end)
-        elif training and every < plan.T and plan.keeps:
-            kept = Blocks(self, plan, use, every, *dropout)
-            kept.forward(plan, x, h0, c0, y, end)
-        else:
-            kept = plan.forward(
-                self._memory, use, x, 0, h0, c0, *dropout, y, 0, end, training
-            )
-        if training:
-            y.setflags(write=False)
-        return y, states.narrow(self, end), (plan, use, kept, x, dropout, y)
+            y = y.reshape(-1, y.shape[-1]) if call.sequences else y[0]
+            end = [part[:, 0] for part in end]
+        return y, end[0] if len(end) == 1 else (end[0], end[1])
 
     def reset_state(self, mask=None):
         """Let a `stateful` layer begin anew.
@@ -531,22 +433,22 @@ class _Recurrent(BatchFirst, Module):
         Parameters
         ----------
         mask : array_like of bool, shape (B,), optional
-            Which sequences begin anew, from zero. Default: all, and their number may
-            change.
+            True for the sequences that begin anew, from zero. Default: all of them; the
+            next call may then have another number of sequences.
 
         Raises
         ------
         ValueError, TypeError
             If `mask` is not such an array; nothing has changed then.
         """
-        calls.reset_state(self, mask)
-
-    def _draw(self):
-        """What decides on dropout between layers: a seed for each mask, and p."""
-        if self.num_layers == 1:
-            return None, 0.0
-        n = self.num_layers - 1
-        return self._dropout_seeds.integers(2**63, size=n), self.dropout
+        if mask is None:
+            self.state = None
+            return
+        mask = inputs.check_reset(
+            f"{type(self).__name__}.reset_state", mask, self.state
+        )
+        for part in states.state_parts(self.state):
+            part[:, mask] = 0
 
     def _weights(self, source, suffix):
         return [
@@ -555,7 +457,7 @@ class _Recurrent(BatchFirst, Module):
         ]
 
     def stream(self, batch_size=1):
-        """Inference one time step at a time, the state kept inside.
+        """Prepare inference one time step at a time, with the state kept inside.
 
         Parameters
         ----------
@@ -565,12 +467,13 @@ class _Recurrent(BatchFirst, Module):
         Returns
         -------
         Stream
-            With ``step(x_t)`` and ``reset(mask=None)``; it has a copy of the weights.
+            Its methods are ``step(x_t)`` and ``reset(mask=None)``. It has a copy of the
+            layer's weights.
 
         Raises
         ------
         ValueError
-            If the layer is bidirectional.
+            If the layer is bidirectional or goes backwards.
         """
         return Stream(self, batch_size)
 
@@ -584,12 +487,13 @@ class _Recurrent(BatchFirst, Module):
         dy : array_like or None
             Gradient of the loss with respect to y, shaped like y; None for zero.
         d_state : array_like or pair of array_like, optional
-            Gradient with respect to the last state, shaped like it; zero if not given.
-            In a pair either may be None.
+            Gradient with respect to the last state, shaped like that state. Default:
+            zero. In a pair either may be None, for zero.
         context : Context, optional
-            Which forward: its ``layer.context``. Default: the last.
+            The ``layer.context`` that the forward in question left. Default: the one
+            that the last forward left.
         record_flow : bool or "lag"
-            Give `flow` too, by steps or by lag.
+            Whether to return `flow`, by steps for True or by lag for "lag".
 
         Returns
         -------
@@ -598,11 +502,12 @@ class _Recurrent(BatchFirst, Module):
         d_hx : ndarray or pair of ndarray
             Gradient with respect to the initial state.
         flow : ndarray of float64, shape (num_layers * directions, T)
-            With `record_flow`: the norm, over batch and units, of the gradient of the
-            loss with respect to each h_t, all its ways to the loss together, before
-            ``clip_state_grad``. Where it falls with the distance from the loss,
-            gradients vanish; where it grows, they explode. By lag, 0 stands for the
-            step that a direction of a sequence ends with, whatever its length and mask.
+            Only with `record_flow`: the norm, over batch and units, of the gradient of
+            the loss with respect to each h_t, along all ways from h_t to the loss, and
+            before ``clip_state_grad``. Where the norm falls with the distance from the
+            loss, gradients vanish; where it grows, they explode. By lag, 0 stands for
+            the step that a direction of a sequence ends with, whatever the sequence's
+            length and mask.
 
         Raises
         ------
@@ -615,8 +520,9 @@ class _Recurrent(BatchFirst, Module):
 
         Notes
         -----
-        Parameters may be written to between forward and backward, whose gradients are
-        those of the forward that ran; not while backward runs, which may read them.
+        Parameters may be written to between forward and backward: gradients are those
+        of the forward that ran. While backward runs they must stay, since it may read
+        them.
         """
         if record_flow not in (False, True, "lag"):
             raise ValueError(
@@ -624,75 +530,35 @@ class _Recurrent(BatchFirst, Module):
                 f"'lag', got {record_flow!r}"
             )
         context = self._context(context)
+        call, watcher = context.saved, watched.watcher
         with axis_rule.as_in_a_model(context.samples_first):
-            if type(context.saved) is calls.Call:
-                with Attempt():
-                    return calls.backward(self, context, dy, d_state, record_flow)
-            _, learned, saved = context.saved
-            if learned or record_flow or isinstance(saved[2], Blocks):
-                with Attempt():
-                    return self._backward(context, dy, d_state, record_flow)
-            return self._backward(context, dy, d_state, record_flow)
+            report = None if watcher is None else watcher(call)
+            if call.adds_at_once and not (record_flow or report):
+                return self._backward(context, dy, d_state, False, None)
+            with Attempt():
+                return self._backward(context, dy, d_state, record_flow, report)
 
-    def _backward(self, context, dy, d_state, record_flow):
-        """`backward` through all steps of a forward from a given state."""
-        unbatched, learned, saved = context.saved
-        plan = saved[0]
+    def _backward(self, context, dy, d_state, record_flow, report):
+        """`backward` of a call; `report` takes norms by lag, if somebody wants them."""
+        call, runtime = context.saved, self._runtime
         dh_n = dc_n = None
-        if d_state is not None:
-            names = ("d_h_n", "d_c_n") if self._states == 2 else ("d_state",)
+        if d_state is not None or not call.takes_dy(dy):
             who = f"{type(self).__name__}.backward"
-            given = self._state(who, names, d_state, plan.B, unbatched)
-            dh_n, dc_n = given if self._states == 2 else (given[0], None)
-        if dy is None:
-            if dh_n is None and dc_n is None:
-                who = f"{type(self).__name__}.backward"
-                raise ValueError(f"{who}: dy and d_state must not both be None")
-        elif unbatched or not plan.takes_dy(dy):
-            who = f"{type(self).__name__}.backward"
-            outer = (plan.T,) if unbatched else plan.y_shape[:2]
-            width = plan.y_shape[2]
-            dy, _ = self._sequences(
-                who, "dy", dy, "directions * hidden_size", width, outer
-            )
-        flow = np.zeros((len(self._suffixes), plan.T, plan.B)) if record_flow else None
-        dx, d_start = self._run_back(context, saved, dy, dh_n, dc_n, flow)
-        states.add_learned(self, learned, d_start)
-        if unbatched:
-            dx, d_start = dx.reshape(plan.T, -1), [part[:, 0] for part in d_start]
-        d_hx = d_start[0] if self._states == 1 else (d_start[0], d_start[1])
+            dy, dh_n, dc_n = inputs.gradients(who, call, self.batch_first, dy, d_state)
+        grads = runtime.grads if self._trainable else None
+        dx, d_start, squares = call.backward(
+            context, dy, dh_n, dc_n, grads, record_flow or report
+        )
+        if call.learned and self._trainable:
+            states.add_learned(runtime, call.learned, d_start)
+        if call.unbatched:
+            dx, d_start = dx.reshape(call.T, -1), [part[:, 0] for part in d_start]
+        d_hx = d_start[0] if len(d_start) == 1 else (d_start[0], d_start[1])
+        if report:
+            report(call.flow_norms(squares, True))
         if not record_flow:
             return dx, d_hx
-        return dx, d_hx, calls.flow_norms(self, flow, record_flow == "lag")
-
-    def _run_back(self, context, saved, dy, dh_n, dc_n, flow):
-        """dx and gradients of the first states, of checked arguments."""
-        plan, use, kept, x, dropout, y = saved
-        if dh_n is not None and self._h_size != self.hidden_size:
-            dh_n = states.widen(dh_n, self.hidden_size)
-        n_threads = threads.for_kernel()
-        if plan.n_threads != n_threads:  # chosen anew, or in a forked child
-            if plan.offsets is None:
-                plan = self._plan_for(plan.kernels, n_threads, plan.T, plan.B)
-            else:
-                plan = plan.part(0, plan.T, n_threads=n_threads)
-        room = np.empty if plan.length == plan.T else np.zeros
-        dx = room(plan.x_shape, self._dtype)
-        d_start = np.empty(plan.state_shape, self._dtype)
-        held = context.saved
-        context.release()
-        try:
-            if isinstance(kept, Blocks):  # in an `Attempt`
-                kept.backward(plan, x, dy, dh_n, dc_n, dx, d_start, flow)
-            else:
-                plan.backward(
-                    self._memory, use, kept, x, 0, *dropout, y, 0, dy, dh_n, dc_n,
-                    dx, d_start, self._wanted_grads, self._start, flow=flow,
-                )  # fmt: skip
-        except Exception:  # before anything was added
-            context.restore(held)
-            raise
-        return dx, states.narrow(self, d_start)
+        return dx, d_hx, call.flow_norms(squares, record_flow == "lag")
 
 
 # Python's own errors name a method by the class that it was written in; users know

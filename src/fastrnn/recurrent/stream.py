@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Step-by-step inference: one time step a call, the state kept inside."""
+"""`Stream`: inference with one time step in each call, the state kept inside."""
 
 import numpy as np
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import aligned
-from fastrnn.recurrent import between
+from fastrnn.recurrent import connections, states
 from fastrnn.util import checks
 
 
 class Stream:
-    """A recurrent layer running on a live signal, one time step a call.
+    """A recurrent layer that runs on a live signal, with one time step in each call.
 
-    Made by the ``stream`` method of `RNN`, `LSTM` and `GRU`. A step allocates nothing
-    and gives the same bits as the layer's ``forward`` over the whole sequence.
+    The ``stream`` method of a layer makes it. A step allocates nothing, and gives the
+    same bits as the layer's ``forward`` over the whole sequence.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        Not bidirectional. Its weights are copied: later changes do not reach the
-        stream.
+        A layer in one direction. Its weights are copied: later changes of the layer's
+        do not reach the stream.
     batch_size : int
         Independent signals, B, that step together.
 
     Attributes
     ----------
     h, c : ndarray, shape (num_layers, B, hidden_size)
-        The state, zero at first or what the layer learned; may be written to. `c` is
-        None but for an LSTM. With a projection `h` is ``proj_size`` wide.
+        The state: at first zero, or the initial state that the layer has learned. It
+        may be written to. `c` is None for cells that have h alone. With a projection
+        `h` is ``proj_size`` wide.
 
     Raises
     ------
@@ -61,26 +62,24 @@ class Stream:
         if layer.go_backwards:
             raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
         kernels, n_threads = core.kernels(layer.dtype), threads.for_kernel()
-        cell, H, I = core.CELLS[layer._cell], layer.hidden_size, layer.input_size
-        S, options = layer._h_size, layer._cell_options
-        self.h = np.zeros((layer.num_layers, B, S), layer.dtype)
-        self.c = None
-        if layer._states == 2:
-            self.c = np.zeros((layer.num_layers, B, H), layer.dtype)
+        runtime, options = layer._runtime, layer._cell_options
+        cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
+        S = runtime.h_size
+        self.h, self.c = (*states.zeros(runtime, B), None)[:2]
         self._start = None
         if layer.learn_initial_state:
             self._start = [
-                layer._param[name][:, None].copy()
-                for name in ("h_0", "c_0")[: layer._states]
+                runtime.named[name][:, None].copy()
+                for name in ("h_0", "c_0")[: runtime.n_states]
             ]
-        self._dtype, self._shape = np.dtype(layer.dtype), (B, layer.input_size)
+        self._dtype, self._shape = runtime.dtype, (B, layer.input_size)
         steps = []
         for k, suffix in enumerate(layer._suffixes):
             packed = aligned(
                 kernels.packed_size(False, cell, I, H, options), layer.dtype
             )
-            weights = layer._weights(layer._param, suffix)
-            more = [layer._param.get(f"weight_{p}{suffix}") for p in ("ph", "hr")]
+            weights = layer._weights(runtime.named, suffix)
+            more = [runtime.named.get(f"weight_{p}{suffix}") for p in ("ph", "hr")]
             kernels.pack(False, cell, I, H, *weights, packed, options, *more)
             shape = core.Shape(cell, 0, 1, B, I, H, None, options)
             work = aligned(kernels.work_size(False, shape, n_threads), layer.dtype)
@@ -96,7 +95,7 @@ class Stream:
             )
             step = stepper.step
             if k > 0 and layer.connection:
-                around = between.connection(layer, kernels, n_threads, k, B)
+                around = connections.around_steps(runtime, kernels, n_threads, k, B)
                 step = _connected(step, around)
             steps.append(step)
             I = S
@@ -109,8 +108,8 @@ class Stream:
         Parameters
         ----------
         x_t : ndarray of the layer's dtype, shape (B, input_size), C-contiguous
-            Taken as it is, never converted to another type or order of elements;
-            copied first if it is not aligned or not in native byte order.
+            An array of another type or order of elements is refused, not converted.
+            One that is not aligned or not in native byte order is copied first.
 
         Returns
         -------
@@ -129,7 +128,7 @@ class Stream:
             )
         try:
             y = self._step(x_t)
-        except TypeError:  # nothing has changed
+        except TypeError:  # from the checks before the step: no state has changed
             if x_t.dtype.newbyteorder("=") != self._dtype or (
                 x_t.flags.aligned and x_t.dtype.isnative
             ):
@@ -145,7 +144,7 @@ class Stream:
         Parameters
         ----------
         mask : array_like of bool, shape (B,), optional
-            Which signals begin anew. Default: all.
+            True for the signals that begin anew. Default: all of them.
 
         Raises
         ------
@@ -158,13 +157,13 @@ class Stream:
         if mask.dtype != bool:
             raise TypeError(f"Stream.reset: mask must be bool, got {mask.dtype}")
         checks.shape("Stream.reset", "mask", mask, ("B",), (B,))
-        states = [self.h] if self.c is None else [self.h, self.c]
-        for state, start in zip(states, self._start or (0, 0), strict=False):
+        parts = [self.h] if self.c is None else [self.h, self.c]
+        for state, start in zip(parts, self._start or (0, 0), strict=False):
             state[:, mask] = start
 
 
 def _connected(step, around):
-    """A layer's step with what goes around it."""
+    """A layer's step, and then the connection around the layer."""
 
     def connected_step(x):
         y = step(x)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Truncated back-propagation through time: a long sequence, a window at a time."""
+"""Truncated back-propagation through time: a long sequence, window after window."""
 
 import numpy as np
 
@@ -8,23 +8,23 @@ from fastrnn.util import checks
 
 
 def tbptt(x, k1, k2=None, *, batch_first=False):
-    """Go through a long sequence in windows, the state carried from one to the next.
+    """Go through a long sequence in windows, and carry the state from each to the next.
 
-    Each window brings k1 new steps, whose gradients go back through k2 steps at most:
-    Williams & Peng's BPTT(k2; k1). With k2 > k1 a window begins with k2 - k1 steps that
-    were new before, run again with the weights as they are now, from the state that the
-    layer had there.
+    Each window brings k1 new steps, and gradients go back through k2 steps at most.
+    This is BPTT(k2; k1) of Williams & Peng [1]_. With k2 > k1 a window begins with
+    k2 - k1 steps that were new in a window before. The layer runs them again with its
+    weights as they are now, from the state that it had before these steps.
 
     Parameters
     ----------
     x : array_like, shape (T, B, ...) or (T, ...)
         Input of all steps; (B, T, ...) with `batch_first`.
     k1 : int
-        New steps of a window; the last one has what is left.
+        New steps of a window. The last window has as many as are left.
     k2 : int, optional
-        Steps that gradients go back, at least `k1`. Default: `k1`.
+        Steps that gradients go back through, at least `k1`. Default: `k1`.
     batch_first : bool
-        As of the layers: the second axis of x is that of time.
+        Whether the second axis of x is that of time, as the layers' `batch_first` says.
 
     Returns
     -------
@@ -84,11 +84,11 @@ class Window:
     x : ndarray
         The window's part of the input, a view.
     start, stop : int
-        Its first step in the sequence, and the one after its last.
+        The window's first step in the sequence, and the step after its last.
     warm_up : int
-        Steps at its beginning that were new in a window before.
+        How many steps at the window's beginning were new in a window before.
     new, steps : slice
-        Its new steps, in the window and in the sequence.
+        The window's new steps, counted in the window and in the sequence.
 
     Examples
     --------
@@ -123,21 +123,22 @@ class Window:
         Parameters
         ----------
         layer : RNN, LSTM or GRU
-            With ``return_sequences``, in one direction. Once in a window.
+            A layer with ``return_sequences``, in one direction. It may run once in
+            each window.
         x : array_like, optional
-            Its input at the window's steps, such as the outputs of the layer below.
-            Default: the window's `x`.
+            The layer's input at the window's steps, such as the outputs of the layer
+            below. Default: the window's `x`.
 
         Returns
         -------
         ndarray
-            y of all steps of the window; ``y[window.new]`` of those that are new
-            (``y[:, window.new]`` with ``batch_first``).
+            y of all steps of the window. Those of the new steps are ``y[window.new]``,
+            or ``y[:, window.new]`` with ``batch_first``.
 
         Raises
         ------
         ValueError
-            If x has other than the window's steps, or the layer is of another kind.
+            If x has not as many steps as the window, or the layer is of another kind.
         """
         self._check_layer("forward", layer)
         x = self.x if x is None else checks.as_array("Window.forward", "x", x)
@@ -151,7 +152,7 @@ class Window:
                 contexts.append((steps, layer.context))
             if steps.stop == self._cut:
                 carried = state
-        # Held as long as the sequence is gone through, so that no other gets its id.
+        # The layer is held until the sequence's end, so that no other gets its id.
         self._contexts[id(layer)] = contexts
         self._states[id(layer)] = layer, carried
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, self._axis)
@@ -162,10 +163,10 @@ class Window:
         Parameters
         ----------
         layer : RNN, LSTM or GRU
-            That ran forward in this window, in training mode.
+            A layer that ran forward in this window, in training mode.
         dy : array_like
-            Gradient with respect to y, of all steps of the window or of its new ones
-            (then zero before these).
+            Gradient with respect to y, of all steps of the window or of the new ones
+            alone; it is then zero at the steps before.
 
         Returns
         -------

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Runtime`: what the calls of a recurrent layer need of it, in one place."""
+
+import numpy as np
+
+from fastrnn.native import stack, weights
+from fastrnn.native.packing import PackedWeights
+
+# A layer keeps the plans of so many shapes. When one more shape comes, it drops all of
+# them and begins anew.
+_MOST_PLANS = 32
+# Blocks of memory that a layer keeps for its next calls, beside those in which its
+# packed weights lie.
+_MOST_BLOCKS = 6
+# What a copy of a layer makes for itself: plans hold addresses of this process, and the
+# copy's parameters are bound to it when it has its own.
+_OF_THIS_PROCESS = (
+    "grads",
+    "named",
+    "named_grads",
+    "parameters",
+    "plan",
+    "plans",
+    "start",
+)
+# What a copy takes over.
+_OF_THE_LAYER = (
+    "connection",
+    "dropout_seeds",
+    "dtype",
+    "h_size",
+    "hidden_size",
+    "is_narrow",
+    "layer_by_layer",
+    "layout",
+    "memory",
+    "merge_mode",
+    "n_cells",
+    "n_directions",
+    "n_layers",
+    "n_states",
+    "packed_weights",
+    "y_size",
+)
+
+
+class Runtime:
+    """What a recurrent layer's calls need of it, and what it keeps for the next call.
+
+    A call, and all that it is made of, asks this object for sizes, parameters, memory
+    and plans. Of the layer itself it reads only what users set: `training`, `dropout`,
+    `checkpoint_every` and `return_sequences`.
+
+    Parameters
+    ----------
+    layout : weights.Layout
+        Where the layer's parameters lie in its flat buffers.
+    dtype : str
+    merge_mode, connection : str or None
+        The layer's arguments of these names.
+    dropout_seeds : numpy.random.Generator
+        Draws the seeds of dropout masks. It is the layer's own, which saving finds.
+
+    Attributes
+    ----------
+    n_layers, n_directions, n_cells, n_states : int
+        A cell is one direction of one layer; a state has one array (h) or two (h, c).
+    hidden_size, h_size, y_size : int
+        Width of c, of h (narrower than c with a projection), and of a layer's output.
+    is_narrow : bool
+        Whether h is narrower than the kernels' states are: see `states`.
+    layer_by_layer : bool
+        Whether there is arithmetic between the layers, which the kernels do not do:
+        merged directions or connections. Such layers run one after the other.
+    parameters, grads : ndarray, 1-D
+        Flat buffers of the model that the layer belongs to. The layer's own parameters
+        begin at element `start` of each.
+    named, named_grads : dict of str to ndarray
+        Views of the layer's parameters and of their gradients, by name.
+    memory : weights.MemoryPool
+        Tapes and scratch memory, which calls take from here and give back.
+    packed_weights : packing.PackedWeights
+    plan : stack.Stack or None
+        Plan of the last call's arrays: that of the next call, too, if they are alike.
+    """
+
+    __slots__ = _OF_THE_LAYER + _OF_THIS_PROCESS
+
+    def __init__(self, layout, dtype, merge_mode, connection, dropout_seeds):
+        self.layout, self.dtype = layout, np.dtype(dtype)
+        self.dropout_seeds = dropout_seeds
+        self.merge_mode, self.connection = merge_mode, connection
+        self.n_layers, self.n_directions = layout.n_layers, layout.n_directions
+        self.n_cells, self.n_states = layout.n_cells, layout.n_states
+        self.hidden_size, self.h_size = layout.H, layout.S
+        self.is_narrow = layout.S != layout.H
+        self.y_size = layout.S * (1 if layout.merged else layout.n_directions)
+        self.layer_by_layer = layout.merged or connection is not None
+        self.memory = weights.MemoryPool(_MOST_BLOCKS + 4 * layout.n_cells)
+        self.packed_weights = PackedWeights(layout, self.memory)
+        self.plan, self.plans = None, {}
+
+    def __getstate__(self):
+        return {name: getattr(self, name) for name in _OF_THE_LAYER}
+
+    def __setstate__(self, state):
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.plan, self.plans = None, {}
+
+    def bind(self, buffers, start, named, named_grads):
+        """Take note of where the layer's parameters and gradients are from now on."""
+        (self.parameters, self.grads), self.start = buffers, start
+        self.named, self.named_grads = named, named_grads
+
+    def draw_dropout(self, p):
+        """Seeds of the dropout masks between layers, or None, and their probability."""
+        if self.n_layers == 1:
+            return None, 0.0
+        return self.dropout_seeds.integers(2**63, size=self.n_layers - 1), p
+
+    def plan_for(
+        self,
+        kernels,
+        n_threads,
+        batch_first,
+        T,
+        B,
+        length=0,
+        first=0,
+        n_cells=0,
+        y_inside=False,
+    ):
+        """The `stack.Stack` of these arguments, made when they are first seen.
+
+        Between layers that run one by one sequences are (T, B, width), whatever the
+        layer's own are.
+        """
+        if n_cells and self.layer_by_layer:
+            batch_first = False
+        which = length, first, n_cells, y_inside
+        key = kernels, n_threads, batch_first, T, B, *which
+        plan = self.plans.get(key)
+        if plan is None:
+            if len(self.plans) >= _MOST_PLANS:
+                self.plans.clear()
+            plan = self.plans[key] = stack.Stack(
+                kernels,
+                n_threads,
+                self.layout,
+                T,
+                B,
+                batch_first=batch_first,
+                length=length,
+                first=first,
+                n_cells=n_cells,
+                y_inside=y_inside,
+            )
+        return plan
+
+    def plan_with_threads(self, plan, n_threads):
+        """A plan like `plan` for another number of threads."""
+        if plan.offsets is None:
+            return self.plan_for(
+                plan.kernels, n_threads, plan.batch_first, plan.T, plan.B
+            )
+        return plan.part(0, plan.T, n_threads=n_threads)
+
+    def part_of_plan(self, plan, begin, end, first=0, n_cells=0, y_inside=False):
+        """The plan of steps [begin, end) of `plan`, of all cells or from `first` on.
+
+        The plans of a ragged batch are not kept: hardly another batch has its lengths.
+        """
+        if plan.offsets is None:
+            return self.plan_for(
+                plan.kernels,
+                plan.n_threads,
+                plan.batch_first,
+                end - begin,
+                plan.B,
+                plan.T,
+                first,
+                n_cells,
+                y_inside,
+            )
+        return plan.part(begin, end, first, n_cells, y_inside=y_inside)
