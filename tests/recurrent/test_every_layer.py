@@ -11,7 +11,7 @@ from cells import CELLS, KINDS
 import fastrnn
 from fastrnn.native import core
 from fastrnn.recurrent import arguments, table
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 
 CLASSES = table.classes()
 each = pytest.mark.parametrize("cls", CLASSES.values())
@@ -40,7 +40,7 @@ def test_classes_are_those_of_the_table():
 
 def test_a_class_has_the_name_of_its_cells():
     with pytest.raises(TypeError, match="Twisted: a class of recurrent layers must "):
-        type("Twisted", (_Recurrent,), {})
+        type("Twisted", (Recurrent,), {})
     assert "twisted" not in table.classes()
 
 

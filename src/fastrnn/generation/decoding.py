@@ -8,7 +8,7 @@ import numpy as np
 from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import table
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train.model import Model
 from fastrnn.util import checks
 
@@ -41,7 +41,7 @@ class WritingModel(Model):
 
 def check_recurrent(who, name, layer):
     """Refuse what is no recurrent layer, or one that has no parameters yet."""
-    if not isinstance(layer, _Recurrent):
+    if not isinstance(layer, Recurrent):
         raise TypeError(
             f"{who}: {name} must be an {table.named()} with an input size, "
             f"got {layer!r}"

@@ -19,7 +19,7 @@ from fastrnn.nn.observing import calls_told_to
 from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.bidirectional import Bidirectional
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 
 PROBABILITIES = ("sigmoid", "softmax")
 _IN_UNIT_INTERVAL = ("sigmoid", "hard_sigmoid")  # of cells
@@ -52,7 +52,7 @@ def ending(module):
     if issubclass(cls, Activated):
         function = _function(module, cls)
         return Ending(module, function, function is not None)
-    if issubclass(cls, _Recurrent):
+    if issubclass(cls, Recurrent):
         return _of_recurrent(module)
     if isinstance(module, Bidirectional):
         found = _of_recurrent(module.layer)

@@ -9,7 +9,7 @@ from fastrnn.nn.deferred import Unbuilt
 from fastrnn.nn.describe import describe
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import merging
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
 
 MERGE_MODES = ("concat", "sum", "mul", "ave")  # as Keras calls them
@@ -53,7 +53,7 @@ class Bidirectional(Module):
     def __init__(self, layer, merge_mode="concat"):
         who = type(self).__name__
         cls = layer.layer_class if isinstance(layer, Unbuilt) else type(layer)
-        if not issubclass(cls, _Recurrent):
+        if not issubclass(cls, Recurrent):
             raise TypeError(
                 f"{who}: layer must be a recurrent layer, got {type(layer).__name__}"
             )

@@ -10,7 +10,7 @@ from fastrnn.native import core, stack
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.calls import watched_by
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util.extras import pyplot
 from fastrnn.util.functions import sigmoid
 
@@ -170,7 +170,7 @@ def diagnose(model, x, loss):
     layers = [
         (prefix, module)
         for prefix, module in model._walk()
-        if isinstance(module, _Recurrent)
+        if isinstance(module, Recurrent)
     ]
     if not layers:
         raise ValueError(
@@ -182,7 +182,7 @@ def diagnose(model, x, loss):
     try:
         model.train()
         y = model(x)
-        if isinstance(model, _Recurrent):
+        if isinstance(model, Recurrent):
             y = y[0]
         result = loss(y)
         if not isinstance(result, tuple) or len(result) != 2:
@@ -285,7 +285,7 @@ def _of_cell(layer, suffix, x, y, reverse):
     """Shares of one cell, from all its steps but the first.
 
     A gate that opens and closes is a sigmoid of one sum, of what W and R give. What
-    another gate is, a cell's class says (`_Recurrent._candidate`).
+    another gate is, a cell's class says (`Recurrent._candidate`).
     """
     cell = core.cell(layer._cell)
     if cell.gates == ("h",):  # a cell without gates: its state is what can saturate

@@ -4,10 +4,10 @@
 import numpy as np
 
 from fastrnn.recurrent.arguments import Functions
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 
 
-class GRU(_Recurrent):
+class GRU(Recurrent):
     """Gated recurrent unit, the reset gate after the product or before it.
 
     Parameters

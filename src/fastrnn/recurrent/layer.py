@@ -73,7 +73,7 @@ def _under_name_of(cls, method):
     return own
 
 
-class _Recurrent(BatchFirst, Module):
+class Recurrent(BatchFirst, Module):
     """Base of RNN, LSTM, GRU and their like: everything but the cell.
 
     A class of layers derives from this one and has the name that its cell's C file
@@ -83,6 +83,7 @@ class _Recurrent(BatchFirst, Module):
     one. What the cell does not know is refused.
     """
 
+    _saved = False  # a file names the class that derives from it
     # Of a class: the table's entries of its cells, the name of its first cell, and how
     # many arrays its state has: (h,) or (h, c).
     _cells = ()
@@ -102,12 +103,12 @@ class _Recurrent(BatchFirst, Module):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if _Recurrent in cls.__bases__:  # else it is made of its base's cells
+        if Recurrent in cls.__bases__:  # else it is made of its base's cells
             cls._cells = table.cells_of(cls.__name__)
             cls._cell, cls._states = cls._cells[0].name, cls._cells[0].n_states
             table.register(cls)
             if "__init__" not in vars(cls):
-                cls.__init__ = _under_name_of(cls, _Recurrent.__init__)
+                cls.__init__ = _under_name_of(cls, Recurrent.__init__)
 
     def __init__(
         self,
@@ -563,5 +564,5 @@ class _Recurrent(BatchFirst, Module):
 
 # Python's own errors name a method by the class that it was written in; users know
 # RNN, LSTM and GRU.
-for _method in (_Recurrent.forward, _Recurrent.backward, _Recurrent.stream):
+for _method in (Recurrent.forward, Recurrent.backward, Recurrent.stream):
     _method.__qualname__ = _method.__name__

@@ -5,10 +5,10 @@ import numpy as np
 
 from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 
 
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     """Long short-term memory, with forget gate.
 
     Parameters

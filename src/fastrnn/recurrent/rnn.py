@@ -5,11 +5,11 @@ import numpy as np
 
 from fastrnn.recurrent import table
 from fastrnn.recurrent.arguments import Functions
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
 
 
-class RNN(_Recurrent):
+class RNN(Recurrent):
     """Elman network: ``h_t = tanh(x_t W^T + b_ih + h_{t-1} R^T + b_hh)``, or ReLU.
 
     Parameters

@@ -2,7 +2,7 @@
 """Which classes of recurrent layers there are, and which cells each is made of.
 
 What a cell is, its C file says; `fastrnn.native.core.cell` reads that.  A class of
-layers is found there by its name: ``class GRU(_Recurrent)`` is made of the cell whose
+layers is found there by its name: ``class GRU(Recurrent)`` is made of the cell whose
 `layer` is "GRU".  Several cells may belong to one class, which then has an argument
 `nonlinearity` that chooses: the cell whose gate has the function of that name.
 """

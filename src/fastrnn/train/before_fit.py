@@ -13,7 +13,7 @@ from fastrnn.data.pairs import IGNORED, Pairs
 from fastrnn.losses import metrics, objectives
 from fastrnn.nn import masking
 from fastrnn.nn.deferred import Unbuilt
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train import stateful
 from fastrnn.train.hooks import Callback
 from fastrnn.util import checks
@@ -47,7 +47,7 @@ def check_axes(model, x):
     """Refuse (N, T) where the first layer of a model reads it as one sequence."""
     first = next(iter(model._leaf_layers()), None)
     cls = first.layer_class if isinstance(first, Unbuilt) else type(first)
-    if x.ndim == 2 and issubclass(cls, _Recurrent):
+    if x.ndim == 2 and issubclass(cls, Recurrent):
         raise ValueError(
             f"{type(model).__name__}: x must have shape (N, T, features) for "
             f"{cls.__name__}, got a batch of {x.shape[1:]}; a series of single "

@@ -9,7 +9,7 @@ from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.deferred import Unbuilt, is_built
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.bidirectional import Bidirectional
-from fastrnn.recurrent.layer import _Recurrent
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train.model import Model
 
 
@@ -194,7 +194,7 @@ class Sequential(Model):
                 if isinstance(inner, Unbuilt):  # which arguments it takes is not known
                     inner.build(np.shape(x)[-1])
                 options = masking.arguments(layer, mask)
-            if isinstance(inner, _Recurrent):
+            if isinstance(inner, Recurrent):
                 if np.ndim(x) == 2:
                     raise ValueError(_not_sequences(i, ended, np.shape(x)))
                 ended = ended if inner.return_sequences else i
@@ -202,7 +202,7 @@ class Sequential(Model):
                 y = layer(x, **options)
             elif isinstance(layer, Sequential):
                 y, end = layer.forward_from(x, states[i], **options)
-            elif isinstance(inner, _Recurrent):
+            elif isinstance(inner, Recurrent):
                 for way in ("bidirectional", "go_backwards"):
                     if getattr(inner, way):
                         raise ValueError(
