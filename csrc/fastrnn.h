@@ -5,7 +5,9 @@
  *
  * There is one table of kernels for each pair of a target (a set of processor
  * instructions) and a dtype.  Arrays are `void *` here because the same struct serves
- * float32 and float64.  Sizes and strides count elements, never bytes.
+ * float32 and float64.  Sizes and strides count elements, never bytes.  Most lines of
+ * this file say what a field is; they stand here and nowhere else, which is why the
+ * file is long.
  *
  * Letters: T time steps, B batch rows, I inputs, H hidden units, S width of the state h
  * (H, or the width of an LSTM's projection), G gates (fr_cell says how many and in
@@ -266,9 +268,9 @@ typedef struct {
  * gradient was zero; in the last of them it is g, if with_gradient is set. */
 #define FR_N_RATES 3
 typedef struct {
-    ptrdiff_t n, width;  /* rows that are meant; elements in each row of the table */
+    ptrdiff_t n, width;  /* rows to be brought forward; elements in a row */
     const int64_t *rows; /* (n,), which rows: ascending, each once */
-    int64_t *seen;       /* (rows of the table,); becomes `now` for the rows meant */
+    int64_t *seen;       /* (rows of the table,); becomes `now` for those n rows */
     int64_t now;         /* no row has missed more than `capacity` steps */
     int with_gradient;
     ptrdiff_t capacity;
@@ -286,9 +288,8 @@ typedef struct {
     const void *g;           /* (P,) */
     void *state[FR_N_STATE]; /* (P,) each, or NULL; each optimiser says what they are */
     double weight_decay;     /* times p, it is added to the gradient */
-    double
-        rates[FR_N_RATES]; /* what changes with each step; each optimiser says what */
-    const fr_rows *rows;   /* NULL: all parameters take one step */
+    double rates[FR_N_RATES]; /* what changes from step to step, said there too */
+    const fr_rows *rows;      /* NULL: all parameters take one step */
 } fr_step;
 
 typedef struct {
@@ -349,7 +350,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t n, rows, width;
     int n_threads;
-    const int64_t *indices; /* (n,) in [0, rows), or -1 for zero, forward */
+    const int64_t *indices; /* (n,) in [0, rows); forward: -1 for a row of zeros */
     int64_t padding;        /* backward leaves this index out; -1 for none */
     const void *weight;     /* (rows, width), forward */
     void *y;                /* (n, width), forward */
@@ -448,9 +449,9 @@ typedef struct {
 
 /* --- threads and targets --------------------------------------------------------- */
 
-/* team.c: whoever calls kernels asks fr_team_prepare() first whether calls with so many
- * threads can be made, and on the stack that is left.  Kernels ask fr_team_size() how
- * many threads the team that they are about to form can have; the answer is 1 where
+/* team.c: the caller of a kernel asks fr_team_prepare() first whether calls with so
+ * many threads can be made, and on the stack that is left.  Kernels ask fr_team_size()
+ * how many threads the team that they are about to form can have; the answer is 1 where
  * there is no memory for more. */
 enum {
     FR_TEAM_READY,

@@ -145,18 +145,18 @@ static int has_tables(int n_threads)
     return room != NULL;
 }
 
-static void *wait_for_gate(void *gate)
+static void *wait_at_door(void *door)
 {
-    pthread_mutex_lock(gate);
-    pthread_mutex_unlock(gate);
+    pthread_mutex_lock(door);
+    pthread_mutex_unlock(door);
     return NULL;
 }
 
 /* Tries whether n more threads with OpenMP's size of stack can live at once: starts
- * them, keeps all of them waiting at a gate, and lets them end. */
+ * them, keeps all of them waiting at a door, and lets them end. */
 static int try_threads(int n)
 {
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
     pthread_t *threads = malloc((size_t)n * sizeof *threads);
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -169,12 +169,12 @@ static int try_threads(int n)
     /* Threads inherit the signal mask: these must not run the program's handlers. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_mutex_lock(&gate);
+    pthread_mutex_lock(&door);
     while (made < n &&
-           pthread_create(&threads[made], &attributes, wait_for_gate, &gate) == 0)
+           pthread_create(&threads[made], &attributes, wait_at_door, &door) == 0)
         made++;
     const int has_memory = made == n || has_space(own.worker_stack);
-    pthread_mutex_unlock(&gate);
+    pthread_mutex_unlock(&door);
     for (int i = 0; i < made; i++)
         pthread_join(threads[i], NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -12,10 +12,11 @@
  * whose coefficients, found by Remez's algorithm, are below.
  *
  * Maximum error over every float32 whose result is normal, in units of the last place,
- * on targets with FMA (FASTRNN_EXHAUSTIVE=1 of tests/kernels/test_activations.py):
- * sigmoid 1.48, tanh 1.91; without FMA and in float64 below 3.  Subnormal results are flushed
- * to zero with the rest of the kernel's arithmetic; without FMA, normal results close
- * to the subnormals are flushed, too.  +-inf give the limits, NaN gives NaN.
+ * on targets with FMA: sigmoid 1.48, tanh 1.91.  Without FMA and in float64 it is below
+ * 3.  (tests/kernels/test_activations.py measures it; FASTRNN_EXHAUSTIVE=1 makes it try
+ * every float32.)  Subnormal results are flushed to zero, as everywhere in a kernel;
+ * without FMA, normal results close to the subnormals are flushed, too.  +-inf give the
+ * limits, NaN gives NaN.
  */
 #ifndef FR_ACTIVATIONS_H
 #define FR_ACTIVATIONS_H
@@ -40,7 +41,8 @@
 #define LN2_LOW -0x1.bd0106p-13f
 #endif
 
-/* For y <= 0 sets *scale = 2^n and returns p = expm1(r): exp(y) = scale * (1 + p). */
+/* For y <= 0 sets *scale to 2^n and returns p = expm1(r), so that exp(y) is
+ * *scale * (1 + p). */
 INLINE vreal v_exp_parts(vreal y, vreal *scale)
 {
     y = v_max(v_set1((real)EXP_LOWEST), y);
@@ -119,12 +121,13 @@ INLINE vreal v_tanh(vreal x)
     return v_copysign(v_fma(remainder, y, quotient), x);
 }
 
-/* The derivatives of sigmoid and tanh, from their output y. */
+/* The derivative of sigmoid(x), from y = sigmoid(x). */
 INLINE vreal d_sigmoid_from(vreal y)
 {
     return y * (v_set1(1) - y);
 }
 
+/* The derivative of tanh(x), from y = tanh(x). */
 INLINE vreal d_tanh_from(vreal y)
 {
     return v_fma(-y, y, v_set1(1));

@@ -178,7 +178,7 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         step_product(f, s, rows, da_s + w->projection, 1, 0, S, M, H,
                      f->pack.second_widest, &f->second, w->between, c->H_padded);
     }
-    if (c->has_late_gate) { /* da of the late gate by its part of R */
+    if (c->has_late_gate) { /* the late gate's da by its part of R */
         run_cell(f, ops->backward_first, s, da_s, gathered);
         team_barrier(&f->g.group);
         step_product(f, s, rows, da_s + ops->late_slot * c->H_padded, 1, 0, H, M, H,
@@ -186,7 +186,8 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     }
     run_cell(f, ops->backward, s, da_s, gathered);
     team_barrier(&f->g.group);
-    /* For rows that start at this step the result is the gradient of h0, and stays. */
+    /* For rows that start at this step the result is the gradient with respect to h0,
+     * and stays in w.dh until the end. */
     step_product(f, s, rows, da_s + ops->first_R_slot * c->H_padded, ops->R_gates,
                  c->H_padded, H, packed, S, f->pack.R_widest, &f->state, w->dh,
                  c->S_padded);

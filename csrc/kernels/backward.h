@@ -9,8 +9,8 @@
 #include "schedule.h"
 #include "sequence.h"
 
-#define DX_TILE                                                                        \
-    (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH) /* elements of dx of a chunk of rows */
+/* Elements of dx of a chunk of rows. */
+#define DX_TILE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH)
 
 /* Backward works on blocks of up to `block` rows, which are the active rows of some
  * steps, those of the last step first.  Each row of a block has a row of `da`, which
@@ -18,7 +18,7 @@
  * summed over rows (the three addends of dP, with peepholes) or packed (forward's
  * `between`, with a late gate).  With a projection dh_t follows. */
 typedef struct {
-    real *team; /* in which the threads of the call wait for each other */
+    real *team; /* what the threads of the call wait on */
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
     real *carry, *dc;     /* (B, H_padded) each, see backward_step */
     real *between;        /* (B, H_padded), the result of a second product */
@@ -27,12 +27,13 @@ typedef struct {
     ptrdiff_t sum_slots;  /* slots that are summed over rows */
     ptrdiff_t projection; /* the element of a row of da with which dh_t begins */
     ptrdiff_t block;      /* most rows in a block */
-    real *x, *h,
-        *a; /* the block packed for dW and dR: x, h_{t-1}, and da, which is A */
-    real *second_a, *second_b; /* the same for the matrix of a second product */
-    real *db;                  /* (sum_slots, H_padded), sums over rows */
-    ptrdiff_t *dx_offset;      /* (block,), where the row's part of dx begins */
-    real *tiles;               /* (DX_TILE,) for each thread: dx of a chunk of rows */
+    /* The block packed for dW and dR: x and h_{t-1}, and da, which is A of both. */
+    real *x, *h, *a;
+    /* A and B of the gradient of a second product's matrix, packed likewise. */
+    real *second_a, *second_b;
+    real *db;             /* (sum_slots, H_padded), sums over rows */
+    ptrdiff_t *dx_offset; /* (block,), where the row's part of dx begins */
+    real *tiles;          /* (DX_TILE,) for each thread: dx of a chunk of rows */
 } backward_work;
 
 /* Hands out the workspace.  A row of da is one vector longer than it needs to be,
@@ -83,8 +84,8 @@ typedef struct {
     backward_work w;
     grid_cell g;
     panel_range state;  /* its panels of dh_{t-1} = da R */
-    panel_range second; /* its panels of a second product, whose columns are units */
-    panel_range units;  /* the units for which it calls the cell: one of these two */
+    panel_range second; /* its panels of a second product: the columns are units */
+    panel_range units;  /* its units, for which it calls the cell */
 } backward_run;
 
 #endif

@@ -22,7 +22,7 @@ typedef struct {
     ptrdiff_t j, units, lanes; /* the panel is of units j .. j + units - 1 */
     const real *ax;            /* x W; each *_row is the distance between rows */
     ptrdiff_t ax_row;
-    const real *ah; /* h_prev R; in the second part, between R of the late gate alone */
+    const real *ah; /* h_{t-1} R; in the second part, `between` by the late gate's R */
     ptrdiff_t ah_row;
     const real *bias;       /* b_ih + b_hh in the panel's column order */
     const real *bias_apart; /* b_hh of the gate bias_apart, by unit; its bias is b_ih */
@@ -116,8 +116,8 @@ typedef struct {
 typedef struct {
     fr_cell about;
     const cell_ops *plain;
-    const cell_ops *general;      /* where there are options, which it looks at */
-    const cell_ops *reset_before; /* where they say so; NULL for a cell without it */
+    const cell_ops *general;      /* for calls that have options, which it looks at */
+    const cell_ops *reset_before; /* where they ask for that; may be NULL */
 } cell_entry;
 
 /* The field `gates` of an fr_cell, and how many there are. */
@@ -126,7 +126,7 @@ typedef struct {
 /* What a call works on, as the driver sees it. */
 typedef struct {
     const cell_ops *ops;
-    int gates;      /* of x W */
+    int gates;      /* gates of x W */
     int bias_apart; /* gate whose b_hh is handed to the cell apart, or NO_GATE */
     int has_c, has_peephole, has_projection, has_late_gate;
     ptrdiff_t I, H, S; /* S: width of h */

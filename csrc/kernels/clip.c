@@ -7,7 +7,7 @@
  * flat.h defines, so the 2-norm of finite float32 elements never overflows, and that of
  * float64 elements only where some of them exceed 1e154 or so.  Where the caller gives
  * spans, the elements outside them are known to be zero and are not read: each would
- * add zero to a partial sum.  The threads share the chunks of a sum, or the elements of
+ * add zero to a partial sum.  The threads share the slices of a sum, or the elements of
  * a buffer that is changed in place.
  */
 #include <math.h>
@@ -39,8 +39,8 @@ INLINE void norm_add(norm_kind kind, partials *acc, const real *x, double power)
     }
 }
 
-/* Adds elements [lo, hi) of one group of SUM_LANES, which begins at x, to the partial
- * sums.  The rest of the group counts as zeros, which change no partial sum. */
+/* Adds elements [lo, hi) of one group of SUM_LANES elements, which begins at x, to the
+ * partial sums.  The rest of the group counts as zeros, which change no partial sum. */
 INLINE void norm_add_part(norm_kind kind, partials *acc, const real *x, ptrdiff_t lo,
                           ptrdiff_t hi, double power)
 {
@@ -49,7 +49,7 @@ INLINE void norm_add_part(norm_kind kind, partials *acc, const real *x, ptrdiff_
     norm_add(kind, acc, part, power);
 }
 
-/* Adds elements [lo, hi) of a chunk that begins at x to the partial sums that flat.h
+/* Adds elements [lo, hi) of a slice that begins at x to the partial sums that flat.h
  * assigns them to. */
 INLINE void norm_add_span(norm_kind kind, partials *acc, const real *x, ptrdiff_t lo,
                           ptrdiff_t hi, double power)
@@ -66,21 +66,21 @@ INLINE void norm_add_span(norm_kind kind, partials *acc, const real *x, ptrdiff_
         norm_add_part(kind, acc, x + lo, 0, hi - lo, power);
 }
 
-INLINE double norm_of_chunk(norm_kind kind, const real *x, ptrdiff_t n, double power)
+INLINE double norm_of_slice(norm_kind kind, const real *x, ptrdiff_t n, double power)
 {
     partials acc = {0};
     norm_add_span(kind, &acc, x, 0, n, power);
     return sum_of_partials(&acc);
 }
 
-INLINE double largest_of_chunk(const real *x, ptrdiff_t n)
+INLINE double largest_of_slice(const real *x, ptrdiff_t n)
 {
     vreal most = {0};
     vbits is_nan = {0};
     for (ptrdiff_t k = 0; k < n; k += V) {
         const vreal a = v_abs(v_load_n(x + k, min_size(V, n - k)));
         most = v_max(most, a);
-        is_nan |= (vbits)(a != a); /* v_max keeps no NaN of `most` */
+        is_nan |= (vbits)(a != a); /* a NaN in `most` is ignored by v_max */
     }
     real result = 0;
     for (ptrdiff_t lane = 0; lane < V; lane++) {
@@ -95,10 +95,10 @@ typedef struct {
     const fr_extent *extent;
     const real *x;
     double power;
-    double *chunks; /* (N_CHUNKS,) */
+    double *slices; /* (N_SLICES,) */
 } norm_args;
 
-/* Returns the sum over those elements of the chunk [begin, end) that lie in a span, or
+/* Returns the sum over those elements of the slice [begin, end) that lie in a span, or
  * the largest of their magnitudes. */
 INLINE double norm_of_spans(norm_kind kind, const norm_args *args, ptrdiff_t begin,
                             ptrdiff_t end)
@@ -115,7 +115,7 @@ INLINE double norm_of_spans(norm_kind kind, const norm_args *args, ptrdiff_t beg
         if (kind != NORM_LARGEST) {
             norm_add_span(kind, &acc, x, lo, hi, args->power);
         } else {
-            const double found = largest_of_chunk(x + lo, hi - lo);
+            const double found = largest_of_slice(x + lo, hi - lo);
             if (!(found <= largest)) {
                 largest = found;
                 if (found != found)
@@ -126,50 +126,50 @@ INLINE double norm_of_spans(norm_kind kind, const norm_args *args, ptrdiff_t beg
     return kind == NORM_LARGEST ? largest : sum_of_partials(&acc);
 }
 
-INLINE void norm_chunk(norm_kind kind, const norm_args *args, ptrdiff_t chunk)
+INLINE void norm_slice(norm_kind kind, const norm_args *args, ptrdiff_t slice)
 {
     ptrdiff_t begin, end;
-    sum_chunk(args->extent->n, chunk, &begin, &end);
-    double *result = args->chunks + chunk;
+    sum_slice(args->extent->n, slice, &begin, &end);
+    double *result = args->slices + slice;
     if (args->extent->spans != NULL)
         *result = norm_of_spans(kind, args, begin, end);
     else if (kind == NORM_LARGEST)
-        *result = largest_of_chunk(args->x + begin, end - begin);
+        *result = largest_of_slice(args->x + begin, end - begin);
     else
-        *result = norm_of_chunk(kind, args->x + begin, end - begin, args->power);
+        *result = norm_of_slice(kind, args->x + begin, end - begin, args->power);
 }
 
-/* With n threads, thread r takes chunks r, r + n, r + 2 n and so on, not a run of
- * neighbours: spans may leave a long stretch of the buffer, and every chunk in it, with
- * no work. */
+/* With n threads, thread r takes slices r, r + n, r + 2 n and so on.  Threads that took
+ * neighbouring slices could be idle: where there are spans, there may be none of them
+ * in a long stretch of the buffer. */
 static void norm_body(const team *self, const void *argument)
 {
     const norm_args *args = argument;
-    for (ptrdiff_t chunk = self->rank; chunk < N_CHUNKS; chunk += self->size) {
+    for (ptrdiff_t slice = self->rank; slice < N_SLICES; slice += self->size) {
         if (args->power == 2)
-            norm_chunk(NORM_SQUARES, args, chunk);
+            norm_slice(NORM_SQUARES, args, slice);
         else if (args->power == 1)
-            norm_chunk(NORM_SUM, args, chunk);
+            norm_slice(NORM_SUM, args, slice);
         else if (isinf(args->power))
-            norm_chunk(NORM_LARGEST, args, chunk);
+            norm_slice(NORM_LARGEST, args, slice);
         else
-            norm_chunk(NORM_POWERS, args, chunk);
+            norm_slice(NORM_POWERS, args, slice);
     }
 }
 
 static double norm(const fr_extent *extent, const void *x, double power)
 {
-    double chunks[N_CHUNKS];
-    const norm_args args = {extent, x, power, chunks};
+    double slices[N_SLICES];
+    const norm_args args = {extent, x, power, slices};
     team_run(extent_threads(extent), norm_body, &args);
     if (isinf(power)) {
         double largest = 0;
-        for (int i = 0; i < N_CHUNKS; i++)
-            if (chunks[i] > largest || chunks[i] != chunks[i])
-                largest = chunks[i];
+        for (int i = 0; i < N_SLICES; i++)
+            if (slices[i] > largest || slices[i] != slices[i])
+                largest = slices[i];
         return largest;
     }
-    const double sum = sum_of_chunks(chunks);
+    const double sum = sum_of_slices(slices);
     return power == 2 ? sqrt(sum) : power == 1 ? sum : pow(sum, 1 / power);
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* flat.h -- what the loops over flat buffers have in common: the number of threads, the
- * part of each thread, and sums whose order depends only on the number of elements.
+ * share of each thread, and sums whose order depends only on the number of elements.
  *
- * A sum over n elements is cut into N_CHUNKS chunks of whole groups of SUM_LANES;
- * within a chunk element k goes to partial sum k mod SUM_LANES, the partial sums are
- * added by halving, and the chunks in order.  All of it is in double, without fused
- * operations, so the bits are the same for any thread count and on every target.
+ * A sum over n elements is cut into N_SLICES slices of whole groups of SUM_LANES
+ * elements.  Within a slice element k is added to partial sum k mod SUM_LANES.  Then
+ * the partial sums are added, one half to the other until one sum is left, and the sums
+ * of the slices in order.  All additions are in double, and none is fused with a
+ * product, so the bits are the same for any number of threads and on every target.
  */
 #ifndef FR_FLAT_H
 #define FR_FLAT_H
@@ -15,8 +16,8 @@
 #include "simd.h"
 
 #define CACHE_LINE ((ptrdiff_t)(64 / sizeof(real)))
-#define FLAT_GRAIN 16384 /* elements; a thread with fewer costs more than it saves */
-#define N_CHUNKS 64      /* most threads that a sum can use; one result each */
+#define FLAT_GRAIN 16384 /* elements; with fewer, a thread costs more than it saves */
+#define N_SLICES 64      /* of a sum, and so the most threads that it can use */
 #define SUM_LANES 32     /* independent partial sums, enough to hide latency */
 
 INLINE int flat_threads(int n_threads, ptrdiff_t n)
@@ -32,12 +33,12 @@ INLINE void flat_share(const team *self, ptrdiff_t n, ptrdiff_t *begin, ptrdiff_
     *end = min_size(n, *end * CACHE_LINE);
 }
 
-/* Chunk `chunk` of a sum over n elements: [*begin, *end). */
-INLINE void sum_chunk(ptrdiff_t n, ptrdiff_t chunk, ptrdiff_t *begin, ptrdiff_t *end)
+/* Which elements of a sum over n are in a slice: [*begin, *end). */
+INLINE void sum_slice(ptrdiff_t n, ptrdiff_t slice, ptrdiff_t *begin, ptrdiff_t *end)
 {
     const ptrdiff_t groups = n_parts(n, SUM_LANES);
-    *begin = min_size(n, part_start(groups, N_CHUNKS, chunk) * SUM_LANES);
-    *end = min_size(n, part_start(groups, N_CHUNKS, chunk + 1) * SUM_LANES);
+    *begin = min_size(n, part_start(groups, N_SLICES, slice) * SUM_LANES);
+    *end = min_size(n, part_start(groups, N_SLICES, slice + 1) * SUM_LANES);
 }
 
 /* Number of elements that the kernel works on: those in spans, if there are spans. */
@@ -70,15 +71,15 @@ INLINE ptrdiff_t first_span(const fr_extent *extent, ptrdiff_t k)
     return low;
 }
 
-INLINE double sum_of_chunks(const double *chunks)
+INLINE double sum_of_slices(const double *slices)
 {
     double sum = 0;
-    for (int i = 0; i < N_CHUNKS; i++)
-        sum += chunks[i];
+    for (int i = 0; i < N_SLICES; i++)
+        sum += slices[i];
     return sum;
 }
 
-/* The partial sums of a chunk, SUM_LANES of them. */
+/* The SUM_LANES partial sums of a slice. */
 #define N_PARTIALS (SUM_LANES / (V_BYTES / sizeof(double)))
 typedef struct {
     vdouble part[N_PARTIALS];

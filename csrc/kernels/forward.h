@@ -15,9 +15,9 @@
 #define HOISTED_ROWS 96 /* rows of x W that are kept between the product and its use */
 
 typedef struct {
-    real *team;    /* in which the threads of the call wait for each other */
+    real *team;    /* what the threads of the call wait on */
     real *c;       /* (B, H_padded), c_t of a cell with two states */
-    real *between; /* (B, H_padded), what a second product multiplies: forward_step */
+    real *between; /* (B, H_padded), what a second product multiplies */
     real *held;    /* (B, H_padded), what a cell's second part gets from the first */
     real *ax;      /* (HOISTED_ROWS + B, columns) of x W for each thread */
     ptrdiff_t ax_size; /* elements of ax for each thread */
@@ -59,8 +59,8 @@ typedef struct {
     panel_range second; /* its panels of the matrix of a second product */
     forward_work w;
     int hoisted;
-    real *ax;                /* where x W is hoisted: that of the steps from s0 on */
-    ptrdiff_t s0;            /* the first step of the block that ax has */
+    real *ax;                /* where x W is hoisted: x W of a block of steps */
+    ptrdiff_t s0;            /* the first step of that block */
     real *ax_tile, *ah_tile; /* the results of a chunk, TILE_SIZE elements each */
 } forward_run;
 

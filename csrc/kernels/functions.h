@@ -20,7 +20,8 @@ INLINE vreal v_expm1_negative(vreal y)
     return v_fma(scale, p, scale - v_set1(1));
 }
 
-/* log(1 + e) for e in [0, 1] is 2 atanh(s), s = e / (2 + e) <= 1/3: the series in s. */
+/* log(1 + e) for e in [0, 1].  It is 2 atanh(s) for s = e / (2 + e), which is at most
+ * 1/3, and is taken from the power series of that. */
 INLINE vreal v_log1p_unit(vreal e)
 {
     enum { TERMS = FR_DOUBLE ? 17 : 8 };
@@ -31,9 +32,10 @@ INLINE vreal v_log1p_unit(vreal e)
     return v_fma(s * square * v_set1(2), sum, s * v_set1(2));
 }
 
-/* The cumulative normal distribution: erfc(z) / 2 for x = -sqrt(2) z <= 0, and 1 minus
- * that for positive x.  erfc(z) = exp(-z^2) t q(2 t - 1), t = 1 / (1 + z / 2), with a
- * Chebyshev approximation q (relative error 2e-9 in float32, 5e-16 in float64). */
+/* The cumulative normal distribution at x.  With z = |x| / sqrt(2) it is erfc(z) / 2
+ * for x <= 0, and 1 - erfc(z) / 2 for positive x.  erfc(z) is computed as exp(-z^2) t
+ * q(2 t - 1), where t = 1 / (1 + z / 2) and q is a Chebyshev approximation (relative
+ * error 2e-9 in float32, 5e-16 in float64). */
 INLINE vreal v_normal_cdf(vreal x)
 {
 #if FR_DOUBLE
@@ -150,13 +152,14 @@ INLINE vreal v_clip(const fr_cell_options *o, vreal a)
     return o->clip > 0 ? v_clamp(a, -limit, limit) : a;
 }
 
-/* Gate g of a general cell from its pre-activation a, and below the gate's derivative
- * with respect to a, given also the gate y. */
+/* The value y of gate g of a general cell, from its pre-activation a. */
 INLINE vreal v_gate(const fr_cell_options *o, int g, vreal a)
 {
     return v_activate(&o->gate[g], v_clip(o, a));
 }
 
+/* The derivative of gate g with respect to its pre-activation a, from a and the value y
+ * of the gate. */
 INLINE vreal v_gate_slope(const fr_cell_options *o, int g, vreal a, vreal y)
 {
     const vreal inside = v_slope(&o->gate[g], v_clip(o, a), y);

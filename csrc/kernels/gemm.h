@@ -105,8 +105,9 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
 
 /* --- weight gradients: M += A^T B, where k runs over the rows of A and of B ------- */
 
-#define BLOCK_ROWS                                                                     \
-    256 /* rows that are summed at a time: a packed tile of A is 16 KiB */
+/* Rows whose sum is added to a weight gradient at a time: as many as make a packed tile
+ * of A 16 KiB. */
+#define BLOCK_ROWS 256
 
 /* Elements of the packed A of a gradient of M rows, summed over `block` rows. */
 INLINE ptrdiff_t packed_a_size(ptrdiff_t M, ptrdiff_t block)

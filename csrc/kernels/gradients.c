@@ -252,9 +252,8 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     }
 }
 
-/* Adds the sums over all rows, vectors v0 .. v1 - 1 of them, to the gradients that they
- * belong to: those of slots of da to db_ih and db_hh, those of the slots behind to dP.
- */
+/* Adds vectors v0 .. v1 - 1 of the sums over all rows to the gradients: the sums of the
+ * slots of da to db_ih and db_hh, and the sums of the slots behind these to dP. */
 static void add_sums(const backward_run *f, ptrdiff_t v0, ptrdiff_t v1)
 {
     const fr_backward_args *a = f->a;

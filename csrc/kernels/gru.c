@@ -3,8 +3,8 @@
  * as in PyTorch and cuDNN, or before it, as in the first paper and ONNX's default.
  *
  *   r     = sigmoid(x_t W_r^T + b_ir + h_{t-1} R_r^T + b_hr);   z likewise
- *   after:   hn = h_{t-1} R_n^T + b_hn;         a_n = x_t W_n^T + b_in + r * hn
- *   before:  rh = r * h_{t-1};                  a_n = x_t W_n^T + b_in + rh R_n^T + b_hn
+ *   after:   hn = h_{t-1} R_n^T + b_hn;        a_n = x_t W_n^T + b_in + r * hn
+ *   before:  rh = r * h_{t-1};                 a_n = x_t W_n^T + b_in + rh R_n^T + b_hn
  *   n     = tanh(a_n)
  *   h_t   = n + z * (h_{t-1} - n)                     (B, H), gates r z n
  *
@@ -18,9 +18,9 @@
  *
  * Where the reset comes after the product, the tape has four slots, r z n hn, or in a
  * general cell a_r a_z a_n hn.  da has slots n r z hn: those that belong to x W are
- * contiguous, n r z, and so are those that belong to h R, r z hn.  Where the reset comes
- * before the product, n is a late gate (cell.h), the tape has three slots, a_r a_z a_n,
- * and da has slots n r z, behind which rh lies.
+ * contiguous, n r z, and so are those that belong to h R, r z hn.  Where the reset
+ * comes before the product, n is a late gate (cell.h), the tape has three slots, a_r
+ * a_z a_n, and da has slots n r z, behind which rh lies.
  * Source: Cho et al. 2014 (before); Chung et al. 2014, section 3.2, and cuDNN (after).
  */
 #include "cell.h"
@@ -124,8 +124,8 @@ static const cell_ops gru_general_ops = {GRU_AFTER_OPS, .forward = gru_general_f
 
 /* --- reset before the product: each step has two parts --------------------------- */
 
-/* First part: r, z, and r * h_{t-1}, which goes into the second product; z is held for
- * the second part. */
+/* First part: computes r, z, and r * h_{t-1}, which goes into the second product, and
+ * hands z to the second part in `held`. */
 static void gru_before_forward(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -146,8 +146,8 @@ static void gru_before_forward(const forward_step *s)
     }
 }
 
-/* Second part: n and h_t of one vector of units.  `ah` is rh R_n, `ax` is x W as
- * before. */
+/* Second part: computes n and h_t of one vector of units.  `ah` is rh R_n, and `ax` is
+ * x W of all gates, as in the first part. */
 static void gru_before_forward_second(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -166,7 +166,7 @@ static void gru_before_forward_second(const forward_step *s)
     }
 }
 
-/* First part: da_n, da_z, and in `carry` dh * z. */
+/* First part: writes da_n, da_z, and dh * z to `carry`. */
 static void gru_before_backward_first(const backward_step *s)
 {
     const fr_cell_options *o = s->options;
@@ -191,8 +191,8 @@ static void gru_before_backward_first(const backward_step *s)
     }
 }
 
-/* Second part: da_r, rh for the gradient of R_n, and to `carry` is added drh * r; drh
- * is in `between`. */
+/* Second part: writes da_r, and rh, of which the gradient of R_n is made, and adds
+ * drh * r to `carry`.  drh is in `between`. */
 static void gru_before_backward(const backward_step *s)
 {
     const fr_cell_options *o = s->options;

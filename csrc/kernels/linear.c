@@ -20,7 +20,7 @@
 #include "parallel.h"
 
 #define BLOCK_K 512               /* most columns of A in a block of k */
-#define BLOCK_B_BYTES (512 << 10) /* most of packed B at a time: a quarter of level 2 */
+#define BLOCK_B_BYTES (512 << 10) /* of packed B at a time: a quarter of level 2 */
 #define SUM_BLOCK 512             /* most rows of x and dy whose sum is added to dW */
 #define PANEL_NV 2                /* vectors in a panel: 12x2 tiles read B least */
 
@@ -216,7 +216,7 @@ static void linear_forward_thread(const team *self, const void *args)
     multiply_share(self, &m, a->N);
 }
 
-/* Packs columns [first, first + mr) of K rows of dy as gemm.h's packed A and adds
+/* Packs columns [first, first + mr) of K rows of dy as one packed A (tile.h), and adds
  * the sum of each column to db, unless db is NULL.  The columns after these are
  * prefetched. */
 INLINE void pack_sum_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first,

@@ -12,9 +12,9 @@
  * Both functions return weight times the sum of the losses, which is taken in double.
  * The caller sets weight to 1 for a summed loss, and to 1 / (number of rows or elements
  * that count) for a mean.  At every vector width s is added up as SOFTMAX_LANES partial
- * sums, and losses are added up in the fixed chunks of flat.h, so the results have the
+ * sums, and losses are added up in the fixed slices of flat.h, so the results have the
  * same bits for any number of threads and on every target that has FMA.  The threads
- * share the chunks.
+ * share the slices.
  */
 #include <math.h>
 
@@ -154,7 +154,7 @@ INLINE ptrdiff_t next_row(const fr_cross_entropy_args *args, ptrdiff_t r, ptrdif
 
 typedef struct {
     const fr_cross_entropy_args *args;
-    double *chunks; /* (N_CHUNKS,) */
+    double *slices; /* (N_SLICES,) */
 } cross_entropy_team;
 
 static void cross_entropy_body(const team *self, const void *argument)
@@ -163,17 +163,17 @@ static void cross_entropy_body(const team *self, const void *argument)
     const fr_cross_entropy_args *args = work->args;
     const ptrdiff_t n = args->classes;
     const real weight = (real)args->weight;
-    ptrdiff_t chunk, last;
-    team_share(self, N_CHUNKS, &chunk, &last);
-    const ptrdiff_t end = part_start(args->rows, N_CHUNKS, last);
+    ptrdiff_t slice, last;
+    team_share(self, N_SLICES, &slice, &last);
+    const ptrdiff_t end = part_start(args->rows, N_SLICES, last);
     softmax_row before = {0}, row, after;
-    ptrdiff_t r = next_row(args, part_start(args->rows, N_CHUNKS, chunk), end, &row);
+    ptrdiff_t r = next_row(args, part_start(args->rows, N_SLICES, slice), end, &row);
     if (row.z)
         row.largest = rest_of_max(row.z, v_set1(row.z[0]), 0, n);
-    for (; chunk < last; chunk++) {
-        const ptrdiff_t chunk_end = part_start(args->rows, N_CHUNKS, chunk + 1);
+    for (; slice < last; slice++) {
+        const ptrdiff_t slice_end = part_start(args->rows, N_SLICES, slice + 1);
         double sum = 0;
-        while (r < chunk_end) {
+        while (r < slice_end) {
             r = next_row(args, r + 1, end, &after);
             const real s = row_exp(&row, &before, &after, n, weight);
             sum += log((double)s) + ((double)row.largest - (double)row.z[row.target]);
@@ -181,7 +181,7 @@ static void cross_entropy_body(const team *self, const void *argument)
             before = row;
             row = after;
         }
-        work->chunks[chunk] = sum;
+        work->slices[slice] = sum;
     }
     if (before.z)
         rest_of_scaling(&before, 0, n, weight);
@@ -189,16 +189,16 @@ static void cross_entropy_body(const team *self, const void *argument)
 
 static double cross_entropy(const fr_cross_entropy_args *args)
 {
-    double chunks[N_CHUNKS];
-    const cross_entropy_team work = {args, chunks};
+    double slices[N_SLICES];
+    const cross_entropy_team work = {args, slices};
     team_run(flat_threads(args->n_threads, args->rows * args->classes),
              cross_entropy_body, &work);
-    return args->weight * sum_of_chunks(chunks);
+    return args->weight * sum_of_slices(slices);
 }
 
 typedef struct {
     const fr_mse_args *args;
-    double *chunks; /* (N_CHUNKS,) */
+    double *slices; /* (N_SLICES,) */
 } mse_team;
 
 /* Writes the gradient of SUM_LANES elements and adds their squared errors to acc. */
@@ -222,10 +222,10 @@ static void mse_body(const team *self, const void *argument)
                factor = (real)(2 * args->weight);
     real *da = args->dprediction;
     ptrdiff_t first, last;
-    team_share(self, N_CHUNKS, &first, &last);
-    for (ptrdiff_t chunk = first; chunk < last; chunk++) {
+    team_share(self, N_SLICES, &first, &last);
+    for (ptrdiff_t slice = first; slice < last; slice++) {
         ptrdiff_t k, end;
-        sum_chunk(args->n, chunk, &k, &end);
+        sum_slice(args->n, slice, &k, &end);
         partials acc = {0};
         for (; k + SUM_LANES <= end; k += SUM_LANES)
             mse_add(&acc, a + k, b + k, da + k, factor);
@@ -237,14 +237,14 @@ static void mse_body(const team *self, const void *argument)
             mse_add(&acc, rest[0], rest[1], rest[2], factor);
             memcpy(da + k, rest[2], bytes);
         }
-        work->chunks[chunk] = sum_of_partials(&acc);
+        work->slices[slice] = sum_of_partials(&acc);
     }
 }
 
 static double mse(const fr_mse_args *args)
 {
-    double chunks[N_CHUNKS];
-    const mse_team work = {args, chunks};
+    double slices[N_SLICES];
+    const mse_team work = {args, slices};
     team_run(flat_threads(args->n_threads, args->n), mse_body, &work);
-    return args->weight * sum_of_chunks(chunks);
+    return args->weight * sum_of_slices(slices);
 }

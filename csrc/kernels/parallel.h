@@ -38,9 +38,9 @@ typedef struct {
  * has the barrier `all`.  It may be divided into smaller teams, on level 1, and each of
  * those into teams on level 2.  A team on level 1 or 2 uses the barrier of its level
  * whose number is that of its first thread in the region: teams on one level have no
- * thread in common, so no two of them use the same barrier.  Their number
- * grows with that of the threads, so they are not on the stack: a kernel that divides
- * its team has them in its workspace. */
+ * thread in common, so no two of them use the same barrier.  The number of these
+ * barriers grows with that of the threads, so they are not on the stack: a kernel that
+ * divides its team has them in its workspace. */
 enum { TEAM_LEVELS = 2 }; /* the levels of smaller teams */
 typedef struct {
     barrier_state all;
@@ -242,7 +242,9 @@ INLINE void team_run_within(int n_threads, void *room,
             const uint64_t mode = subnormals_flush();
             body(&self, args);
             subnormals_restore(mode);
-            team_barrier(&self); /* OpenMP's own barrier, which comes next, spins */
+            /* A thread that waits here lets others run after a while; one that waits
+             * at OpenMP's own barrier, which comes next, may spin for much longer. */
+            team_barrier(&self);
         }
         return;
     }

@@ -59,9 +59,9 @@ INLINE real *hoisted_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
     return f->ax + row * f->pack.columns;
 }
 
-/* What the cell gets for the rows of one kind of step s, as if these began with row 0
- * of the batch.  place_step() adds which rows and which panel of units it is, and the
- * callers add the results of the products. */
+/* Returns what the cell gets for the rows of one kind of step s, as if these began with
+ * row 0 of the batch.  place_step() adds which rows and which panel of units the cell
+ * is called for, and the callers add the results of the products. */
 static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin from)
 {
     const fr_forward_args *a = f->a;
@@ -172,9 +172,9 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     }
 }
 
-/* The same for a cell whose panels of R are of the units of several panels of W.  x W
- * is hoisted, and the cell is called for each vector of units of a panel of R that is
- * one of this thread's. */
+/* What forward_rows() does, for a cell whose panels of R are of the units of several
+ * panels of W.  x W is hoisted, and the cell is called for each vector of units of a
+ * panel of R that is one of this thread's. */
 static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from,
                               ptrdiff_t b0, ptrdiff_t b1)
 {

@@ -142,8 +142,8 @@ INLINE real *take(arena *a, ptrdiff_t size)
     return piece;
 }
 
-/* The piece of a workspace in which the threads of a call wait for each other;
- * team_room() says how large it is. */
+/* The piece of a workspace that has what the threads of a call wait on.  team_room()
+ * says how large it is. */
 INLINE real *take_team_room(arena *a, int n_threads)
 {
     return take(a, team_room(n_threads) / (ptrdiff_t)sizeof(real));

@@ -171,7 +171,7 @@ INLINE vreal v_where_positive(vreal a, vreal b)
     return v_from_bits((vbits)(a > (vreal){0}) & v_as_bits(b));
 }
 
-/* a where x is negative, else b; either where x is -0 or NaN. */
+/* a where x is negative, else b.  Where x is -0 or NaN the result may be either. */
 INLINE vreal v_select_negative(vreal x, vreal a, vreal b)
 {
 #if defined(__AVX512F__) && FR_DOUBLE
@@ -192,12 +192,13 @@ INLINE vreal v_minus_abs(vreal a)
     return v_from_bits(v_as_bits(a) | v_as_bits(v_set1((real)-0.0)));
 }
 
-/* The magnitude of a; below, b >= 0 with the sign bit of a. */
+/* |a| */
 INLINE vreal v_abs(vreal a)
 {
     return v_from_bits(v_as_bits(a) & ~v_as_bits(v_set1((real)-0.0)));
 }
 
+/* b, whose sign bit must be 0, with the sign bit of a. */
 INLINE vreal v_copysign(vreal b, vreal a)
 {
     return v_from_bits((v_as_bits(a) & v_as_bits(v_set1((real)-0.0))) | v_as_bits(b));
@@ -208,7 +209,7 @@ typedef double vdouble __attribute__((vector_size(V_BYTES)));
 
 #define VD ((ptrdiff_t)(V_BYTES / sizeof(double)))
 
-/* VD elements, widened to double. */
+/* Loads VD elements and widens them to double. */
 INLINE vdouble v_load_double(const real *p)
 {
 #if FR_DOUBLE

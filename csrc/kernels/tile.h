@@ -24,7 +24,9 @@
 
 #define MAX_NV 4 /* most vectors in a row of a panel */
 #define MAX_MR 12
-#define SUM_NV 2 /* the same for weight gradients: one packed A serves all of B */
+/* Most vectors in a row of a panel of which a weight gradient is made.  Panels are
+ * narrow there, so that tiles are tall: one packed A serves all of B. */
+#define SUM_NV 2
 #define MAX_WIDTH (MAX_NV * V_BYTES / sizeof(real))
 
 /* Rows of the tallest tile on a panel of nv vectors.  The sums, nv vectors of B and one

@@ -168,10 +168,10 @@ FAULTS = {
     "optim: rows that are late by one step": Fault(
         K + "optim.c", "seen = missed - 1;", "seen = missed;", "sparse_embedding"
     ),
-    "clip: NaN in the largest of a chunk": Fault(
+    "clip: NaN in the largest of a slice": Fault(
         K + "clip.c",
-        "if (chunks[i] > largest || chunks[i] != chunks[i])",
-        "if (chunks[i] > largest)",
+        "if (slices[i] > largest || slices[i] != slices[i])",
+        "if (slices[i] > largest)",
         "clip",
     ),
     "loss: the largest logit among the last few": Fault(
