@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The benchmark's own parts: cases, timing, verification, reports and plots."""
 
-import importlib
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastrnn.native import core
 
-PROJECT = Path(__file__).resolve().parents[2]
 TINY = "T5-B3-I7-H17"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """Import a module of bench/, which is not installed."""
-    monkeypatch.syspath_prepend(str(PROJECT))
-    return lambda name: importlib.import_module(f"bench.{name}")
 
 
 # -- cases ----------------------------------------------------------------------------

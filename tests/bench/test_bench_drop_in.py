@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """bench/drop_in.py: its cases run both libraries, agree and make tables."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-PROJECT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
-def drop_in(monkeypatch):
-    """`bench.drop_in`; bench/ is not installed."""
-    monkeypatch.syspath_prepend(str(PROJECT))
-    return importlib.import_module("bench.drop_in")
+def drop_in(bench):
+    return bench("drop_in")
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """bench/memory.py: what it counts."""
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -14,11 +13,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
-def in_new_process(monkeypatch):
-    """`bench.memory.in_new_process`; bench/ is not installed."""
-    monkeypatch.syspath_prepend(str(PROJECT))
+def in_new_process(bench, monkeypatch):
+    """`bench.memory.in_new_process`, whose processes look for bench/ here."""
     monkeypatch.chdir(PROJECT)
-    return importlib.import_module("bench.memory").in_new_process
+    return bench("memory").in_new_process
 
 
 def test_peak_of_a_step_is_counted_whole(in_new_process):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """bench/openmp.py; and that a process with PyTorch has one OpenMP runtime."""
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -16,11 +15,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
-def openmp(monkeypatch):
-    """`bench.openmp`; bench/ is not installed."""
-    monkeypatch.syspath_prepend(str(PROJECT))
+def openmp(bench, monkeypatch):
+    """`bench.openmp`, whose processes look for bench/ here."""
     monkeypatch.chdir(PROJECT)
-    return importlib.import_module("bench.openmp")
+    return bench("openmp")
 
 
 @pytest.mark.parametrize("at", [0, 1])

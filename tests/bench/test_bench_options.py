@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """bench/options.py: what it compares with what, tiny."""
 
-import importlib
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastrnn
 
-PROJECT = Path(__file__).resolve().parents[2]
 TINY = "T5-B3-I4-H6"
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    """`bench.options`; bench/ is not installed. On one thread."""
-    monkeypatch.syspath_prepend(str(PROJECT))
+def bench(bench):
+    """`bench.options`, on one thread."""
     before = fastrnn.get_num_threads()
     fastrnn.set_num_threads(1)
-    yield importlib.import_module("bench.options")
+    yield bench("options")
     fastrnn.set_num_threads(before)
 
 

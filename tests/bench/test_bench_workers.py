@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The benchmark's workers, and whole runs of it with the peers that are there."""
 
-import importlib
-import importlib.util
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
 TINY = "T5-B3-I7-H17"
 
 # Adapters for the tests. The first is a peer that agrees with fastrnn, being it.
@@ -59,13 +56,6 @@ def variants(case, dtype):
 """
 )
 ABSENT = "import a_library_that_nobody_has"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """Import a module of bench/, which is not installed."""
-    monkeypatch.syspath_prepend(str(PROJECT))
-    return lambda name: importlib.import_module(f"bench.{name}")
 
 
 @pytest.fixture

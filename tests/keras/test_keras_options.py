@@ -7,7 +7,8 @@ import pytest
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
 import tolerances  # noqa: E402
-from keras_models import GATES, B, H, I, T, close, made, run, saved  # noqa: E402
+from keras_models import GATES, B, H, I, T, made, run, saved  # noqa: E402
+from peers import close  # noqa: E402
 
 import fastrnn  # noqa: E402
 import fastrnn.keras  # noqa: E402

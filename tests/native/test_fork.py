@@ -4,30 +4,9 @@
 Every case is a program of its own: a process that has run tests has had threads.
 """
 
-import os
-import subprocess
-import sys
+from forks import NEEDED, run_program
 
-import pytest
-
-from fastrnn.native import core
-
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
-    pytest.mark.skipif(not core.OPENMP, reason="a build without threads has no pool"),
-]
-IN_CHILD = """
-child = os.fork()
-if child == 0:
-    signal.alarm(60)  # a child that hangs is killed by its own clock
-    try:
-        in_child()
-        os._exit(0)
-    finally:
-        os._exit(1)
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-assert status == 0, f"child: {status}"
-"""
+pytestmark = NEEDED
 RUN = """
 def run():
     fastrnn.LSTM(128, 128, seed=0).eval()(np.ones((9, 32, 128), "f"))
@@ -35,16 +14,8 @@ def run():
 
 
 def program(*parts):
-    """Run the parts as one program on two threads; its assertions are the test's."""
-    head = "import os, signal\nimport numpy as np\n"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", head + "\n".join(parts)],
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    """Run the parts as one program on two threads."""
+    run_program(["import numpy as np", *parts], OMP_NUM_THREADS="2")
 
 
 def test_several_threads_where_no_pool_existed():
@@ -52,7 +23,7 @@ def test_several_threads_where_no_pool_existed():
         "import fastrnn",
         RUN,
         "def in_child():\n    assert fastrnn.get_num_threads() == 2\n    run()",
-        IN_CHILD,
+        "fork(in_child)",
     )
 
 
@@ -62,15 +33,12 @@ def test_one_thread_in_a_child_of_a_child():
         RUN,
         "run()",
         "def grandchild():\n    assert fastrnn.get_num_threads() == 1\n    run()",
-        "def in_child():\n    parts = dict(globals(), in_child=grandchild)\n"
-        "    exec(IN_CHILD, parts)",
-        f"IN_CHILD = {IN_CHILD!r}",
-        IN_CHILD,
+        "fork(lambda: fork(grandchild))",
     )
 
 
 def test_one_thread_where_others_have_the_runtime():
-    """`openmp_is_shared` finds out; drop_in/test_drop_in_fork.py has PyTorch do it."""
+    """`openmp_is_shared` finds out; test_drop_in_fork.py has PyTorch do it."""
     program(
         "import fastrnn\nfrom fastrnn.native import core",
         "assert core.openmp_is_shared() is False",
@@ -80,6 +48,6 @@ def test_one_thread_where_others_have_the_runtime():
         "    try:\n        fastrnn.set_num_threads(2)\n"
         "    except RuntimeError as error:\n        assert 'spawn' in str(error)\n"
         "    else:\n        raise AssertionError",
-        IN_CHILD,
+        "fork(in_child)",
         "assert fastrnn.get_num_threads() == 2",
     )

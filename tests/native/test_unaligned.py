@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from arrays import read_only
 
 import fastrnn
 from fastrnn.native import core
@@ -15,12 +16,6 @@ def unaligned(array):
     room[...] = array
     assert not room.flags.aligned
     return room
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
 
 
 class Subclass(np.ndarray):

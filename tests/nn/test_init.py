@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from arrays import read_only
 
 import fastrnn
 from fastrnn import init
@@ -207,12 +208,6 @@ def test_layer_defaults(dtype):
     np.testing.assert_array_equal(np.delete(table - again, 498, axis=0), 0)
 
 
-def read_only():
-    array = np.zeros((2, 2))
-    array.flags.writeable = False
-    return array
-
-
 A = np.zeros((4, 2))
 MESSAGES = [
     (
@@ -226,7 +221,7 @@ MESSAGES = [
         "normal_: array must be floating, got dtype int64",
     ),
     (
-        lambda: init.constant_(read_only(), 1),
+        lambda: init.constant_(read_only(A), 1),
         ValueError,
         "constant_: array must be writable, got a read-only array",
     ),

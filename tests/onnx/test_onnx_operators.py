@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from arrays import ints
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip(
@@ -19,10 +20,6 @@ M = RNG.standard_normal((4, 5)).astype("f")
 POSITIVE = np.abs(X) + 0.5
 YES, NO = X > 0, Y > 0
 TENSOR = onnx.numpy_helper.from_array
-
-
-def ints(*values):
-    return np.array(values, np.int64)
 
 
 # (operator, opset, attributes, inputs); more than one form where the opset changes it.

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import tolerances
+from peers import close
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime, the judge, is not installed")
@@ -28,12 +29,6 @@ def build(cell, **options):
     if kind == "RNN":
         options["nonlinearity"] = cell
     return getattr(fastrnn, kind)(I, H, **options).eval()
-
-
-def close(ours, theirs, n_terms):
-    limit = 2 * tolerances.relative(ours.dtype.name, n_terms)  # both sides round
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() <= limit * np.abs(ours).max()
 
 
 def check(path):

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from arrays import ints
 from damaged_files import bounded
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -42,10 +43,6 @@ def refused(path, message):
     with bounded(path), pytest.raises(ValueError, match=message) as caught:
         fastrnn.onnx.load(path)
     assert str(path) in str(caught.value)
-
-
-def ints(*values):
-    return np.array(values, np.int64)
 
 
 END = node("Add", ["x", "made"], ["y"])

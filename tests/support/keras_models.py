@@ -4,7 +4,6 @@
 import warnings
 
 import numpy as np
-import tolerances
 
 import fastrnn
 
@@ -31,11 +30,3 @@ def saved(model, path):
 
 def run(keras, model, x):
     return keras.ops.convert_to_numpy(keras.ops.stop_gradient(model(x, training=False)))
-
-
-def close(ours, theirs, n_terms=500, precision=None):
-    # Twice, as both sides round.
-    limit = 2 * tolerances.relative(precision or ours.dtype.name, n_terms)
-    assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
-    assert np.abs(ours - theirs).max() <= limit * np.abs(theirs).max()

@@ -126,7 +126,7 @@ FAULTS = {
     ),
     "loss: the largest logit among the last few": Fault(
         K + "loss.c",
-        "most = v_max(most, v_load(z + n - V)); /* the rest, and some seen before */",
+        "most = v_max(most, v_load(z + n - V)); /* overlaps elements already seen */",
         "",
         "loss_functions",
     ),
@@ -163,14 +163,14 @@ FAULTS = {
     ),
     "callbacks: patience of one more": Fault(
         P + "train/callbacks.py",
-        "elif self.wait >= self.patience:\n            self.stopped_epoch",
-        "elif self.wait > self.patience:\n            self.stopped_epoch",
+        "elif self.wait >= self.patience and",
+        "elif self.wait > self.patience and",
         "callbacks",
     ),
     "saving: callbacks lose their arrays": Fault(
-        P + "train/saving.py",
-        'callback.load_state(state | without_prefix(f"callback.{i}", kept))',
-        "callback.load_state(state)",
+        P + "train/resuming.py",
+        'state | without_prefix(f"callback.{i}", extra)',
+        "state",
         "saving callbacks",
     ),
     "ragged: rows of equal length change places": Fault(

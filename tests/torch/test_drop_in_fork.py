@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A process forked after PyTorch's own threads ran: GNU OpenMP's pool is for both."""
 
-import os
 import subprocess
 import sys
 
@@ -9,16 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from fastrnn.native import core  # noqa: E402
+from forks import NEEDED, run_program  # noqa: E402
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
-    pytest.mark.skipif(not core.OPENMP, reason="a build without threads has no pool"),
-]
+pytestmark = NEEDED
 # `early` and `late` are where fastrnn is imported: before PyTorch's threads, or in the
 # child alone; `deep` forks once more.
 PROGRAM = """
-import os, signal, sys
+import sys
 import numpy as np
 import torch
 
@@ -29,19 +25,6 @@ if when == "early":
 a = torch.randn(700, 700)
 a @ a
 torch.nn.LSTM(256, 256)(torch.randn(20, 32, 256))
-
-
-def fork(run):
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)  # a child that hangs is killed by its own clock
-        try:
-            run()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == 0, f"child: {status}"
 
 
 def run():
@@ -74,13 +57,7 @@ fork(run if depth == "flat" else lambda: fork(run))
     ],
 )
 def test_the_child_runs_on_one_thread(kind, when, depth):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, kind, when, depth],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    run_program([PROGRAM], kind, when, depth)
 
 
 def test_the_runtime_that_pytorch_needs_is_known():

@@ -5,16 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from arrays import read_only
 
 from fastrnn.util import checks
 
 A = np.zeros((2, 3), "f")
-
-
-def read_only():
-    array = np.zeros((2, 3), "f")
-    array.flags.writeable = False
-    return array
 
 
 def test_what_fits_passes():
@@ -72,7 +67,7 @@ MESSAGES = [
         "f: array must be floating, got dtype int64",
     ),
     (
-        lambda: checks.writable("f", "array", read_only()),
+        lambda: checks.writable("f", "array", read_only(A)),
         ValueError,
         "f: array must be writable, got a read-only array",
     ),

@@ -73,7 +73,7 @@ def check(run):
 
     Parameters
     ----------
-    run : fastrnn.fit.Run
+    run : fastrnn.train.fit.Run
         With a model that has its parameters.
 
     Raises

@@ -29,7 +29,7 @@ def say(run, epoch, best):
 
     Parameters
     ----------
-    run : fastrnn.fit.Run
+    run : fastrnn.train.fit.Run
         Its ``verbose`` says where to print: 0 nowhere, 1 on standard error, 2 on
         standard output.
     epoch : int or None

@@ -36,7 +36,7 @@ def save_checkpoint(run, path):
 
     Parameters
     ----------
-    run : fastrnn.fit.Run
+    run : fastrnn.train.fit.Run
     path : path-like
     """
     model = run.model
@@ -81,7 +81,7 @@ def resume(path, run, seed=None):
     ----------
     path : path-like
         Written by `ModelCheckpoint`.
-    run : fastrnn.fit.Run
+    run : fastrnn.train.fit.Run
         Of a model of the same make, compiled alike, with the same options, and with
         callbacks of the same kinds in the same order.
     seed : int, optional

@@ -186,7 +186,7 @@ class Sequential(Model):
         ended = None  # which layer gave the last output of sequences alone
         for i, (name, layer) in enumerate(self._children.items()):
             end, options = None, {}
-            if isinstance(layer, CRF):  # the loss's part, see `structured`
+            if isinstance(layer, CRF):  # the loss's part: see `losses.sequences`
                 yield name, layer, x, end, mask
                 continue
             inner = layer.layer if isinstance(layer, Bidirectional) else layer
