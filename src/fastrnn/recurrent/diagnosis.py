@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from fastrnn.native import core, stack
+from fastrnn.native import stack
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.calls import watched_by
@@ -231,7 +231,7 @@ class _Watcher:
 
 
 def _flows(prefix, layer, flow, gates):
-    D, kind = layer._directions, core.cell(layer._cell).layer
+    D, kind = layer._runtime.n_directions, layer._runtime.cell.layer
     for cell, norms in enumerate(flow):
         backwards = bool(cell % D)
         name = f"{prefix}layer {cell // D}" + (" reverse" if backwards else "")
@@ -245,22 +245,22 @@ def _saturation(call):
     The layer's cells run again from a zero state, without dropout. Of calls that
     compute some steps only, and of cells with options, nothing is said.
     """
-    layer, runtime, plan = call.layer, call.runtime, call.plan
-    options = layer._cell_options
+    runtime, plan = call.runtime, call.plan
+    options = runtime.options
     if call.rows is not None or runtime.layer_by_layer or plan.T < 2:
         return {}
     if options is not None and options.general:
         return {}
     x, found = call.x, {}
-    if layer.batch_first:
+    if plan.batch_first:
         x = np.ascontiguousarray(x.swapaxes(0, 1))
     D, S = runtime.n_directions, runtime.h_size
-    for cell, suffix in enumerate(layer._suffixes):
+    for cell in range(runtime.n_cells):
         if cell % D == 0:
             y = np.empty((plan.T, plan.B, S * D), x.dtype)
         one = _run_cell(call, cell, x)
         y[..., cell % D * S :][..., :S] = one
-        found[cell] = _of_cell(layer, suffix, x, one, reverse=bool(cell % D))
+        found[cell] = _of_cell(call, cell, x, one, reverse=bool(cell % D))
         if cell % D == D - 1 and cell // D < runtime.n_layers - 1:
             x = y
     return found
@@ -281,19 +281,19 @@ def _run_cell(call, cell, x):
     return np.ascontiguousarray(y[..., cell % D * S :][..., :S])
 
 
-def _of_cell(layer, suffix, x, y, reverse):
+def _of_cell(call, number, x, y, reverse):
     """Shares of one cell, from all its steps but the first.
 
     A gate that opens and closes is a sigmoid of one sum, of what W and R give. What
     another gate is, a cell's class says (`Recurrent._candidate`).
     """
-    cell = core.cell(layer._cell)
+    cell = call.runtime.cell
     if cell.gates == ("h",):  # a cell without gates: its state is what can saturate
         if cell.activations == ("relu",):
             return {}, float((y == 0).all(axis=(0, 1)).mean())
         return {_label(cell, 0): _saturated(cell, 0, y)}, None
     now, h = (x[:-1], y[1:]) if reverse else (x[1:], y[:-1])
-    W, R, b_ih, b_hh = layer._weights(layer._param, suffix)
+    W, R, b_ih, b_hh, *_ = call.runtime.weights_of(number)
     zero = np.zeros(len(W), W.dtype)
     b_ih, b_hh = (zero if b is None else b for b in (b_ih, b_hh))
     G, opens = len(cell.gates), arguments.gates_of(cell).get("recurrent_activation", ())
@@ -308,7 +308,7 @@ def _of_cell(layer, suffix, x, y, reverse):
     values = {g: sigmoid(ax[g] + recur(g, h)) for g in opens}
     by_name = {cell.gates[g]: value for g, value in values.items()}
     for g in set(range(G)) - values.keys():
-        a = layer._candidate(by_name, ax[g], h, functools.partial(recur, g))
+        a = call.layer._candidate(by_name, ax[g], h, functools.partial(recur, g))
         if a is not None and cell.activations[g] == "tanh":
             values[g] = np.tanh(a)
     return {

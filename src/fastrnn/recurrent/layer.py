@@ -163,9 +163,7 @@ class Recurrent(BatchFirst, Module):
             "cell_clip": cell_clip,
         }
         own = {name: vars(self)[name] for name in arguments.OWN if name in vars(self)}
-        self._cell_options = options = arguments.cell_options(
-            who, cell, self.hidden_size, **given, **own
-        )
+        options = arguments.cell_options(who, cell, self.hidden_size, **given, **own)
         vars(self).update(
             {name: given[name] for name in arguments.of_cell(cell) if name in given}
         )
@@ -207,7 +205,14 @@ class Recurrent(BatchFirst, Module):
                 init.fan_in_uniform_(view, fan_in, seed=generator)
         self._dropout_seeds = generator.spawn(1)[0]
         self._runtime = Runtime(
-            layout, self._dtype, merge_mode, connection, self._dropout_seeds
+            layout,
+            self._dtype,
+            merge_mode,
+            connection,
+            self._dropout_seeds,
+            cell=cell,
+            options=options,
+            suffixes=self._suffixes,
         )
         self._runtime.bind(self._buffers, self._start, self._param, self._grad)
 
@@ -450,12 +455,6 @@ class Recurrent(BatchFirst, Module):
         )
         for part in states.state_parts(self.state):
             part[:, mask] = 0
-
-    def _weights(self, source, suffix):
-        return [
-            source.get(f"{name}{suffix}")
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        ]
 
     def stream(self, batch_size=1):
         """Prepare inference one time step at a time, with the state kept inside.

@@ -25,6 +25,7 @@ _OF_THIS_PROCESS = (
 )
 # What a copy takes over.
 _OF_THE_LAYER = (
+    "cell",
     "connection",
     "dropout_seeds",
     "dtype",
@@ -39,7 +40,9 @@ _OF_THE_LAYER = (
     "n_directions",
     "n_layers",
     "n_states",
+    "options",
     "packed_weights",
+    "suffixes",
     "y_size",
 )
 
@@ -60,6 +63,12 @@ class Runtime:
         The layer's arguments of these names.
     dropout_seeds : numpy.random.Generator
         Draws the seeds of dropout masks. It is the layer's own, which saving finds.
+    cell : core.Cell
+        What the cells are, as their C file says.
+    options : core.Options or None
+        The cells' options; None where they are plain.
+    suffixes : list of str
+        What ends the names of each cell's parameters, as in ``weight_ih_l0_reverse``.
 
     Attributes
     ----------
@@ -86,8 +95,20 @@ class Runtime:
 
     __slots__ = _OF_THE_LAYER + _OF_THIS_PROCESS
 
-    def __init__(self, layout, dtype, merge_mode, connection, dropout_seeds):
+    def __init__(
+        self,
+        layout,
+        dtype,
+        merge_mode,
+        connection,
+        dropout_seeds,
+        *,
+        cell,
+        options,
+        suffixes,
+    ):
         self.layout, self.dtype = layout, np.dtype(dtype)
+        self.cell, self.options, self.suffixes = cell, options, suffixes
         self.dropout_seeds = dropout_seeds
         self.merge_mode, self.connection = merge_mode, connection
         self.n_layers, self.n_directions = layout.n_layers, layout.n_directions
@@ -112,6 +133,17 @@ class Runtime:
         """Take note of where the layer's parameters and gradients are from now on."""
         (self.parameters, self.grads), self.start = buffers, start
         self.named, self.named_grads = named, named_grads
+
+    def weights_of(self, cell):
+        """W, R, b_ih, b_hh, P and W_hr of a cell, with None for those that it lacks.
+
+        They are views of the parameters, in the order in which the kernels pack them.
+        """
+        names = (
+            "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ph", "weight_hr",
+        )  # fmt: skip
+        suffix = self.suffixes[cell]
+        return [self.named.get(f"{name}{suffix}") for name in names]
 
     def draw_dropout(self, p):
         """Seeds of the dropout masks between layers, or None, and their probability."""

@@ -62,9 +62,9 @@ class Stream:
         if layer.go_backwards:
             raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
         kernels, n_threads = core.kernels(layer.dtype), threads.for_kernel()
-        runtime, options = layer._runtime, layer._cell_options
+        runtime = layer._runtime
         cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
-        S = runtime.h_size
+        S, options = runtime.h_size, runtime.options
         self.h, self.c = (*states.zeros(runtime, B), None)[:2]
         self._start = None
         if layer.learn_initial_state:
@@ -74,13 +74,12 @@ class Stream:
             ]
         self._dtype, self._shape = runtime.dtype, (B, layer.input_size)
         steps = []
-        for k, suffix in enumerate(layer._suffixes):
+        for k in range(runtime.n_cells):
             packed = aligned(
                 kernels.packed_size(False, cell, I, H, options), layer.dtype
             )
-            weights = layer._weights(runtime.named, suffix)
-            more = [runtime.named.get(f"weight_{p}{suffix}") for p in ("ph", "hr")]
-            kernels.pack(False, cell, I, H, *weights, packed, options, *more)
+            *weights, P, W_hr = runtime.weights_of(k)
+            kernels.pack(False, cell, I, H, *weights, packed, options, P, W_hr)
             shape = core.Shape(cell, 0, 1, B, I, H, None, options)
             work = aligned(kernels.work_size(False, shape, n_threads), layer.dtype)
             stepper = core.Stepper(
