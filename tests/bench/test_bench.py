@@ -22,7 +22,7 @@ def test_ids_are_unique_and_lead_back_to_their_cases(bench):
         ids = [case.id for case in suite]
         assert len(set(ids)) == len(ids)
         assert [cases.find(case_id) for case_id in ids] == suite
-    assert len(suites[0]) == 3 * 2 * 9 + 3 * 2 + 4
+    assert len(suites[0]) == len(cases.CELLS) * (2 * 9 + 2) + 4
 
 
 def test_flops_follow_the_formula(bench):
