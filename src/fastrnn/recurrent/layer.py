@@ -5,7 +5,6 @@ A forward checks its arguments here, makes a `calls.Call` of them and runs it. T
 stays in the context, from where backward takes it.
 """
 
-import math
 import sys
 import types
 import warnings
@@ -14,16 +13,16 @@ from typing import ClassVar
 import numpy as np
 
 from fastrnn.native import core, threads, weights
-from fastrnn.nn import axis_rule, init
+from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import arguments, inputs, rows, states, table
+from fastrnn.recurrent import arguments, inputs, parameters, rows, states, table
 from fastrnn.recurrent.calls import Call, watched
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
-from fastrnn.util import budget, checks
+from fastrnn.util import checks
 
 # Packages whose code runs between a user's line that makes a layer and its constructor.
 _PACKAGES = ("fastrnn.recurrent", "fastrnn.nn")
@@ -168,12 +167,26 @@ class Recurrent(BatchFirst, Module):
             {name: given[name] for name in arguments.of_cell(cell) if name in given}
         )
         generator = checks.generator(who, seed)
-        H, S = self.hidden_size, self._h_size
-        self._check_room(who, checks.dtype_name(who, dtype))
+        dtype = checks.dtype_name(who, dtype)
+        sizes = parameters.Sizes(
+            n_gates=len(cell.gates),
+            n_states=cell.n_states,
+            n_layers=self.num_layers,
+            n_directions=self._directions,
+            input_size=self.input_size,
+            hidden_size=self.hidden_size,
+            h_size=self._h_size,
+            y_size=self._y_size,
+            bias=self.bias,
+            peephole=getattr(self, "peephole", False),
+            highway=connection == "highway",
+            learned_states=self.learn_initial_state,
+        )
+        sizes.check(who, dtype)
         layout = weights.Layout(
             self._cell,
             self.input_size,
-            H,
+            self.hidden_size,
             self.num_layers,
             self._directions,
             self.bias,
@@ -181,28 +194,9 @@ class Recurrent(BatchFirst, Module):
             merge_mode != "concat",
             *bounds,
         )
-        self._suffixes = []  # of the parameters of each layer and direction, in order
-        shapes = {}
-        for layer in range(self.num_layers):
-            I = self.input_size if layer == 0 else self._y_size
-            for direction in ("", "_reverse")[: self._directions]:
-                self._suffixes.append(f"_l{layer}{direction}")
-                shapes |= self._cell_shapes(self._suffixes[-1], I)
-        # After the cells' own, as `Layout` has them:
-        for layer in range(1, self.num_layers if connection == "highway" else 1):
-            shapes[f"weight_gate_l{layer}"] = (self._y_size, self._y_size)
-            shapes[f"bias_gate_l{layer}"] = (self._y_size,)
-        if self.learn_initial_state:
-            shapes["h_0"] = (len(self._suffixes), S)
-            if self._states == 2:
-                shapes["c_0"] = (len(self._suffixes), H)
-        self._declare(shapes, checks.dtype_name(who, dtype))
-        for name, view in self._param.items():
-            if name.startswith("bias_gate"):
-                view[...] = -1  # at first most of x passes by the layer
-            elif name not in ("h_0", "c_0"):
-                fan_in = len(view) if name.startswith("weight_gate") else H
-                init.fan_in_uniform_(view, fan_in, seed=generator)
+        self._suffixes = sizes.suffixes()
+        self._declare(sizes.shapes(), dtype)
+        parameters.fill(self._param, self.hidden_size, generator)
         self._dropout_seeds = generator.spawn(1)[0]
         self._runtime = Runtime(
             layout,
@@ -224,18 +218,6 @@ class Recurrent(BatchFirst, Module):
         super()._bind(buffers, start)
         if "_runtime" in vars(self):  # the constructor declares parameters before
             self._runtime.bind(buffers, start, self._param, self._grad)
-
-    def _check_room(self, who, dtype):
-        """Refuse sizes that need too much memory, before shapes are listed for them."""
-        D, L, y_size = self._directions, self.num_layers, self._y_size
-        first, other = (
-            [math.prod(shape) for shape in self._cell_shapes("", I).values()]
-            for I in (self.input_size, y_size)
-        )
-        n = D * (sum(first) + (L - 1) * sum(other))
-        if self.connection == "highway":
-            n += (L - 1) * y_size * (y_size + 1)
-        budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
     @property
     def _directions(self):
@@ -270,18 +252,6 @@ class Recurrent(BatchFirst, Module):
             ``recur(state)`` is the state times the gate's part of R, ``b_hh`` added.
         """
         return
-
-    def _cell_shapes(self, suffix, I):
-        """Names and shapes of a cell's parameters, in `weights.Layout`'s order."""
-        G, H, S = len(core.cell(self._cell).gates), self.hidden_size, self._h_size
-        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
-        if self.bias:
-            shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
-        if S != H:
-            shapes["weight_hr"] = (S, H)
-        if getattr(self, "peephole", False):
-            shapes["weight_ph"] = (3, H)
-        return {name + suffix: shape for name, shape in shapes.items()}
 
     @property
     def checkpoint_every(self):

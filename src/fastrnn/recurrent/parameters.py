@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The parameters of a recurrent layer: their names, shapes and first values."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from fastrnn.nn import init
+from fastrnn.util import budget
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What the shapes of a layer's parameters follow from.
+
+    Attributes
+    ----------
+    n_gates, n_states : int
+        Of a cell: its gates, and whether it has c (2) or h alone (1).
+    n_layers, n_directions : int
+    input_size, hidden_size : int
+    h_size, y_size : int
+        Width of h, narrower than hidden_size with a projection, and of the output of
+        each layer.
+    bias, peephole : bool
+        Whether cells have biases, and peepholes from c to the gates.
+    highway : bool
+        Whether layers after the first have a highway around them.
+    learned_states : bool
+        Whether initial states are parameters.
+    """
+
+    n_gates: int
+    n_states: int
+    n_layers: int
+    n_directions: int
+    input_size: int
+    hidden_size: int
+    h_size: int
+    y_size: int
+    bias: bool
+    peephole: bool
+    highway: bool
+    learned_states: bool
+
+    def suffixes(self):
+        """What the names of each cell's parameters end with, in the cells' order."""
+        directions = ("", "_reverse")[: self.n_directions]
+        return [f"_l{k}{name}" for k in range(self.n_layers) for name in directions]
+
+    def of_cell(self, k):
+        """Shapes by name, without suffix, for a cell of layer k.
+
+        Their order is that of `weights.Layout`.
+        """
+        G, H, S = self.n_gates, self.hidden_size, self.h_size
+        I = self.input_size if k == 0 else self.y_size
+        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
+        if self.bias:
+            shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+        if S != H:
+            shapes["weight_hr"] = (S, H)
+        if self.peephole:
+            shapes["weight_ph"] = (3, H)
+        return shapes
+
+    def shapes(self):
+        """Shapes of all parameters by name, in the order of `weights.Layout`."""
+        found, width = {}, self.y_size
+        for cell, suffix in enumerate(self.suffixes()):
+            shapes = self.of_cell(cell // self.n_directions)
+            found |= {name + suffix: shape for name, shape in shapes.items()}
+        for k in range(1, self.n_layers if self.highway else 1):
+            found[f"weight_gate_l{k}"] = (width, width)
+            found[f"bias_gate_l{k}"] = (width,)
+        if self.learned_states:
+            n_cells = self.n_layers * self.n_directions
+            found["h_0"] = (n_cells, self.h_size)
+            if self.n_states == 2:
+                found["c_0"] = (n_cells, self.hidden_size)
+        return found
+
+    def check(self, who, dtype):
+        """Refuse sizes that need too much memory, before shapes are listed for them."""
+        D, L = self.n_directions, self.n_layers
+        first, other = (
+            [math.prod(shape) for shape in self.of_cell(k).values()] for k in (0, 1)
+        )
+        n = D * (sum(first) + (L - 1) * sum(other))
+        if self.highway:
+            n += (L - 1) * self.y_size * (self.y_size + 1)
+        budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
+
+
+def fill(named, hidden_size, generator):
+    """Give parameters their first values: weights and biases are drawn, states zero.
+
+    Parameters
+    ----------
+    named : dict of str to ndarray
+        All parameters by name; zero so far.
+    hidden_size : int
+    generator : numpy.random.Generator
+    """
+    for name, view in named.items():
+        if name.startswith("bias_gate"):
+            view[...] = -1  # at first most of x passes by the layer
+        elif name not in ("h_0", "c_0"):
+            fan_in = len(view) if name.startswith("weight_gate") else hidden_size
+            init.fan_in_uniform_(view, fan_in, seed=generator)
