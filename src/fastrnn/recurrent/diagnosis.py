@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from fastrnn.native import core, stack
+from fastrnn.native import arrays, celltable
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.calls import watched_by
@@ -231,7 +231,7 @@ class _Watcher:
 
 
 def _flows(prefix, layer, flow, gates):
-    D, kind = layer._directions, core.cell(layer._cell).layer
+    D, kind = layer._directions, celltable.cell(layer._cell).layer
     for cell, norms in enumerate(flow):
         backwards = bool(cell % D)
         name = f"{prefix}layer {cell // D}" + (" reverse" if backwards else "")
@@ -270,7 +270,7 @@ def _run_cell(call, cell, x):
     """Outputs (T, B, S) of one cell."""
     runtime, plan = call.runtime, call.plan
     D, S, (T, B, _) = runtime.n_directions, runtime.h_size, x.shape
-    block = stack.Stack(
+    block = arrays.ArrayPlan(
         plan.kernels, plan.n_threads, runtime.layout, T, B, first=cell, n_cells=1
     )
     y = np.empty((T, B, D * S), x.dtype)
@@ -287,7 +287,7 @@ def _of_cell(layer, suffix, x, y, reverse):
     A gate that opens and closes is a sigmoid of one sum, of what W and R give. What
     another gate is, a cell's class says (`_Recurrent._candidate`).
     """
-    cell = core.cell(layer._cell)
+    cell = celltable.cell(layer._cell)
     if cell.gates == ("h",):  # a cell without gates: its state is what can saturate
         if cell.activations == ("relu",):
             return {}, float((y == 0).all(axis=(0, 1)).mean())

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn.native import core, threads, weights
+from fastrnn.native import celltable, core, threads
+from fastrnn.native.layout import Layout
 from fastrnn.nn import axis_rule, init
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
@@ -171,7 +172,7 @@ class _Recurrent(BatchFirst, Module):
         generator = checks.generator(who, seed)
         H, S = self.hidden_size, self._h_size
         self._check_room(who, checks.dtype_name(who, dtype))
-        layout = weights.Layout(
+        layout = Layout(
             self._cell,
             self.input_size,
             H,
@@ -266,8 +267,8 @@ class _Recurrent(BatchFirst, Module):
         return
 
     def _cell_shapes(self, suffix, I):
-        """Names and shapes of a cell's parameters, in `weights.Layout`'s order."""
-        G, H, S = len(core.cell(self._cell).gates), self.hidden_size, self._h_size
+        """Names and shapes of a cell's parameters, in `layout.Layout`'s order."""
+        G, H, S = len(celltable.cell(self._cell).gates), self.hidden_size, self._h_size
         shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
         if self.bias:
             shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
