@@ -193,7 +193,19 @@ setup(
                     include_dirs=["csrc"],
                     depends=["csrc/fastrnn.h"],
                 )
-                for name in ("weights", "stack", "views", "tensors")
+                for name in (
+                    "addresses",
+                    "arrays",
+                    "calls",
+                    "celltable",
+                    "layout",
+                    "memory",
+                    "optimizers",
+                    "single",
+                    "tensors",
+                    "views",
+                    "weights",
+                )
             ),
         ],
         compiler_directives={

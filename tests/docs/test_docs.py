@@ -13,7 +13,20 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.native import core, stack, tensors, views, weights
+from fastrnn.native import (
+    addresses,
+    arrays,
+    calls,
+    celltable,
+    core,
+    layout,
+    memory,
+    optimizers,
+    single,
+    tensors,
+    views,
+    weights,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(fastrnn.__file__).parent
@@ -80,7 +93,20 @@ def test_readme_is_short():
     assert len(README.splitlines()) < 300
 
 
-COMPILED = [core, stack, tensors, views, weights]
+COMPILED = [
+    addresses,
+    arrays,
+    calls,
+    celltable,
+    core,
+    layout,
+    memory,
+    optimizers,
+    single,
+    tensors,
+    views,
+    weights,
+]
 
 
 def stub(module):

@@ -10,7 +10,7 @@ import gradcheck
 import numpy as np
 import pytest
 
-from fastrnn.native import core
+from fastrnn.native import celltable, core, single
 
 GUARD = 64  # elements; more than a vector
 FLOPS_PER_THREAD = 4e5  # of csrc/kernels/parallel.h: smaller calls get fewer threads
@@ -53,28 +53,28 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     """
     d, kernels, room = cells.data(case), core.kernels(dtype), Buffers(dtype)
     T, B, I, H = case.T, case.B, case.I, case.H
-    cell, has_c = core.CELLS[case.cell], cells.N_STATES[case.cell] == 2
+    cell, has_c = celltable.CELLS[case.cell], cells.N_STATES[case.cell] == 2
     alive = np.arange(T)[:, None] < (T if lengths is None else np.array(lengths))
     alive = np.broadcast_to(alive, (T, B))
     offsets = None
     if lengths is not None:
         offsets = np.concatenate([[0], alive.sum(axis=1).cumsum()]).astype(np.intp)
-    shape = core.Shape(cell, reverse, T, B, I, H, offsets)
+    shape = single.Shape(cell, reverse, T, B, I, H, offsets)
     n_rows = int(alive.sum())
 
     def series(width, values=None):
-        """Room for a (rows, width) array whose rows lie apart; and the Series of it."""
+        """Room for a (rows, width) array whose rows lie apart, both ways."""
         array = room.take(n_rows, width + padding)
         array[:, width:] = 5
         if values is not None:
             array[:, :width] = values[alive]
         step = B * (width + padding)
-        return array, core.Series(array, 0, step, width + padding)
+        return array, single.StridedArray(array, 0, step, width + padding)
 
     weights = [room.copy(a) for a in d.parameters.values()]
-    packed = [room.take(kernels.packed_size(b, cell, I, H)) for b in (False, True)]
+    packed = [room.take(single.packed_size(kernels, b, shape)) for b in (False, True)]
     for backward in (False, True):
-        kernels.pack(backward, cell, I, H, *weights, packed[backward])
+        single.pack(kernels, backward, shape, *weights, packed[backward])
     (_, x), (y_array, y) = series(I, d.x), series(H)
     (_, dy), (dx_array, dx) = series(H, d.dy), series(I)
     h0, dh_n = room.copy(d.h0[0]), room.copy(d.dh_n[0])
@@ -83,14 +83,18 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     if has_c:
         c0, dc_n = room.copy(d.c0[0]), room.copy(d.dc_n[0])
         c_n, dc0 = room.take(B, H), room.take(B, H)
-    tape = room.take(kernels.tape_size(shape))
-    work = [room.take(kernels.work_size(b, shape, n_threads)) for b in (False, True)]
+    tape = room.take(single.tape_size(kernels, shape))
+    work = [
+        room.take(single.work_size(kernels, b, shape, n_threads)) for b in (False, True)
+    ]
     grads = [room.copy(np.zeros(a.shape)) for a in d.parameters.values()]
 
     before = [(array, array.copy()) for array in (*weights, h0, dh_n)]
-    kernels.forward(shape, n_threads, x, packed[0], h0, c0, y, h_n, c_n, tape, work[0])
-    kernels.backward(
-        shape, n_threads, x, packed[1], h0, y, tape, dy, dh_n, dc_n,
+    single.forward(
+        kernels, shape, n_threads, x, packed[0], h0, c0, y, h_n, c_n, tape, work[0]
+    )
+    single.backward(
+        kernels, shape, n_threads, x, packed[1], h0, y, tape, dy, dh_n, dc_n,
         dx, False, dh0, dc0, *grads, work[1],
     )  # fmt: skip
     room.assert_guards_stand()
@@ -257,17 +261,17 @@ def test_strides_and_guard_words_on_several_threads(isa, dtype, cell, shape):
 
 
 class TestRefusals:
-    """What `Shape`, `Series` and the calls refuse before C sees it."""
+    """What `Shape`, `StridedArray` and the calls refuse before C sees it."""
 
     @pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 1, -1)])
     def test_sizes(self, sizes):
         with pytest.raises(ValueError, match="T, B, I, H must be >= 1"):
-            core.Shape(0, False, *sizes)
+            single.Shape(0, False, *sizes)
 
     @pytest.mark.parametrize("cell", [-1, 99])
     def test_cell(self, cell):
         with pytest.raises(ValueError, match="cell must be in"):
-            core.Shape(cell, False, 1, 1, 1, 1)
+            single.Shape(cell, False, 1, 1, 1, 1)
 
     @pytest.mark.parametrize(
         "offsets", [[0, 2], [1, 3, 4], [0, 2, 5], [0, 3, 4], [0, 2, 2]]
@@ -275,7 +279,7 @@ class TestRefusals:
     def test_offsets(self, offsets):
         """T = 2, B = 2: too few, not from 0, growing, more than B, an empty step."""
         with pytest.raises(ValueError, match="Shape: "):
-            core.Shape(0, False, 2, 2, 1, 1, np.array(offsets, np.intp))
+            single.Shape(0, False, 2, 2, 1, 1, np.array(offsets, np.intp))
 
     @pytest.mark.parametrize(
         ("name", "bad"),
@@ -286,41 +290,44 @@ class TestRefusals:
             ("work", np.ones(3, "f")),
             ("tape", np.ones(3, "f")),
             ("h_n", np.ones(6)),
-            ("x", core.Series(np.ones(5, "f"), 0, 2, 1)),
-            ("y", core.Series(np.ones(24, "f"), 1, 6, 3)),
-            ("y", core.Series(np.ones(24, "f"), 0, -6, 3)),
+            ("x", single.StridedArray(np.ones(5, "f"), 0, 2, 1)),
+            ("y", single.StridedArray(np.ones(24, "f"), 1, 6, 3)),
+            ("y", single.StridedArray(np.ones(24, "f"), 0, -6, 3)),
             ("n_threads", 0),
         ],
     )
     def test_forward(self, name, bad):
-        kernels, shape = core.kernels("float32"), core.Shape(0, False, 4, 2, 1, 3)
+        kernels, shape = core.kernels("float32"), single.Shape(0, False, 4, 2, 1, 3)
         arguments = {
+            "kernels": kernels,
             "shape": shape,
             "n_threads": 1,
-            "x": core.Series(np.ones(8, "f"), 0, 2, 1),
-            "packed": np.ones(kernels.packed_size(False, 0, 1, 3), "f"),
+            "x": single.StridedArray(np.ones(8, "f"), 0, 2, 1),
+            "packed": np.ones(single.packed_size(kernels, False, shape), "f"),
             "h0": np.ones(6, "f"),
             "c0": None,
-            "y": core.Series(np.ones(24, "f"), 0, 6, 3),
+            "y": single.StridedArray(np.ones(24, "f"), 0, 6, 3),
             "h_n": np.ones(6, "f"),
             "c_n": None,
-            "tape": np.ones(kernels.tape_size(shape), "f"),
-            "work": np.ones(kernels.work_size(False, shape, 1), "f"),
+            "tape": np.ones(single.tape_size(kernels, shape), "f"),
+            "work": np.ones(single.work_size(kernels, False, shape, 1), "f"),
         }
-        kernels.forward(*arguments.values())  # the right ones do
+        single.forward(*arguments.values())  # the right ones do
         arguments["h_n"][:] = 7
         arguments[name] = bad
         with pytest.raises((TypeError, ValueError), match=name):
-            kernels.forward(*arguments.values())
+            single.forward(*arguments.values())
         assert name == "h_n" or (arguments["h_n"] == 7).all()
 
     def test_an_lstm_needs_a_cell_state(self):
         kernels = core.kernels("float32")
-        shape = core.Shape(core.CELLS["lstm"], False, 1, 1, 1, 1)
+        shape = single.Shape(celltable.CELLS["lstm"], False, 1, 1, 1, 1)
         one = np.ones(1, "f")
-        packed = np.ones(kernels.packed_size(False, core.CELLS["lstm"], 1, 1), "f")
-        work = np.ones(kernels.work_size(False, shape, 1), "f")
-        x = core.Series(one, 0, 1, 1)
+        packed = np.ones(single.packed_size(kernels, False, shape), "f")
+        work = np.ones(single.work_size(kernels, False, shape, 1), "f")
+        x = single.StridedArray(one, 0, 1, 1)
         for c0, c_n in ((None, one.copy()), (one, None)):
             with pytest.raises(TypeError, match=r"c0|c_n"):
-                kernels.forward(shape, 1, x, packed, one, c0, x, one, c_n, None, work)
+                single.forward(
+                    kernels, shape, 1, x, packed, one, c0, x, one, c_n, None, work
+                )

@@ -11,7 +11,7 @@ import pytest
 from cells import CELLS, GATES, N_STATES
 from option_cells import CASES, Cell, differences, loss
 
-from fastrnn.native import core
+from fastrnn.native import celltable, core, single
 
 
 def run(
@@ -25,10 +25,10 @@ def run(
     kernels = core.kernels(dtype)
     T, B, I = v["x"].shape
     H, S = v["W"].shape[0] // GATES[cell.kind], v["h0"].shape[1]
-    kind = core.CELLS[cell.kind]
+    kind = celltable.CELLS[cell.kind]
     alive = np.arange(T)[:, None] < np.array(lengths if lengths else [T] * B)
     offsets = np.concatenate([[0], alive.sum(1).cumsum()]).astype(np.intp)
-    shape = core.Shape(
+    shape = single.Shape(
         kind, reverse, T, B, I, H, offsets if lengths else None, cell.core
     )
     a = {name: np.ascontiguousarray(value, dtype) for name, value in v.items()}
@@ -42,14 +42,14 @@ def run(
 
     def series(array):
         width = array.shape[-1]
-        return core.Series(array, 0, B * width, width)
+        return single.StridedArray(array, 0, B * width, width)
 
     packed = []
     for backward in (False, True):
-        packed.append(room(kernels.packed_size(backward, kind, I, H, cell.core)))
-        kernels.pack(
-            backward, kind, I, H, a["W"], a["R"], a["b_ih"], a["b_hh"], packed[-1],
-            cell.core, a.get("P"), a.get("W_hr"),
+        packed.append(room(single.packed_size(kernels, backward, shape)))
+        single.pack(
+            kernels, backward, shape, a["W"], a["R"], a["b_ih"], a["b_hh"], packed[-1],
+            a.get("P"), a.get("W_hr"),
         )  # fmt: skip
     out = {
         "y": np.full((len(a["x"]), S), np.nan, dtype),
@@ -61,26 +61,27 @@ def run(
             grads[name][...] = np.nan
     if N_STATES[cell.kind] == 2:
         out["c_n"] = np.full((B, H), np.nan, dtype)
-    tape = room(kernels.tape_size(shape))
-    kernels.forward(
-        shape, n_threads, series(a["x"]), packed[0], a["h0"], a.get("c0"),
+    tape = room(single.tape_size(kernels, shape))
+    single.forward(
+        kernels, shape, n_threads, series(a["x"]), packed[0], a["h0"], a.get("c0"),
         series(out["y"]), out["h_n"], out.get("c_n"), tape,
-        room(kernels.work_size(False, shape, n_threads)),
+        room(single.work_size(kernels, False, shape, n_threads)),
     )  # fmt: skip
     inference = {name: np.full_like(value, np.nan) for name, value in out.items()}
-    kernels.forward(
-        shape, n_threads, series(a["x"]), packed[0], a["h0"], a.get("c0"),
+    single.forward(
+        kernels, shape, n_threads, series(a["x"]), packed[0], a["h0"], a.get("c0"),
         series(inference["y"]), inference["h_n"], inference.get("c_n"), None,
-        room(kernels.work_size(False, shape, n_threads)),
+        room(single.work_size(kernels, False, shape, n_threads)),
     )  # fmt: skip
     for name in out:
         np.testing.assert_array_equal(out[name], inference[name])
     wanted = {name: None if name in without else g for name, g in grads.items()}
-    kernels.backward(
-        shape, n_threads, series(a["x"]), packed[1], a["h0"], series(out["y"]), tape,
-        series(da["y"]), da["h_n"], da.get("c_n"), series(grads["x"]), False,
+    single.backward(
+        kernels, shape, n_threads, series(a["x"]), packed[1], a["h0"],
+        series(out["y"]), tape, series(da["y"]), da["h_n"], da.get("c_n"),
+        series(grads["x"]), False,
         grads["h0"], grads.get("c0"), wanted["W"], wanted["R"], wanted["b_ih"],
-        wanted["b_hh"], room(kernels.work_size(True, shape, n_threads)),
+        wanted["b_hh"], room(single.work_size(kernels, True, shape, n_threads)),
         wanted.get("P"), wanted.get("W_hr"), **more,
     )  # fmt: skip
     return out, grads, alive
@@ -291,9 +292,10 @@ def test_flow_and_clip_have_the_same_bits_for_any_number_of_threads(dtype, cell)
 
 
 def test_options_that_do_not_go_together():
+    gru, lstm = celltable.CELLS["gru"], celltable.CELLS["lstm"]
     with pytest.raises(ValueError, match="proj_size is an option of lstm, not of gru"):
-        core.Shape(core.CELLS["gru"], 0, 1, 1, 1, 4, None, core.Options(proj_size=2))
+        single.Shape(gru, 0, 1, 1, 1, 4, None, celltable.CellOptions(proj_size=2))
     with pytest.raises(ValueError, match=r"in \[1, 4\)"):
-        core.Shape(core.CELLS["lstm"], 0, 1, 1, 1, 4, None, core.Options(proj_size=4))
+        single.Shape(lstm, 0, 1, 1, 1, 4, None, celltable.CellOptions(proj_size=4))
     with pytest.raises(ValueError, match="activations are needed"):
-        core.Options(clip=1)
+        celltable.CellOptions(clip=1)

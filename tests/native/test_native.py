@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 from native_fuzz import Fuzz, Tensor
 
-from fastrnn.native import core, stack, tensors, weights
-from fastrnn.native.weights import Layout
+from fastrnn.native import (
+    addresses,
+    arrays,
+    celltable,
+    core,
+    memory,
+    optimizers,
+    single,
+    tensors,
+    weights,
+)
+from fastrnn.native.layout import Layout
+from fastrnn.native.weights import Packer, Use
 
 HUGE = 2**62
 
@@ -59,9 +70,8 @@ class TestProductsOfSizes:
             (1, 1, HUGE, 4),
             (1, 1, 1, HUGE),
         ):
-            refused(core.Shape, 2, False, *sizes, match="no memory holds")
-        refused(kernels.packed_size, True, 2, 2**31, 2**31, match="no memory holds")
-        refused(weights.Layout, "gru", 2**40, 2**40, 1, 1, True, match="no memory")
+            refused(single.Shape, 2, False, *sizes, match="no memory holds")
+        refused(Layout, "gru", 2**40, 2**40, 1, 1, True, match="no memory")
 
     def test_linear(self, kernels):
         empty = np.zeros(0, "f")
@@ -85,18 +95,21 @@ class TestProductsOfSizes:
             )  # fmt: skip
 
     def test_series(self, kernels):
-        shape = core.Shape(0, False, 5, 1, 1, 1)
+        shape = single.Shape(0, False, 5, 1, 1, 1)
         one = np.zeros(1, "f")
-        x = core.Series(np.zeros(5, "f"), 0, HUGE, 1)  # 4 HUGE wraps around to 0
+        # 4 HUGE wraps around to 0.
+        x = single.StridedArray(np.zeros(5, "f"), 0, HUGE, 1)
         refused(
-            kernels.forward, shape, 1, x, one, one, None, x, one, None, None, one,
-            match="x: ",
+            single.forward, kernels, shape, 1, x, one, one, None, x, one, None, None,
+            one, match="x: ",
         )  # fmt: skip
-        refused(core.Series, None, 0, 1, 1)
+        refused(single.StridedArray, None, 0, 1, 1)
 
     def test_offsets(self):
         for offsets in ([0, 1, -(2**63)], [0, 2, 2**63 - 1], [0, 2, 1]):
-            refused(core.Shape, 0, False, 2, 2, 1, 1, np.array(offsets), match="sizes")
+            refused(
+                single.Shape, 0, False, 2, 2, 1, 1, np.array(offsets), match="sizes"
+            )
 
 
 class TestSmallArguments:
@@ -110,17 +123,17 @@ class TestSmallArguments:
     def test_enumerations(self, kernels):
         x = np.zeros(3, "f")
         refused(kernels.activation, "relu", x, x, match="name must be")
-        refused(core.Options, [("no function", 0, 0)], match="activation")
-        refused(weights.Layout, "no cell", 1, 1, 1, 1, True, match="cell")
-        refused(weights.Layout, "gru", 1, 1, 0, 1, True, match="n_layers")
-        refused(weights.Layout, "gru", 1, 1, 1, 3, True, match="n_directions")
+        refused(celltable.CellOptions, [("no function", 0, 0)], match="activation")
+        refused(Layout, "no cell", 1, 1, 1, 1, True, match="cell")
+        refused(Layout, "gru", 1, 1, 0, 1, True, match="n_layers")
+        refused(Layout, "gru", 1, 1, 1, 3, True, match="n_directions")
         gru = [("tanh", 0, 0)] * 3
         for options in (
-            core.Options(gru[:2]),
-            core.Options(gru, peephole=True),
-            core.Options(gru, input_forget=True),
+            celltable.CellOptions(gru[:2]),
+            celltable.CellOptions(gru, peephole=True),
+            celltable.CellOptions(gru, input_forget=True),
         ):
-            refused(core.Shape, core.CELLS["gru"], 0, 1, 1, 1, 1, None, options)
+            refused(single.Shape, celltable.CELLS["gru"], 0, 1, 1, 1, 1, None, options)
 
     def test_nobody_makes_kernels(self):
         refused(core.Kernels, match="kernels")
@@ -128,11 +141,11 @@ class TestSmallArguments:
 
     def test_what_was_checked_stays(self):
         """A second `__init__`, which might change sizes, changes nothing."""
-        shape = core.Shape(0, False, 2, 2, 1, 1)
+        shape = single.Shape(0, False, 2, 2, 1, 1)
         shape.__init__(0, False, 9, 9, 9, 9)
         assert shape.rows == 4
-        layout = weights.Layout("gru", 2, 3, 1, 1, True)
-        plan = stack.Stack(
+        layout = Layout("gru", 2, 3, 1, 1, True)
+        plan = arrays.ArrayPlan(
             core.kernels("float32"), 1, layout, 2, 2, offsets=np.array([0, 2, 3])
         )
         plan.offsets[:] = 10**6
@@ -142,11 +155,12 @@ class TestSmallArguments:
 
 class TestArrays:
     def test_none_where_an_array_has_to_be(self, kernels):
-        size = kernels.packed_size(False, 0, 2, 3)
+        shape = single.Shape(0, False, 1, 1, 2, 3)
+        size = single.packed_size(kernels, False, shape)
         W, R, packed = (np.zeros(n, "f") for n in (6, 9, size))
         for some in ((None, R, packed), (W, None, packed), (W, R, None)):
             refused(
-                kernels.pack, False, 0, 2, 3, *some[:2], None, None, some[2],
+                single.pack, kernels, False, shape, *some[:2], None, None, some[2],
                 match="must be an array",
             )  # fmt: skip
 
@@ -160,43 +174,57 @@ class TestArrays:
 
     def test_a_stream_keeps_its_arrays_where_they_are(self, kernels):
         """An array that can grow would move away from under the next step."""
-        shape = core.Shape(0, False, 1, 1, 2, 3)
-        packed = np.zeros(kernels.packed_size(False, 0, 2, 3), "f")
-        work = np.zeros(kernels.work_size(False, shape, 1), "f")
+        shape = single.Shape(0, False, 1, 1, 2, 3)
+        packed = np.zeros(single.packed_size(kernels, False, shape), "f")
+        work = np.zeros(single.work_size(kernels, False, shape, 1), "f")
         memory = bytearray(12)
-        stepper = core.Stepper(
+        one = single.OneStep(
             kernels, shape, 1, packed, memoryview(memory).cast("f"), None,
             np.zeros(3, "f"), work,
         )  # fmt: skip
         with pytest.raises(BufferError):
             memory.extend(b"0" * 10**6)
-        assert (stepper.step(np.ones(2, "f")) == 0).all()
+        assert (one.step(np.ones(2, "f")) == 0).all()
 
     def test_rows_that_change_after_they_were_checked(self, kernels):
         rows, seen = np.array([0, 1]), np.zeros(2, "l")
-        which = core.Rows(2, rows, seen, 1, np.ones((1, 3), "f"), True)
+        which = optimizers.TableRows(2, rows, seen, 1, np.ones((1, 3), "f"), True)
         p, g = np.zeros(4, "f"), np.ones(4, "f")
         rows[1] = 10**9
-        call = kernels.sgd, 1, p, g, [None], [0.1], 0.0, False, 0.0, 0.0, False, True
+        call = (
+            optimizers.sgd,
+            kernels,
+            1,
+            p,
+            g,
+            [None],
+            [0.1],
+            0.0,
+            False,
+            0.0,
+            0.0,
+            False,
+            True,
+        )
         refused(*call, which, match="rows must ascend")
         assert (p == 0).all()
-        refused(core.Rows, 2, rows[:1], seen, 1, np.ones((0, 3), "f"), True)
+        refused(optimizers.TableRows, 2, rows[:1], seen, 1, np.ones((0, 3), "f"), True)
 
 
 class TestPlans:
     """What belongs to another layout, plan or moment."""
 
     def layout(self, H=3, layers=2):
-        return weights.Layout("gru", 2, H, layers, 1, True)
+        return Layout("gru", 2, H, layers, 1, True)
 
     def packed(self, layout, kernels):
-        packer = weights.Packer(layout, weights.MemoryPool(4))
-        return packer.renew(kernels, 1, np.zeros(9999, "f"), 0, True)
+        packer = weights.Packer(layout, memory.Pool(4))
+        return packer.take(kernels, 1, np.zeros(9999, "f"), 0, True)
 
     def test_stacks(self, kernels):
-        layout, pool = self.layout(), weights.MemoryPool(4)
+        layout, pool = self.layout(), memory.Pool(4)
         use = self.packed(layout, kernels)
-        plan = stack.Stack(kernels, 1, layout, 4, 2)
+        plan = arrays.ArrayPlan(kernels, 1, layout, 4, 2)
         x, y, end = (np.zeros(s, "f") for s in ((4, 2, 2), (4, 2, 3), (1, 2, 2, 3)))
 
         def forward(plan, use, x_at=0, y_at=0):
@@ -220,20 +248,22 @@ class TestPlans:
             refused(forward, plan, use, y_at=at)
         for at in (-1, -HUGE, HUGE):
             refused(backward, plan, kept, grads_start=at)
-        shorter = forward(stack.Stack(kernels, 1, layout, 2, 2), use)
+        shorter = forward(arrays.ArrayPlan(kernels, 1, layout, 2, 2), use)
         refused(backward, plan, shorter, match="kept")
-        refused(backward, plan, weights.Memory(), match="kept")
+        refused(backward, plan, memory.Loan(), match="kept")
         refused(backward, plan, kept, sums=shorter, match="sums")
-        refused(stack.Stack, kernels, 1, layout, 4, 2, first=1, match="no such cells")
+        refused(
+            arrays.ArrayPlan, kernels, 1, layout, 4, 2, first=1, match="no such cells"
+        )
         refused(plan.part, 0, 2, match="ragged")
 
     def test_a_forward_form_that_backward_took(self, kernels):
         """Weights of 4 MiB and more take turns in one room."""
-        layout, pool = self.layout(H=700, layers=1), weights.MemoryPool(4)
+        layout, pool = self.layout(H=700, layers=1), memory.Pool(4)
         packer = weights.Packer(layout, pool)
         parameters = np.zeros(3 * 700 * 704, "f")
-        use = packer.renew(kernels, 1, parameters, 0, True)
-        plan = stack.Stack(kernels, 1, layout, 1, 1)
+        use = packer.take(kernels, 1, parameters, 0, True)
+        plan = arrays.ArrayPlan(kernels, 1, layout, 1, 1)
         x, y, end = (np.zeros(s, "f") for s in ((1, 1, 2), (1, 1, 700), (1, 1, 1, 700)))
         forward = pool, use, x, 0, None, None, None, 0.0, y, 0, end, True
         kept = plan.forward(*forward)
@@ -244,39 +274,39 @@ class TestPlans:
         refused(plan.forward, *forward, match="keep_forward")
 
     def test_directions_that_are_merged(self, kernels):
-        layout = weights.Layout("gru", 2, 3, 1, 2, True, None, True)
-        use, pool = self.packed(layout, kernels), weights.MemoryPool(4)
-        plan = stack.Stack(kernels, 1, layout, 1, 1)
+        layout = Layout("gru", 2, 3, 1, 2, True, None, True)
+        use, pool = self.packed(layout, kernels), memory.Pool(4)
+        plan = arrays.ArrayPlan(kernels, 1, layout, 1, 1)
         x, y, end = (np.zeros(s, "f") for s in ((1, 1, 2), (1, 1, 3), (1, 2, 1, 3)))
         refused(
             plan.forward, pool, use, x, 0, None, None, None, 0.0, y, 0, end, True,
             match="merged",
         )  # fmt: skip
-        refused(tensors.Plan, kernels, layout, 1, 1, match="merged")
-        refused(tensors.Weights, layout, match="merged")
+        refused(tensors.TensorPlan, kernels, layout, 1, 1, match="merged")
 
 
 class TestTensors:
-    """`_tensors`, which used to take its callers' word."""
+    """Tensors that do not fit, and what was made for others."""
 
     @pytest.fixture
     def layout(self):
-        return weights.Layout("gru", 2, 3, 2, 1, False)
+        return Layout("gru", 2, 3, 2, 1, False)
 
     @pytest.fixture
     def weights(self):
         return [Tensor(np.ones(s, "f")) for s in ((9, 2), (9, 3), (9, 3), (9, 3))]
 
     def test_forward(self, kernels, layout, weights):
-        owner, plan = tensors.Weights(layout), tensors.Plan(kernels, layout, 4, 5)
-        packs = owner.take(kernels, 1, weights, [0] * 4, True, True)
+        pool, plan = memory.Pool(4), tensors.TensorPlan(kernels, layout, 4, 5)
+        packer = Packer(layout, pool)
+        use = packer.take_tensors(kernels, 1, weights, [0] * 4, True, True)
 
         def tensor(*shape, dtype="f"):
             return Tensor(np.zeros(shape, dtype))
 
         def forward(**changed):
             y = [tensor(4, 5, 3), tensor(4, 5, 3)]
-            given = {"first": 0, "n_threads": 1, "packs": packs}
+            given = {"pool": pool, "first": 0, "n_threads": 1, "use": use}
             given |= {"inputs": [tensor(4, 5, 2), y[0]], "batch_first": False}
             given |= {"h0": None, "c0": None, "outputs": y, "h_n": None, "c_n": None}
             given |= {"tapes": None} | changed
@@ -306,21 +336,21 @@ class TestTensors:
         refused(forward, h_n=tensor(1, 5, 3), match="h_n")
         refused(forward, tapes=tensor(plan.tape_size - 1), match="tapes")
         refused(forward, n_threads=0, match="n_threads")
-        refused(forward, packs=tensors.Packs(), match="packs")
-        other = tensors.Weights(Layout("gru", 2, 3, 2, 1, False))
-        packs_of_other = other.take(kernels, 1, weights, [0] * 4, True, True)
-        refused(forward, packs=packs_of_other, match="layout")
+        refused(forward, use=Use(), match="use")
+        other = Packer(Layout("gru", 2, 3, 2, 1, False), pool)
+        use_of_other = other.take_tensors(kernels, 1, weights, [0] * 4, True, True)
+        refused(forward, use=use_of_other, match="layout")
 
     def test_weights(self, kernels, layout, weights):
-        owner = tensors.Weights(layout)
-        take = owner.take, kernels, 1
+        packer = Packer(layout, memory.Pool(4))
+        take = packer.take_tensors, kernels, 1
         for bad in (weights[:3], [*weights[:3], None], [*weights[:3], weights[0]]):
             refused(*take, bad, [0] * 4, True, True, match="weight|tensors")
         refused(*take, weights, [0] * 3, True, True, match="versions")
-        packs = owner.take(kernels, 1, weights, [0] * 4, True, False)
-        refused(packs.make_backward, kernels, 1, weights[:1], match="tensors")
-        refused(packs.make_backward, core.kernels("float64"), 1, weights)
-        refused(tensors.Packs().make_backward, kernels, 1, weights, match="Packs")
+        use = packer.take_tensors(kernels, 1, weights, [0] * 4, True, False)
+        refused(use.make_backward, kernels, 1, weights[:1], match="tensors")
+        refused(use.make_backward, core.kernels("float64"), 1, weights)
+        refused(Use().make_backward, kernels, 1, weights, match="Packer")
 
     def test_offsets_of_a_pack(self):
         for sizes, rows, want in (
@@ -333,5 +363,5 @@ class TestTensors:
             ([2**63 - 1, 2], 1, None),
             ([-1], -1, None),
         ):
-            found = core.offsets_of(np.array(sizes, np.int64), rows)
+            found = addresses.offsets_of(np.array(sizes, np.int64), rows)
             assert found is None if want is None else found.tolist() == want

@@ -12,7 +12,7 @@ import pytest
 from optimizer_cases import CASES, IDS
 
 import fastrnn
-from fastrnn.native import core
+from fastrnn.native import core, optimizers
 from fastrnn.nn import sparse
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Linear
@@ -614,24 +614,28 @@ def test_rows_are_checked(change, message):
         "rows": np.array([1, 2]),
         "seen": np.zeros(4, np.int64),
         "now": 2,
-        "rates": np.zeros((5, core.N_RATES), np.float32),
+        "rates": np.zeros((5, optimizers.N_RATES), np.float32),
         "with_gradient": False,
     }
     with pytest.raises(ValueError, match=f"Rows: .*{message}"):
-        core.Rows(**arguments | change)
+        optimizers.TableRows(**arguments | change)
 
 
 def test_what_does_not_fit_the_flat_arrays_is_refused():
     kernels = core.kernels("float32")
     p = np.zeros(12, np.float32)
-    rates = np.zeros((5, core.N_RATES), np.float32)
-    rows = core.Rows(3, np.array([1]), np.zeros(5, np.int64), 1, rates, False)
+    rates = np.zeros((5, optimizers.N_RATES), np.float32)
+    rows = optimizers.TableRows(
+        3, np.array([1]), np.zeros(5, np.int64), 1, rates, False
+    )
     with pytest.raises(ValueError, match="the table has 15 elements, and p 12"):
-        kernels.sgd(1, p, p, (None,), (), 0, False, 0, 0, False, False, rows)
+        optimizers.sgd(
+            kernels, 1, p, p, (None,), (), 0, False, 0, 0, False, False, rows
+        )
     with pytest.raises(ValueError, match="state must be buffer"):
-        kernels.sgd(1, p, p, (), (0.1,), 0, False, 0, 0, False, False)
+        optimizers.sgd(kernels, 1, p, p, (), (0.1,), 0, False, 0, 0, False, False)
     with pytest.raises(TypeError, match="square must be an array, got None"):
-        kernels.adagrad(1, p, p, (None,), (0.1,), 0, False, 0)
+        optimizers.adagrad(kernels, 1, p, p, (None,), (0.1,), 0, False, 0)
     for spans in ([[0, 13]], [[5, 4]], [[0, 4], [3, 5]], [[-1, 3]]):
         with pytest.raises(ValueError, match=r"spans must ascend within \[0, 12\]"):
             kernels.norm(1, p, 2.0, np.array(spans))

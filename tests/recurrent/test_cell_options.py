@@ -15,7 +15,7 @@ from cells import KINDS, nonlinearity_of, parts_of, state_of
 from option_cells import ALPHA, BETA, CASES, Cell, differences
 
 import fastrnn
-from fastrnn.native import core
+from fastrnn.native import celltable
 from fastrnn.recurrent import arguments
 
 TAKES = arguments.PARAMETERS  # functions with parameters, and their defaults
@@ -50,7 +50,7 @@ def layer_arguments(kind, activations, options):
 
 
 def make(cell_kind, activations, options, I, H, **more):
-    cls = getattr(fastrnn, core.cell(cell_kind).layer)
+    cls = getattr(fastrnn, celltable.cell(cell_kind).layer)
     arguments = layer_arguments(cell_kind, activations, options)
     if not activations:
         arguments |= nonlinearity_of(cell_kind)
@@ -431,5 +431,5 @@ def test_flow_of_each_layer_and_direction(every, rng):
 
 
 def test_options_pickle():
-    options = core.Options([("tanh", 0.0, 0.0)], clip=2.0)
-    assert isinstance(pickle.loads(pickle.dumps(options)), core.Options)
+    options = celltable.CellOptions([("tanh", 0.0, 0.0)], clip=2.0)
+    assert isinstance(pickle.loads(pickle.dumps(options)), celltable.CellOptions)

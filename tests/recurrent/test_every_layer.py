@@ -9,7 +9,7 @@ import reference
 from cells import CELLS, KINDS
 
 import fastrnn
-from fastrnn.native import core
+from fastrnn.native import celltable
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.layer import Recurrent
 
@@ -30,7 +30,7 @@ alone = pytest.mark.parametrize("cls", ALONE)
 
 
 def test_classes_are_those_of_the_table():
-    assert set(KINDS) == {core.cell(cell).layer for cell in CELLS}
+    assert set(KINDS) == {celltable.cell(cell).layer for cell in CELLS}
     assert [getattr(fastrnn, cls.__name__) for cls in CLASSES.values()] == [
         *CLASSES.values()
     ]
@@ -59,7 +59,7 @@ def test_nonlinearity_chooses_among_the_cells_of_a_class():
 @pytest.mark.parametrize("cell", CELLS)
 def test_options_are_those_of_the_cell(cell):
     """What the cell does not know is refused, and named with the layers that do."""
-    about, values = core.cell(cell), {"proj_size": 2, "reset_after": False}
+    about, values = celltable.cell(cell), {"proj_size": 2, "reset_after": False}
     values |= {"activation": "elu", "recurrent_activation": "elu", "cell_clip": 1.0}
     values |= {"peephole": True, "input_forget": True}
     for name, value in values.items():

@@ -13,7 +13,7 @@ import pytest
 from cells import CELLS, PEERS, Case, assert_same_bits, data, nonlinearity_of
 
 import fastrnn
-from fastrnn.native import core
+from fastrnn.native import celltable
 
 T = 6
 LENGTHS = {
@@ -337,7 +337,7 @@ def test_against_packed_sequences_of_torch(cell, bidirectional):
     case = Case(cell, T, 7, 5, 8, num_layers=2, bidirectional=bidirectional)
     problem = Problem(case, "float64")
     lengths = [3, 6, 1, 1, 6, 2, 4]
-    kind = getattr(torch.nn, core.cell(cell).layer)
+    kind = getattr(torch.nn, celltable.cell(cell).layer)
     options = nonlinearity_of(cell)
     theirs = kind(5, 8, 2, bidirectional=bidirectional, dtype=torch.float64, **options)
     theirs.load_state_dict(

@@ -16,7 +16,7 @@ import pytest
 from cells import KINDS, Case, assert_same_bits, data, run_backward, run_forward
 
 import fastrnn
-from fastrnn.native import core
+from fastrnn.native import celltable, core, single
 from fastrnn.recurrent import table
 
 # Forms of somewhat more than 4 MiB in float32, units and inputs not whole vectors.
@@ -52,7 +52,7 @@ class Run:
 
     def __init__(self, which, dtype):
         self.case, options = CELLS[which]
-        self.layer = getattr(fastrnn, core.cell(self.case.cell).layer)(
+        self.layer = getattr(fastrnn, celltable.cell(self.case.cell).layer)(
             self.case.I,
             self.case.H,
             self.case.num_layers,
@@ -317,15 +317,16 @@ def test_backward_form_from_the_forward_form(isa, dtype, name, I, H, threads, rn
         for key in ("W", "R", "b_ih", "b_hh", "P", "W_hr")
     ]
     weights[0][0, 0], weights[1][-1, -1] = -0.0, np.nan  # numbers are moved, not added
-    kernels, which = core.kernels(dtype), core.CELLS[kind]
+    kernels, which = core.kernels(dtype), celltable.CELLS[kind]
 
     def pack(backward, forward=None):
-        size = kernels.packed_size(backward, which, I, H, cell.core)
+        shape = single.Shape(which, False, 1, 1, I, H, None, cell.core)
+        size = single.packed_size(kernels, backward, shape)
         raw = np.full(size + 16, 7, dtype)
         packed = raw[-raw.ctypes.data % 64 // raw.itemsize :][:size]
-        kernels.pack(
-            backward, which, I, H, *weights[:4], packed, cell.core, *weights[4:],
-            threads, forward,
+        single.pack(
+            kernels, backward, shape, *weights[:4], packed, *weights[4:], threads,
+            forward,
         )  # fmt: skip
         return packed
 

@@ -17,15 +17,15 @@ import reference
 import tolerances
 
 import fastrnn
-from fastrnn.native import core
+from fastrnn.native import celltable, core
 from fastrnn.recurrent import table
 
-CELLS = list(core.CELLS)
+CELLS = list(celltable.CELLS)
 KINDS = table.kinds()  # classes of layers, by name
 # Those that PyTorch has, too; its cells and classes have the names of ours.
 PEERS = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
-GATES = {name: len(core.cell(name).gates) for name in CELLS}
-N_STATES = {name: core.cell(name).n_states for name in CELLS}
+GATES = {name: len(celltable.cell(name).gates) for name in CELLS}
+N_STATES = {name: celltable.cell(name).n_states for name in CELLS}
 
 # (T, B, I, H): each of T = 1, 2, 5 with B = 1 and 3, and each of 1, V-1, V, V+1, 2V+3
 # both as I and as H, where V is the number of lanes in a vector.
@@ -77,7 +77,7 @@ def size(text, dtype):
 
 def nonlinearity_of(cell):
     """The argument that makes a layer of this cell, where its class has several."""
-    about = core.cell(cell)
+    about = celltable.cell(cell)
     several = len(table.cells_of(about.layer)) > 1
     return {"nonlinearity": about.activations[0]} if several else {}
 
@@ -117,7 +117,9 @@ class Case:
             **options,
         }
         options |= nonlinearity_of(self.cell)
-        layer = getattr(fastrnn, core.cell(self.cell).layer)(self.I, self.H, **options)
+        layer = getattr(fastrnn, celltable.cell(self.cell).layer)(
+            self.I, self.H, **options
+        )
         layer.load_state_dict(data(self).parameters)
         return layer
 

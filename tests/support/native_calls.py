@@ -14,11 +14,37 @@ import time
 import numpy as np
 from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
 from native_fuzz import Fuzz
-from native_layers import run_stack, run_tensors
+from native_layers import run_arrays, run_tensors
 
-from fastrnn.native import core, stack, tensors, views, weights
+from fastrnn.native import (
+    addresses,
+    arrays,
+    calls,
+    celltable,
+    core,
+    layout,
+    memory,
+    optimizers,
+    single,
+    tensors,
+    views,
+    weights,
+)
 
-MODULES = (core, weights, stack, views, tensors)
+MODULES = (
+    addresses,
+    arrays,
+    calls,
+    celltable,
+    core,
+    layout,
+    memory,
+    optimizers,
+    single,
+    tensors,
+    views,
+    weights,
+)
 
 
 def public_names():
@@ -49,14 +75,16 @@ class Cell:
         self.kernels = f.random.choice(TABLES)
         self.kind, self.name = kind_of(self.kernels), f.random.choice(list(GATES))
         self.G, self.I, self.H = GATES[self.name], f.size(), f.size()
-        self.number, self.options, self.S = core.CELLS[self.name], None, self.H
+        self.number, self.options, self.S = celltable.CELLS[self.name], None, self.H
         if (given := options_of(f, self.name, self.H)) is not None:
-            self.options = f.make("core.Options", core.Options, **given)
+            self.options = f.make(
+                "celltable.CellOptions", celltable.CellOptions, **given
+            )
             self.S = self.options.proj_size or self.H
             assert pickle.loads(pickle.dumps(self.options)).general == (
                 self.options.general
             )
-            f.call("core.Options.__reduce__", self.options.__reduce__)
+            f.call("celltable.CellOptions.__reduce__", self.options.__reduce__)
         G, H, S = self.G, self.H, self.S
         self.weights = [
             f.array(shape, self.kind) for shape in ((G, H, self.I), (G, H, S))
@@ -68,43 +96,46 @@ class Cell:
         self.W_hr = f.array((S, H), self.kind) if S != H else None
 
     def packed(self, f, backward, forward=None):
-        which = backward, self.number, self.I, self.H
-        size = f.make(
-            "core.Kernels.packed_size", self.kernels.packed_size, *which, self.options
+        shape = single.Shape(
+            self.number, False, 1, 1, self.I, self.H, None, self.options
         )
+        which = self.kernels, backward, shape
+        size = f.make("single.packed_size", single.packed_size, *which)
         packed = f.array(size, self.kind, "nan")
         f.make(
-            "core.Kernels.pack", self.kernels.pack, *which, *self.weights, packed,
-            self.options, self.P, self.W_hr, threads(f), forward,
+            "single.pack", single.pack, *which, *self.weights, packed, self.P,
+            self.W_hr, threads(f), forward,
         )  # fmt: skip
         return packed
 
 
 def series(f, shape, T, B, width, rows, kind, fill="normal"):
-    """A (T, B, width) array with room between steps and rows, as a `Series`."""
+    """A (T, B, width) array with room between steps and rows, as a `StridedArray`."""
     row = width + f.random.choice((0, 0, 1, 3))
     step = B * row + f.random.choice((0, 0, 2))
     first = f.random.choice((0, 0, 5))
     last = (rows - 1) * row if shape == "ragged" else (T - 1) * step + (B - 1) * row
     array = f.array(first + last + width, kind, fill)
-    return array, f.make("core.Series", core.Series, array, first, step, row)
+    return array, f.make(
+        "single.StridedArray", single.StridedArray, array, first, step, row
+    )
 
 
 def run_sequence(f):
-    """`Shape`, `Series`, and a forward and a backward of one direction."""
+    """`Shape`, `StridedArray`, and a forward and a backward of one direction."""
     cell, T, B = Cell(f), f.random.randint(1, 6), f.size(6)
     kernels, kind, H, S, I = cell.kernels, cell.kind, cell.H, cell.S, cell.I
     offsets = ragged(f, T, B) if f.chance(0.4) else None
     shape = f.make(
-        "core.Shape", core.Shape, cell.number, f.chance(0.5), T, B, I, H, offsets,
+        "single.Shape", single.Shape, cell.number, f.chance(0.5), T, B, I, H, offsets,
         cell.options,
     )  # fmt: skip
     n = threads(f)
     tape = f.array(
-        f.make("core.Kernels.tape_size", kernels.tape_size, shape), kind, "nan"
+        f.make("single.tape_size", single.tape_size, kernels, shape), kind, "nan"
     )
     sizes = [
-        f.make("core.Kernels.work_size", kernels.work_size, backward, shape, n)
+        f.make("single.work_size", single.work_size, kernels, backward, shape, n)
         for backward in (False, True)
     ]
     works = [f.array(size, kind, "nan") for size in sizes]
@@ -118,10 +149,10 @@ def run_sequence(f):
     c_n = f.array(c_state, kind, "nan") if has_c else None
     forward_pack = cell.packed(f, False)
     f.make(
-        "core.Kernels.forward", kernels.forward, shape, n, x, forward_pack, h0, c0, y,
+        "single.forward", single.forward, kernels, shape, n, x, forward_pack, h0, c0, y,
         h_n, c_n, tape, works[0],
     )  # fmt: skip
-    f.written("core.Kernels.forward", True, h_n, y_array, *[c_n] * has_c)
+    f.written("single.forward", True, h_n, y_array, *[c_n] * has_c)
     packed = cell.packed(f, True, f.random.choice((None, forward_pack)))
     dy = f.random.choice((None, series(f, layout, T, B, S, shape.rows, kind)[1]))
     dx = f.random.choice((None, series(f, layout, T, B, I, shape.rows, kind, 0)[1]))
@@ -135,28 +166,28 @@ def run_sequence(f):
     dc0 = f.array(c_state, kind, "nan") if has_c else None
     flow = f.array((T, B), "d", 0) if f.chance(0.3) else None
     fitted, _ = f.call(
-        "core.Kernels.backward", kernels.backward, shape, n, x, packed, h0, y, tape,
+        "single.backward", single.backward, kernels, shape, n, x, packed, h0, y, tape,
         dy, dh_n, dc_n, dx, f.chance(0.3), dh0, dc0, *gradients[:4], works[1],
         *gradients[4:], f.random.choice((0.0, 0.5)), f.random.choice((0.0, 0.5)), flow,
     )  # fmt: skip
-    f.written("core.Kernels.backward", fitted, dh0)
+    f.written("single.backward", fitted, dh0)
 
 
-def run_stepper(f):
-    """A `Stepper`, some steps."""
+def run_one_step(f):
+    """A `OneStep`, some steps."""
     cell, B, n = Cell(f), f.size(5), threads(f)
-    shape = core.Shape(cell.number, False, 1, B, cell.I, cell.H, None, cell.options)
-    work = f.array(cell.kernels.work_size(False, shape, n), cell.kind, "nan")
+    shape = single.Shape(cell.number, False, 1, B, cell.I, cell.H, None, cell.options)
+    work = f.array(single.work_size(cell.kernels, False, shape, n), cell.kind, "nan")
     h, y = f.array((B, cell.S), cell.kind), f.array((B, cell.S), cell.kind, "nan")
     c = f.array((B, cell.H), cell.kind) if N_STATES[cell.name] == 2 else None
-    stepper = f.make(
-        "core.Stepper", core.Stepper, cell.kernels, shape, n, cell.packed(f, False),
+    one = f.make(
+        "single.OneStep", single.OneStep, cell.kernels, shape, n, cell.packed(f, False),
         h, c, y, work,
     )  # fmt: skip
     for _ in range(3):
         x = f.array((B, cell.I), cell.kind)
-        fitted, result = f.call("core.Stepper.step", stepper.step, x)
-        f.written("core.Stepper.step", fitted, y)
+        fitted, result = f.call("single.OneStep.step", one.step, x)
+        f.written("single.OneStep.step", fitted, y)
         assert result is y or not fitted
 
 
@@ -252,29 +283,30 @@ def run_optimisers(f):
         capacity, now = f.random.randint(1, 5), f.random.randint(0, 9)
         some = sorted(f.random.sample(range(size), f.random.randint(0, size)))
         rows = f.make(
-            "core.Rows", core.Rows, width, f.array(len(some), "l", some or 0),
+            "optimizers.TableRows", optimizers.TableRows, width,
+            f.array(len(some), "l", some or 0),
             f.array(size, "l", max(0, now - f.random.randint(0, capacity))), now,
-            f.array((capacity, core.N_RATES), kind, 0.1), f.chance(0.5),
+            f.array((capacity, optimizers.N_RATES), kind, 0.1), f.chance(0.5),
         )  # fmt: skip
     p, g = f.array(P, kind), f.array(P, kind)
     states = [f.array(P, kind, 1.0) for _ in range(3)]
     some_or_none = [f.random.choice((None, state)) for state in states]
-    start = (n, p, g)
+    start = (kernels, n, p, g)
     common = ([0.1, 1.0, 1.0], 0.01, f.chance(0.5))
     f.call(
-        "core.Kernels.sgd", kernels.sgd, *start, some_or_none[:1], *common, 0.9, 0.1,
+        "optimizers.sgd", optimizers.sgd, *start, some_or_none[:1], *common, 0.9, 0.1,
         f.chance(0.5), f.chance(0.5), rows,
     )  # fmt: skip
     f.call(
-        "core.Kernels.rmsprop", kernels.rmsprop, *start,
+        "optimizers.rmsprop", optimizers.rmsprop, *start,
         [states[0], *some_or_none[1:]], *common, 0.9, 1e-8, 0.9, rows,
     )  # fmt: skip
     f.call(
-        "core.Kernels.adagrad", kernels.adagrad, *start, states[:1], *common, 1e-8,
+        "optimizers.adagrad", optimizers.adagrad, *start, states[:1], *common, 1e-8,
         rows,
     )  # fmt: skip
     f.call(
-        "core.Kernels.adam", kernels.adam, *start, [*states[:2], some_or_none[2]],
+        "optimizers.adam", optimizers.adam, *start, [*states[:2], some_or_none[2]],
         *common, 0.9, 0.99, 1e-8, rows,
     )  # fmt: skip
 
@@ -291,7 +323,9 @@ def run_rest(f):
     f.call("core.openmp_is_shared", core.openmp_is_shared)
     f.call("core.prepare", core.prepare, f.random.randint(1, 3))
     zeros = f.array(f.size(), f.random.choice("fd"), 0)
-    fitted, clear = f.call("core.is_clear", core.is_clear, zeros, 0, len(zeros))
+    fitted, clear = f.call(
+        "addresses.is_clear", addresses.is_clear, zeros, 0, len(zeros)
+    )
     assert not fitted or clear
     for module, text in ((core, "x"), (core, "float16")):
         try:
@@ -300,15 +334,18 @@ def run_rest(f):
             f.exceptions["core.kernels"] += 1
     sizes = sorted((f.size() for _ in range(f.size())), reverse=True)
     total, given = sum(sizes), f.array(len(sizes), "l", sizes)
-    fitted, found = f.call("core.offsets_of", core.offsets_of, given, total)
+    fitted, found = f.call("addresses.offsets_of", addresses.offsets_of, given, total)
     assert not fitted or found.tolist() == np.cumsum([0, *sizes]).tolist()
     refused(f, "core.Kernels", core.Kernels)
     name = f.random.choice(list(GATES))
-    fitted, found = f.call("core.cell", core.cell, name)
-    assert not fitted or found.index == core.CELLS[name]
-    f.call("core.Cell", core.Cell, *core.cell(name))
-    for kind in (weights.Room, weights.Memory, weights.Packed, weights.Use,
-                 tensors.Packs, tensors.PackedCell):  # fmt: skip
+    fitted, found = f.call("celltable.cell", celltable.cell, name)
+    assert not fitted or found.index == celltable.CELLS[name]
+    f.call("celltable.Cell", celltable.Cell, *celltable.cell(name))
+    f.call("memory.aligned", memory.aligned, 3, "float32", p=0.0)
+    f.call("memory.lock_anew", memory.lock_anew, memory.Locked(), p=0.0)
+    f.call("memory.shared_pool", memory.shared_pool, "a test's", f.random.randint(0, 4))
+    for kind in (calls.Plan, calls.Run, memory.Loan, memory.Locked, memory.Room,
+                 weights.PackedCell, weights.Source, weights.Use):  # fmt: skip
         short = f"{kind.__module__.removeprefix('fastrnn.native.')}.{kind.__name__}"
         f.call(short, kind, p=0.0)
         f._keep(kind())
@@ -317,12 +354,12 @@ def run_rest(f):
 SCENARIOS = (
     run_sequence,
     run_sequence,
-    run_stepper,
+    run_one_step,
     run_flat,
     run_linear,
     run_optimisers,
-    run_stack,
-    run_stack,
+    run_arrays,
+    run_arrays,
     run_tensors,
     run_tensors,
     run_rest,

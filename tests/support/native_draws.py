@@ -3,10 +3,10 @@
 
 import numpy as np
 
-from fastrnn.native import core
+from fastrnn.native import celltable, core
 
-GATES = {name: len(core.cell(name).gates) for name in core.CELLS}
-N_STATES = {name: core.cell(name).n_states for name in core.CELLS}
+GATES = {name: len(celltable.cell(name).gates) for name in celltable.CELLS}
+N_STATES = {name: celltable.cell(name).n_states for name in celltable.CELLS}
 TABLES = []
 for _name in core.SUPPORTED:
     with core.use_isa(_name):
@@ -28,13 +28,13 @@ def ragged(f, T, B):
 
 
 def options_of(f, cell, H):
-    """Keyword arguments of `core.Options`, or None for the plain cell."""
+    """Keyword arguments of `celltable.CellOptions`, or None for the plain cell."""
     if f.chance(0.5):
         return None
-    options, about = {}, core.cell(cell)
+    options, about = {}, celltable.cell(cell)
     if f.chance(0.6):
         n = len(about.activations)
-        names = f.random.choices(list(core.ACTIVATIONS), k=n)
+        names = f.random.choices(list(celltable.ACTIVATIONS), k=n)
         options["activations"] = [(name, 0.5, 0.25) for name in names]
         options["clip"] = f.random.choice((0.0, 1.5))
         for name, p in (

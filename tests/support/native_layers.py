@@ -4,7 +4,7 @@
 from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
 from native_fuzz import Tensor
 
-from fastrnn.native import core, stack, tensors, weights
+from fastrnn.native import arrays, celltable, layout, memory, tensors, weights
 
 
 def layout_of(f, plain=False):
@@ -15,14 +15,14 @@ def layout_of(f, plain=False):
     if plain and given is not None:
         given.pop("activations", None)
         given = {"proj_size": given["proj_size"]} if "proj_size" in given else None
-    options = None if given is None else core.Options(**given)
+    options = None if given is None else celltable.CellOptions(**given)
     merged = not plain and D == 2 and f.chance(0.2)
-    layout = f.make(
-        "weights.Layout", weights.Layout, cell, I, H, L, D, f.chance(0.7), options,
+    made = f.make(
+        "layout.Layout", layout.Layout, cell, I, H, L, D, f.chance(0.7), options,
         merged,
     )  # fmt: skip
-    f.call("weights.Layout.__reduce__", layout.__reduce__)
-    return layout, cell, options
+    f.call("layout.Layout.__reduce__", made.__reduce__)
+    return made, cell, options
 
 
 def n_parameters(layout, cell, options, bias):
@@ -38,20 +38,21 @@ def n_parameters(layout, cell, options, bias):
     return n
 
 
-def run_stack(f):
-    """`Packer`, `Stack`: NumPy's layers."""
+def run_arrays(f):
+    """`Packer`, `ArrayPlan`: NumPy's layers."""
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
     layout, cell, options = layout_of(f)
     bias, start = layout.__reduce__()[1][5], f.random.choice((0, 3))
-    pool = f.make("weights.MemoryPool", weights.MemoryPool, f.random.randint(0, 4))
-    f.call("weights.MemoryPool.__reduce__", pool.__reduce__)
+    pool = f.make("memory.Pool", memory.Pool, f.random.randint(0, 4))
+    f.call("memory.Pool.__reduce__", pool.__reduce__)
     packer = f.make("weights.Packer", weights.Packer, layout, pool)
     size = start + n_parameters(layout, cell, options, bias)
     parameters, grads = f.array(size, kind), f.array(size, kind, 0)
+    f.call("weights.Packer.__reduce__", packer.__reduce__)
     given = (kernels, n, parameters, start, True)
-    f.make("weights.Packer.renew", packer.renew, *given)
-    use = f.make("weights.Packer.take", packer.take, *given)
+    for _ in range(2):  # the second time nothing is packed
+        use = f.make("weights.Packer.take", packer.take, *given)
     assert len(packer.current) == layout.n_cells
     if f.chance(0.5):
         f.call("weights.Use.keep_forward", use.keep_forward)
@@ -64,12 +65,14 @@ def run_stack(f):
     if f.chance(0.4):
         more |= {"offsets": ragged(f, T, B), "padded": f.chance(0.5)}
         more["batch_first"] &= more["padded"]
-    plan = f.make("stack.Stack", stack.Stack, kernels, n, layout, T, B, **more)
+    plan = f.make(
+        "arrays.ArrayPlan", arrays.ArrayPlan, kernels, n, layout, T, B, **more
+    )
     part = plan
     if plan.offsets is not None:
         begin = f.random.randrange(T)
         which = more.get("first", 0), more.get("n_cells", 0)
-        part = f.make("stack.Stack.part", plan.part, begin, T, *which, n, False)
+        part = f.make("arrays.ArrayPlan.part", plan.part, begin, T, *which, n, False)
         assert part.T + begin == T
     n_cells = 1 if "n_cells" in more else layout.n_cells
     states, B, H = (n_cells, B, layout.H), plan.B, layout.H
@@ -77,10 +80,10 @@ def run_stack(f):
     x = f.array(plan.x_shape, kind)
     x_end = plan.length * B * plan.x_shape[-1] + 8
     y_end = plan.length * B * width + 8
-    f.call("stack.Stack.fits", plan.fits, kernels, n, plan.batch_first, x)
+    f.call("arrays.ArrayPlan.fits", plan.fits, kernels, n, plan.batch_first, x)
     x, y = f.array(x_end, kind), f.array(y_end, kind, "nan")
     dy, dx = f.array(y_end, kind), f.array(x_end, kind, 0)
-    f.call("stack.Stack.takes_dy", plan.takes_dy, dy)
+    f.call("arrays.ArrayPlan.takes_dy", plan.takes_dy, dy)
     h0 = f.random.choice((None, f.array(states, kind)))
     c0 = f.random.choice((None, f.array(states, kind))) if c_name else None
     inner = (layout.n_layers if n_cells > 1 or "n_cells" not in more else 1) - 1
@@ -90,37 +93,38 @@ def run_stack(f):
     forward = (pool, use, x, x_at, h0, c0, seeds, 0.5, given_y, y_at, end)
     assert plan.keeps in (True, False)
     assert plan.inner_shape
-    fitted, _ = f.call("stack.Stack.forward", plan.forward, *forward, own_y)
-    f.written("stack.Stack.forward", fitted, *[end] * (layout.S == H))
-    f.call("weights.MemoryPool.take", pool.take, f.random.randint(0, 4096))
-    kept = f.make("stack.Stack.forward", plan.forward, *forward, True)
+    fitted, _ = f.call("arrays.ArrayPlan.forward", plan.forward, *forward, own_y)
+    f.written("arrays.ArrayPlan.forward", fitted, *[end] * (layout.S == H))
+    f.call("memory.Pool.take", pool.take, f.random.randint(0, 4096))
+    f.call("memory.Pool.array", pool.array, f.random.randint(0, 4096), "float32")
+    kept = f.make("arrays.ArrayPlan.forward", plan.forward, *forward, True)
     gradient = f.random.choice((None, f.array(states, kind)))
     sums, started, open_ = None, False, False
     if f.chance(0.4):
-        sums = f.make("stack.Stack.take_sums", plan.take_sums, pool)
+        sums = f.make("arrays.ArrayPlan.take_sums", plan.take_sums, pool)
         open_ = f.chance(0.5)
     flow, flow_at = None, f.random.choice((0, 3))
     if f.chance(0.3):
         flow = f.array(n_cells * plan.length * B + 3, "d", 0)
     d_start = f.array((1 + c_name, *states), kind, "nan")
     fitted, _ = f.call(
-        "stack.Stack.backward", plan.backward, pool, use, kept, x, x_at, seeds, 0.5,
-        given_y, y_at, f.random.choice((None, dy)), gradient,
+        "arrays.ArrayPlan.backward", plan.backward, pool, use, kept, x, x_at, seeds,
+        0.5, given_y, y_at, f.random.choice((None, dy)), gradient,
         gradient if c_name else None, dx, d_start, grads, start, sums, started, open_,
         flow, flow_at,
     )  # fmt: skip
-    f.written("stack.Stack.backward", fitted, *[d_start] * (layout.S == H))
+    f.written("arrays.ArrayPlan.backward", fitted, *[d_start] * (layout.S == H))
     # The forward form may have gone; that has to be an exception, not a crash.
     try:
         part.forward(*forward, True)
-        f.results["stack.Stack.forward"] += 1
+        f.results["arrays.ArrayPlan.forward"] += 1
     except ValueError:
-        f.exceptions["stack.Stack.forward"] += 1
-    f.look("stack.Stack.forward")
+        f.exceptions["arrays.ArrayPlan.forward"] += 1
+    f.look("arrays.ArrayPlan.forward")
 
 
 def run_tensors(f):
-    """`Weights`, `Plan`: layers over another library's tensors."""
+    """`Packer`, `TensorPlan`: layers over another library's tensors."""
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
     layout, cell, _ = layout_of(f, plain=True)
@@ -133,18 +137,21 @@ def run_tensors(f):
         shapes += [(S, H)] * (S != H)
     held = [Tensor(f.array(shape, kind)) for shape in shapes]
     versions = [f.random.choice((-1, 0))] * len(held)
-    owner = f.make("tensors.Weights", tensors.Weights, layout)
+    pool = memory.Pool(4)
+    packer = f.make("weights.Packer", weights.Packer, layout, pool)
     training = f.chance(0.8)
-    packs = f.make(
-        "tensors.Weights.take", owner.take, kernels, n, held, versions, True,
-        training,
+    use = f.make(
+        "weights.Packer.take_tensors", packer.take_tensors, kernels, n, held, versions,
+        True, training,
     )  # fmt: skip
-    assert len(owner.current) == layout.n_cells
+    assert len(packer.current) == layout.n_cells
     T, B = f.random.randint(1, 6), f.size(5)
     offsets = ragged(f, T, B) if f.chance(0.4) else None
     rows = T * B if offsets is None else int(offsets[-1])
-    plan = f.make("tensors.Plan", tensors.Plan, kernels, layout, T, B, offsets)
-    f.make("tensors.Plan.layers_at_once", plan.layers_at_once, n)
+    plan = f.make(
+        "tensors.TensorPlan", tensors.TensorPlan, kernels, layout, T, B, offsets
+    )
+    f.make("tensors.TensorPlan.layers_at_once", plan.layers_at_once, n)
     batch_first = offsets is None and f.chance(0.5)
 
     def sequence(width, fill="normal", first=False):
@@ -170,15 +177,15 @@ def run_tensors(f):
     tapes = Tensor(f.array(plan.tape_size, kind, "nan")) if training else None
     c0 = c0 if has_c else None
     f.make(
-        "tensors.Plan.forward", plan.forward, 0, n, packs, inputs, batch_first, h0, c0,
-        outputs, h_n, c_n, tapes,
+        "tensors.TensorPlan.forward", plan.forward, pool, 0, n, use, inputs,
+        batch_first, h0, c0, outputs, h_n, c_n, tapes,
     )  # fmt: skip
     written = [t.array for t in (*outputs, h_n, c_n) if t is not None]
-    f.written("tensors.Plan.forward", True, *written)
+    f.written("tensors.TensorPlan.forward", True, *written)
     if not training:
         return
-    f.call("tensors.Packs.can_run_again", packs.can_run_again, 0, packs)
-    f.make("tensors.Packs.make_backward", packs.make_backward, kernels, n, held)
+    f.call("weights.Use.can_run_again", use.can_run_again, 0, use)
+    f.make("weights.Use.make_backward", use.make_backward, kernels, n, held)
     some = slice(f.random.choice((0, L - 1)), L)  # all layers, or the last alone
     dinputs = [sequence(layout.I, 0, first=True)]
     dinputs += [sequence(D * S, 0) for _ in range(L - 1)]
@@ -189,8 +196,8 @@ def run_tensors(f):
         for shape in shapes
     ]
     f.call(
-        "tensors.Plan.backward", plan.backward, some.start, n, packs, inputs[some],
-        batch_first and some.start == 0, h0, outputs[some], tapes,
+        "tensors.TensorPlan.backward", plan.backward, pool, some.start, n, use,
+        inputs[some], batch_first and some.start == 0, h0, outputs[some], tapes,
         f.random.choice((None, sequence(D * S))), f.random.choice((None, state(S))),
         f.random.choice((None, state(H))) if has_c else None, dinputs[some],
         f.random.choice((None, state(S, "nan"))),

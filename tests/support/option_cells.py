@@ -10,7 +10,7 @@ import numpy as np
 import reference
 from cells import N_STATES
 
-from fastrnn.native import core
+from fastrnn.native import celltable
 
 SIZES = (5, 4, 3, 18)  # T, B, I, H
 ERF = np.vectorize(math.erf, otypes=[float])
@@ -43,7 +43,7 @@ class Cell:
         self.proj_size = options.get("proj_size", 0)
         general = activations is not None or set(options) - {"proj_size"}
         triples = [(name, ALPHA, BETA) for name in self.names] if general else None
-        self.core = core.Options(triples, **options)
+        self.core = celltable.CellOptions(triples, **options)
 
     def act(self, k, x):
         clip = self.options.get("clip")
@@ -133,8 +133,8 @@ CASES = {
     ),
 }
 # Every cell with options that all of them may have, unless it is above.
-for _name in core.CELLS:
-    _about = core.cell(_name)
+for _name in celltable.CELLS:
+    _about = celltable.cell(_name)
     if "clip" in _about.options:
         CASES.setdefault(f"{_name} clip", (_name, None, {"clip": 0.7}))
     if "activations" in _about.options and len(_about.gates) > 1:

@@ -156,7 +156,7 @@ def computed(monkeypatch):
     class Watched:
         """A plan, with an eye on what backward gets."""
 
-        def __init__(self, *args, plan=tensors.Plan):
+        def __init__(self, *args, plan=tensors.TensorPlan):
             self.plan = plan(*args)
 
         def __getattr__(self, name):
@@ -166,7 +166,7 @@ def computed(monkeypatch):
             calls.append([into is not None for into in args[-1]])
             self.plan.backward(*args)
 
-    monkeypatch.setattr(tensors, "Plan", Watched)
+    monkeypatch.setattr(tensors, "TensorPlan", Watched)
     return calls
 
 

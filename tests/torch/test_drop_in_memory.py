@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import twins  # noqa: E402
 
 import fastrnn.torch  # noqa: E402
-from fastrnn.native import weights  # noqa: E402
+from fastrnn.native import memory as native_memory  # noqa: E402
 
 MiB = 1 << 20
 
@@ -25,19 +25,19 @@ def tapes(module):
     """The pool of a module's tapes."""
     return fastrnn.torch._weights.find(
         module, fastrnn.torch._path.layers_spec(module)
-    ).packer.tapes
+    ).tapes
 
 
 ALONE = """
 import gc
 import torch
 import fastrnn.torch
-from fastrnn.native import weights
+from fastrnn.native import memory
 
 
 def held():
     gc.collect()
-    return sum(o.held for o in gc.get_objects() if type(o) is weights.MemoryPool)
+    return sum(o.held for o in gc.get_objects() if type(o) is memory.Pool)
 
 
 modules = [fastrnn.torch.LSTM(64, 64, 2), fastrnn.torch.GRU(64, 64)]
@@ -97,7 +97,7 @@ def test_a_training_loop_allocates_nothing_new(rng):
 
 
 def test_memory_is_lent_as_a_buffer():
-    pool = weights.MemoryPool(4)
+    pool = native_memory.Pool(4)
     memory = pool.take(2 * MiB)
     view = memoryview(memory)
     assert (view.nbytes, view.readonly) == (2 * MiB, False)
@@ -114,7 +114,7 @@ def test_memory_is_lent_as_a_buffer():
 
 
 def test_a_pool_is_bounded_by_what_was_in_use_at_once():
-    pool = weights.MemoryPool(100)
+    pool = native_memory.Pool(100)
     for n in range(1, 40):
         pool.take(n * MiB)
         assert pool.held <= 2 * n * MiB

@@ -3,40 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fastrnn.native.calls import Plan
 from fastrnn.native.core import Kernels
-from fastrnn.native.weights import Layout, MemoryPool, Packed
+from fastrnn.native.layout import Layout
+from fastrnn.native.memory import Pool
+from fastrnn.native.weights import Use
 
 Tensor = Any
 
 def is_contiguous(tensor: Tensor, kernels: Kernels) -> bool: ...
 def is_series(tensor: Tensor, kernels: Kernels) -> bool: ...
 
-class PackedCell: ...
-
-class Packs:
-    def can_run_again(self, first: int, kept: Packs) -> bool: ...
-    def make_backward(
-        self, kernels: Kernels, n_threads: int, tensors: Sequence[Tensor]
-    ) -> None: ...
-
-class Weights:
-    layout: Layout
-    tapes: MemoryPool
-    current: list[Packed | None]
-    def __init__(self, layout: Layout) -> None: ...
-    def take(
-        self,
-        kernels: Kernels,
-        n_threads: int,
-        tensors: Sequence[Tensor],
-        versions: Sequence[int],
-        forward: bool,
-        backward: bool,
-    ) -> Packs: ...
-
-class Plan:
-    kernels: Kernels
-    offsets: Any
+class TensorPlan(Plan):
     tape_size: int
     def __init__(
         self,
@@ -49,9 +27,10 @@ class Plan:
     def layers_at_once(self, n_threads: int) -> int: ...
     def forward(
         self,
+        pool: Pool,
         first: int,
         n_threads: int,
-        packs: Packs,
+        use: Use,
         inputs: list[Tensor],
         batch_first: bool,
         h0: Tensor | None,
@@ -63,9 +42,10 @@ class Plan:
     ) -> None: ...
     def backward(
         self,
+        pool: Pool,
         first: int,
         n_threads: int,
-        packs: Packs,
+        use: Use,
         inputs: list[Tensor],
         batch_first: bool,
         h0: Tensor | None,

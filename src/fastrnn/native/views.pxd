@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What tensors.pyx uses of _views.
+# What other Cython modules use of views.pyx.
 
 cdef enum:
     MOST_DIMENSIONS = 3  # of a tensor that a kernel may be given
@@ -17,3 +17,5 @@ cdef int look_at(View *v, object tensor, str what, char kind,
 cdef ptrdiff_t n_elements(const View *v) noexcept
 cdef bint is_dense(const View *v) noexcept
 cdef str description(const View *v)
+cdef char *dense(tensor, str what, char kind, ptrdiff_t size) except? NULL
+cdef tuple as_tuple(tensors, str what, ptrdiff_t n)

@@ -12,7 +12,7 @@ its library's word; that they are what a call needs is checked.
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastrnn.native.core cimport size_of
+from fastrnn.native.addresses cimport size_of
 from fastrnn.native.sizes cimport LOG_MOST_ELEMENTS
 
 # The part of DLPack 1 that is used, in its order in memory.
@@ -169,3 +169,23 @@ cdef str description(const View *v):
     shape = tuple([v.shape[i] for i in range(v.ndim)])
     stride = tuple([v.stride[i] for i in range(v.ndim)])
     return f"shape {shape} with strides {stride}"
+
+
+cdef char *dense(tensor, str what, char kind, ptrdiff_t size) except? NULL:
+    """Where a tensor of `size` elements side by side lies; NULL for None."""
+    cdef View v
+    if tensor is None:
+        return NULL
+    look_at(&v, tensor, what, kind)
+    if n_elements(&v) != size or not is_dense(&v):
+        raise ValueError(
+            f"{what} must have {size} elements side by side, got {description(&v)}")
+    return v.data
+
+
+cdef tuple as_tuple(tensors, str what, ptrdiff_t n):
+    """A sequence of n, which nobody can change meanwhile."""
+    cdef tuple found = tuple(tensors)
+    if len(found) != n:
+        raise ValueError(f"{what} must be {n}, got {len(found)}")
+    return found

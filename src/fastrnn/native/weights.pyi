@@ -1,53 +1,32 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of weights.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
+# Types of weights.pyx.  `Array` is anything with the buffer protocol: a NumPy array; a
+# `Tensor` is what views.pyx can describe: PyTorch's.
+from collections.abc import Sequence
 from typing import Any
 
-from fastrnn.native.core import Kernels, Options
+from fastrnn.native.core import Kernels
+from fastrnn.native.layout import Layout
+from fastrnn.native.memory import Loan, Pool
 
 Array = Any
+Tensor = Any
 
-class Room: ...
-class Memory: ...
+class Source: ...
+
+class PackedCell:
+    forward: Loan | None
+    backward: Loan | None
 
 class Use:
     def keep_forward(self) -> None: ...
-
-class MemoryPool:
-    held: int
-    def __init__(self, most: int) -> None: ...
-    def take(self, n_bytes: int) -> Memory: ...
-
-class Layout:
-    cell: int
-    n_layers: int
-    n_directions: int
-    n_cells: int
-    n_states: int
-    I: int
-    H: int
-    S: int
-    merged: bool
-    def __init__(
-        self,
-        cell: str,
-        I: int,
-        H: int,
-        n_layers: int,
-        n_directions: int,
-        bias: bool,
-        options: Options | None = None,
-        merged: bool = False,
-        clip_value: float = 0,
-        clip_norm: float = 0,
+    def can_run_again(self, first: int, kept: Use) -> bool: ...
+    def make_backward(
+        self, kernels: Kernels, n_threads: int, tensors: Sequence[Tensor]
     ) -> None: ...
 
-class Packed:
-    forward: Memory | None
-    backward: Memory | None
-
 class Packer:
-    current: list[Packed | None]
-    def __init__(self, layout: Layout, pool: MemoryPool) -> None: ...
+    current: list[PackedCell | None]
+    def __init__(self, layout: Layout, pool: Pool) -> None: ...
     def take(
         self,
         kernels: Kernels,
@@ -55,12 +34,13 @@ class Packer:
         parameters: Array,
         start: int,
         with_backward: bool,
-    ) -> Use | None: ...
-    def renew(
+    ) -> Use: ...
+    def take_tensors(
         self,
         kernels: Kernels,
         n_threads: int,
-        parameters: Array,
-        start: int,
-        with_backward: bool,
+        tensors: Sequence[Tensor],
+        versions: Sequence[int],
+        forward: bool,
+        backward: bool,
     ) -> Use: ...

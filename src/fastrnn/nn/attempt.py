@@ -11,7 +11,7 @@ an attempt notes both.
 
 import threading
 
-from fastrnn.native import core
+from fastrnn.native import addresses
 
 
 class _Running(threading.local):
@@ -59,7 +59,7 @@ class Attempt:
             self._before[layer] = [
                 (begin, grads[begin:end].copy())
                 for begin, end in layer._spans_in_use()
-                if not core.is_clear(grads, begin, end)  # as after `zero_grad`
+                if not addresses.is_clear(grads, begin, end)  # as after `zero_grad`
             ]
         self._spent.append((context, context.saved))
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from fastrnn.native import core
+from fastrnn.native import celltable
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 
@@ -388,7 +388,9 @@ def _forget_gate(module, n_gates):
     layer of the user's own counts as an LSTM where it has as many gates.
     """
     name = getattr(module, "_cell", None)
-    cell = core.cell(name if isinstance(name, str) and name in core.CELLS else "lstm")
+    cell = celltable.cell(
+        name if isinstance(name, str) and name in celltable.CELLS else "lstm"
+    )
     if cell.n_states != 2 or len(cell.gates) != n_gates:
         return None
     return cell.gates.index("f")

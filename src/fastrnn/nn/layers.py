@@ -91,7 +91,7 @@ class Linear(Activated):
         self._declare(shapes, dtype)
         for array in self._param.values():
             init.fan_in_uniform_(array, self.in_features, seed=rng)
-        self._pool = Pool(self.dtype, most=2)  # one array forward, one backward
+        self._pool = Pool(most=2)  # one array forward, one backward
 
     def forward(self, x):
         """Map `x`.
@@ -117,7 +117,8 @@ class Linear(Activated):
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
         kernels, n_threads = core.kernels(self.dtype), threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
-        work = self._pool.take(kernels.linear_work_size(False, *sizes, n_threads))
+        size = kernels.linear_work_size(False, *sizes, n_threads)
+        work = self._pool.array(size, self.dtype)
         kernels.linear_forward(
             n_threads,
             *sizes,
@@ -127,7 +128,6 @@ class Linear(Activated):
             y,
             work,
         )
-        self._pool.give(work)
         applied = None
         if self.activation is not None:
             applied = self._apply(self.activation, y)
@@ -169,7 +169,8 @@ class Linear(Activated):
         grads = None, None
         if self._trainable:
             grads = self._grad["weight"], self._grad.get("bias")
-        work = self._pool.take(kernels.linear_work_size(True, *sizes, n_threads))
+        size = kernels.linear_work_size(True, *sizes, n_threads)
+        work = self._pool.array(size, self.dtype)
         core.prepare(n_threads)  # nothing can fail after that
         context.release()
         kernels.linear_backward(
@@ -182,7 +183,6 @@ class Linear(Activated):
             *grads,
             work,
         )
-        self._pool.give(work)
         return dx
 
     def extra_repr(self):

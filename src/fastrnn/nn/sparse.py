@@ -22,7 +22,7 @@ import weakref
 
 import numpy as np
 
-from fastrnn.native import core, threads
+from fastrnn.native import core, optimizers, threads
 from fastrnn.native.memory import Locked
 
 # Steps that a row may miss; their rates are kept.
@@ -50,7 +50,7 @@ class Steps:
     def __init__(self, kernel, dtype):
         self.kernel = kernel
         self.options = None
-        self.rates = np.zeros((CAPACITY, core.N_RATES), dtype)
+        self.rates = np.zeros((CAPACITY, optimizers.N_RATES), dtype)
         self.now = 0
         self.lagging = {}
 
@@ -137,14 +137,17 @@ class Lag:
         steps = self.steps
         ((p,), (g,)) = layer._param.values(), layer._grad.values()
         width = p.shape[1]
-        getattr(core.kernels(layer.dtype), steps.kernel)(
+        getattr(optimizers, steps.kernel)(
+            core.kernels(layer.dtype),
             threads.for_kernel(),
             p.reshape(-1),
             g.reshape(-1),
             self.state,
             (),
             *steps.options[0],
-            core.Rows(width, rows, self.seen, steps.now, steps.rates, with_gradient),
+            optimizers.TableRows(
+                width, rows, self.seen, steps.now, steps.rates, with_gradient
+            ),
         )
 
     def next_rows(self):

@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 
-from fastrnn.native import core
+from fastrnn.native import celltable
 from fastrnn.onnx import _recurrent
 from fastrnn.recurrent import GRU, LSTM, arguments
 
@@ -105,7 +105,7 @@ class RecurrentWriter:
     def _functions(self):
         """The functions that ONNX calls f, g and h, each as (name, alpha, beta)."""
         layer = self.layer
-        cell = core.cell(layer._cell)
+        cell = celltable.cell(layer._cell)
         found = arguments.functions(
             self.op,
             cell,

@@ -10,7 +10,7 @@ import numbers
 
 import numpy as np
 
-from fastrnn.native import core
+from fastrnn.native import celltable
 from fastrnn.recurrent.connections import CONNECTIONS
 from fastrnn.recurrent.merging import MERGE_MODES
 from fastrnn.util import checks
@@ -25,7 +25,7 @@ PARAMETERS = {
     "scaled_tanh": (1.0, 1.0),
 }
 SAME = {"identity": "affine", "linear": "affine"}  # affine with its defaults
-NAMES = (*core.ACTIVATIONS, *SAME)
+NAMES = (*celltable.ACTIVATIONS, *SAME)
 # What a layer takes as one function, or as one for each gate: a name, a name with its
 # parameters, a dict, or a sequence of these.
 Functions = str | collections.abc.Sequence | collections.abc.Mapping
@@ -53,8 +53,8 @@ def gates_of(cell):
 
     `recurrent_activation` stands for functions that open and close a gate, which is
     what a sigmoid does in the plain cell, and `activation` for all the others. Indices
-    are those of `core.Cell.activations`: gates in their order, then the function of
-    c_t. An argument that stands for none is left out.
+    are those of `celltable.Cell.activations`: gates in their order, then the function
+    of c_t. An argument that stands for none is left out.
     """
     opens = [name == "sigmoid" for name in cell.activations]
     found = {
@@ -78,7 +78,7 @@ def of_cell(cell):
 
     Parameters
     ----------
-    cell : core.Cell
+    cell : celltable.Cell
         Its `options` are what the kernels know; some have other names in a layer.
     """
     found = [*gates_of(cell)] if "activations" in cell.options else []
@@ -94,7 +94,7 @@ def _check_known(who, cell, given):
         default = DEFAULTS[name]
         if name in known or (type(value) is type(default) and value == default):
             continue
-        every = map(core.cell, core.CELLS)
+        every = map(celltable.cell, celltable.CELLS)
         able = dict.fromkeys(one.layer for one in every if name in of_cell(one))
         raise ValueError(
             f"{who}: {name} is an option of {', '.join(able)}, not of {cell.layer}"
@@ -157,7 +157,7 @@ def functions(who, cell, activation=None, recurrent_activation=None):
 
     Parameters
     ----------
-    cell : core.Cell
+    cell : celltable.Cell
         It says which functions the plain cell has.
     activation, recurrent_activation
         As a layer takes them: in place of the plain cell's functions (`gates_of`).
@@ -186,7 +186,7 @@ def cell_options(
     input_forget=False,
     reset_after=True,
 ):
-    """The `core.Options` of a layer's cells; None where they are the plain ones.
+    """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
     Arguments are those of `functions`, and the layer's of the same names.
     """
@@ -212,8 +212,8 @@ def cell_options(
     more |= flags
     plain = list(cell.activations)
     if any(more.values()) or [name for name, *_ in of_gates] != plain:
-        return core.Options(of_gates, **more, proj_size=int(proj_size))
-    return core.Options(None, proj_size=int(proj_size)) if proj_size else None
+        return celltable.CellOptions(of_gates, **more, proj_size=int(proj_size))
+    return celltable.CellOptions(None, proj_size=int(proj_size)) if proj_size else None
 
 
 def state_clip(who, value):
@@ -244,7 +244,7 @@ def forget_bias(who, layer, value):
                 f"{who}: forget_bias needs a forget gate with biases of its own, got "
                 f"{name}={getattr(layer, name)}"
             )
-    gate, H = core.cell(layer._cell).gates.index("f"), layer.hidden_size
+    gate, H = celltable.cell(layer._cell).gates.index("f"), layer.hidden_size
     forget = slice(gate * H, (gate + 1) * H)
     for suffix in layer._suffixes:
         layer._param[f"bias_ih{suffix}"][forget] = value

@@ -21,7 +21,7 @@ class Blocks:
     Parameters
     ----------
     runtime : Runtime
-    plan : stack.Stack
+    plan : arrays.ArrayPlan
         Of the whole sequence.
     use : weights.Use
         The packed weights of this forward.
@@ -56,7 +56,7 @@ class Blocks:
             Its first step.
         x_at, y_at : int
             The elements of x and of y with which it begins.
-        block : stack.Stack
+        block : arrays.ArrayPlan
         """
         begin = self._begins[j]
         end = min(begin + self._begins.step, self._T)
@@ -93,7 +93,7 @@ class Blocks:
     # -- forward ----------------------------------------------------------------------
 
     def forward(self, plan, x, h0, c0, y, end):
-        """Run all blocks; the arguments are those of `stack.Stack.forward`.
+        """Run all blocks; the arguments are those of `arrays.ArrayPlan.forward`.
 
         What backward needs stays in this object.
         """
@@ -139,7 +139,7 @@ class Blocks:
     # -- backward ---------------------------------------------------------------------
 
     def backward(self, plan, x, dy, dh_n, dc_n, dx, d_start, grads, flow=None):
-        """Back-propagate through all blocks; see `stack.Stack.backward`.
+        """Back-propagate through all blocks; see `arrays.ArrayPlan.backward`.
 
         `grads` is the layer's flat buffer, or None where nobody wants the parameters'
         gradients. After a failure this method may be called again.

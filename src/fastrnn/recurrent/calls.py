@@ -56,7 +56,7 @@ class Call:
     layer : RNN, LSTM or GRU
         Only what users set is read from it; see `Runtime` for all else.
     runtime : Runtime
-    plan : stack.Stack
+    plan : arrays.ArrayPlan
         Of x with all its steps.
     rows : Rows or None
         The rows that are computed; None for all steps.
@@ -67,7 +67,7 @@ class Call:
 
     Attributes
     ----------
-    plan : stack.Stack or None
+    plan : arrays.ArrayPlan or None
         Of what is computed; None if that is nothing.
     sequences : bool
         Whether y has the outputs of all steps, and not the last ones only.

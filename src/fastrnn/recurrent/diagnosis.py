@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from fastrnn.native import stack
+from fastrnn.native import arrays
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.calls import watched_by
@@ -270,7 +270,7 @@ def _run_cell(call, cell, x):
     """Outputs (T, B, S) of one cell."""
     runtime, plan = call.runtime, call.plan
     D, S, (T, B, _) = runtime.n_directions, runtime.h_size, x.shape
-    block = stack.Stack(
+    block = arrays.ArrayPlan(
         plan.kernels, plan.n_threads, runtime.layout, T, B, first=cell, n_cells=1
     )
     y = np.empty((T, B, D * S), x.dtype)

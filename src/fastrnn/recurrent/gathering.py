@@ -14,7 +14,7 @@ def gather(plan, array, indices):
 
     Parameters
     ----------
-    plan : stack.Stack
+    plan : arrays.ArrayPlan
         Its kernels and threads do the work.
     indices : ndarray of int64
         Which rows; -1 gives a row of zeros.

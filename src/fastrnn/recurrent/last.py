@@ -21,10 +21,10 @@ def last_states(runtime, plan, use, x, h0, c0):
     Parameters
     ----------
     runtime : Runtime
-    plan : stack.Stack
+    plan : arrays.ArrayPlan
     use : weights.Use
     x, h0, c0
-        As `stack.Stack.forward` takes them.
+        As `arrays.ArrayPlan.forward` takes them.
     """
     L, D = runtime.n_layers, runtime.n_directions
     end = np.empty(plan.state_shape, runtime.dtype)

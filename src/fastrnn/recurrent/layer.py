@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn.native import core, threads, weights
+from fastrnn.native import core, threads
+from fastrnn.native.layout import Layout
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
@@ -183,7 +184,7 @@ class Recurrent(BatchFirst, Module):
             learned_states=self.learn_initial_state,
         )
         sizes.check(who, dtype)
-        layout = weights.Layout(
+        layout = Layout(
             self._cell,
             self.input_size,
             self.hidden_size,

@@ -118,7 +118,7 @@ class LayerByLayer(Blocks):
     # -- forward ----------------------------------------------------------------------
 
     def forward(self, plan, x, h0, c0, y, end):
-        """Run all layers; the arguments are those of `stack.Stack.forward`.
+        """Run all layers; the arguments are those of `arrays.ArrayPlan.forward`.
 
         What backward needs stays in this object.
         """

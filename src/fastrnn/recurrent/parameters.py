@@ -52,7 +52,7 @@ class Sizes:
     def of_cell(self, k):
         """Shapes by name, without suffix, for a cell of layer k.
 
-        Their order is that of `weights.Layout`.
+        Their order is that of `layout.Layout`.
         """
         G, H, S = self.n_gates, self.hidden_size, self.h_size
         I = self.input_size if k == 0 else self.y_size
@@ -66,7 +66,7 @@ class Sizes:
         return shapes
 
     def shapes(self):
-        """Shapes of all parameters by name, in the order of `weights.Layout`."""
+        """Shapes of all parameters by name, in the order of `layout.Layout`."""
         found, width = {}, self.y_size
         for cell, suffix in enumerate(self.suffixes()):
             shapes = self.of_cell(cell // self.n_directions)

@@ -12,7 +12,7 @@ first steps, then their second steps, and so on, N steps in all.
 
 import numpy as np
 
-from fastrnn.native.stack import Stack
+from fastrnn.native.arrays import ArrayPlan
 from fastrnn.recurrent import gathering
 from fastrnn.util import checks
 
@@ -87,11 +87,11 @@ class Rows:
     # -- sequences --------------------------------------------------------------------
 
     def plan(self, runtime, dense):
-        """The `stack.Stack` that runs the rows, with the threads of a `dense` plan."""
+        """The `ArrayPlan` that runs the rows, with the threads of a `dense` plan."""
         where = {}
         if self.padded:
             where = {"padded": True, "length": self.T, "batch_first": self.batch_first}
-        return Stack(
+        return ArrayPlan(
             dense.kernels,
             dense.n_threads,
             runtime.layout,

@@ -3,8 +3,7 @@
 
 import numpy as np
 
-from fastrnn.native import stack, weights
-from fastrnn.native.packing import PackedWeights
+from fastrnn.native import arrays, memory, weights
 
 # A layer keeps the plans of so many shapes. When one more shape comes, it drops all of
 # them and begins anew.
@@ -56,7 +55,7 @@ class Runtime:
 
     Parameters
     ----------
-    layout : weights.Layout
+    layout : layout.Layout
         Where the layer's parameters lie in its flat buffers.
     dtype : str
     merge_mode, connection : str or None
@@ -86,10 +85,10 @@ class Runtime:
         begin at element `start` of each.
     named, named_grads : dict of str to ndarray
         Views of the layer's parameters and of their gradients, by name.
-    memory : weights.MemoryPool
+    memory : memory.Pool
         Tapes and scratch memory, which calls take from here and give back.
-    packed_weights : packing.PackedWeights
-    plan : stack.Stack or None
+    packed_weights : weights.Packer
+    plan : arrays.ArrayPlan or None
         Plan of the last call's arrays: that of the next call, too, if they are alike.
     """
 
@@ -117,8 +116,8 @@ class Runtime:
         self.is_narrow = layout.S != layout.H
         self.y_size = layout.S * (1 if layout.merged else layout.n_directions)
         self.layer_by_layer = layout.merged or connection is not None
-        self.memory = weights.MemoryPool(_MOST_BLOCKS + 4 * layout.n_cells)
-        self.packed_weights = PackedWeights(layout, self.memory)
+        self.memory = memory.Pool(_MOST_BLOCKS + 4 * layout.n_cells)
+        self.packed_weights = weights.Packer(layout, self.memory)
         self.plan, self.plans = None, {}
 
     def __getstate__(self):
@@ -163,7 +162,7 @@ class Runtime:
         n_cells=0,
         y_inside=False,
     ):
-        """The `stack.Stack` of these arguments, made when they are first seen.
+        """The `arrays.ArrayPlan` of these arguments, made when they are first seen.
 
         Between layers that run one by one sequences are (T, B, width), whatever the
         layer's own are.
@@ -176,7 +175,7 @@ class Runtime:
         if plan is None:
             if len(self.plans) >= _MOST_PLANS:
                 self.plans.clear()
-            plan = self.plans[key] = stack.Stack(
+            plan = self.plans[key] = arrays.ArrayPlan(
                 kernels,
                 n_threads,
                 self.layout,

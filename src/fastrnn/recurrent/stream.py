@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn.native import core, threads
+from fastrnn.native import core, single, threads
 from fastrnn.native.memory import aligned
 from fastrnn.recurrent import connections, states
 from fastrnn.util import checks
@@ -75,14 +75,12 @@ class Stream:
         self._dtype, self._shape = runtime.dtype, (B, layer.input_size)
         steps = []
         for k in range(runtime.n_cells):
-            packed = aligned(
-                kernels.packed_size(False, cell, I, H, options), layer.dtype
-            )
+            shape = single.Shape(cell, False, 1, B, I, H, None, options)
+            packed = aligned(single.packed_size(kernels, False, shape), layer.dtype)
             *weights, P, W_hr = runtime.weights_of(k)
-            kernels.pack(False, cell, I, H, *weights, packed, options, P, W_hr)
-            shape = core.Shape(cell, 0, 1, B, I, H, None, options)
-            work = aligned(kernels.work_size(False, shape, n_threads), layer.dtype)
-            stepper = core.Stepper(
+            single.pack(kernels, False, shape, *weights, packed, P, W_hr)
+            size = single.work_size(kernels, False, shape, n_threads)
+            one = single.OneStep(
                 kernels,
                 shape,
                 n_threads,
@@ -90,9 +88,9 @@ class Stream:
                 self.h[k],
                 None if self.c is None else self.c[k],
                 np.empty((B, S), layer.dtype),
-                work,
+                aligned(size, layer.dtype),
             )
-            step = stepper.step
+            step = one.step
             if k > 0 and layer.connection:
                 around = connections.around_steps(runtime, kernels, n_threads, k, B)
                 step = _connected(step, around)

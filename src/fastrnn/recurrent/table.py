@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which classes of recurrent layers there are, and which cells each is made of.
 
-What a cell is, its C file says; `fastrnn.native.core.cell` reads that.  A class of
+What a cell is, its C file says; `fastrnn.native.celltable.cell` reads that.  A class of
 layers is found there by its name: ``class GRU(Recurrent)`` is made of the cell whose
 `layer` is "GRU".  Several cells may belong to one class, which then has an argument
 `nonlinearity` that chooses: the cell whose gate has the function of that name.
 """
 
-from fastrnn.native import core
+from fastrnn.native import celltable
 
 _classes = {}  # by name, those that have been defined
 
@@ -22,14 +22,14 @@ def cells_of(name):
 
     Returns
     -------
-    tuple of core.Cell
+    tuple of celltable.Cell
 
     Raises
     ------
     TypeError
         If the table has no cell for such a class.
     """
-    every = [core.cell(cell) for cell in core.CELLS]
+    every = [celltable.cell(cell) for cell in celltable.CELLS]
     found = tuple(cell for cell in every if cell.layer == name)
     if not found:
         known = dict.fromkeys(cell.layer for cell in every)
@@ -50,7 +50,7 @@ def choose(cells, nonlinearity=None):
 
     Parameters
     ----------
-    cells : tuple of core.Cell
+    cells : tuple of celltable.Cell
         What `cells_of` gives.
     nonlinearity : str, optional
         The layer's argument of that name, where its class has one.
@@ -76,7 +76,7 @@ def classes():
 
 def kinds():
     """Names of these classes in the order of the table of cells."""
-    layers = dict.fromkeys(core.cell(cell).layer for cell in core.CELLS)
+    layers = dict.fromkeys(celltable.cell(cell).layer for cell in celltable.CELLS)
     return [name for name in layers if name in _classes]
 
 

@@ -41,7 +41,7 @@ def empty_as(x, size, pool):
     x : Tensor
     size : int
         The number of elements.
-    pool : fastrnn.native.weights.MemoryPool
+    pool : fastrnn.native.memory.Pool
     """
     n_bytes = size * x.itemsize
     if n_bytes < _LARGE:

@@ -114,7 +114,7 @@ def _call(
 
 def _tapes_shape(call, x):
     """The shape of the tensor with the tapes of all cells; None if they have none."""
-    row = tensors.Plan(kernels(x.dtype), call.spec.layout, 1, 1).tape_size
+    row = tensors.TensorPlan(kernels(x.dtype), call.spec.layout, 1, 1).tape_size
     return (call.T * call.B * row,) if row else None
 
 

@@ -12,7 +12,7 @@ it are recognised by one check in C.
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn.native import core
+from fastrnn.native import addresses
 from fastrnn.torch import _compat
 from fastrnn.torch._spec import spec
 
@@ -186,7 +186,7 @@ def pack_problem(rows, batch_sizes, sorted_indices, hx):
         return problem
     if batch_sizes.dim() != 1:
         return f"batch_sizes has shape {tuple(batch_sizes.shape)}"
-    if core.offsets_of(batch_sizes.numpy(), rows) is None:
+    if addresses.offsets_of(batch_sizes.numpy(), rows) is None:
         return "batch_sizes are not those of sorted sequences that have all rows"
     if hx is not None and sorted_indices is not None:
         if problem := tensor_problem("sorted_indices", sorted_indices):

@@ -3,7 +3,8 @@
 
 import functools
 
-from fastrnn.native import core, weights
+from fastrnn.native import celltable
+from fastrnn.native.layout import Layout
 
 # PyTorch's names of its cells; in lower case, they are fastrnn's names of these cells.
 MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
@@ -16,7 +17,7 @@ class Spec:
     ----------
     mode : str
         PyTorch's name of the cell: RNN_TANH, RNN_RELU, LSTM or GRU.
-    layout : weights.Layout
+    layout : layout.Layout
         The stack as the kernels know it.
     S : int
         The width of h: H, or `proj_size` with a projection.
@@ -35,7 +36,7 @@ class Spec:
                 f"fastrnn.torch: PyTorch's recurrent modules are {', '.join(MODES)}; "
                 f"got {mode!r}, which the drop-in has no form for"
             )
-        cell = core.cell(mode.lower())
+        cell = celltable.cell(mode.lower())
         self.mode, self.I, self.H, self.num_layers = mode, I, H, num_layers
         self.S = proj_size or H  # the width of h
         self.bias, self.bidirectional = bias, bidirectional
@@ -43,8 +44,8 @@ class Spec:
         self.directions = 2 if bidirectional else 1
         self.n_cells = num_layers * self.directions
         self.width = self.S * self.directions
-        options = core.Options(proj_size=proj_size) if proj_size else None
-        self.layout = weights.Layout(
+        options = celltable.CellOptions(proj_size=proj_size) if proj_size else None
+        self.layout = Layout(
             cell.name, I, H, num_layers, self.directions, bias, options
         )
         self.weights_per_cell = (4 if bias else 2) + bool(proj_size)

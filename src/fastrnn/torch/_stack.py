@@ -11,9 +11,10 @@ call
     A `StackCall`: the shapes and options of this forward and of its backward, but no
     tensors. ``call.plan`` and ``call.packs`` are two of its parts.
 plan
-    A `tensors.Plan`, which runs layers by the kernels on sequences of these shapes.
+    A `tensors.TensorPlan`, which runs layers by the kernels on sequences of these
+    shapes.
 packs
-    The `tensors.Packs`: the packed weights of all cells, as they were at this forward.
+    The `weights.Use`: the packed weights of all cells, as they were at this forward.
 home
     The `_weights.Home`: what is kept from one call to the next for the weights of a
     module, such as their packed form.
@@ -27,7 +28,7 @@ tapes
 
 import torch
 
-from fastrnn.native import core, tensors
+from fastrnn.native import addresses, tensors
 from fastrnn.native.threads import for_kernel
 from fastrnn.torch._memory import empty_as, kernels, plain
 
@@ -56,8 +57,8 @@ class StackCall:
         Time steps, and rows of the batch.
     offsets : ndarray or None
         With `batch_sizes`: for each time step, the rows of x before those of the step.
-    plan : tensors.Plan
-    packs : tensors.Packs
+    plan : tensors.TensorPlan
+    packs : weights.Use
         Set by `prepare`, as is `plan`.
     """
 
@@ -84,7 +85,7 @@ class StackCall:
         if single:
             self.T, self.B = 1, x.shape[0]
         elif batch_sizes is not None:
-            self.offsets = core.offsets_of(batch_sizes.numpy(), len(x))
+            self.offsets = addresses.offsets_of(batch_sizes.numpy(), len(x))
             if self.offsets is None:
                 raise ValueError(
                     "StackCall: batch_sizes must be positive, never grow and add up to "
@@ -99,7 +100,9 @@ class StackCall:
     def prepare(self, x, weights, n_threads, forward, backward):
         """Set `plan`, and `packs` with the weights packed for either way or both."""
         table = kernels(x.dtype)
-        self.plan = tensors.Plan(table, self.spec.layout, self.T, self.B, self.offsets)
+        self.plan = tensors.TensorPlan(
+            table, self.spec.layout, self.T, self.B, self.offsets
+        )
         self.packs = self.home.packed(table, n_threads, weights, forward, backward)
 
     def layers_at_once(self, n_threads):
@@ -208,7 +211,7 @@ def forward(call, x, h0, c0, weights, keep):
     if spec.has_c:
         c_n = x.new_empty(*call.state_shape(spec.H))
     if keep and plan.tape_size:
-        tapes = empty_as(x, plan.tape_size, call.home.packer.tapes)
+        tapes = empty_as(x, plan.tape_size, call.home.tapes)
     kept, y = [], None
     at_once = call.layers_at_once(threads)
     for first in range(0, spec.num_layers, at_once):
@@ -222,6 +225,7 @@ def forward(call, x, h0, c0, weights, keep):
         n_layers = min(at_once, spec.num_layers - first)
         *inner, y = [call.new_outputs(x) for _ in range(n_layers)]
         plan.forward(
+            call.home.scratch,
             first,
             threads,
             packs,
@@ -272,8 +276,9 @@ def last_output_again(call, x, h0, c0, kept, weights):
     c_n = x.new_empty(*call.state_shape(spec.H)) if spec.has_c else None
     batch_first = call.batch_first and layer == 0
     call.plan.forward(
-        layer, threads, packs, [x], batch_first, h0, c0, [y], None, c_n, None
-    )
+        call.home.scratch, layer, threads, packs, [x], batch_first, h0, c0, [y], None,
+        c_n, None,
+    )  # fmt: skip
     return y
 
 
@@ -362,6 +367,7 @@ def backward(call, x, h0, y, kept, weights, gradients, wanted):
             dx = call.new_gradient(x)
         inner = [torch.empty_like(y) for _ in range(first + 1, end)]
         call.plan.backward(
+            call.home.scratch,
             first,
             threads,
             call.packs,

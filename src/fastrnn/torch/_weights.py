@@ -9,7 +9,7 @@ module would then copy them, too.
 import functools
 import weakref
 
-from fastrnn.native import tensors
+from fastrnn.native import memory, weights
 
 # By the id of an owner, and the place in the owner where the weights begin: see `home`.
 _homes = {}
@@ -30,27 +30,33 @@ class Home:
     Attributes
     ----------
     owner : weakref.ref
-    packer : tensors.Weights
+    packer : weights.Packer
         Packs the weights, and keeps them packed.
+    tapes, scratch : memory.Pool
+        Memory for what backward needs of a forward, and for work space. All homes
+        share these two pools.
     seen : dict of int to tuple of _path.Seen
         The calls that are known to fit the kernels, by the number of their tensors.
     """
 
-    __slots__ = ("owner", "packer", "seen", "spec")
+    __slots__ = ("owner", "packer", "scratch", "seen", "spec", "tapes")
 
     def __init__(self, spec):
         self.spec, self.owner = spec, None
-        self.packer, self.seen = tensors.Weights(spec.layout), {}
+        layout, self.seen = spec.layout, {}
+        self.packer = weights.Packer(layout, memory.Pool(2 * layout.n_cells))
+        self.tapes = memory.shared_pool("tapes", 1024)
+        self.scratch = memory.shared_pool("scratch", 8)
 
     def packed(self, kernels, n_threads, weights, forward=True, backward=False):
-        """The `tensors.Packs` of the weights, packed for forward, backward or both.
+        """The `weights.Use` of the weights, packed for forward, backward or both.
 
         The weights of a cell are packed again only when they have changed.
         """
         # PyTorch counts no writes to inference tensors: only the fingerprint of such a
         # weight tells whether it has changed.
         versions = [-1 if w.is_inference() else w._version for w in weights]
-        return self.packer.take(
+        return self.packer.take_tensors(
             kernels, n_threads, weights, versions, forward, backward
         )
 

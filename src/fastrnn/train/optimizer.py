@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastrnn.native import core, threads
+from fastrnn.native import core, optimizers, threads
 from fastrnn.nn.attributes import Attributes
 from fastrnn.nn.module import Module
 from fastrnn.nn.sparse import Steps
@@ -124,8 +124,8 @@ class Optimizer(Attributes):
                     f"without and keeps no {name}; make one with {option}={value!r}"
                 )
         self._check_options(who, ValueError)
-        kernel = getattr(core.kernels(self.model.dtype), self._kernel)
-        n_threads = threads.for_kernel()
+        step, n_threads = getattr(optimizers, self._kernel), threads.for_kernel()
+        kernels = core.kernels(self.model.dtype)
         core.prepare(n_threads)
         self.n_steps += 1
         rates, arrays, options = self._rates(), self._arrays(), self._options()
@@ -136,7 +136,15 @@ class Optimizer(Attributes):
             raise
         for span in spans:
             state = [None if array is None else array[span] for array in arrays]
-            kernel(n_threads, parameters[span], grads[span], state, rates, *options)
+            step(
+                kernels,
+                n_threads,
+                parameters[span],
+                grads[span],
+                state,
+                rates,
+                *options,
+            )
 
     def _check_options(self, who, error):
         """Raise `error` if hyperparameters do not go together."""

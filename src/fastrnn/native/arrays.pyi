@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of stack.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
+# Types of arrays.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
 from typing import Any
 
+from fastrnn.native.calls import Plan
 from fastrnn.native.core import Kernels
-from fastrnn.native.weights import Layout, Memory, MemoryPool, Use
+from fastrnn.native.layout import Layout
+from fastrnn.native.memory import Loan, Pool
+from fastrnn.native.weights import Use
 
 Array = Any
 
-class Stack:
-    kernels: Kernels
+class ArrayPlan(Plan):
     n_threads: int
     T: int
     B: int
-    offsets: Array | None
     batch_first: bool
     padded: bool
     at_once: int
@@ -53,11 +54,11 @@ class Stack:
         n_cells: int = 0,
         n_threads: int = 0,
         y_inside: bool = False,
-    ) -> Stack: ...
+    ) -> ArrayPlan: ...
     def takes_dy(self, dy: Any) -> bool: ...
     def forward(
         self,
-        pool: MemoryPool,
+        pool: Pool,
         use: Use,
         x: Array,
         x_at: int,
@@ -69,12 +70,12 @@ class Stack:
         y_at: int,
         end: Array,
         training: bool,
-    ) -> Memory | None: ...
+    ) -> Loan | None: ...
     def backward(
         self,
-        pool: MemoryPool,
+        pool: Pool,
         use: Use,
-        kept: Memory,
+        kept: Loan,
         x: Array,
         x_at: int,
         seeds: Array | None,
@@ -88,10 +89,10 @@ class Stack:
         d_start: Array,
         grads: Array,
         grads_start: int,
-        sums: Memory | None = None,
+        sums: Loan | None = None,
         started: bool = False,
         open: bool = False,
         flow: Array | None = None,
         flow_at: int = 0,
     ) -> None: ...
-    def take_sums(self, pool: MemoryPool) -> Memory: ...
+    def take_sums(self, pool: Pool) -> Loan: ...

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# What other Cython modules use of celltable.pyx.
+
+from fastrnn.native.capi cimport fr_cell, fr_cell_options
+
+cdef const fr_cell *cell_at(str who, int index) except NULL
+
+
+cdef class CellOptions:
+    cdef fr_cell_options c
+    cdef readonly bint general  # c is looked at
+    cdef readonly ptrdiff_t proj_size
+    cdef int n_activations
+    cdef tuple made_of
+
+    cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1

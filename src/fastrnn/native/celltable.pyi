@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Types of celltable.pyx.
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ACTIVATIONS: dict[str, int]
+CELLS: dict[str, int]
+
+def cell(name: str) -> Cell: ...
+
+class Cell(NamedTuple):
+    name: str
+    index: int
+    layer: str
+    gates: tuple[str, ...]
+    n_states: int
+    activations: tuple[str, ...]
+    options: tuple[str, ...]
+    bias_apart: str | None
+    paper: str
+
+class CellOptions:
+    general: bool
+    proj_size: int
+    def __init__(
+        self,
+        activations: Sequence[tuple[str, float, float]] | None = None,
+        clip: float = 0,
+        input_forget: bool = False,
+        peephole: bool = False,
+        reset_before: bool = False,
+        proj_size: int = 0,
+    ) -> None: ...

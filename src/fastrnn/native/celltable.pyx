@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What cells there are, as the kernels' table says, and the options that they take."""
+
+import collections
+
+from fastrnn.native.capi cimport *
+from fastrnn.native.core cimport Kernels
+
+from fastrnn.native import core
+
+# Every target and both dtypes have the same table of cells.
+cdef const fr_kernels *_table = (<Kernels?>core.kernels("float32")).table
+
+ACTIVATIONS = {
+    "tanh": FR_TANH,
+    "sigmoid": FR_SIGMOID,
+    "relu": FR_RELU,
+    "hard_sigmoid": FR_HARD_SIGMOID,
+    "hard_tanh": FR_HARD_TANH,
+    "softsign": FR_SOFTSIGN,
+    "softplus": FR_SOFTPLUS,
+    "elu": FR_ELU,
+    "leaky_relu": FR_LEAKY_RELU,
+    "thresholded_relu": FR_THRESHOLDED_RELU,
+    "affine": FR_AFFINE,
+    "scaled_tanh": FR_SCALED_TANH,
+    "gelu": FR_GELU,
+}
+
+
+Cell = collections.namedtuple("Cell", (
+    "name", "index", "layer", "gates", "n_states", "activations", "options",
+    "bias_apart", "paper",
+), module=__name__)
+Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
+
+Attributes
+----------
+name, index : str, int
+    Of the cell; the index is what `Shape` takes.
+layer : str
+    Name of the class of layers made of this cell; several cells may be of one class.
+gates : tuple of str
+    A letter for each gate, in the order of their parts in weights and biases.
+n_states : int
+    1 for h, 2 for h and c.
+activations : tuple of str
+    The plain cell's function of each gate, followed by that of c_t if there is one.
+options : tuple of str
+    Arguments of `CellOptions` that the cell knows.
+bias_apart : str or None
+    The gate whose recurrent bias is not simply added to its other bias.
+paper : str
+    The publication that introduced the cell.
+"""
+
+_OPTIONS = {
+    "activations": FR_OPTION_ACTIVATIONS,
+    "clip": FR_OPTION_CLIP,
+    "input_forget": FR_OPTION_INPUT_FORGET,
+    "peephole": FR_OPTION_PEEPHOLE,
+    "reset_before": FR_OPTION_RESET_BEFORE,
+    "proj_size": FR_OPTION_PROJECTION,
+}
+
+
+cdef object described(int index, const fr_cell *c):
+    """The `Cell` of an entry of the table."""
+    kinds = {kind: name for name, kind in ACTIVATIONS.items()}
+    gates = tuple(c.gates.decode().split())
+    activations = [kinds[<int>c.activations[gate]] for gate in range(c.n_gates)]
+    if c.output_activation >= 0:
+        activations.append(kinds[c.output_activation])
+    return Cell(
+        c.name.decode(), index, c.layer.decode(), gates, c.n_states,
+        tuple(activations),
+        tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
+        gates[c.bias_apart] if c.bias_apart >= 0 else None, c.paper.decode())
+
+
+def _all_cells():
+    cdef int index = 0
+    cdef const fr_cell *c = _table.cell(index)
+    while c != NULL:
+        yield c.name.decode(), described(index, c)
+        index += 1
+        c = _table.cell(index)
+
+
+_cells = dict(_all_cells())
+CELLS = {name: one.index for name, one in _cells.items()}
+
+
+def cell(str name not None):
+    """The `Cell` of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in _cells:
+        raise ValueError(f"cell: name must be among {', '.join(_cells)}, got {name!r}")
+    return _cells[name]
+
+
+cdef const fr_cell *cell_at(str who, int index) except NULL:
+    """The entry of the kernels' table of cells; every target has the same."""
+    cdef const fr_cell *found = _table.cell(index)
+    if found == NULL:
+        raise ValueError(f"{who}: cell must be in [0, {len(CELLS)}), got {index}")
+    return found
+
+
+cdef int activations_of(const fr_cell *c) noexcept:
+    """Functions that a cell has: one for each gate, and that of c_t."""
+    return c.n_gates + (c.output_activation >= 0)
+
+
+cdef refuse(str who, const fr_cell *of, str option):
+    """Say that cells of this kind do not know an option, and which do."""
+    able = [one.name for one in _cells.values() if option in one.options]
+    raise ValueError(
+        f"{who}: {option} is an option of {', '.join(able)}, not of {of.name.decode()}")
+
+
+cdef class CellOptions:
+    """What makes a cell other than the plain one.
+
+    `activations` are (name, alpha, beta) of each gate in gate order, followed by that
+    of c_t where the cell has one; None for the plain cell, which may have a projection.
+    """
+
+    def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+        self.general, self.proj_size = activations is not None, proj_size
+        activations = None if activations is None else tuple(activations)
+        self.made_of = (
+            activations, clip, input_forget, peephole, reset_before, proj_size)
+        if not self.general and (clip or input_forget or peephole or reset_before):
+            raise ValueError("CellOptions: activations are needed with any other option")
+        for i, (name, alpha, beta) in enumerate(activations or ()):
+            if i > FR_MOST_GATES:
+                raise ValueError(
+                    f"CellOptions: at most {FR_MOST_GATES + 1} activations")
+            if name not in ACTIVATIONS:
+                raise ValueError(
+                    f"CellOptions: an activation must be among {', '.join(ACTIVATIONS)}, "
+                    f"got {name!r}")
+            self.c.gate[i] = fr_activation(ACTIVATIONS[name], alpha, beta)
+        self.n_activations = len(activations or ())
+        self.c.clip, self.c.input_forget = clip, input_forget
+        self.c.peephole, self.c.reset_before = peephole, reset_before
+
+    cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
+        """Whether such a cell, of H units, can have these options."""
+        cdef int expected = activations_of(of)
+        if self.general and self.n_activations != expected:
+            raise ValueError(
+                f"{who}: this cell has {expected} activations, got "
+                f"{self.n_activations}")
+        wanted = {
+            "activations": self.general,
+            "clip": self.c.clip != 0,
+            "input_forget": self.c.input_forget != 0,
+            "peephole": self.c.peephole != 0,
+            "reset_before": self.c.reset_before != 0,
+            "proj_size": self.proj_size != 0,
+        }
+        for name, bit in _OPTIONS.items():
+            if wanted[name] and not of.options & <unsigned>bit:
+                refuse(who, of, name)
+        if self.proj_size and not 0 < self.proj_size < H:
+            raise ValueError(
+                f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")
+        return 0
+
+    def __reduce__(self):
+        return CellOptions, self.made_of

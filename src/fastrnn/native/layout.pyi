@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Types of layout.pyx.
+from fastrnn.native.celltable import CellOptions
+
+class Layout:
+    cell: int
+    n_layers: int
+    n_directions: int
+    n_cells: int
+    n_states: int
+    I: int
+    H: int
+    S: int
+    merged: bool
+    def __init__(
+        self,
+        cell: str,
+        I: int,
+        H: int,
+        n_layers: int,
+        n_directions: int,
+        bias: bool,
+        options: CellOptions | None = None,
+        merged: bool = False,
+        clip_value: float = 0,
+        clip_norm: float = 0,
+    ) -> None: ...
