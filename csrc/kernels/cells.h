@@ -11,11 +11,14 @@
 #include "lstm.c"
 #include "gru.c"
 
+/* One line for each cell: */
+/* clang-format off */
 static const cell_entry *const cell_table[] = {
     &rnn_tanh_cell,
     &rnn_relu_cell,
     &lstm_cell,
     &gru_cell,
 };
+/* clang-format on */
 
 #endif
