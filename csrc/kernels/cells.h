@@ -10,6 +10,7 @@
 #include "rnn.c"
 #include "lstm.c"
 #include "gru.c"
+#include "mgu.c"
 
 /* One line for each cell: */
 /* clang-format off */
@@ -18,6 +19,7 @@ static const cell_entry *const cell_table[] = {
     &rnn_relu_cell,
     &lstm_cell,
     &gru_cell,
+    &mgu_cell,
 };
 /* clang-format on */
 

@@ -30,7 +30,7 @@ from fastrnn.nn.masking import Masking
 from fastrnn.nn.module import Module
 from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.wrappers import Concatenate, TimeDistributed
-from fastrnn.recurrent import GRU, LSTM, RNN
+from fastrnn.recurrent import GRU, LSTM, MGU, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
 from fastrnn.recurrent.stream import Stream
@@ -49,6 +49,7 @@ __all__ = [
     "CRF",
     "GRU",
     "LSTM",
+    "MGU",
     "RNN",
     "SGD",
     "Activation",

@@ -114,6 +114,17 @@ def gru_step(act, x, state, w):
     return ((1 - z) * n + z * h,)
 
 
+@cell("mgu", "f n", "sigmoid tanh")
+def mgu_step(act, x, state, w):
+    """h_t = (1 - f) h_{t-1} + f n, where n sees f h_{t-1}."""
+    (h,) = state
+    x_f, x_n = np.split(product(x, w["W"]) + w["b_ih"], 2, axis=-1)
+    (R_f, b_f), (R_n, b_n) = parts(w, 2)
+    f = act(0, x_f + product(h, R_f) + b_f)
+    n = act(1, x_n + product(f * h, R_n) + b_n)
+    return ((1 - f) * h + f * n,)
+
+
 # -- layers of plain cells -------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 
 from fastrnn.recurrent.gru import GRU
 from fastrnn.recurrent.lstm import LSTM
+from fastrnn.recurrent.mgu import MGU
 from fastrnn.recurrent.rnn import RNN
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "MGU", "RNN"]
