@@ -211,6 +211,14 @@ class TestArrays:
         refused(optimizers.TableRows, 2, rows[:1], seen, 1, np.ones((0, 3), "f"), True)
 
 
+def test_an_end_that_wraps_around_is_outside():
+    """The bytes before 2^61 + 8 elements of eight are few again."""
+    for begin, end in ((8, 2**61 + 8), (0, 2**63 - 1), (26, 26), (-1, 1), (2, 1)):
+        assert not addresses.is_clear(np.zeros(25), begin, end)
+    assert addresses.is_clear(np.zeros(25), 0, 25)
+    assert not addresses.is_clear(np.ones(25), 0, 25)
+
+
 class TestPlans:
     """What belongs to another layout, plan or moment."""
 
