@@ -217,6 +217,7 @@ def test_an_end_that_wraps_around_is_outside():
         assert not addresses.is_clear(np.zeros(25), begin, end)
     assert addresses.is_clear(np.zeros(25), 0, 25)
     assert not addresses.is_clear(np.ones(25), 0, 25)
+    assert not addresses.is_clear(np.zeros(25, "V0"), 0, 25)
 
 
 class TestPlans:

@@ -90,7 +90,8 @@ def is_clear(array not None, ptrdiff_t begin, ptrdiff_t end):
     cdef ptrdiff_t n
     cdef bint clear = False
     PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
-    if 0 <= begin <= end and end * view.itemsize <= view.len:
+    # A product of `end` could wrap around.
+    if view.itemsize > 0 and 0 <= begin <= end <= view.len // view.itemsize:
         at, n = <const char *>view.buf + begin * view.itemsize, end - begin
         n *= view.itemsize
         # The first byte is zero, and each one is what the one before is.

@@ -25,7 +25,7 @@ from fastrnn.native.core cimport Kernels, team
 from fastrnn.native.layout cimport Layout
 from fastrnn.native.memory cimport LINE, Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_start, check_threads, product
-from fastrnn.native.weights cimport PackedCell, Use
+from fastrnn.native.weights cimport Use
 
 cdef object ndarray = np.ndarray
 
@@ -180,9 +180,9 @@ cdef class ArrayPlan(Plan):
                 f"{(begin, end)}")
         offsets = self.offsets[begin:end + 1] - self.offsets[begin]
         return ArrayPlan(self.kernels, n_threads or self.n_threads, self.layout,
-                     end - begin, self.B, batch_first=self.batch_first,
-                     length=self.length, first=first, n_cells=n_cells, offsets=offsets,
-                     y_inside=y_inside, padded=self.padded)
+                         end - begin, self.B, batch_first=self.batch_first,
+                         length=self.length, first=first, n_cells=n_cells,
+                         offsets=offsets, y_inside=y_inside, padded=self.padded)
 
     def takes_dy(self, dy):
         """Whether dy is as `backward` needs it."""
@@ -230,11 +230,9 @@ cdef class ArrayPlan(Plan):
     cdef int set_cells(self, Run run, Use use, char *start, bint backward) except -1:
         """Set where packed weights and initial states lie."""
         cdef ptrdiff_t n_bytes = self.state * self.itemsize
-        cdef PackedCell cell
         cdef int k
         for k in range(self.n_cells):
-            cell = use.cell(self.first + k)
-            run.packed[k] = cell.backward.start if backward else cell.forward.start
+            run.packed[k] = use.packed_at(self.first + k, backward)
         run.h0 = per_cell(start, n_bytes, False)
         if self.n_states == 2:
             run.c0 = per_cell(start + self.n_cells * n_bytes, n_bytes, False)
@@ -303,7 +301,8 @@ cdef class ArrayPlan(Plan):
         self.outside_x(&run.x[0], x, "x", x_at, False)
         self.outside_y(&run.y[inner], y, "y", y_at, True)
         if x is None or end is None or (own_y and not training):
-            raise TypeError("ArrayPlan.forward: x, end, and y in inference, must be arrays")
+            raise TypeError(
+                "ArrayPlan.forward: x, end, and y in inference, must be arrays")
         team(self.n_threads)
         self.check_run()
         use.check("ArrayPlan.forward", self.layout, self.kernels)
@@ -407,10 +406,11 @@ cdef class ArrayPlan(Plan):
         use.check("ArrayPlan.backward", self.layout, self.kernels)
         if kept.size != self.kept_size(own_y, run.seeds != NULL):
             raise ValueError(
-                "ArrayPlan.backward: kept must be what forward gave for this plan, with "
-                "y and seeds as they are here")
+                "ArrayPlan.backward: kept must be what forward gave for this plan, "
+                "with y and seeds as they are here")
         if sums is not None and sums.size != self.n_cells * self.sums_size():
-            raise ValueError("ArrayPlan.backward: sums must be from take_sums of this plan")
+            raise ValueError(
+                "ArrayPlan.backward: sums must be from take_sums of this plan")
         if sums is None and (started or open):
             raise ValueError("ArrayPlan.backward: a part of a sequence needs sums")
         use.add_backward(self.first, self.n_cells, self.n_threads)

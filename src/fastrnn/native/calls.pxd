@@ -30,7 +30,8 @@ cdef int sequence_of_tensor(
     ptrdiff_t width, bint batch_first, bint dense) except -1
 
 cdef ptrdiff_t rows_of(const fr_shape *shape) noexcept nogil
-cdef ptrdiff_t extent_of_sequence(const Sequence *s, const fr_shape *shape) noexcept nogil
+cdef ptrdiff_t extent_of_sequence(
+    const Sequence *s, const fr_shape *shape) noexcept nogil
 cdef PerCell per_cell(char *at, ptrdiff_t n_bytes, bint by_slot) noexcept nogil
 
 

@@ -112,7 +112,7 @@ cdef inline void *of_cell(const PerCell *p, int k, int slot) noexcept nogil:
 @cython.no_gc  # it refers to no other object
 @cython.freelist(8)
 cdef class Run:
-    """Layers, each of one or two directions, for the kernels to run one after the other.
+    """Layers, each of one or two directions, for the kernels to run one by one.
 
     Whoever makes one sets where everything lies, having checked it, keeps what it lies
     in, and has seen that there is a team of `n_threads`.  What is not set is absent.

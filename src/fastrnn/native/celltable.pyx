@@ -138,15 +138,16 @@ cdef class CellOptions:
         self.made_of = (
             activations, clip, input_forget, peephole, reset_before, proj_size)
         if not self.general and (clip or input_forget or peephole or reset_before):
-            raise ValueError("CellOptions: activations are needed with any other option")
+            raise ValueError(
+                "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
             if i > FR_MOST_GATES:
                 raise ValueError(
                     f"CellOptions: at most {FR_MOST_GATES + 1} activations")
             if name not in ACTIVATIONS:
                 raise ValueError(
-                    f"CellOptions: an activation must be among {', '.join(ACTIVATIONS)}, "
-                    f"got {name!r}")
+                    f"CellOptions: an activation must be among "
+                    f"{', '.join(ACTIVATIONS)}, got {name!r}")
             self.c.gate[i] = fr_activation(ACTIVATIONS[name], alpha, beta)
         self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget

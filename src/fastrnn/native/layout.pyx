@@ -29,7 +29,8 @@ cdef class Layout:
                         clip_value, clip_norm)
         if cell not in celltable.CELLS:
             raise ValueError(
-                f"Layout: cell must be among {', '.join(celltable.CELLS)}, got {cell!r}")
+                f"Layout: cell must be among {', '.join(celltable.CELLS)}, "
+                f"got {cell!r}")
         if n_directions not in (1, 2) or not 1 <= n_layers <= MOST_CELLS // 2:
             raise ValueError(
                 f"Layout: n_directions must be 1 or 2 and n_layers in "
@@ -95,8 +96,7 @@ cdef class Layout:
         return n if k == n_first else n + (k - n_first) * self.size(k)
 
     cdef void find(self, int k, char *at, ptrdiff_t itemsize, Parts *p) noexcept nogil:
-        """Set where cell k's parameters lie in a flat buffer in which they begin at `at`.
-        """
+        """Set where cell k's parameters lie, which begin at `at` of a flat buffer."""
         cdef int i
         self.sizes(k, p)
         for i in range(N_PARTS):

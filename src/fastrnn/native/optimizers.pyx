@@ -49,11 +49,12 @@ cdef class TableRows:
         for i in range(n):
             row = self.c.rows[i]
             if not before < row < size:
-                raise ValueError(f"TableRows: rows must ascend in [0, {size}), got {row}")
+                raise ValueError(
+                    f"TableRows: rows must ascend in [0, {size}), got {row}")
             if not max(0, now - self.c.capacity) <= self.c.seen[row]:
                 raise ValueError(
-                    f"TableRows: row {row} has seen {self.c.seen[row]} steps, and only the "
-                    f"last {self.c.capacity} of {now} are known")
+                    f"TableRows: row {row} has seen {self.c.seen[row]} steps, and only "
+                    f"the last {self.c.capacity} of {now} are known")
             before = row
         return 0
 
@@ -61,7 +62,8 @@ cdef class TableRows:
         """The struct, once the table is known to have P elements."""
         self.look()  # the arrays may have changed since
         if self.size != P:
-            raise ValueError(f"TableRows: the table has {self.size} elements, and p {P}")
+            raise ValueError(
+                f"TableRows: the table has {self.size} elements, and p {P}")
         self.c.rates = address(self.rates, "rates", kind,
                                self.c.capacity * FR_N_RATES, False)
         return &self.c
@@ -103,31 +105,32 @@ def sgd(Kernels kernels not None, int n_threads, p not None, g not None, state, 
     """One step of SGD; state: buffer, None without momentum; rates: lr."""
     cdef fr_sgd_args a
     a.step = step(kernels, n_threads, p, g, state, "buffer?", rates, weight_decay,
-                       maximize, rows)
+                  maximize, rows)
     a.momentum, a.dampening = momentum, dampening
     a.nesterov, a.first = nesterov, first
     with nogil:
         kernels.table.sgd(&a)
 
 
-def rmsprop(Kernels kernels not None, int n_threads, p not None, g not None, state, rates,
-            double weight_decay, bint maximize, double alpha, double eps,
+def rmsprop(Kernels kernels not None, int n_threads, p not None, g not None, state,
+            rates, double weight_decay, bint maximize, double alpha, double eps,
             double momentum, TableRows rows=None):
     """One step of RMSprop; state: square, mean (or None), buffer (or None)."""
     cdef fr_rmsprop_args a
     a.step = step(kernels, n_threads, p, g, state, "square mean? buffer?", rates,
-                       weight_decay, maximize, rows)
+                  weight_decay, maximize, rows)
     a.alpha, a.eps, a.momentum = alpha, eps, momentum
     with nogil:
         kernels.table.rmsprop(&a)
 
 
-def adagrad(Kernels kernels not None, int n_threads, p not None, g not None, state, rates,
-            double weight_decay, bint maximize, double eps, TableRows rows=None):
+def adagrad(Kernels kernels not None, int n_threads, p not None, g not None, state,
+            rates, double weight_decay, bint maximize, double eps,
+            TableRows rows=None):
     """One step of Adagrad; state: sum of squares; rates: lr, decayed already."""
     cdef fr_adagrad_args a
     a.step = step(kernels, n_threads, p, g, state, "square", rates, weight_decay,
-                       maximize, rows)
+                  maximize, rows)
     a.eps = eps
     with nogil:
         kernels.table.adagrad(&a)
@@ -142,7 +145,7 @@ def adam(Kernels kernels not None, int n_threads, p not None, g not None, state,
     """
     cdef fr_adam_args a
     a.step = step(kernels, n_threads, p, g, state, "mean square largest?", rates,
-                       weight_decay, maximize, rows)
+                  weight_decay, maximize, rows)
     a.beta1, a.beta2, a.eps = beta1, beta2, eps
     with nogil:
         kernels.table.adam(&a)

@@ -11,11 +11,15 @@ from libc.string cimport memset
 from fastrnn.native.addresses cimport (
     address, address_of_work, checked_offsets, offsets_in, required, size_of,
 )
-from fastrnn.native.calls cimport PerCell, Run, Sequence, per_cell, rows_of, sequence_of_array
-from fastrnn.native.capi cimport fr_cell, fr_kernels, fr_pack_args, fr_shape
+from fastrnn.native.calls cimport (
+    PerCell, Run, Sequence, per_cell, rows_of, sequence_of_array,
+)
+from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
 from fastrnn.native.celltable cimport CellOptions, cell_at
 from fastrnn.native.core cimport Kernels, team, team_of
-from fastrnn.native.layout cimport PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR
+from fastrnn.native.layout cimport (
+    PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR,
+)
 from fastrnn.native.sizes cimport check_shape, check_threads
 
 

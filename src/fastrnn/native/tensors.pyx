@@ -5,8 +5,7 @@ A tensor is what `views` can describe: PyTorch's.  Every call looks at each of i
 tensors, in C, which takes some nanoseconds: type, device, sizes, strides and alignment
 have to be what the method's docstring says, and what a plan, its packed weights and its
 layers need.  A call that does not fit raises ValueError or TypeError before anything is
-written.  A stack's weights lie apart, one tensor each.  Longer than other files because
-each of a plan's two directions looks at all that it is given before it begins.
+written.  A stack's weights lie apart, one tensor each.
 """
 
 cimport cython
@@ -22,7 +21,7 @@ from fastrnn.native.layout cimport N_PARTS, Layout, Parts
 from fastrnn.native.memory cimport Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_threads
 from fastrnn.native.views cimport View, as_tuple, dense, description, is_dense, look_at
-from fastrnn.native.weights cimport PackedCell, Use
+from fastrnn.native.weights cimport Use
 
 
 def is_series(tensor, kernels not None):
@@ -181,13 +180,17 @@ cdef class TensorPlan(Plan):
         return dense(tensor, "tapes", self.kind, self.tape_size)
 
     def forward(self, Pool pool not None, int first, int n_threads,
-                Use use not None, list inputs, bint batch_first, h0, c0, list outputs, h_n, c_n, tapes):
+                Use use not None, list inputs, bint batch_first, h0, c0, list outputs,
+                h_n, c_n, tapes):
         """Run layers, all their directions, from layer `first` on.
 
         Parameters
         ----------
+        pool : Pool
+            Of work space.
         use : Use
-            From `Packer.take_tensors`, of all cells, as are `h0`, `c0`, `h_n`, `c_n`, `tapes`.
+            From `Packer.take_tensors`; of all cells, as are `h0`, `c0`, `h_n`, `c_n`
+            and `tapes`.
         inputs : list of tensor, shape (T, B, I) or (N, I)
             Of each layer, the first one's (B, T, I) with `batch_first`. Of any strides
             that are not negative, elements of a row side by side.
@@ -219,13 +222,14 @@ cdef class TensorPlan(Plan):
         if has_c and pc_n == NULL:
             raise TypeError("TensorPlan.forward: c_n must be a tensor, got None")
         run = self.run(first, n_layers, n_threads)
-        self.set_layers(run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers))
+        self.set_layers(
+            run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers))
         size = self.work_size(run, False)
         work = pool.take((1 + run.at_once) * state + run.at_once * size)
         if ph0 == NULL or (has_c and pc0 == NULL):
             memset(work.start, 0, state)
         for k in range(run.n_layers * run.n_directions):
-            run.packed[k] = use.cell(k0 + k).forward.start
+            run.packed[k] = use.packed_at(k0 + k, False)
         run.h0 = self.state_of(ph0, first, False)
         run.h_n = self.state_of(ph_n, first, False)
         if ph0 == NULL:
@@ -244,8 +248,8 @@ cdef class TensorPlan(Plan):
             run.forward(run.x)
 
     def backward(self, Pool pool not None, int first, int n_threads,
-                 Use use not None, list inputs, bint batch_first, h0, list outputs, tapes, dy, dh_n, dc_n,
-                 list dinputs, dh0, dc0, dweights not None):
+                 Use use not None, list inputs, bint batch_first, h0, list outputs,
+                 tapes, dy, dh_n, dc_n, list dinputs, dh0, dc0, dweights not None):
         """Back-propagate through layers; see `forward` for what it shares with it.
 
         Parameters
@@ -280,7 +284,8 @@ cdef class TensorPlan(Plan):
         cdef Run run
         self.check_layers("TensorPlan.backward", first, n_threads, use, n_layers, True)
         run = self.run(first, n_layers, n_threads)
-        self.set_layers(run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers))
+        self.set_layers(
+            run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers))
         run.clear = True
         for i in range(n_layers):
             self.input(&run.dx[i], dxs[i], "dinputs", first + i, batch_first and i == 0)
@@ -292,7 +297,7 @@ cdef class TensorPlan(Plan):
                 dx_size = max(dx_size, extent_of_sequence(&run.dx[i], &self.shape))
         for k in range(run.n_layers * run.n_directions):
             self.find_gradients(dws, k0 + k, &run.gradients[k])
-            run.packed[k] = use.cell(k0 + k).backward.start
+            run.packed[k] = use.packed_at(k0 + k, True)
         size = self.work_size(run, True)
         dx_size = round_up(dx_size * self.itemsize)
         sinks = (1 + 2 * run.at_once) * state

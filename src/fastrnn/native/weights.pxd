@@ -56,6 +56,7 @@ cdef class Use:
     cdef ptrdiff_t start
     cdef bint runs_again
     cdef PackedCell cell(self, int k)
+    cdef char *packed_at(self, int k, bint backward) except NULL
     cdef int check(self, str who, Layout layout, Kernels kernels) except -1
     cdef int check_forms(self, str who, int first, int n, bint backward) except -1
     cdef int add_backward(self, int first, int n, int n_threads) except -1

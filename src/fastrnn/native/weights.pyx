@@ -11,15 +11,14 @@ one call, or one context, has of it.
 """
 
 cimport cython
-from libc.stdint cimport uint32_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp
 
 from fastrnn.native.addresses cimport address, required, size_of
 from fastrnn.native.capi cimport fr_kernels, fr_pack_args, fr_shape
 from fastrnn.native.core cimport Kernels, team_of
-from fastrnn.native.layout cimport N_PARTS, Layout, Parts
+from fastrnn.native.layout cimport N_PARTS, Layout
 from fastrnn.native.memory cimport Loan, Pool
-from fastrnn.native.sizes cimport check_start, check_threads
+from fastrnn.native.sizes cimport check_start
 from fastrnn.native.views cimport as_tuple, dense
 
 from fastrnn.native import memory
@@ -238,6 +237,14 @@ cdef class Use:
 
     cdef PackedCell cell(self, int k):
         return <PackedCell>self.cells[k]
+
+    cdef char *packed_at(self, int k, bint backward) except NULL:
+        """Where a form of cell k lies."""
+        cdef PackedCell cell = self.cell(k)
+        cdef Loan form = cell.backward if backward else cell.forward
+        if form is None:  # another thread's backward took it after `check_forms`
+            raise ValueError("use must have the forms of its cells for this call")
+        return form.start
 
     cdef int check(self, str who, Layout layout, Kernels kernels) except -1:
         """Whether these are the weights of this layout's layers, for these kernels."""
