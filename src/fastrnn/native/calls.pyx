@@ -4,9 +4,8 @@
 An array and a tensor are the same to the kernels: an address, strides and a number of
 rows.  `sequence_of_array` and `sequence_of_tensor` see that a sequence has the sizes
 that a call needs, and note where it lies.  A `Run` takes layers and directions from
-there: arrays (`arrays`), tensors
-(`tensors`), one cell alone (`single`) all go through
-`Run.forward` and `Run.backward`.
+there: arrays (`arrays`), tensors (`tensors`) and one cell alone (`single`) all go
+through `Run.forward` and `Run.backward`.
 """
 
 cimport cython
