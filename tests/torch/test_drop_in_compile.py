@@ -41,6 +41,7 @@ def fresh_compiler():
 def test_one_graph(rng, name, options):
     """Values, gradients, inference; other sizes do not compile again each."""
     net = Net(name, **options)
+    torch._dynamo.utils.counters.clear()  # of what other tests have compiled
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     for T, B in ((4, 2), (7, 3), (9, 5), (5, 8)):
         x = twins.draw(rng, T, B, 3)
