@@ -9,24 +9,11 @@ import pkgutil
 import re
 from pathlib import Path
 
+import compiled
 import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.native import (
-    addresses,
-    arrays,
-    calls,
-    celltable,
-    core,
-    layout,
-    memory,
-    optimizers,
-    single,
-    tensors,
-    views,
-    weights,
-)
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(fastrnn.__file__).parent
@@ -93,22 +80,6 @@ def test_readme_is_short():
     assert len(README.splitlines()) < 300
 
 
-COMPILED = [
-    addresses,
-    arrays,
-    calls,
-    celltable,
-    core,
-    layout,
-    memory,
-    optimizers,
-    single,
-    tensors,
-    views,
-    weights,
-]
-
-
 def stub(module):
     """Names at the top of a module's stub, and those of each class's members."""
     path = PACKAGE / "native" / f"{module.__name__.rpartition('.')[2]}.pyi"
@@ -137,7 +108,7 @@ def public(thing):
     }
 
 
-@pytest.mark.parametrize("module", COMPILED, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", compiled.MODULES, ids=lambda module: module.__name__)
 def test_a_stub_names_what_its_module_has(module):
     top, classes = stub(module)
     assert {name for name in top if not name.startswith("_")} == public(module)
@@ -146,7 +117,7 @@ def test_a_stub_names_what_its_module_has(module):
         assert {m for m in members if not m.startswith("_")} == public(cls), name
 
 
-@pytest.mark.parametrize("module", COMPILED, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", compiled.MODULES, ids=lambda module: module.__name__)
 def test_a_stub_has_the_arguments_that_its_module_has(module):
     _, classes = stub(module)
     for class_name, members in classes.items():

@@ -11,6 +11,7 @@ import argparse
 import pickle
 import time
 
+import compiled
 import numpy as np
 from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
 from native_fuzz import Fuzz
@@ -18,31 +19,12 @@ from native_layers import run_arrays, run_tensors
 
 from fastrnn.native import (
     addresses,
-    arrays,
     calls,
     celltable,
     core,
-    layout,
     memory,
     optimizers,
     single,
-    tensors,
-    views,
-    weights,
-)
-
-MODULES = (
-    addresses,
-    arrays,
-    calls,
-    celltable,
-    core,
-    layout,
-    memory,
-    optimizers,
-    single,
-    tensors,
-    views,
     weights,
 )
 
@@ -50,7 +32,7 @@ MODULES = (
 def public_names():
     """Functions, classes and their methods and properties, by dotted name."""
     names = set()
-    for module in MODULES:
+    for module in compiled.MODULES:
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", "") != (
                 module.__name__

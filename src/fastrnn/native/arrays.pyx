@@ -3,7 +3,8 @@
 
 A small network's step takes the kernels some ten microseconds, so what surrounds them
 has to fit in a few: sizes and strides are worked out once for a shape, and all layers
-and directions run without the interpreter in between.
+and directions run without the interpreter in between.  Longer than most files, because
+a plan looks at all that either direction is given before the direction begins.
 """
 
 cimport cython

@@ -7,7 +7,8 @@ where one says that somebody wrote to a weight, there is nothing to compare.
 
 A `Source` is where a layer's parameters lie: an array of all of them, or tensors.  A
 `Packer` keeps what it packed last, one `PackedCell` for each cell, and a `Use` is what
-one call, or one context, has of it.
+one call, or one context, has of it.  These stand together, in a file longer than most,
+because who may use or give back a form is one protocol of all of them.
 """
 
 cimport cython

@@ -2,7 +2,8 @@
 """What all recurrent layers have in common: arguments, parameters, public methods.
 
 A forward checks its arguments here, makes a `calls.Call` of them and runs it. The call
-stays in the context, from where backward takes it.
+stays in the context, from where backward takes it. Most of this file, which is longer
+than others, is docstrings of the public methods.
 """
 
 import sys
