@@ -156,6 +156,10 @@ typedef struct {
      * of 8 bytes and for speed from the start of a cache line.  Free for another use
      * when the call has returned; calls that run at the same time need one each. */
     void *work;
+    /* Steps that were gone through with this pack before, by a caller who goes through a
+     * sequence step by step; else 0.  Every other step reads the pack from its end,
+     * which the step before has left in the caches.  No result depends on it. */
+    ptrdiff_t steps_before;
 } fr_forward_args;
 
 /* A backward call, which goes back through the steps of one forward call.

@@ -73,8 +73,12 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t rows_owned = g.b1 - g.b0;
     const ptrdiff_t weights =
         (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
-    f.hoisted = rows_owned < 4 || c.has_late_gate || has_wider_R(&c) ||
-                weights / g.group.size > CACHED_WEIGHTS;
+    /* A single step of a few rows reads every panel once, and gains nothing from having
+     * x W before.  Beside h R the panels of W are read back and forth, too. */
+    const int read_once = shape->T == 1 && rows_owned <= CHUNK_ROWS;
+    f.hoisted =
+        c.has_late_gate || has_wider_R(&c) ||
+        (!read_once && (rows_owned < 4 || weights / g.group.size > CACHED_WEIGHTS));
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
                             : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
                                         : shape->T;

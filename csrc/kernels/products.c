@@ -9,6 +9,13 @@
  */
 #include "forward.h"
 
+/* The panel that comes in place n at step s of a call: see back_and_forth(). */
+INLINE ptrdiff_t panel_in_turn(const forward_run *f, ptrdiff_t s, ptrdiff_t p0,
+                               ptrdiff_t p1, ptrdiff_t n)
+{
+    return back_and_forth(f->a->steps_before + s, p0, p1, n);
+}
+
 /* Computes x W of steps [s0, s1) for this thread's rows and panels.  Row b of step s
  * and panel q begins at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
 static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
@@ -17,10 +24,12 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
     const fr_shape *shape = &a->shape;
     const grid_cell *g = &f->g;
     const ptrdiff_t rows = g->b1 - g->b0, columns = f->pack.columns;
-    for (ptrdiff_t p = f->p0; p < f->p1; p++) {
-        const unit_panel q = get_W_panel(&f->cell, p);
+    for (ptrdiff_t n = f->p0; n < f->p1; n++) {
+        const unit_panel q =
+            get_W_panel(&f->cell, panel_in_turn(f, 0, f->p0, f->p1, n));
+        const ptrdiff_t n_next = n + 1 < f->p1 ? n + 1 : f->p0;
         const unit_panel following =
-            get_W_panel(&f->cell, p + 1 < f->p1 ? p + 1 : f->p0);
+            get_W_panel(&f->cell, panel_in_turn(f, 0, f->p0, f->p1, n_next));
         const real *W = (const real *)a->packed + q.column * shape->I;
         const real *next = (const real *)a->packed + following.column * shape->I;
         /* A few rows do not fill a tile, and many steps of one row do. */
@@ -139,8 +148,8 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     real *const ax_tile = f->ax_tile, *const ah_tile = f->ah_tile;
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
-        const ptrdiff_t p = back_and_forth(s, f->p0, f->p1, n);
-        const ptrdiff_t p_next = back_and_forth(s, f->p0, f->p1, n + 1);
+        const ptrdiff_t p = panel_in_turn(f, s, f->p0, f->p1, n);
+        const ptrdiff_t p_next = panel_in_turn(f, s, f->p0, f->p1, n + 1);
         const unit_panel q = get_W_panel(c, p);
         const unit_panel q_next = get_W_panel(c, p_next);
         const unit_panel r = get_R_panel(c, p);
@@ -186,8 +195,9 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
     real *const ah_tile = f->ah_tile;
 
     for (ptrdiff_t n = f->r0; n < f->r1; n++) {
-        const unit_panel r = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n));
-        const unit_panel next = get_R_panel(c, back_and_forth(s, f->r0, f->r1, n + 1));
+        const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->r0, f->r1, n));
+        const unit_panel next =
+            get_R_panel(c, panel_in_turn(f, s, f->r0, f->r1, n + 1));
         const ptrdiff_t first = max_size(f->p0, r.j / V);
         const ptrdiff_t end = min_size(f->p1, r.j / V + r.nv);
         const row_chunks chunks = get_chunks(b1 - b0, r.nv);
@@ -228,9 +238,9 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
 
     for (ptrdiff_t n = f->second.p0; n < f->second.p1; n++) {
         const panel q =
-            get_panel(c->S, widest, back_and_forth(s, f->second.p0, f->second.p1, n));
+            get_panel(c->S, widest, panel_in_turn(f, s, f->second.p0, f->second.p1, n));
         const panel next = get_panel(
-            c->S, widest, back_and_forth(s, f->second.p0, f->second.p1, n + 1));
+            c->S, widest, panel_in_turn(f, s, f->second.p0, f->second.p1, n + 1));
         const ptrdiff_t width = q.nv * V;
         const row_chunks chunks = get_chunks(b1 - b0, q.nv);
         for (ptrdiff_t i = 0; i < chunks.n; i++) {

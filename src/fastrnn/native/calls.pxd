@@ -43,6 +43,7 @@ cdef class Run:
     cdef bint reverse  # a single direction that goes backwards
     cdef int at_once  # cells
     cdef bint chained  # those are layers, not directions
+    cdef ptrdiff_t steps_before  # of one sequence, by runs before: see fastrnn.h
     # Of each layer:
     cdef Sequence *x
     cdef Sequence *y

@@ -162,6 +162,7 @@ cdef class Run:
                 a = &calls[n]
                 memset(a, 0, sizeof(a[0]))
                 a.shape, a.n_threads = self.shape, self.n_threads
+                a.steps_before = self.steps_before
                 a.shape.I, a.shape.reverse = x.width, self.reverse or d
                 a.x, a.x_step, a.x_row = x.at, x.step, x.row
                 a.y_step, a.y_row = y.step, y.row

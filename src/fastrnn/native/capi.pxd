@@ -76,6 +76,7 @@ cdef extern from "fastrnn.h" nogil:
         void *c_n
         void *tape
         void *work
+        ptrdiff_t steps_before
 
     ctypedef struct fr_backward_args:
         fr_shape shape

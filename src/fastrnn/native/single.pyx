@@ -278,6 +278,7 @@ cdef class OneStep:
         at.at = <char *>address(x, "x", self.kernels.kind,
                                 run.shape.B * run.shape.I, False)
         at.step = at.row = at.width = run.shape.I
+        run.steps_before += 1
         with nogil:
             run.forward(&at)
         return self.y
