@@ -140,8 +140,10 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const int onto_
         start += a_segment;
 #pragma GCC unroll 2
         for (ptrdiff_t k = 0; k < K; k++) {
-            __builtin_prefetch(next, 0, 2);
-            next += next_step;
+            if (mr > 1) { /* a product of one row is bound by what B takes to come */
+                __builtin_prefetch(next, 0, 2);
+                next += next_step;
+            }
             if (mr < nv) { /* A's scalars are fewer than B's vectors, and are held */
                 vreal va[MAX_MR];
 #pragma GCC unroll 12
