@@ -18,6 +18,7 @@ class ArrayPlan(Plan):
     padded: bool
     at_once: int
     length: int
+    is_whole: bool
     inner_shape: tuple[int, ...]
     x_step: int
     y_step: int

@@ -85,6 +85,7 @@ cdef class ArrayPlan(Plan):
     cdef readonly int n_threads
     cdef readonly ptrdiff_t T, B, length
     cdef readonly bint batch_first, padded
+    cdef readonly bint is_whole  # a call takes all steps of the arrays
     cdef readonly tuple x_shape, y_shape, state_shape
     cdef int first, n_layers, n_directions, n_cells, n_states
     cdef readonly ptrdiff_t x_step, y_step, x_row, y_row
@@ -111,6 +112,7 @@ cdef class ArrayPlan(Plan):
                        length, offsets, padded)
         self.n_threads, self.T, self.B, self.length = n_threads, T, B, length
         self.batch_first, self.first, self.padded = batch_first, first, padded
+        self.is_whole = length == T
         self.n_states = layout.n_states
         self.n_layers = layout.n_layers if n_cells == 0 else 1
         self.n_directions = layout.n_directions if n_cells == 0 else 1

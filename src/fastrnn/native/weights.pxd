@@ -73,7 +73,7 @@ cdef class Packer:
     cdef Source in_array(self, Kernels kernels, parameters, ptrdiff_t start)
     cdef Source in_tensors(self, Kernels kernels, tensors, versions)
     cdef Use find(self, Source source, Kernels kernels, int n_threads, bint forward,
-                  bint backward)
+                  bint backward, Marks *m, int *at)
     cdef Use make(self, Source source, Kernels kernels, int n_threads, bint forward,
-                  bint backward)
+                  bint backward, const Marks *found, int at)
     cdef int drop(self, Use use) except -1

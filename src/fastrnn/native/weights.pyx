@@ -352,11 +352,14 @@ cdef class Packer:
         """
         cdef Source source = self.in_array(kernels, parameters, start)
         cdef Use use
+        cdef Marks m
+        cdef int at = -1
         team_of("Packer", n_threads)
-        use = self.find(source, kernels, n_threads, True, with_backward)
+        use = self.find(source, kernels, n_threads, True, with_backward, &m, &at)
         if use is None:
             with self._lock:
-                use = self.make(source, kernels, n_threads, True, with_backward)
+                use = self.make(
+                    source, kernels, n_threads, True, with_backward, &m, at)
         use.parameters, use.start = parameters, start
         return use
 
@@ -376,13 +379,15 @@ cdef class Packer:
         """
         cdef Source source
         cdef Use use
+        cdef Marks m
+        cdef int at = -1
         team_of("Packer", n_threads)
         source = self.in_tensors(kernels, tensors, as_tuple(
             versions, "versions", self.layout.n_cells * self.layout.n_parts()))
-        use = self.find(source, kernels, n_threads, forward, backward)
+        use = self.find(source, kernels, n_threads, forward, backward, &m, &at)
         if use is None:
             with self._lock:
-                use = self.make(source, kernels, n_threads, forward, backward)
+                use = self.make(source, kernels, n_threads, forward, backward, &m, at)
         return use
 
     cdef Source in_array(self, Kernels kernels, parameters, ptrdiff_t start):
@@ -413,12 +418,18 @@ cdef class Packer:
         return 0
 
     cdef Use find(self, Source source, Kernels kernels, int n_threads, bint forward,
-                  bint backward):
-        """What is packed now; None unless it is all that is wanted."""
+                  bint backward, Marks *m, int *at):
+        """What is packed now; None unless it is all that is wanted.
+
+        Parameters
+        ----------
+        m, at : pointers
+            Written where a fingerprint says that a cell's weights have changed: their
+            marks, and which cell it is. `make` need not read these weights again.
+        """
         cdef ptrdiff_t itemsize = size_of(kernels.kind)
         cdef Use use = Use.__new__(Use)
         cdef PackedCell cell
-        cdef Marks m
         cdef bint fits
         cdef int k
         use.packer, use.kernels, use.cells = self, kernels, []
@@ -432,17 +443,18 @@ cdef class Packer:
                     use.cells.append(cell)
             if not fits:
                 return None
-            source.mark(k, kernels.table, &m)
-            if cell.marks.n_fingerprints == 0 or not may_be_same(&m, &cell.marks):
+            source.mark(k, kernels.table, m)
+            if cell.marks.n_fingerprints == 0 or not may_be_same(m, &cell.marks):
                 return None
             with nogil:
-                take_fingerprints(&m, source.tensors is None, itemsize, n_threads)
-            if not same_content(&m, &cell.marks):
+                take_fingerprints(m, source.tensors is None, itemsize, n_threads)
+            if not same_content(m, &cell.marks):
+                at[0] = k
                 return None
         return use
 
     cdef Use make(self, Source source, Kernels kernels, int n_threads, bint forward,
-                  bint backward):
+                  bint backward, const Marks *found, int at):
         """As `find`, having packed what was not; in one thread at a time."""
         cdef ptrdiff_t itemsize = size_of(kernels.kind)
         cdef bint side_by_side = source.tensors is None
@@ -454,7 +466,10 @@ cdef class Packer:
         cdef int k
         use.packer, use.kernels, use.cells = self, kernels, []
         for k in range(self.layout.n_cells):
-            source.mark(k, kernels.table, &m)
+            if k == at:
+                m = found[0]
+            else:
+                source.mark(k, kernels.table, &m)
             self.layout.describe(&a, k, &m.parts)
             a.n_threads = n_threads
             with cython.critical_section(self):
@@ -463,7 +478,7 @@ cdef class Packer:
                     cell.users += 1
                     use.cells.append(cell)
             may = cell is not None and may_be_same(&m, &cell.marks)
-            if may or not m.counted:
+            if k != at and (may or not m.counted):
                 with nogil:
                     take_fingerprints(&m, side_by_side, itemsize, n_threads)
             if cell is not None and not (may and same_content(&m, &cell.marks)):

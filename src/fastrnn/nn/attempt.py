@@ -20,7 +20,7 @@ class _Running(threading.local):
     attempt = None
 
 
-_running = _Running()
+running = _Running()
 
 
 class Attempt:
@@ -29,17 +29,19 @@ class Attempt:
     Within another attempt's block a block does nothing: the outer one sees to it.
     """
 
+    __slots__ = ("_before", "_is_outer", "_spent")
+
     def __enter__(self):
-        self._is_outer = _running.attempt is None
+        self._is_outer = running.attempt is None
         if self._is_outer:
             self._spent = []  # contexts released in the block, with what they held
             self._before = {}  # by layer: pieces of its gradients, where they begin
-            _running.attempt = self
+            running.attempt = self
 
     def __exit__(self, kind, error, traceback):
         if not self._is_outer:
             return
-        _running.attempt = None
+        running.attempt = None
         if kind is None:
             return
         for layer, pieces in self._before.items():
@@ -62,10 +64,3 @@ class Attempt:
                 if not addresses.is_clear(grads, begin, end)  # as after `zero_grad`
             ]
         self._spent.append((context, context.saved))
-
-
-def note_release(context):
-    """`context` is being released: an attempt that fails restores it."""
-    attempt = _running.attempt
-    if attempt is not None:
-        attempt.note(context)

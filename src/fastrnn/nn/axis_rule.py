@@ -12,15 +12,12 @@ import threading
 
 
 class _Rule(threading.local):
+    """Of each thread: whether a method of a model is running on it."""
+
     samples_first = False
 
 
-_rule = _Rule()
-
-
-def samples_first():
-    """Whether a method of a model is running on this thread."""
-    return _rule.samples_first
+rule = _Rule()
 
 
 class as_in_a_model:
@@ -32,10 +29,10 @@ class as_in_a_model:
         self.inside = inside
 
     def __enter__(self):
-        self.before, _rule.samples_first = _rule.samples_first, self.inside
+        self.before, rule.samples_first = rule.samples_first, self.inside
 
     def __exit__(self, *_):
-        _rule.samples_first = self.before
+        rule.samples_first = self.before
 
 
 def of_a_model(method):
@@ -43,8 +40,12 @@ def of_a_model(method):
 
     @functools.wraps(method)
     def run(self, *args, **kwargs):
-        with as_in_a_model():
+        # What `as_in_a_model` does, without the calls that a `with` makes.
+        before, rule.samples_first = rule.samples_first, True
+        try:
             return method(self, *args, **kwargs)
+        finally:
+            rule.samples_first = before
 
     return run
 
@@ -63,7 +64,7 @@ class BatchFirst:
 
     @property
     def batch_first(self):
-        return self._batch_first or _rule.samples_first
+        return self._batch_first or rule.samples_first
 
     @batch_first.setter
     def batch_first(self, value):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Context`: what a forward keeps for its backward."""
 
-from fastrnn.nn import axis_rule
-from fastrnn.nn.attempt import note_release
+from fastrnn.nn.attempt import running
+from fastrnn.nn.axis_rule import rule
 
 
 class Context:
@@ -24,11 +24,13 @@ class Context:
         self.owner = owner
         self.saved = saved
         self.spent = False
-        self.samples_first = axis_rule.samples_first()
+        self.samples_first = rule.samples_first
 
     def release(self):
         """Mark as used and let go of the memory."""
-        note_release(self)
+        attempt = running.attempt
+        if attempt is not None:  # if it fails, it restores this context
+            attempt.note(self)
         self.saved = None
         self.spent = True
 

@@ -10,6 +10,7 @@ import numpy as np
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
+from fastrnn.nn.tree import structure_changed
 from fastrnn.util import budget, checks
 
 
@@ -119,6 +120,7 @@ class Unbuilt(Module):
         self.__class__ = self.layer_class
         self.__dict__.clear()
         self.__dict__.update(layer.__dict__)
+        structure_changed()
         return self
 
     def forward(self, x, *args, **kwargs):

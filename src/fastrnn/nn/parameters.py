@@ -19,7 +19,7 @@ import safetensors.numpy
 from fastrnn.native import core, threads
 from fastrnn.native.memory import aligned
 from fastrnn.nn import sparse
-from fastrnn.nn.tree import Tree
+from fastrnn.nn.tree import Structure, Tree, structure_changed
 from fastrnn.util import budget, checks, files, writing
 
 
@@ -36,6 +36,8 @@ class Parameters(Tree):
         Views of them and of their gradients in the buffers.
     _buffers : pair of ndarray
         The flat buffers that have them, from element `_start` on.
+    _own : pair of ndarray
+        This module's own parts of them.
     _table : fastrnn.nn.sparse.Table or None
         Which rows are in use, of a layer whose one parameter is a sparse table.
     """
@@ -57,8 +59,22 @@ class Parameters(Tree):
         return self
 
     def _leaves(self):
-        """(prefix, module) of the modules that have parameters, and their dtype."""
-        leaves = [pair for pair in self._walk() if pair[1]._shapes]
+        """(prefix, module) of the modules that have parameters, and their dtype.
+
+        A step asks several times, so the answer is kept until some tree's structure
+        changes.
+        """
+        kept = self.__dict__.get("_found")
+        if kept is not None and kept[0] is Structure.now:
+            return kept[1:]
+        structure = Structure.now
+        leaves, dtype = self._find_leaves()
+        if not self._shapes:  # else it would refer to itself
+            self.__dict__["_found"] = structure, leaves, dtype
+        return leaves, dtype
+
+    def _find_leaves(self):
+        leaves = tuple(pair for pair in self._walk() if pair[1]._shapes)
         if not leaves:
             return leaves, "float32"
         dtype = leaves[0][1]._dtype
@@ -94,12 +110,14 @@ class Parameters(Tree):
         budget.take(who, size, len(shapes), np.dtype(dtype).itemsize)
         self._dtype, self._size = dtype, size
         self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
+        structure_changed()
         self._bind(tuple(aligned(self._size, dtype, np.zeros) for _ in range(2)), 0)
 
     def _bind(self, buffers, start):
         """Let the views be those of a pair of buffers from element `start` on."""
         parameters, grads = self._buffers = buffers
         self._start = start
+        self._own = tuple(b[start : start + self._size] for b in buffers)
         sparse.forget_views(self)
         for name, shape in self._shapes.items():
             stop = start + math.prod(shape)
@@ -119,8 +137,7 @@ class Parameters(Tree):
         parameters, grads : ndarray, shape (P,)
         """
         if self._shapes and not self._children:  # a layer alone need not look around
-            span = slice(self._start, self._start + self._size)
-            return [self], self._buffers[0][span], self._buffers[1][span]
+            return [self], *self._own
         leaves, dtype = self._leaves()
         if not leaves:
             return [], np.empty(0, dtype), np.empty(0, dtype)
@@ -159,13 +176,13 @@ class Parameters(Tree):
     def flat_parameters(self):
         """All parameters: ndarray of shape (P,), contiguous, a view."""
         leaves, parameters, _ = self._gathered()
-        return sparse.handed_out("_param", parameters, leaves)
+        return sparse.handed_out("_param", parameters[:], leaves)
 
     @property
     def flat_grads(self):
         """All gradients: ndarray of shape (P,), contiguous, a view."""
         leaves, _, grads = self._gathered()
-        return sparse.handed_out("_grad", grads, leaves)
+        return sparse.handed_out("_grad", grads[:], leaves)
 
     def _trained_grads(self):
         """Flat gradients, and the spans of them that clipping is about; None for all.
@@ -210,7 +227,7 @@ class Parameters(Tree):
     def __getstate__(self):
         sparse.settle([self])
         state = self.__dict__.copy()
-        for name in ("_param", "_grad", "_buffers", "_start"):
+        for name in ("_param", "_grad", "_buffers", "_start", "_own", "_found"):
             state.pop(name, None)
         state.update(
             _children=self._children.copy(),

@@ -292,8 +292,9 @@ def mark_all(layers):
 
 def note_cleared(layers):
     """Note that somebody has set all gradients of the layers to zero."""
-    for layer in _with_tables(layers):
-        layer._table.note_cleared()
+    for layer in layers:
+        if layer._table is not None:
+            layer._table.note_cleared()
 
 
 def forget_views(layer):

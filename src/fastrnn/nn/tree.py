@@ -4,6 +4,24 @@
 from fastrnn.nn.attributes import Attributes
 
 
+class Structure:
+    """What trees are made of, as far as somebody may have found it out before.
+
+    Attributes
+    ----------
+    now : object
+        Another one whenever any tree's children or parameters have become others: what
+        was found out while it was the same object still holds.
+    """
+
+    now = object()
+
+
+def structure_changed():
+    """Note that children or parameters of a tree have become others."""
+    Structure.now = object()
+
+
 class Tree(Attributes):
     """Base of modules: those assigned to attributes become children.
 
@@ -45,12 +63,14 @@ class Tree(Attributes):
         super().__setattr__(name, value)
         if is_child:
             self._children[name] = value
-        else:
-            self._children.pop(name, None)
+        elif self._children.pop(name, None) is None:
+            return
+        structure_changed()
 
     def __delattr__(self, name):
         super().__delattr__(name)
-        self._children.pop(name, None)
+        if self._children.pop(name, None) is not None:
+            structure_changed()
 
     def _walk(self):
         """(prefix of names, module) of this module and all below, each once."""

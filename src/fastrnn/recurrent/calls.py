@@ -71,7 +71,7 @@ class Call:
         Of what is computed; None if that is nothing.
     sequences : bool
         Whether y has the outputs of all steps, and not the last ones only.
-    use, kept, x, dropout, y
+    use, kept, x, seeds, p, y
         What backward needs of the run in training mode: the packed weights, the tape or
         the object that runs backward itself, the arrays, and the seeds and probability
         of dropout.
@@ -79,18 +79,23 @@ class Call:
         Both directions' last outputs, before they are merged, where y is made of them.
     by_position : bool
         Whether a `LayerByLayer` has put the outputs where y shows them.
+    adds_at_once : bool
+        Whether backward adds to gradients in one kernel call, and then is done. Else it
+        may fail when it has added to some of them.
     """
 
     __slots__ = (
+        "adds_at_once",
         "by_position",
-        "dropout",
         "kept",
         "last_outputs",
         "layer",
         "learned",
+        "p",
         "plan",
         "rows",
         "runtime",
+        "seeds",
         "sequences",
         "unbatched",
         "use",
@@ -102,6 +107,7 @@ class Call:
         self.layer, self.runtime, self.plan, self.rows = layer, runtime, plan, rows
         self.unbatched, self.learned = unbatched, learned
         self.sequences = layer.return_sequences
+        self.adds_at_once = rows is None and not learned
         self.kept = self.last_outputs = None
 
     @property
@@ -113,16 +119,6 @@ class Call:
     def B(self):
         """Sequences of x."""
         return self.plan.B if self.rows is None else self.rows.B
-
-    @property
-    def adds_at_once(self):
-        """Whether backward adds to gradients in one kernel call, and then is done.
-
-        Else it may fail when it has added to some of them.
-        """
-        return (
-            self.rows is None and not self.learned and not isinstance(self.kept, Blocks)
-        )
 
     def takes_dy(self, dy):
         """Whether `dy` is at once known to be what the kernels take."""
@@ -178,38 +174,40 @@ class Call:
         Where layers run one by one the outputs are those that y consists of.
         """
         runtime, plan = self.runtime, self.plan
-        dropout, every = (None, 0.0), plan.T
+        seeds, p, every = None, 0.0, None
         if training:
             layer = self.layer
-            every = layer.checkpoint_every or every
+            every = layer._checkpoint_every
             if layer.dropout > 0:
-                dropout = runtime.draw_dropout(layer.dropout)
+                seeds, p = runtime.draw_dropout(layer.dropout)
         end = np.empty(plan.state_shape, runtime.dtype)
         self.by_position = False
         if runtime.layer_by_layer:
             positions = self._positions()
             self.by_position = positions.shown is not None
-            every = min(every, plan.T)
+            every = min(every or plan.T, plan.T)
+            self.adds_at_once = False
             kept = LayerByLayer(
-                runtime, plan, use, every, *dropout, training, positions
+                runtime, plan, use, every, seeds, p, training, positions
             )
             y = np.empty(kept.y_shape, runtime.dtype)
             kept.forward(plan, x, h0, c0, y, end)
         else:
             # Where rows end early, y is zero after their last steps.
-            empty = np.empty if plan.length == plan.T else np.zeros
+            empty = np.empty if plan.is_whole else np.zeros
             y = empty(plan.y_shape, runtime.dtype)
-            if every < plan.T and plan.keeps:
-                kept = Blocks(runtime, plan, use, every, *dropout)
+            if every is not None and every < plan.T and plan.keeps:
+                self.adds_at_once = False
+                kept = Blocks(runtime, plan, use, every, seeds, p)
                 kept.forward(plan, x, h0, c0, y, end)
             else:
                 kept = plan.forward(
-                    runtime.memory, use, x, 0, h0, c0, *dropout, y, 0, end, training
+                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, training
                 )
         if training:
-            y.setflags(write=False)
+            y.setflags(False)  # by position: a keyword takes a tenth of a microsecond
             self.use, self.kept, self.x = use, kept, x
-            self.dropout, self.y = dropout, y
+            self.seeds, self.p, self.y = seeds, p, y
         return y, end
 
     def _positions(self):
@@ -309,7 +307,7 @@ class Call:
         """Gradients of what the run computed from."""
         runtime, kept = self.runtime, self.kept
         # Where rows end early, dx is zero after their last steps.
-        empty = np.empty if plan.length == plan.T else np.zeros
+        empty = np.empty if plan.is_whole else np.zeros
         dx = empty(plan.x_shape, runtime.dtype)
         d_start = np.empty(plan.state_shape, runtime.dtype)
         context.release()
@@ -318,8 +316,8 @@ class Call:
                 kept.backward(plan, self.x, dy, dh_n, dc_n, dx, d_start, grads, squares)
             else:
                 plan.backward(
-                    runtime.memory, self.use, kept, self.x, 0, *self.dropout, self.y, 0,
-                    dy, dh_n, dc_n, dx, d_start, grads, runtime.start, flow=squares,
+                    runtime.memory, self.use, kept, self.x, 0, self.seeds, self.p,
+                    self.y, 0, dy, dh_n, dc_n, dx, d_start, grads, runtime.start, flow=squares,
                 )  # fmt: skip
         except Exception:  # before anything was added
             context.restore(self)

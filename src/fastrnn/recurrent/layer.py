@@ -502,13 +502,17 @@ class Recurrent(BatchFirst, Module):
                 f"'lag', got {record_flow!r}"
             )
         context = self._context(context)
+        if context.samples_first != axis_rule.rule.samples_first:
+            with axis_rule.as_in_a_model(context.samples_first):
+                return Recurrent.backward(
+                    self, dy, d_state, context, record_flow=record_flow
+                )
         call, watcher = context.saved, watched.watcher
-        with axis_rule.as_in_a_model(context.samples_first):
-            report = None if watcher is None else watcher(call)
-            if call.adds_at_once and not (record_flow or report):
-                return self._backward(context, dy, d_state, False, None)
-            with Attempt():
-                return self._backward(context, dy, d_state, record_flow, report)
+        report = None if watcher is None else watcher(call)
+        if call.adds_at_once and not (record_flow or report):
+            return self._backward(context, dy, d_state, False, None)
+        with Attempt():
+            return self._backward(context, dy, d_state, record_flow, report)
 
     def _backward(self, context, dy, d_state, record_flow, report):
         """`backward` of a call; `report` takes norms by lag, if somebody wants them."""

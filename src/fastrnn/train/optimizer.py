@@ -110,10 +110,11 @@ class Optimizer(Attributes):
         """
         who = f"{type(self).__name__}.step"
         layers, parameters, grads = self.model._gathered()
-        if (parameters.size, parameters.dtype.name) != self._made_for:
+        found = self.model.dtype
+        if (parameters.size, found) != self._made_for:
             size, dtype = self._made_for
             raise ValueError(
-                f"{who}: the model has {parameters.size} {parameters.dtype} "
+                f"{who}: the model has {parameters.size} {found} "
                 f"parameters, but had {size} {dtype} when the optimiser was made"
             )
         for name, option in self._optional_state.items():
@@ -125,9 +126,9 @@ class Optimizer(Attributes):
                 )
         self._check_options(who, ValueError)
         step, n_threads = getattr(optimizers, self._kernel), threads.for_kernel()
-        kernels = core.kernels(self.model.dtype)
+        kernels = core.kernels(found)
         core.prepare(n_threads)
-        self.n_steps += 1
+        self.__dict__["n_steps"] += 1  # past __setattr__: this is in every step
         rates, arrays, options = self._rates(), self._arrays(), self._options()
         try:
             spans = self._steps.take(layers, rates, arrays, options)
