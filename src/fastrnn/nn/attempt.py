@@ -57,10 +57,15 @@ class Attempt:
         """The context's layer is about to release it and to add to its gradients."""
         layer = context.owner
         if layer._shapes and layer not in self._before:
-            grads = layer._buffers[1]
-            self._before[layer] = [
-                (begin, grads[begin:end].copy())
-                for begin, end in layer._spans_in_use()
-                if not addresses.is_clear(grads, begin, end)  # as after `zero_grad`
-            ]
+            grads, start = layer._buffers[1], layer._start
+            if layer._table is None and addresses.is_clear(
+                grads, start, start + layer._size
+            ):  # as after `zero_grad`
+                self._before[layer] = ()
+            else:
+                self._before[layer] = [
+                    (begin, grads[begin:end].copy())
+                    for begin, end in layer._spans_in_use()
+                    if not addresses.is_clear(grads, begin, end)
+                ]
         self._spent.append((context, context.saved))

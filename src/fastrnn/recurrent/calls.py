@@ -317,7 +317,8 @@ class Call:
             else:
                 plan.backward(
                     runtime.memory, self.use, kept, self.x, 0, self.seeds, self.p,
-                    self.y, 0, dy, dh_n, dc_n, dx, d_start, grads, runtime.start, flow=squares,
+                    self.y, 0, dy, dh_n, dc_n, dx, d_start, grads, runtime.start,
+                    flow=squares,
                 )  # fmt: skip
         except Exception:  # before anything was added
             context.restore(self)

@@ -11,6 +11,7 @@ take the caller's name as `who` and the argument's as `name`, and raise `TypeErr
 the wrong kind of thing and `ValueError` for the wrong one of its kind.
 """
 
+import functools
 import numbers
 import operator
 
@@ -19,6 +20,7 @@ import numpy as np
 from fastrnn.util import tables
 
 DTYPES = ("float32", "float64")
+_BY_NAME = {name: np.dtype(name) for name in DTYPES}
 
 
 def as_tuple(sizes):
@@ -94,6 +96,7 @@ def float_array(who, name, value, dtype):
     array = as_array(who, name, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{who}: {name} must be real numbers, got dtype {array.dtype}")
+    dtype = _BY_NAME.get(dtype, dtype)  # NumPy looks names up slowly
     return _aligned(np.asarray(array, dtype=dtype, order="C"))
 
 
@@ -211,19 +214,31 @@ def positive_int(who, name, value):
 
 def real_in(who, name, value, interval):
     """`value` as a float in an interval written as in a paper: ``"[0, 1)"``."""
-    rule = f"{who}: {name} must be a number in {interval}, got {value!r}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(rule)
+    error = ValueError
     try:
-        value = float(value)
+        if type(value) is float or _is_real(value):
+            low, high, takes_low, takes_high = _ends(interval)
+            number = float(value)
+            if (low < number or (takes_low and number == low)) and (
+                number < high or (takes_high and number == high)
+            ):
+                return number
+        else:
+            error = TypeError
     except OverflowError:  # an integer or a fraction that no float comes near
-        raise ValueError(rule) from None
+        pass
+    raise error(f"{who}: {name} must be a number in {interval}, got {value!r}")
+
+
+def _is_real(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+@functools.cache
+def _ends(interval):
+    """Both ends of an interval, and whether each is in it."""
     low, high = (float(end) for end in interval[1:-1].split(","))
-    above = value >= low if interval[0] == "[" else value > low
-    below = value <= high if interval[-1] == "]" else value < high
-    if not (above and below):
-        raise ValueError(rule)
-    return value
+    return low, high, interval[0] == "[", interval[-1] == "]"
 
 
 def probability(who, name, value):
