@@ -5,7 +5,8 @@
  * Each step multiplies x_t by W and h_{t-1} by R.  While the panels of both matrices
  * fit the cache, the two products are computed tile by tile, one after the other
  * (fused).  Otherwise x W is computed before, as one product over a block of steps
- * (hoisted).  The sums are the same either way.
+ * (hoisted), unless a single step reads every panel once in any case.  The sums are
+ * the same either way.
  */
 #include "forward.h"
 
