@@ -180,7 +180,8 @@ def plot(path, curves):
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(curves) :]:
         axis.axis("off")
-    handles, labels = max((a.get_legend_handles_labels() for a in axes.flat), key=len)
+    found = (axis.get_legend_handles_labels() for axis in axes.flat)
+    handles, labels = max(found, key=lambda pair: len(pair[1]))
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=110)
 
