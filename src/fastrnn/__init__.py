@@ -42,6 +42,7 @@ from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.sequential import Sequential
+from fastrnn.util.seeds import set_seed
 
 __version__ = VERSION
 
@@ -104,6 +105,7 @@ __all__ = [
     "sample",
     "schedules",
     "set_num_threads",
+    "set_seed",
     "show_config",
     "split_by_time",
     "tbptt",

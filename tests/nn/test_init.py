@@ -78,7 +78,7 @@ def test_values_are_pinned():
     )
     np.testing.assert_array_equal(
         Linear(4, 1, seed=0).parameters["weight"][0],
-        np.float32([0.13696168732, -0.23021328624, -0.45902647606, -0.48347237712]),
+        np.float32([0.30006802082, -0.5043720603, -1.00567662716, -1.05923485756]),
     )
 
 
@@ -167,7 +167,7 @@ def test_forget_gate_bias():
 
 
 def test_forget_gate_bias_of_a_layer():
-    lstm = fastrnn.LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
+    lstm = fastrnn.LSTM(3, 5, 2, bidirectional=True, init="torch", seed=0)
     init.forget_gate_bias_(lstm, 2)
     for name, array in lstm.parameters.items():
         if name.startswith("bias"):
@@ -194,8 +194,8 @@ def test_initialisers_reach_the_flat_buffer():
         np.testing.assert_allclose(gate @ gate.T, np.eye(3), atol=1e-6)
 
 
-def test_layer_defaults(dtype):
-    layer = Linear(400, 100, dtype=dtype, seed=0)
+def test_as_torch_does(dtype):
+    layer = Linear(400, 100, init="torch", dtype=dtype, seed=0)
     for array in layer.parameters.values():
         assert array.dtype == dtype
         assert_distribution(array, 0, 0.05 / math.sqrt(3))

@@ -69,11 +69,15 @@ class Attributes:
         Attributes that are neither these nor arguments of the constructor.
     _not_kept : tuple of str
         Arguments of the constructor that are no attributes.
+    _first_values : tuple of str
+        Such arguments that say what parameters are at first, and nothing later on:
+        a saved model has the parameters instead.
     """
 
     _changeable: ClassVar = {}
     _others: ClassVar = ()
     _not_kept: ClassVar = ()
+    _first_values: ClassVar = ()
 
     def __setattr__(self, name, value):
         if not name.startswith("_"):
@@ -156,6 +160,6 @@ def _names(cls):
             free |= {name for name in vars(base) if not name.startswith("_")}
             free |= set(vars(base).get("_others", ()))
             fixed |= _arguments(base)
-    fixed -= {"self", "seed", *cls._not_kept, *free, *rules}
+    fixed -= {"self", "seed", *cls._not_kept, *cls._first_values, *free, *rules}
     cls._known_names = cls.__init__, (rules, fixed, free)
     return rules, fixed, free

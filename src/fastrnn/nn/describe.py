@@ -63,7 +63,7 @@ def describe(layer, seen=None, depth=0):
     seen[id(layer)] = len(seen)
     arguments = {}
     for name, parameter in constructor_parameters(cls).items():
-        if name in _NOT_DESCRIBED:
+        if name in (*_NOT_DESCRIBED, *cls._first_values):
             continue
         # Not written where nobody uses it, so that files stay those of older versions.
         if name in cls._later_arguments and getattr(layer, name) == parameter.default:

@@ -4,13 +4,26 @@
 import numpy as np
 
 from fastrnn.native import core, threads
-from fastrnn.nn import init
+from fastrnn.nn import schemes
+from fastrnn.nn.init import normal_, uniform_
 from fastrnn.nn.module import Module
 from fastrnn.nn.sparse import Table
 from fastrnn.util import checks
 
 # No index is negative, so the kernel leaves none out.
 _NO_PADDING = -1
+
+
+def _small(array, seed):
+    uniform_(array, -0.05, 0.05, seed=seed)
+
+
+def _standard(array, seed):
+    normal_(array, seed=seed)
+
+
+_DEFAULT = "torch"
+_SCHEMES = {"keras": {"weight": _small}, "torch": {"weight": _standard}}
 
 
 class Embedding(Module):
@@ -32,10 +45,14 @@ class Embedding(Module):
         Whether index 0 is padding: in a `Sequential` it masks its step, as `Masking`
         does. A model of one's own gives ``compute_mask(indices)`` to its layers and
         puts the mask of its output into ``self.output_mask``.
+    init : {"torch", "keras"}, callable or mapping
+        First values of ``weight``, in the forms that `LSTM` takes. "torch": N(0, 1),
+        with which models of letters learn faster. "keras": U(-0.05, 0.05), which is
+        better for many words of which each is rare.
     dtype : {"float32", "float64"}
         Type of the table.
     seed : int or numpy.random.Generator, optional
-        For the initial table, N(0, 1).
+        For the first values.
 
     Attributes
     ----------
@@ -80,6 +97,7 @@ class Embedding(Module):
     """
 
     _later_arguments = ("mask_zero",)
+    _first_values = ("init",)
 
     def __init__(
         self,
@@ -89,6 +107,7 @@ class Embedding(Module):
         *,
         sparse=False,
         mask_zero=False,
+        init=_DEFAULT,
         dtype="float32",
         seed=None,
     ):
@@ -108,7 +127,7 @@ class Embedding(Module):
         self.mask_zero = checks.flag(who, "mask_zero", mask_zero)
         rng = checks.generator(who, seed)
         self._declare({"weight": (self.num_embeddings, self.embedding_dim)}, dtype)
-        init.normal_(self._param["weight"], seed=rng)
+        schemes.fill(who, init, self._param, _SCHEMES, rng, default=_DEFAULT)
         if self.padding_idx is not None:
             self._param["weight"][self.padding_idx] = 0
         if self.sparse:

@@ -12,9 +12,10 @@ import numpy as np
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import Pool
-from fastrnn.nn import init
+from fastrnn.nn import schemes
 from fastrnn.nn.activation import Activated, by_name
 from fastrnn.nn.attributes import by
+from fastrnn.nn.init import fan_in_uniform_, xavier_uniform_
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 
@@ -24,6 +25,21 @@ def _activation(layer, name, value):
     if value in (None, "linear"):
         return None
     return by_name(type(layer).__name__, name, value)
+
+
+def _schemes(in_features):
+    """By scheme, the initialisers of a linear layer's parameters."""
+
+    def from_fan_in(array, seed):
+        fan_in_uniform_(array, in_features, seed=seed)
+
+    def glorot(array, seed):
+        xavier_uniform_(array, seed=seed)
+
+    return {
+        "keras": {"weight": glorot, "bias": schemes.zeros_},
+        "torch": {"weight": from_fan_in, "bias": from_fan_in},
+    }
 
 
 class Linear(Activated):
@@ -38,11 +54,14 @@ class Linear(Activated):
     activation : str, optional
         A function of the result, ``y = f(x W^T + b)``: any that `Activation` takes.
         None and "linear" are no function.
+    init : {"keras", "torch"}, callable or mapping
+        First values of ``weight`` and ``bias``, in the forms that `LSTM` takes.
+        "keras": Glorot's uniform, and 0. "torch": both U(-k, k), k = 1 /
+        sqrt(in_features).
     dtype : {"float32", "float64"}
         Type of parameters, input and output.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-k, k) with k = 1 / sqrt(in_features), the weight
-        first.
+        For the first values, the weight first.
 
     Attributes
     ----------
@@ -66,6 +85,7 @@ class Linear(Activated):
 
     _input_size_name = "in_features"
     _later_arguments = ("activation",)
+    _first_values = ("init",)
     _changeable: ClassVar = {"activation": _activation}
     supports_masking = True
 
@@ -76,6 +96,7 @@ class Linear(Activated):
         bias=True,
         *,
         activation=None,
+        init=schemes.DEFAULT,
         dtype="float32",
         seed=None,
     ):
@@ -89,8 +110,7 @@ class Linear(Activated):
         if self.bias:
             shapes["bias"] = (self.out_features,)
         self._declare(shapes, dtype)
-        for array in self._param.values():
-            init.fan_in_uniform_(array, self.in_features, seed=rng)
+        schemes.fill(who, init, self._param, _schemes(self.in_features), rng)
         self._pool = Pool(most=2)  # one array forward, one backward
 
     def forward(self, x):

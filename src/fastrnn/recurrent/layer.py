@@ -15,7 +15,7 @@ import numpy as np
 
 from fastrnn.native import core, threads
 from fastrnn.native.layout import Layout
-from fastrnn.nn import axis_rule
+from fastrnn.nn import axis_rule, schemes
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
@@ -92,6 +92,7 @@ class Recurrent(BatchFirst, Module):
     _states = 1
     _input_size_name = "input_size"
     _later_arguments = ("zero_output_for_mask",)
+    _first_values = ("init",)
     _changeable: ClassVar = {
         "batch_first": flag,
         "dropout": _dropout,
@@ -133,6 +134,7 @@ class Recurrent(BatchFirst, Module):
         go_backwards: bool = False,
         stateful: bool = False,
         zero_output_for_mask: bool = False,
+        init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
@@ -198,7 +200,16 @@ class Recurrent(BatchFirst, Module):
         )
         self._suffixes = sizes.suffixes()
         self._declare(sizes.shapes(), dtype)
-        parameters.fill(self._param, self.hidden_size, generator)
+        schemes.fill(
+            who,
+            init,
+            self._param,
+            parameters.schemes(
+                cell, self.hidden_size, getattr(self, "input_forget", False)
+            ),
+            generator,
+            len(cell.gates),
+        )
         self._dropout_seeds = generator.spawn(1)[0]
         self._runtime = Runtime(
             layout,

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from fastrnn.nn import schemes
 from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.layer import Recurrent
@@ -77,10 +78,17 @@ class LSTM(Recurrent):
         y is zero at masked steps, not that of the step before; without
         ``return_sequences``, where the last step is masked. As in Keras, for one
         direction: see `Masking` for two.
+    init : {"keras", "torch"}, callable or mapping
+        First values of the parameters. "keras": weights from x Glorot's uniform, those
+        from h orthogonal, biases 0 and an LSTM's forget gate's 1. "torch": all
+        U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)). A function of `fastrnn.init`, or
+        any that fills an array in place, is for all weights. A mapping has one of
+        these, or a number, for each kind of parameter that it names:
+        ``{"weight_hh": fastrnn.init.orthogonal_, "bias_hh": 0}``. A function is given
+        ``seed=`` and ``n_gates=`` if it takes them.
     dtype : {"float32", "float64"}
     seed : int or numpy.random.Generator, optional
-        For the initial weights, U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), and for
-        dropout.
+        For the first values and for dropout.
 
     Notes
     -----
@@ -150,6 +158,7 @@ class LSTM(Recurrent):
         go_backwards: bool = False,
         stateful: bool = False,
         zero_output_for_mask: bool = False,
+        init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
@@ -174,6 +183,7 @@ class LSTM(Recurrent):
             go_backwards=go_backwards,
             stateful=stateful,
             zero_output_for_mask=zero_output_for_mask,
+            init=init,
             dtype=dtype,
             seed=seed,
         )

@@ -21,7 +21,7 @@ class MGU(Recurrent):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    dtype, seed
+    init, dtype, seed
         As of `GRU`.
 
     Notes

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from fastrnn.nn import init
+from fastrnn.nn.schemes import zeros_
 from fastrnn.util import budget
 
 
@@ -93,19 +94,57 @@ class Sizes:
         budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
 
-def fill(named, hidden_size, generator):
-    """Give parameters their first values: weights and biases are drawn, states zero.
+def schemes(cell, hidden_size, input_forget):
+    """By scheme, the initialisers of a recurrent layer's parameters (`nn.schemes`).
+
+    "keras" fills as Keras does its recurrent kernels: those of all gates are one matrix
+    there, whose fan-out is all of its columns, and whose rows are orthonormal.
 
     Parameters
     ----------
-    named : dict of str to ndarray
-        All parameters by name; zero so far.
+    cell : celltable.Cell
     hidden_size : int
-    generator : numpy.random.Generator
+    input_forget : bool
+        Whether the forget gate is coupled to the input gate, and has no bias.
     """
-    for name, view in named.items():
-        if name.startswith("bias_gate"):
-            view[...] = -1  # at first most of x passes by the layer
-        elif name not in ("h_0", "c_0"):
-            fan_in = len(view) if name.startswith("weight_gate") else hidden_size
-            init.fan_in_uniform_(view, fan_in, seed=generator)
+
+    def from_fan_in(array, seed):
+        init.fan_in_uniform_(array, hidden_size, seed=seed)
+
+    def of_width(array, seed):
+        init.fan_in_uniform_(array, array.shape[1], seed=seed)
+
+    def glorot(array, seed):
+        init.xavier_uniform_(array, seed=seed)
+
+    def orthonormal(array, seed):
+        init.orthogonal_(array, seed=seed)
+
+    def glorot_rows(array, seed):
+        bound = math.sqrt(3 / hidden_size)  # of a vector both fans are H
+        init.uniform_(array, -bound, bound, seed=seed)
+
+    def remembering(array):
+        init.constant_(array, 0.0)
+        if cell.n_states == 2 and "f" in cell.gates and not input_forget:
+            gate = cell.gates.index("f")
+            array[gate * hidden_size : (gate + 1) * hidden_size] = 1
+
+    def shut(array):  # at first most of x passes by the layer
+        init.constant_(array, -1.0)
+
+    states = {"h_0": zeros_, "c_0": zeros_, "bias_gate": shut}
+    drawn = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ph")
+    return {
+        "keras": states
+        | {
+            "weight_ih": glorot,
+            "weight_hh": orthonormal,
+            "weight_hr": glorot,
+            "weight_ph": glorot_rows,
+            "weight_gate": glorot,
+            "bias_ih": remembering,
+            "bias_hh": zeros_,
+        },
+        "torch": states | dict.fromkeys(drawn, from_fan_in) | {"weight_gate": of_width},
+    }

@@ -16,13 +16,13 @@ from fastrnn.nn.deferred import Unbuilt
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train import stateful
 from fastrnn.train.hooks import Callback
-from fastrnn.util import checks
+from fastrnn.util import checks, seeds
 
 
 def seed_of(who, seed):
     """A run's seed: the one given, or one that nobody has had."""
     if seed is None:
-        return int(np.random.default_rng().integers(2**63))
+        return int(seeds.unseeded().integers(2**63))
     checks.generator(who, checks.integer(who, "seed", seed))
     return seed
 

@@ -8,6 +8,7 @@ before it allocates them; outside of that only sizes beyond any machine are refu
 
 import contextlib
 import contextvars
+import math
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
 MOST_ARRAYS = 10**6  # of one layer
@@ -42,12 +43,17 @@ def limited(n_bytes, n_arrays):
 @contextlib.contextmanager
 def trial():
     """Give back at the end what modules take within the body: they are thrown away."""
-    left = _budget.get()
-    if left is None:
-        yield
-        return
+    left = _budget.get() or _Budget(math.inf, math.inf)
     with limited(left.n_bytes, left.n_arrays):
         yield
+
+
+def values_follow():
+    """Whether nobody will see the first values that modules give their parameters.
+
+    So it is within `limited`, where a file has the values, and within `trial`.
+    """
+    return _budget.get() is not None
 
 
 def check(who, n_parameters, n_arrays, itemsize):

@@ -17,7 +17,7 @@ import operator
 
 import numpy as np
 
-from fastrnn.util import tables
+from fastrnn.util import seeds, tables
 
 DTYPES = ("float32", "float64")
 _BY_NAME = {name: np.dtype(name) for name in DTYPES}
@@ -274,8 +274,9 @@ def generator(who, seed):
         f"{who}: seed must be None, a non-negative integer or a "
         f"numpy.random.Generator, got {seed!r}"
     )
-    if seed is not None:
-        seed = _index(rule, seed)
-        if seed < 0:
-            raise ValueError(rule)
+    if seed is None:
+        return seeds.unseeded()
+    seed = _index(rule, seed)
+    if seed < 0:
+        raise ValueError(rule)
     return np.random.Generator(np.random.PCG64(seed))
