@@ -24,12 +24,31 @@ from fastrnn.native.config import VERSION, show_config
 from fastrnn.native.threads import get_num_threads, set_num_threads
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.nn.attention import Attention
+from fastrnn.nn.batch_norm import BatchNormalization
+from fastrnn.nn.convolution import Conv1D
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
+from fastrnn.nn.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
 from fastrnn.nn.module import Module
 from fastrnn.nn.norm import LayerNorm
-from fastrnn.nn.wrappers import Concatenate, TimeDistributed
+from fastrnn.nn.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
+from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
+from fastrnn.nn.spatial_dropout import SpatialDropout1D
+from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.recurrent import GRU, LSTM, MGU, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
@@ -56,28 +75,45 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Add",
     "Attention",
+    "Average",
+    "AveragePooling1D",
+    "BatchNormalization",
     "Bidirectional",
     "BucketSampler",
     "CharTokenizer",
     "Concatenate",
+    "Conv1D",
     "Diagnosis",
     "Dropout",
     "Embedding",
     "EncoderDecoder",
+    "Flatten",
     "Generated",
     "Generator",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
     "LayerNorm",
     "Linear",
     "Masking",
+    "MaxPooling1D",
+    "Maximum",
+    "Minimum",
     "Model",
     "Module",
+    "Multiply",
+    "Permute",
     "RMSprop",
     "ReLU",
+    "RepeatVector",
+    "Reshape",
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "SpatialDropout1D",
     "Stream",
+    "Subtract",
     "Tanh",
     "TimeDistributed",
     "Vocabulary",

@@ -23,7 +23,7 @@ from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attention import KINDS, Attention
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
-from fastrnn.nn.wrappers import Concatenate
+from fastrnn.nn.merging import Concatenate
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array, steps_mask

@@ -24,7 +24,7 @@ class Unbuilt(Module):
     cls : type
         The layer's class; its first argument is the input size.
     args, kwargs : tuple, dict
-        The arguments, None standing for the input size.
+        The arguments. That of the input size is None, or left out.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class Unbuilt(Module):
 
     def first_parameter(self):
         """Name of the layer's first parameter, which knows its input size, or None."""
-        return next(iter(self._trial()._shapes), None)
+        return next(iter(self._trial().parameters), None)
 
     def __setattr__(self, name, value):
         arguments = vars(self).get("layer_arguments")
@@ -129,7 +129,14 @@ class Unbuilt(Module):
                 f"{self.layer_class.__name__}: x must have an axis of features, "
                 "got shape ()"
             )
-        return self.build(shape[-1]).forward(x, *args, **kwargs)
+        return self.build(self.input_size_of(shape)).forward(x, *args, **kwargs)
+
+    def input_size_of(self, shape):
+        """The input size that an input of a shape has."""
+        axis = self.layer_arguments.get("axis", -1)
+        if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+            axis = -1  # the layer itself says what is wrong
+        return shape[axis]
 
     @property
     def _has_parameters(self):
@@ -137,7 +144,7 @@ class Unbuilt(Module):
 
     def __repr__(self):
         # The first argument shown is the size, which is not 1 but unknown.
-        return re.sub(r"\(1(?=[,)])", "(None", repr(self._trial()), count=1)
+        return re.sub(r"\((\w+=)?1(?=[,)])", r"(\1None", repr(self._trial()), count=1)
 
 
 Module._deferred = Unbuilt
@@ -162,8 +169,8 @@ def build_as_stored(model, arrays):
     ----------
     model : Module
     arrays : mapping of str to ndarray
-        Parameters by name. The last axis of a layer's first one is as long as its
-        input is wide.
+        Parameters by name. An axis of a layer's first one, mostly the last, is as long
+        as its input is wide.
 
     Raises
     ------
@@ -179,4 +186,7 @@ def build_as_stored(model, arrays):
         array = arrays.get(prefix + first)
         if array is None or array.ndim == 0:
             raise ValueError(f"the parameter {prefix}{first} must be a stored array")
-        module.build(array.shape[-1])
+        axis = module.layer_class._input_size_axis
+        if array.ndim <= max(axis, 0):
+            raise ValueError(f"the parameter {prefix}{first} must have more axes")
+        module.build(array.shape[axis])

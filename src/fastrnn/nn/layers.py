@@ -19,7 +19,7 @@ from fastrnn.nn.module import Module
 from fastrnn.util import checks
 
 
-def _activation(layer, name, value):
+def activation_rule(layer, name, value):
     """The rule of `activation`: None or a function's name; Keras's "linear" is None."""
     if value in (None, "linear"):
         return None
@@ -66,7 +66,7 @@ class Linear(Activated):
 
     _input_size_name = "in_features"
     _later_arguments = ("activation",)
-    _changeable: ClassVar = {"activation": _activation}
+    _changeable: ClassVar = {"activation": activation_rule}
     supports_masking = True
 
     def __init__(

@@ -68,6 +68,7 @@ class Module(Trainable):
     # The constructor's first argument where it is the size of the input: it may then be
     # None, and `deferred` finds it out.
     _input_size_name = None
+    _input_size_axis = -1  # where the first parameter has it
     # The constructor's arguments that files of the first version do not have: see
     # `describe.describe`.
     _later_arguments = ()
@@ -176,7 +177,8 @@ class Module(Trainable):
         """The part whose output is this module's output, or None where it is not known.
 
         A model of one's own may define it, so that losses know whether the output is
-        logits or probabilities; itself if it is a chain of layers to iterate over.
+        logits or probabilities; itself if it is a chain of layers to iterate over, or a
+        tuple of layers, the last ones of such a chain.
         """
         return
 

@@ -192,7 +192,7 @@ class Sequential(Model):
             inner = layer.layer if isinstance(layer, Bidirectional) else layer
             if mask is not None:
                 if isinstance(inner, Unbuilt):  # which arguments it takes is not known
-                    inner.build(np.shape(x)[-1])
+                    inner.build(inner.input_size_of(np.shape(x)))
                 options = masking.arguments(layer, mask)
             if isinstance(inner, Recurrent):
                 if np.ndim(x) == 2:
