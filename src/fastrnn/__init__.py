@@ -57,6 +57,7 @@ from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.train.functional import Functional
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -90,6 +91,7 @@ __all__ = [
     "Embedding",
     "EncoderDecoder",
     "Flatten",
+    "Functional",
     "Generated",
     "Generator",
     "GlobalAveragePooling1D",

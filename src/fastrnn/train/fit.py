@@ -303,6 +303,20 @@ def predict(model, samples, batch_size, decode=None):
     return np.stack(rows)
 
 
+def predict_several(model, samples, batch_size):
+    """Outputs for all samples of a model that gives several.
+
+    Returns
+    -------
+    tuple of ndarray of shape (N, ...)
+    """
+    outputs = []
+    with model._evaluating(), states_kept_on_error(model):
+        for indices in samples.batches(batch_size, np.arange(samples.n)):
+            outputs.append(model(*samples.take(indices)[0]))
+    return tuple(np.concatenate(one) for one in zip(*outputs, strict=True))
+
+
 def decoder_of(model, decode, options):
     """What makes an answer of a batch's outputs, or None where they are the answer.
 
