@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keras models as fastrnn layers: files of Keras 2 and 3, and weights of one layer.
+"""Keras models as fastrnn layers: files of Keras 1 to 3, and weights of one layer.
 
 `load` reads ``.keras`` and ``.h5`` files with h5py (``pip install 'fastrnn[keras]'``);
 neither Keras nor TensorFlow is needed, and no code in a file is executed.

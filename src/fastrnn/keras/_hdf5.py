@@ -11,10 +11,12 @@ import io
 
 import numpy as np
 
-# The most texts of variable length that an attribute may have. All of them may point to
-# one text that fills the file, so that reading them takes this many times the file's
-# size. The attributes that are read have one text, or the names of a layer's weights.
+# An attribute that is read has one text, or the names of the weights of a layer or of a
+# model in a model. Of texts of variable length it may have this many, and more where so
+# many times the file's size is less than the bytes below: all of them may point to one
+# text that fills the file.
 _MOST_TEXTS = 16
+_MOST_BYTES = 32 << 20
 
 
 class Hdf5File:
@@ -132,6 +134,13 @@ class Group:
             at = at._child(part)
         return at
 
+    def names(self):
+        """Names of the groups and arrays in the group."""
+        found = []
+        # h5py goes through the links without opening what they lead to.
+        self._group.links.iterate(lambda name: found.append(_text(name)))
+        return found
+
     def _child(self, name):
         h5py, whole = self._file.h5py, f"{self._name.rstrip('/')}/{name}"
         key = name.encode()
@@ -181,8 +190,9 @@ class Group:
             return []
         if not isinstance(kind, h5py.h5t.TypeStringID):
             raise ValueError(f"{whole} must be text")
-        if kind.is_variable_str() and n > _MOST_TEXTS:
-            raise ValueError(f"{whole} must be at most {_MOST_TEXTS} texts, got {n}")
+        most = max(_MOST_TEXTS, _MOST_BYTES // self._file.size)
+        if kind.is_variable_str() and n > most:
+            raise ValueError(f"{whole} must be at most {most} texts, got {n}")
         if n * kind.get_size() > self._file.size:
             raise ValueError(f"{whole} must be stored whole")
         value = h5py.AttributeManager(_Parent(self._group))[name]
