@@ -104,6 +104,9 @@ def small_model():
         fastrnn.Embedding(9, 4, seed=0),
         fastrnn.Bidirectional(fastrnn.GRU(4, 3, seed=1), "ave"),
         fastrnn.RNN(3, 3, num_layers=2, seed=4),
+        fastrnn.BatchNormalization(num_features=3),
+        fastrnn.Conv1D(3, 2, padding="same", in_channels=3, seed=5),
+        fastrnn.Functional("x", [(fastrnn.Add(), ("x", "x"), "y")], "y"),
         fastrnn.Sequential(fastrnn.LSTM(3, 2, return_sequences=False, seed=2)),
         fastrnn.Linear(2, 3, seed=3),
     )

@@ -3,7 +3,6 @@
 
 import numpy as np
 
-from fastrnn.losses.crf import CRF
 from fastrnn.losses.ending import LOOKED_THROUGH
 from fastrnn.nn import masking
 from fastrnn.nn.attempt import Attempt
@@ -12,7 +11,7 @@ from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.merging import Merging
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.layer import Recurrent
-from fastrnn.train import fit, stateful, states_between
+from fastrnn.train import connections, fit, stateful, states_between
 from fastrnn.train.model import Model
 from fastrnn.util import checks
 
@@ -75,14 +74,10 @@ class Functional(Model):
 
     def __init__(self, inputs, calls, outputs):
         who = type(self).__name__
-        self._inputs = _names(who, "inputs", inputs)
-        self._outputs_named = _names(who, "outputs", outputs)
-        if not isinstance(calls, (tuple, list)):
-            raise TypeError(
-                f"{who}: calls must be a sequence of calls, got {type(calls).__name__}"
-            )
-        self._calls = tuple(_call(who, i, call) for i, call in enumerate(calls))
-        self._check_names(who)
+        self._inputs = connections.names(who, "inputs", inputs)
+        self._outputs_named = connections.names(who, "outputs", outputs)
+        self._calls = connections.calls(who, calls)
+        connections.check(who, self._inputs, self._calls, self._outputs_named)
         for layer in {id(layer): layer for layer, _, _ in self._calls}.values():
             setattr(self, str(len(self._children)), layer)
         if is_built(self):
@@ -90,36 +85,6 @@ class Functional(Model):
 
     def _knows(self, name, value):
         return isinstance(value, Module) or super()._knows(name, value)
-
-    def _check_names(self, who):
-        given, used = set(), set(self._outputs_named)
-
-        def give(names):
-            for name in names:
-                if name in given:
-                    raise ValueError(
-                        f"{who}: a name must be given once, got {name!r} again"
-                    )
-                given.add(name)
-
-        give(self._inputs)
-        for i, (_, sources, names) in enumerate(self._calls):
-            for name in sources:
-                if name not in given:
-                    raise ValueError(
-                        f"{who}: calls[{i}] must be given inputs or outputs of calls "
-                        f"before it, got {name!r}"
-                    )
-            used.update(sources)
-            give(names)
-        for name in self._outputs_named:
-            if name not in given:
-                raise ValueError(
-                    f"{who}: outputs must be inputs or outputs of calls, got {name!r}"
-                )
-        for name in self._inputs:
-            if name not in used:
-                raise ValueError(f"{who}: inputs must all be used, got {name!r}")
 
     # What a saved model has of the constructor's arguments.
     @property
@@ -420,42 +385,6 @@ class Functional(Model):
             self._see(samples.take(np.arange(1))[0])
         stateful.check_batches("predict", self, samples, batch_size, True)
         return fit.predict_several(self, samples, batch_size)
-
-
-def _names(who, argument, value):
-    """Names as a tuple; one may be given as itself."""
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, (tuple, list)) or not all(
-        isinstance(name, str) for name in names
-    ):
-        raise TypeError(f"{who}: {argument} must be a name or names, got {value!r}")
-    if not names:
-        raise ValueError(f"{who}: {argument} must have a name, got none")
-    return tuple(names)
-
-
-def _call(who, i, call):
-    """A call as layer, names of what it is given and names of its output."""
-    if not isinstance(call, (tuple, list)) or len(call) != 3:
-        raise TypeError(
-            f"{who}: calls[{i}] must be (layer, inputs, output), got {call!r}"
-        )
-    layer, sources, names = call
-    if not isinstance(layer, Module):
-        raise TypeError(
-            f"{who}: calls[{i}] must begin with a Module, got {type(layer).__name__}"
-        )
-    if isinstance(layer, CRF):
-        raise ValueError(f"{who}: a CRF must be the last layer of a Sequential")
-    sources = _names(who, f"calls[{i}]: inputs", sources)
-    names = _names(who, f"calls[{i}]: output", names)
-    takes_one = not isinstance(layer, Merging | Recurrent | Model | Unbuilt)
-    if type(layer).__module__.startswith("fastrnn.") and takes_one and sources[1:]:
-        raise ValueError(
-            f"{who}: calls[{i}]: {type(layer).__name__} must be given one array, "
-            f"got {', '.join(sources)}"
-        )
-    return layer, sources, names
 
 
 def _add(gradients, name, one):
