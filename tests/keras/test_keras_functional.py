@@ -185,6 +185,39 @@ def test_a_file_of_windows(tmp_path, rng, keras):
     close(fastrnn.keras.load(path)(*inputs), results(keras, theirs, inputs)[0], 3000)
 
 
+def test_operations_that_are_layers(tmp_path, rng, keras):
+    """Keras writes an operation under the name of the layer that does the same."""
+    start = series(keras)
+    y = keras.layers.Dense(I)(start)
+    theirs = drawn(keras.Model(start, keras.layers.GRU(2)(y * start + (start - y))))
+    ours = fastrnn.keras.load(saved(theirs, tmp_path / "model.keras"))
+    inputs = data(theirs, rng)
+    close(ours(*inputs), results(keras, theirs, inputs)[0], 3000)
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        (lambda keras, y: y + 1.0, "'add.*' must be given outputs of layers alone, g"),
+        (lambda keras, y: 2 * y, "'multiply.*' must be given outputs of layers alone"),
+        (
+            lambda keras, y: keras.ops.average(y, axis=1),
+            r"\(ops.Average\) is not one of the layers that can be read",
+        ),
+        (
+            lambda keras, y: keras.ops.mean(y, axis=1),
+            r"\(ops.Mean\) is not one of the layers that can be read",
+        ),
+    ],
+)
+def test_other_operations_are_refused(tmp_path, keras, operation, message):
+    start = series(keras)
+    theirs = keras.Model(start, operation(keras, keras.layers.Dense(2)(start)))
+    path = saved(theirs, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=message):
+        fastrnn.keras.load(path)
+
+
 def test_a_mask_of_ones_own_is_refused(tmp_path, keras):
     start, mask = series(keras), keras.Input((T,), dtype="bool")
     theirs = keras.Model([start, mask], keras.layers.GRU(H)(start, mask=mask))

@@ -148,6 +148,14 @@ def test_layers_of_one_class_in_keras_2_12(tmp_path, rng, keras):
     close(fastrnn.keras.load(path)(x), run(keras, theirs, x), 3000)
 
 
+@pytest.mark.parametrize("name", ["norm of a vector", "shapes", "windows beyond"])
+def test_files_of_tensorflow(tmp_path, rng, keras, name):
+    theirs = positive(model_named(keras, name))
+    path = keras_older.of_tensorflow(saved(theirs, tmp_path / "model.h5"))
+    x = rng.standard_normal((B, T, I)).astype("f")
+    close(fastrnn.keras.load(path).eval()(x), run(keras, theirs, x), 3000)
+
+
 @pytest.mark.parametrize("path", ["keras", "h5"])
 def test_masked_steps_do_not_count(tmp_path, rng, keras, path):
     layers = keras.layers

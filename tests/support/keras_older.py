@@ -100,6 +100,36 @@ def _in_keras_2(model):
 _KEYS = ("class_name", "config", "name", "inbound_nodes")
 
 
+def _with_tuples(value):
+    """Lists of numbers as TensorFlow 2.4 and later write tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(one) for key, one in value.items()}
+    if (
+        isinstance(value, list)
+        and value
+        and all(one is None or isinstance(one, int) for one in value)
+    ):
+        return {"class_name": "__tuple__", "items": value}
+    return [_with_tuples(one) for one in value] if isinstance(value, list) else value
+
+
+def of_tensorflow(path):
+    """A .h5 file of Keras 2, as TensorFlow writes it: tuples, names in parts."""
+    import h5py
+
+    of_keras_2(path)
+    with h5py.File(path, "a") as file:
+        model = json.loads(file.attrs["model_config"])
+        text = json.dumps(_with_tuples(model))
+        text = text.replace('"BatchNormalization"', '"BatchNormalizationV1"')
+        file.attrs["model_config"] = text
+        for group in file["model_weights"].values():
+            names = group.attrs.pop("weight_names")
+            for k, name in enumerate(names):
+                group.attrs[f"weight_names{k}"] = [name]
+    return path
+
+
 def of_keras_2(path):
     """A .h5 file as Keras 2 writes it."""
     import h5py

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from fastrnn.keras import _masks
 
+# Operations of Keras 3 that are what the layers of these names are.
+_OPERATIONS = ("Add", "Maximum", "Minimum", "Multiply", "Subtract")
 MODELS = ("Sequential", "Functional", "Model")  # "Model" is Keras 2's functional one
 
 
@@ -66,6 +68,17 @@ class Net(NamedTuple):
         return (self.layers[call.layer] for call in self.calls)
 
 
+def without_tuples(value):
+    """A part of a configuration, with lists where Keras 2 has written tuples."""
+    if isinstance(value, list):
+        return [without_tuples(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") == "__tuple__" and "items" in value:
+        return without_tuples(value["items"])
+    return {key: without_tuples(one) for key, one in value.items()}
+
+
 def read_net(who, model):
     """The layers and calls of a model.
 
@@ -105,6 +118,8 @@ def _layer(who, entry):
         whole = config if isinstance(config, dict) else {}
         return Layer(name, kind, whole, [], read_net(who, entry))
     name = entry.get("name", config.get("name", kind))
+    if ".ops" in (entry.get("module") or "") and kind not in _OPERATIONS:
+        kind = f"ops.{kind}"  # another thing than a layer of that name
     inner = config.get("layer")
     net = None
     if isinstance(inner, dict) and inner.get("class_name") in MODELS:
@@ -145,6 +160,8 @@ def _functional(who, config):
     for name, entry in entries.items():
         for number, node in enumerate(entry["inbound_nodes"]):
             calls[name, number] = _call(who, name, number, node)
+            if entry["class_name"] != "NotEqual":
+                _check_arguments(who, name, node)
     _masks.leave_out(who, entries, calls)
     inputs = list(tensors(config["input_layers"]))
     outputs = list(tensors(config["output_layers"]))
@@ -178,6 +195,20 @@ def _call(who, name, number, node):
             f"initial_state or mask, got {other}"
         )
     return Call(name, number, sources), masks
+
+
+def _check_arguments(who, name, node):
+    """Refuse numbers among the arrays that a layer or an operation is given."""
+    waiting = list(node["args"]) if isinstance(node, dict) else []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif value is not None and not isinstance(value, (bool, dict)):
+            raise ValueError(
+                f"{who}: layer {name!r} must be given outputs of layers alone, "
+                f"got {value!r}"
+            )
 
 
 def _nodes_of_keras_2(node):

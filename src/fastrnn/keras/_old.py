@@ -31,7 +31,15 @@ _OPTIONS = {
     "MaxPooling1D": _POOLING,
     **dict.fromkeys(("SimpleRNN", "LSTM", "GRU"), _RECURRENT),
 }
-_CLASSES = {"Convolution1D": "Conv1D", "CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
+_CLASSES = {
+    "BatchNormalizationV1": "BatchNormalization",  # so called in TensorFlow 1.13 to 2.0
+    "BatchNormalizationV2": "BatchNormalization",
+    "Convolution1D": "Conv1D",
+    "CuDNNGRU": "GRU",
+    "CuDNNLSTM": "LSTM",
+    "UnifiedGRU": "GRU",
+    "UnifiedLSTM": "LSTM",
+}
 _MERGE = {
     "concat": "Concatenate", "sum": "Add", "mul": "Multiply", "ave": "Average",
     "max": "Maximum",

@@ -14,7 +14,7 @@ from collections import Counter
 
 import numpy as np
 
-from fastrnn.keras._graph import MODELS, read_net
+from fastrnn.keras._graph import MODELS, read_net, without_tuples
 from fastrnn.keras._hdf5 import Group, Hdf5File
 from fastrnn.util.files import allowance, parse_json
 
@@ -124,7 +124,7 @@ def _members(archive, names, room):
 
 def _json(who, text):
     try:
-        return parse_json(text)
+        return without_tuples(parse_json(text))
     except ValueError as error:
         raise ValueError(f"{who}: the configuration must be JSON, got: {error}") from (
             error
@@ -267,8 +267,12 @@ def _legacy_arrays(who, weights, layer):
     group = weights and weights.get(layer.name)
     if group is None:
         return []
-    arrays = []
-    for name in group.attribute("weight_names") or ():
+    arrays, names = [], group.attribute("weight_names")
+    if names is None:  # more than an attribute may have are in several
+        names, k = [], 0
+        while (more := group.attribute(f"weight_names{k}")) is not None:
+            names, k = names + more, k + 1
+    for name in names:
         if "seed_gen" in name:
             continue
         array = group.get(name)
