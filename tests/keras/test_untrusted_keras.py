@@ -401,7 +401,7 @@ def test_files_that_are_neither(tmp_path):
     path = tmp_path / "model.keras"
     for data in (b"", b"PK", b"\x89HDF\r\n\x1a\n", b"PK\x05\x06" + bytes(18)):
         path.write_bytes(data)
-        refused(path, re.escape(str(path)))
+        refused(path, f"{re.escape(str(path))}: must be a whole .keras")
     file = io.BytesIO()
     with h5py.File(file, "w") as h5:
         h5.attrs["model_config"] = json.dumps(damaged_files.keras_config())

@@ -7,8 +7,6 @@ this: it writes a tree of groups, whose leaves are arrays stored as they are in 
 Anything else is refused where it is met, before it is read.
 """
 
-import io
-
 import numpy as np
 
 # An attribute that is read has one text, or the names of the weights of a layer or of a
@@ -41,16 +39,25 @@ class Hdf5File:
         self.h5py, self.size = h5py, len(data)
         self.room = len(data)  # bytes that arrays may still take
         self.met = {}  # addresses of the objects met so far, and their names
+        if not data:
+            raise ValueError("must be a whole .keras or .h5 file, got an empty one")
         _check_heaps(data)
+        # The library has the bytes. Reading from an object of Python's, it would call
+        # Python in the middle of its own work, where Python may collect garbage, and
+        # with that close things of HDF5 while HDF5 is at work.
+        access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+        access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+        access.set_fapl_core(backing_store=False)
+        access.set_file_image(data)
         try:
-            self.file = h5py.File(io.BytesIO(data), "r")
+            self.file = h5py.h5f.open(b"in memory", h5py.h5f.ACC_RDONLY, access)
         except OSError as error:
             raise ValueError(f"must be a whole .keras or .h5 file, got: {error}") from (
                 error
             )
 
     def __enter__(self):
-        root = self.h5py.h5g.open(self.file.id, b"/")
+        root = self.h5py.h5g.open(self.file, b"/")
         self.meet("/", root)
         return Group(self, "/", root)
 
