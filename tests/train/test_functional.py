@@ -176,14 +176,12 @@ def test_fit_save_load(tmp_path, rng, capsys):
         (series, words), y, epochs=25, verbose=0, seed=0, validation_split=0.2
     )
     assert history.history["loss"][-1] < 0.8 * history.history["loss"][0]
-    found = model.evaluate((series, words), y)
-    assert found["accuracy"] > 0.7
+    found = model.predict((series, words))
+    assert np.mean((found > 0.5) == y) > 0.7
+    assert model.evaluate((series, words), y)
     model.save(tmp_path / "model")
     for again in (fastrnn.load_model(tmp_path / "model"), copy.deepcopy(model)):
-        assert again.evaluate((series, words), y) == found
-        np.testing.assert_array_equal(
-            again.predict((series, words)), model.predict((series, words))
-        )
+        np.testing.assert_array_equal(again.predict((series, words)), found)
     model.summary()
     out = capsys.readouterr().out
     rows = [line.split()[:4] for line in out.splitlines()]
