@@ -198,7 +198,7 @@ def test_a_layer_used_twice_is_saved_once(tmp_path, rng):
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
-def test_sizes_from_build():
+def test_sizes_from_build(capsys):
     model = Functional(
         ("a", "b"),
         [
@@ -210,6 +210,9 @@ def test_sizes_from_build():
     )
     model.build([(T, F), (T,)])
     assert model.layers[0].input_size == F
+    model.build([(None, F), (None,)])
+    model.summary()
+    assert "(N, 1," not in capsys.readouterr().out  # no size that nobody gave
     with pytest.raises(ValueError, match="a shape for each of the 2 inputs, got"):
         model.build([(T, F)])
     with pytest.raises(TypeError, match="the shape of a must be a tuple of integers"):

@@ -281,7 +281,10 @@ def predict(model, samples, batch_size, decode=None):
     Returns
     -------
     ndarray of shape (N, ...), or list of arrays where their lengths differ
+        A tuple for a model of several outputs.
     """
+    if model._gives_several:
+        return predict_several(model, samples, batch_size)
     outputs = []
     batches = samples.batches(batch_size, np.arange(samples.n))
     with model._evaluating(), states_kept_on_error(model):

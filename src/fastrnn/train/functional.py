@@ -11,7 +11,7 @@ from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.merging import Merging
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.layer import Recurrent
-from fastrnn.train import connections, fit, stateful, states_between
+from fastrnn.train import connections, states_between
 from fastrnn.train.model import Model
 from fastrnn.util import checks
 
@@ -137,7 +137,7 @@ class Functional(Model):
         for _ in self._each(found, masks, kept):
             pass
         self._keep((kept, {name: np.shape(y) for name, y in found.items()}))
-        several = len(self._outputs_named) > 1
+        several = self._gives_several
         mask = None if several else masks.get(self._outputs_named[0])
         self.__dict__["output_mask"] = mask  # past __setattr__, as `_keep`
         y = tuple(found[name] for name in self._outputs_named)
@@ -219,7 +219,7 @@ class Functional(Model):
         """
         who = f"{type(self).__name__}.backward"
         context = self._context(context)
-        several = len(self._outputs_named) > 1
+        several = self._gives_several
         given = tuple(dy) if several else (dy,)
         if len(given) != len(self._outputs_named):
             raise ValueError(
@@ -263,7 +263,7 @@ class Functional(Model):
 
     def ends_in(self):
         """The layers that make the only output, one after the other, or None."""
-        if len(self._outputs_named) > 1:
+        if self._gives_several:
             return None
         makers = {name: (layer, s) for layer, s, names in self._calls for name in names}
         name, chain = self._outputs_named[0], []
@@ -275,6 +275,10 @@ class Functional(Model):
             if not isinstance(layer, LOOKED_THROUGH):
                 break
         return tuple(chain)
+
+    @property
+    def _gives_several(self):
+        return len(self._outputs_named) > 1
 
     def _leaf_layers(self):
         """First those that take the first input."""
@@ -302,7 +306,7 @@ class Functional(Model):
         ValueError, TypeError
             As for `Model.compile`.
         """
-        if len(self._outputs_named) > 1:
+        if self._gives_several:
             raise ValueError(
                 f"{type(self).__name__}.compile: the model must have one output to be "
                 f"trained by fit, got {len(self._outputs_named)}; call forward, "
@@ -317,7 +321,7 @@ class Functional(Model):
         ----------
         input_shape : tuple of int, or sequence of these
             Of one sample: (T, F), or (T,) for indices of an `Embedding`; one for each
-            of several inputs.
+            of several inputs. T may be None.
 
         Returns
         -------
@@ -331,12 +335,15 @@ class Functional(Model):
                 f"{who}: input_shape must be a shape for each of the "
                 f"{len(self._inputs)} inputs, got {input_shape!r}"
             )
-        return self._see(
+        self._see(
             tuple(
                 self._zeros(who, name, shape)
                 for name, shape in zip(self._inputs, shapes, strict=True)
             )
         )
+        if any(None in shape for shape in shapes):
+            self._seen = None  # `summary` must not show a size that was made up
+        return self
 
     def _zeros(self, who, name, shape):
         """A sample of zeros, of integers where an Embedding takes it."""
@@ -345,46 +352,14 @@ class Functional(Model):
                 f"{who}: the shape of {name} must be a tuple of integers, got {shape!r}"
             )
         sizes = [
-            checks.positive_int(who, f"the shape of {name}, axis {i},", size)
+            1
+            if size is None
+            else checks.positive_int(who, f"the shape of {name}, axis {i},", size)
             for i, size in enumerate(shape)
         ]
         takers = (layer for layer, sources, _ in self._calls if name in sources)
         indices = any(isinstance(layer, Embedding) for layer in takers)
         return np.zeros((1, *sizes), np.int64 if indices else "f")
-
-    def predict(self, x, *, batch_size=32, decode=True, **options):
-        """Outputs for samples: see `Model.predict`.
-
-        Parameters
-        ----------
-        x : array_like, shape (N, ...), or tuple of these
-            A tuple has several inputs.
-        batch_size : int
-        decode : bool
-        **options
-            All as for `Model.predict`.
-
-        Returns
-        -------
-        ndarray, shape (N, ...), or tuple of these
-            A tuple has several outputs.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `x` is not as described; no state has changed then.
-        """
-        if len(self._outputs_named) == 1:
-            return super().predict(x, batch_size=batch_size, decode=decode, **options)
-        if options:
-            raise TypeError(f"predict: got an unknown argument {next(iter(options))!r}")
-        batch_size = checks.positive_int("predict", "batch_size", batch_size)
-        checks.flag("predict", "decode", decode)
-        samples = self._samples("predict", x)
-        if not is_built(self):
-            self._see(samples.take(np.arange(1))[0])
-        stateful.check_batches("predict", self, samples, batch_size, True)
-        return fit.predict_several(self, samples, batch_size)
 
 
 def _add(gradients, name, one):

@@ -100,6 +100,7 @@ class Model(Module):
     stop_training = False
     _make_optimizer = None
     _seen = None  # the first sample, for `summary`
+    _gives_several = False  # whether the output is a tuple of several
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -438,7 +439,8 @@ class Model(Module):
         -------
         ndarray, shape (N, ...)
             Or a list of arrays (T_i, K) where sequences of many lengths have an output
-            for every step, and of labels always.
+            for every step, and of labels always. A tuple for a `Functional` that has
+            several outputs.
 
         Raises
         ------
