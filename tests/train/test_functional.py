@@ -111,6 +111,17 @@ def test_states_between_layers(cell, options, rng):
     np.testing.assert_array_equal(found[1], last)
 
 
+def test_several_outputs_for_sequences_of_many_lengths(rng):
+    """Batches have one length each; the outputs are in the order of the samples."""
+    model = Functional("x", [(GRU(F, H, seed=0), "x", ("y", "h"))], ("y", "h"))
+    x = [rng.normal(size=(n, F)).astype("f") for n in (3, 5, 3, 1, 5)]
+    steps, last = model.predict(x, batch_size=2)
+    assert [row.shape for row in steps] == [(len(row), H) for row in x]
+    for row, y, h in zip(x, steps, last, strict=True):
+        np.testing.assert_array_equal(y[-1], h)
+        np.testing.assert_array_equal(model(row[None])[1][0], h)
+
+
 def test_an_output_without_gradient(rng):
     model = states(GRU)
     x, target = rng.normal(size=(2, N, T, F))

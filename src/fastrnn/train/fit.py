@@ -281,20 +281,26 @@ def predict(model, samples, batch_size, decode=None):
     Returns
     -------
     ndarray of shape (N, ...), or list of arrays where their lengths differ
-        A tuple for a model of several outputs.
+        A tuple of these for a model of several outputs.
     """
-    if model._gives_several:
-        return predict_several(model, samples, batch_size)
-    outputs = []
+    outputs, several = [], model._gives_several
     batches = samples.batches(batch_size, np.arange(samples.n))
     with model._evaluating(), states_kept_on_error(model):
         for indices in batches:
             pred = model(*samples.take(indices)[0])
-            pred = pred[0] if isinstance(pred, tuple) else pred
+            pred = pred[0] if isinstance(pred, tuple) and not several else pred
             if decode is not None:
                 mask = masking.of_output(model)
                 pred = decode(pred) if mask is None else decode(pred, mask=mask)
             outputs.append(pred)
+    if several:
+        each = zip(*outputs, strict=True)
+        return tuple(_in_order(samples, batches, one) for one in each)
+    return _in_order(samples, batches, outputs)
+
+
+def _in_order(samples, batches, outputs):
+    """What came of batches, in the order of the samples."""
     if not samples.ragged and isinstance(outputs[0], np.ndarray):
         return np.concatenate(outputs)
     rows = [None] * samples.n
@@ -304,20 +310,6 @@ def predict(model, samples, batch_size, decode=None):
     if isinstance(outputs[0], list) or len({row.shape for row in rows}) > 1:
         return rows
     return np.stack(rows)
-
-
-def predict_several(model, samples, batch_size):
-    """Outputs for all samples of a model that gives several.
-
-    Returns
-    -------
-    tuple of ndarray of shape (N, ...)
-    """
-    outputs = []
-    with model._evaluating(), states_kept_on_error(model):
-        for indices in samples.batches(batch_size, np.arange(samples.n)):
-            outputs.append(model(*samples.take(indices)[0]))
-    return tuple(np.concatenate(one) for one in zip(*outputs, strict=True))
 
 
 def decoder_of(model, decode, options):
