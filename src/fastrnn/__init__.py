@@ -38,10 +38,14 @@ from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.train.input_shape import Input
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.sequential import Sequential
+
+# Keras's names of these.
+Dense, SimpleRNN = Linear, RNN
 
 __version__ = VERSION
 
@@ -61,12 +65,14 @@ __all__ = [
     "BucketSampler",
     "CharTokenizer",
     "Concatenate",
+    "Dense",
     "Diagnosis",
     "Dropout",
     "Embedding",
     "EncoderDecoder",
     "Generated",
     "Generator",
+    "Input",
     "LayerNorm",
     "Linear",
     "Masking",
@@ -76,6 +82,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "SimpleRNN",
     "Softmax",
     "Stream",
     "Tanh",

@@ -64,7 +64,7 @@ class Linear(Activated):
     (5, 4, 3)
     """
 
-    _input_size_name = "in_features"
+    _input_size_name, _units_name = "in_features", "out_features"
     _later_arguments = ("activation",)
     _changeable: ClassVar = {"activation": _activation}
     supports_masking = True

@@ -6,6 +6,7 @@ stays in the context, from where backward takes it. Most of this file, which is 
 than others, is docstrings of the public methods.
 """
 
+import inspect
 import sys
 import types
 import warnings
@@ -25,9 +26,10 @@ from fastrnn.recurrent.calls import Call, watched
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
+from fastrnn.util.words import answering_constructor
 
 # Packages whose code runs between a user's line that makes a layer and its constructor.
-_PACKAGES = ("fastrnn.recurrent", "fastrnn.nn")
+_PACKAGES = ("fastrnn.recurrent", "fastrnn.nn", "fastrnn.util")
 
 
 def _dropout(layer, name, value):
@@ -90,7 +92,14 @@ class Recurrent(BatchFirst, Module):
     _cells = ()
     _cell = None
     _states = 1
-    _input_size_name = "input_size"
+    _input_size_name, _units_name = "input_size", "hidden_size"
+    _keras_defaults: ClassVar = {"batch_first": True, "return_sequences": False}
+    _cell_functions: ClassVar = ("activation", "recurrent_activation")
+    _keras_means_else: ClassVar = {
+        "dropout": "Keras's drops the inputs, as SpatialDropout1D(rate) before the "
+        "layer does; here dropout acts between the layers of LSTM(input_size, "
+        "hidden_size, num_layers)"
+    }
     _later_arguments = ("zero_output_for_mask",)
     _changeable: ClassVar = {
         "batch_first": flag,
@@ -109,7 +118,8 @@ class Recurrent(BatchFirst, Module):
             cls._cell, cls._states = cls._cells[0].name, cls._cells[0].n_states
             table.register(cls)
             if "__init__" not in vars(cls):
-                cls.__init__ = _under_name_of(cls, Recurrent.__init__)
+                init = _under_name_of(cls, inspect.unwrap(Recurrent.__init__))
+                cls.__init__ = answering_constructor(init)
 
     def __init__(
         self,
