@@ -554,7 +554,7 @@ def test_compile_and_build_refuse():
         TypeError, match=r"^Sequential.compile: optimizer must be a name,"
     ):
         m.compile("mse", 3)
-    with pytest.raises(TypeError, match=r"options of Adam must be among .*, got rate"):
+    with pytest.raises(TypeError, match=r"\.compile\(\) has no argument 'rate'; it "):
         m.compile("mse", "adam", rate=1)
     with pytest.raises(
         ValueError, match=r"^Sequential.compile: an optimizer must be one "
@@ -612,7 +612,9 @@ def test_a_batch_without_features_is_not_one_sequence(wrap, size):
 
 def test_an_unknown_option_of_the_optimizer_is_named():
     model = fastrnn.Sequential(fastrnn.Linear(1, 1))
-    with pytest.raises(TypeError, match=r"compile: options of SGD .* lr, .*, got rate"):
+    with pytest.raises(
+        TypeError, match=r"compile.. has no argument 'rate'; it takes .* lr, "
+    ):
         model.compile("mse", "sgd", rate=1)
 
 
@@ -623,6 +625,8 @@ def test_parts_that_need_a_package_are_attributes():
         fastrnn.flax  # noqa: B018
 
 
-def test_sequential_says_how_a_list_is_given():
-    with pytest.raises(TypeError, match=r"got list; write Sequential\(\*layers\)"):
-        fastrnn.Sequential([fastrnn.Linear(1, 1)])
+def test_sequential_takes_a_list():
+    layers = [fastrnn.Linear(1, 2), fastrnn.Linear(2, 1)]
+    assert fastrnn.Sequential(layers).layers == tuple(layers)
+    with pytest.raises(TypeError, match="Sequential: layer 0 must be a Module, got li"):
+        fastrnn.Sequential([layers])

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn.data.samples import Samples
 from fastrnn.losses import metrics as _metrics
-from fastrnn.losses import objectives
+from fastrnn.losses import naming, objectives
 from fastrnn.losses.base import Loss
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attributes import flag, instance_of
@@ -20,9 +20,10 @@ from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.module import Module
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
-from fastrnn.train.compiling import optimizer_of
+from fastrnn.train.compiling import in_either_order, optimizer_of, options_of
 from fastrnn.train.history import History
 from fastrnn.train.hooks import Callbacks
+from fastrnn.train.input_shape import sample_shape
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
 
@@ -49,7 +50,7 @@ class Model(Module):
     Attributes
     ----------
     optimizer : Optimizer or None
-        From `compile`, once all input sizes are known.
+        From `compile`; its ``model`` is None until all input sizes are known.
     history : History or None
         Of the last `fit`.
     stop_training : bool
@@ -98,7 +99,6 @@ class Model(Module):
     optimizer = None
     history = None
     stop_training = False
-    _make_optimizer = None
     _seen = None  # the first sample, for `summary`
 
     def __init_subclass__(cls, **kwargs):
@@ -109,6 +109,7 @@ class Model(Module):
             if name in vars(cls):
                 setattr(cls, name, axis_rule.of_a_model(vars(cls)[name]))
 
+    @in_either_order
     def compile(
         self,
         loss=None,
@@ -162,15 +163,15 @@ class Model(Module):
         the output; if not, it is watched on a sample. Dropout is looked through.
         """
         who = f"{type(self).__name__}.compile"
+        options = options_of(optimizer_options)
         loss = self._default_loss if loss is None else loss
         loss = objectives.by_name(who, loss, from_logits)
         if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
             metrics = [metrics]
-        metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
-        made, make = optimizer_of(who, self, optimizer, optimizer_options)
+        metrics = tuple(naming.by_name(who, one, loss) for one in metrics or ())
         loss.attach(self)
-        self.loss, self.metrics = loss, metrics
-        self.optimizer, self._make_optimizer = made, make
+        made = optimizer_of(who, self, optimizer, options)
+        self.loss, self.metrics, self.optimizer = loss, metrics, made
 
     def build(self, input_shape):
         """Let layers with an input size of None have parameters.
@@ -178,7 +179,7 @@ class Model(Module):
         Parameters
         ----------
         input_shape : tuple of int
-            Of one sample: (T, F), or (T,) for indices of an `Embedding`.
+            Of one sample: (T, F), or (T,) for indices of an `Embedding`. T may be None.
 
         Returns
         -------
@@ -186,16 +187,16 @@ class Model(Module):
             Itself.
         """
         who = f"{type(self).__name__}.build"
-        if not isinstance(input_shape, (tuple, list)):
-            raise TypeError(
-                f"{who}: input_shape must be a tuple of integers, got {input_shape!r}"
-            )
-        shape = [
-            checks.positive_int(who, f"input_shape[{i}]", size)
-            for i, size in enumerate(input_shape)
-        ]
+        shape = sample_shape(who, "input_shape", input_shape)
+        known = [1 if size is None else size for size in shape]
         indices = isinstance(next(iter(self._leaf_layers()), None), Embedding)
-        return self._see((np.zeros((1, *shape), np.int64 if indices else "f"),))
+        inputs = (np.zeros((1, *known), np.int64 if indices else "f"),)
+        if is_built(self):
+            self._try(inputs)  # raises where the layers do not fit such samples
+        self._see(inputs)
+        if None in shape:
+            self._seen = None  # `summary` must not show a size that was made up
+        return self
 
     def _leaf_layers(self):
         return (module for module in self.modules() if not module._children)
@@ -209,9 +210,8 @@ class Model(Module):
             stateful.reset_states(self)
             self._leaves()  # raises when dtypes differ
         self._attach_loss(inputs)
-        if self.optimizer is None and self._make_optimizer is not None:
-            cls, options = self._make_optimizer
-            self.optimizer = cls(self, **options)
+        if self.optimizer is not None and self.optimizer.model is None:
+            self.optimizer._attach(self)
         self._seen = tuple(np.array(one[:1]) for one in inputs)
         return self
 

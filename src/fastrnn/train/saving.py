@@ -7,7 +7,7 @@ The parameters have the names of `Module.save`.  What a checkpoint has in additi
 
 import math
 
-from fastrnn.losses import metrics, objectives
+from fastrnn.losses import naming, objectives
 from fastrnn.nn.describe import describe
 from fastrnn.nn.trainable import frozen
 from fastrnn.util import container, files
@@ -84,8 +84,8 @@ def compiled(model):
     """How `Model.compile` was called, or None where it was with functions."""
     if model.optimizer is None or type(model.loss) not in objectives.LOSSES.values():
         return None
-    names = [metric.name for metric in model.metrics]
-    if any(isinstance(metric, metrics.Custom) for metric in model.metrics):
+    names = [naming.spelled(metric) for metric in model.metrics]
+    if None in names:
         return None
     optimizer = model.optimizer
     options = {name: getattr(optimizer, name) for name in optimizer._hyperparameters}
