@@ -6,10 +6,12 @@ the methods do is short, and most of it is in the files beside this one.
 """
 
 import os
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from fastrnn.data import batches
 from fastrnn.data.samples import Samples
 from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import naming, objectives
@@ -18,14 +20,16 @@ from fastrnn.nn import axis_rule
 from fastrnn.nn.attributes import flag, instance_of
 from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
-from fastrnn.nn.module import Module
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
 from fastrnn.train.compiling import in_either_order, optimizer_of, options_of
-from fastrnn.train.history import History
-from fastrnn.train.hooks import Callbacks
+from fastrnn.train.figures import figures_of
+from fastrnn.train.history import History, format_logs
+from fastrnn.train.hooks import Callback, Callbacks
 from fastrnn.train.input_shape import sample_shape
+from fastrnn.train.on_batch import OnBatch
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
+from fastrnn.util.words import answering
 
 # Methods that a subclass defines, in which all layers take samples first.
 _TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
@@ -41,7 +45,7 @@ def _set_by_compile(model, name, value):
     )
 
 
-class Model(Module):
+class Model(OnBatch):
     """A module that is trained by `fit`: derive from it, or use `Sequential`.
 
     A subclass defines ``forward(x)``, which returns the output (or a tuple that begins
@@ -238,26 +242,29 @@ class Model(Module):
                 f"{who}: the model must be compiled first: model.compile(loss)"
             )
 
+    @answering
     def fit(
         self,
-        x,
-        y,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = 1,
+        callbacks: Sequence[Callback] | Callback | None = (),
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | str | None = None,
+        sample_weight: Any = None,
         *,
-        epochs=1,
-        batch_size=32,
-        validation_data=None,
-        validation_split=0.0,
-        shuffle=True,
-        callbacks=(),
-        class_weight=None,
-        sample_weight=None,
-        verbose=1,
-        clip_norm=None,
-        clip_value=None,
-        tbptt=None,
-        seed=None,
-        resume=None,
-    ):
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        tbptt: int | None = None,
+        seed: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
         """Train.
 
         Parameters
@@ -265,14 +272,17 @@ class Model(Module):
         x : array_like, shape (N, ...), or list of array_like, shape (T_i, F)
             Samples. A list may have sequences of many lengths: each batch then has
             sequences of one length, and nothing is padded. A tuple of arrays is several
-            inputs, for a model whose ``forward`` takes so many.
+            inputs, for a model whose ``forward`` takes so many. Instead of arrays, and
+            then without `y`: what gives batches ``(x, y)`` or ``(x, y, sample_weight)``
+            when it is iterated over, such as a generator, a PyTorch ``DataLoader``, a
+            ``tf.data.Dataset`` or a Keras ``PyDataset``; its order is its own.
         y : array_like, shape (N, ...), or list of array_like
             Targets, as the loss takes them.
+        batch_size : int, optional
+            Samples in a step of the optimiser. Default: 32.
         epochs : int
             Passes over the samples, those of a resumed run included.
-        batch_size : int
-            Samples in a step of the optimiser.
-        validation_data : tuple of (x, y) or (x, y, sample_weight), optional
+        validation_data : (x, y) or (x, y, sample_weight), or what gives batches
             Evaluated after every epoch.
         validation_split : float in [0, 1)
             Instead: the last so many of the samples, which are not trained on. They
@@ -289,9 +299,12 @@ class Model(Module):
             Weight of each sample (or step, then a list for sequences of many lengths).
             Multiplied with the class's. The weighted
             sum of losses is divided by their number, not by the sum of the weights.
-        verbose : {0, 1, 2}
-            1: a bar on a terminal, else a line now and then, on standard error; 2: a
-            line an epoch on standard output.
+        verbose : {0, 1, 2, "auto"}
+            1 and "auto": a line an epoch on standard error, and before it a bar on a
+            terminal or in a notebook; 2: a line an epoch on standard output.
+        steps_per_epoch, validation_steps : int, optional
+            Batches to take for an epoch, and from `validation_data`, where these are
+            iterated over; an epoch goes on where the one before ended. Default: all.
         clip_norm : float, optional
             Gradients are scaled down to this norm, all as one vector.
         clip_value : float, optional
@@ -341,19 +354,32 @@ class Model(Module):
         """
         who = "fit"
         self._compiled(who)
-        checks.targets_given(who, "y", y)
+        steps_per_epoch = batches.steps_of(who, "steps_per_epoch", steps_per_epoch, x)
+        batch_size = self._batch_size(who, batch_size, x)
         options = fit.FitOptions(batch_size, shuffle, clip_norm, clip_value, tbptt)
         epochs = checks.positive_int(who, "epochs", epochs)
-        if verbose not in (0, 1, 2) or isinstance(verbose, bool):
-            raise ValueError(f"{who}: verbose must be 0, 1 or 2, got {verbose!r}")
+        verbose = fit.verbosity(who, verbose, 1)
         share = checks.real_in(who, "validation_split", validation_split, "[0, 1)")
-        callbacks = Callbacks(callbacks)
-        train = self._samples(who, x, y, sample_weight)
-        validation = before_fit.validation(self, validation_data, share)
+        callbacks = Callbacks(() if callbacks is None else callbacks)
+        if batches.is_batches(x):
+            before_fit.check_iterable(
+                x, y=y, validation_split=share, sample_weight=sample_weight,
+                tbptt=tbptt, resume=resume, class_weight=class_weight,
+            )  # fmt: skip
+            train = self._batches(who, x, steps_per_epoch, "steps_per_epoch")
+            train.check_epochs(epochs)
+        else:
+            checks.targets_given(who, "y", y)
+            train = self._samples(who, x, y, sample_weight)
+        validation = before_fit.validation(
+            self, validation_data, share, validation_steps
+        )
         if share:
             train, validation = train.split(share)
         if class_weight is not None:
-            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
+            train.scale_classes(
+                lambda y: objectives.class_weights(who, class_weight, self.loss, y)
+            )
         if tbptt is not None:
             if not self.loss.steps:
                 raise ValueError(
@@ -361,8 +387,8 @@ class Model(Module):
                     "which is of whole sequences"
                 )
             train.check_steps()
-        self._see(train.take(np.arange(1))[0])
-        before_fit.check_balance(self, class_weight, train.take(np.arange(1))[0])
+        self._see(train.sample())
+        before_fit.check_balance(self, class_weight, train.sample())
         run = fit.Run(
             self, train, validation, epochs, options, before_fit.seed_of(who, seed),
             callbacks, History(), verbose,
@@ -382,19 +408,60 @@ class Model(Module):
             y = self.loss.targets(who, y)
         return Samples(who, x, y, weight)
 
-    def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
+    def _batches(self, who, x, steps, name, *, targets=True, anew=False):
+        """The batches that an iterable gives, read as samples."""
+        steps = batches.steps_of(who, name, steps, x)
+
+        def read(x, y, weight):
+            return (
+                self._samples(who, x, y, weight) if targets else self._samples(who, x)
+            )
+
+        return batches.Batches(who, x, steps, read, targets=targets, anew=anew)
+
+    def _batch_size(self, who, batch_size, x):
+        """The number of samples in a batch, which an iterable must not be given."""
+        if batch_size is None:
+            return fit.FitOptions.batch_size
+        if batches.is_batches(x):
+            raise ValueError(
+                f"{who}: batch_size must be None where x gives batches, got "
+                f"{batch_size!r}"
+            )
+        return checks.positive_int(who, "batch_size", batch_size)
+
+    @answering
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        sample_weight: Any = None,
+        steps: int | None = None,
+        *,
+        return_dict: bool = False,
+    ) -> Any:
         """Loss and metrics on samples; stateful layers go on, as in `predict`.
 
         Parameters
         ----------
         x, y, sample_weight
             As for `fit`.
-        batch_size : int
+        batch_size : int, optional
+            Default: 32.
+        verbose : {0, 1, 2, "auto"}
+            1: a bar and a line on standard error; 2: a line on standard output.
+        steps : int, optional
+            Batches to take, where `x` gives batches.
+        return_dict : bool
+            Whether to return figures by name.
 
         Returns
         -------
-        dict of str to float
-            ``loss`` and each metric.
+        float, or list of float
+            The loss; or loss and each metric, in order, if there are metrics. With
+            `return_dict` a dict of these by name, which older versions always returned.
 
         Raises
         ------
@@ -403,14 +470,33 @@ class Model(Module):
         """
         who = "evaluate"
         self._compiled(who)
-        checks.targets_given(who, "y", y)
-        batch_size = checks.positive_int(who, "batch_size", batch_size)
-        samples = self._samples(who, x, y, sample_weight)
-        self._see(samples.take(np.arange(1))[0])
+        verbose = fit.verbosity(who, verbose, 0)
+        return_dict = checks.flag(who, "return_dict", return_dict)
+        steps = batches.steps_of(who, "steps", steps, x)
+        batch_size = self._batch_size(who, batch_size, x)
+        if batches.is_batches(x):
+            before_fit.check_iterable(x, who, y=y, sample_weight=sample_weight)
+            samples = self._batches(who, x, steps, "steps", anew=True)
+        else:
+            checks.targets_given(who, "y", y)
+            samples = self._samples(who, x, y, sample_weight)
+        self._see(samples.sample())
         stateful.check_batches(who, self, samples, batch_size, True)
-        return fit.evaluate(self, samples, batch_size)
+        with fit.shown(verbose, samples, batch_size) as bar:
+            found = fit.evaluate(self, samples, batch_size, bar=bar)
+            bar.done = f"evaluate  {format_logs(found)}"
+        return figures_of(found, return_dict)
 
-    def predict(self, x, *, batch_size=32, decode=True, **options):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        steps: int | None = None,
+        *,
+        decode: bool = True,
+        **options: Any,
+    ) -> Any:
         """Outputs for samples: what the last layer gives.
 
         These are logits after a plain `Linear`, probabilities after a `Sigmoid` or
@@ -423,10 +509,15 @@ class Model(Module):
         Parameters
         ----------
         x
-            As for `fit`.
-        batch_size : int
-            Does not change a bit of the result, but for stateful layers: these take
-            row i of a batch as what follows row i of the batch before.
+            As for `fit`. Batches that are iterated over may have targets, which are not
+            looked at.
+        batch_size : int, optional
+            Default: 32. Does not change a bit of the result, but for stateful layers:
+            these take row i of a batch as what follows row i of the batch before.
+        verbose : {0, 1, 2, "auto"}
+            1: a bar and a line on standard error; 2: a line on standard output.
+        steps : int, optional
+            Batches to take, where `x` gives batches.
         decode : bool
             With the losses ``"crf"`` and ``"ctc"``: the best tags, and the labels of
             each sequence; if not, emissions and logits.
@@ -445,19 +536,28 @@ class Model(Module):
         ValueError, TypeError
             If `x` is not as described; no state has changed then.
         """
-        batch_size = checks.positive_int("predict", "batch_size", batch_size)
-        decode = checks.flag("predict", "decode", decode)
+        who = "predict"
+        steps = batches.steps_of(who, "steps", steps, x)
+        batch_size = self._batch_size(who, batch_size, x)
+        verbose = fit.verbosity(who, verbose, 0)
+        decode = checks.flag(who, "decode", decode)
         decoder = fit.decoder_of(self, decode, options)
-        samples = self._samples("predict", x)
-        one = samples.take(np.arange(1))[0]
+        if batches.is_batches(x):
+            samples = self._batches(who, x, steps, "steps", targets=False, anew=True)
+        else:
+            samples = self._samples(who, x)
+        one = samples.sample()
         if is_built(self):
             before_fit.check_axes(self, one[0])
             if decoder is not None:
                 self._attach_loss(one)
         else:
             self._see(one)
-        stateful.check_batches("predict", self, samples, batch_size, True)
-        return fit.predict(self, samples, batch_size, decoder)
+        stateful.check_batches(who, self, samples, batch_size, True)
+        with fit.shown(verbose, samples, batch_size) as bar:
+            found = fit.predict(self, samples, batch_size, decoder, bar)
+            bar.done = f"predict  {len(found)} samples"
+        return found
 
     def reset_states(self):
         """Let stateful layers begin anew, from zero or what they learned."""
@@ -465,7 +565,8 @@ class Model(Module):
 
     # -- text and files ---------------------------------------------------------------
 
-    def summary(self):
+    @answering
+    def summary(self) -> None:
         """Print each layer's output shape, parameters and memory.
 
         Raises
@@ -479,7 +580,8 @@ class Model(Module):
         """Name, layer and output of each part; None for those that are not called."""
         return summary.noted_outputs(self, inputs)
 
-    def save(self, path):
+    @answering
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole model to one safetensors file, all of it or nothing.
 
         `load_model` makes it anew; `load` reads the parameters alone.
@@ -493,7 +595,10 @@ class Model(Module):
         ------
         TypeError
             If a layer does not keep its constructor's arguments in attributes.
+        ValueError
+            If the path ends as those of another library's files do.
         """
+        saving.check_path(f"{type(self).__name__}.save", path)
         saving.save_model(self, path)
 
     def load(self, path):

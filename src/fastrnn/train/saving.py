@@ -6,6 +6,7 @@ The parameters have the names of `Module.save`.  What a checkpoint has in additi
 """
 
 import math
+import os
 
 from fastrnn.losses import naming, objectives
 from fastrnn.nn.describe import describe
@@ -47,6 +48,26 @@ _META = {
     "frozen": list_of(str),
     "run": any_of(None, dict),
 }
+
+
+# Endings of other libraries' files, which nobody could read this file as.
+_OTHERS = (".keras", ".h5", ".hdf5", ".onnx")
+
+
+def check_path(who, path):
+    """Refuse a path whose ending says that the file is another library's."""
+    ending = os.path.splitext(os.fspath(path))[1].lower()
+    if ending in _OTHERS:
+        also = (
+            "fastrnn.keras.load reads Keras's files"
+            if ending in (".keras", ".h5", ".hdf5")
+            else "fastrnn.onnx.save writes ONNX's files"
+        )
+        raise ValueError(
+            f"{who}: path must not end in {ending!r}, for the file is a safetensors "
+            f"file: 'model.safetensors', which fastrnn.load_model reads; {also}, got "
+            f"{os.fspath(path)!r}"
+        )
 
 
 def save_model(model, path):

@@ -39,8 +39,13 @@ class Schedule(Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
+    def _done(self, batches):
+        """Epochs done, with those batches of the one at hand."""
+        steps = self.run.steps  # None before the first epoch of what does not know
+        return self._epoch + (batches / steps if steps else 0.0)
+
     def on_train_batch_begin(self, batch, logs=None):
-        done = self._epoch + batch / self.run.steps
+        done = self._done(batch)
         self.model.optimizer.lr = self.base_lr * self.factor(done)
 
     _state_rules: ClassVar = {"base_lr": any_of(None, at_least(0))}
@@ -132,8 +137,7 @@ class WarmUp(Schedule):
 
     def on_train_batch_begin(self, batch, logs=None):
         # A rate of zero would waste a batch: the rise counts the batch at hand.
-        ahead = self._epoch + (batch + 1) / self.run.steps
-        done = self._epoch + batch / self.run.steps
+        done, ahead = self._done(batch), self._done(batch + 1)
         rate = self.base_lr * min(1.0, ahead / self.epochs)
         self.model.optimizer.lr = rate * (
             1 if self.then is None else self.then.factor(done)

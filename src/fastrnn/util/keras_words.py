@@ -207,7 +207,8 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "max_queue_size": _WORKERS,
     },
     "evaluate": _PREDICTION,
-    "predict": _PREDICTION,
+    "predict": _PREDICTION
+    | {"verbose": _no("a model that writes shows nothing", 0, "auto")},
     "train_on_batch": _BATCH,
     "test_on_batch": _BATCH,
     "save": {
