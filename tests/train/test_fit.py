@@ -459,7 +459,8 @@ def test_a_bar_on_a_terminal(columns, rng, capsys, monkeypatch):
     whole = [bar for bar in bars if "100%|" in bar]
     assert len(whole) == 2
     assert all(re.match(r"epoch \d/2  loss [\d.]+ .* left", bar) for bar in whole)
-    assert ("mean_" in whole[0], "batches/s" in whole[0]) == (columns > 60,) * 2
+    assert ("mean_" in whole[0]) == (columns > 80)
+    assert ("batches/s" in whole[0]) == (columns > 60)
     assert len(lines) == 2
     for name, value in history.last.items():
         assert f"  {name} {value:.4g}  " in lines[1]

@@ -4,9 +4,10 @@
 from typing import ClassVar
 
 from fastrnn.util.schema import check
+from fastrnn.util.words import Answering
 
 
-class Callback:
+class Callback(Answering):
     """Base: does nothing.
 
     Attributes
@@ -158,4 +159,7 @@ class Callbacks:
 
 
 def _overrides(callback, name):
-    return getattr(type(callback), name) is not getattr(Callback, name)
+    # An object may have functions of its own: see `LambdaCallback`.
+    return name in vars(callback) or getattr(type(callback), name) is not getattr(
+        Callback, name
+    )

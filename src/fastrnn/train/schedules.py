@@ -166,6 +166,8 @@ class ReduceLROnPlateau(Monitor):
     min_lr : float >= 0
         Not below this.
     mode : {"auto", "min", "max"}
+    verbose : {0, 1}
+        1 prints the new rate.
     """
 
     def __init__(
@@ -177,12 +179,15 @@ class ReduceLROnPlateau(Monitor):
         cooldown=0,
         min_lr=0.0,
         mode="auto",
+        *,
+        verbose=0,
     ):
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.factor = checks.real_in(who, "factor", factor, "(0, 1)")
         self.patience = checks.not_negative(who, "patience", patience)
         self.cooldown = checks.not_negative(who, "cooldown", cooldown)
+        self.verbose = checks.verbosity(who, verbose)
         self.min_lr = checks.real_in(who, "min_lr", min_lr, "[0, inf)")
         self.best, self.wait, self.cooling = None, 0, 0
 
@@ -203,6 +208,9 @@ class ReduceLROnPlateau(Monitor):
             if self.wait >= self.patience and optimizer.lr > self.min_lr:
                 optimizer.lr = max(self.min_lr, optimizer.lr * self.factor)
                 self.wait, self.cooling = 0, self.cooldown
+                if self.verbose:
+                    who = type(self).__name__
+                    print(f"{who}: the learning rate is now {optimizer.lr:g}")
 
     _state_rules: ClassVar = {
         "best": any_of(None, number),
