@@ -156,3 +156,24 @@ def test_words_that_ask_for_what_is_done_anyway():
 def test_an_input_shape_that_the_layers_do_not_fit():
     with pytest.raises(ValueError, match=r"must have shape .*, got \(1, 7, 3\)"):
         fastrnn.Sequential([fastrnn.Input((7, 3)), fastrnn.LSTM(4, 5)])
+
+
+def test_weights_in_a_list(rng):
+    one, two = (
+        fastrnn.Sequential(fastrnn.GRU(3, 4), fastrnn.Dense(4, 1)) for _ in "ab"
+    )
+    two.set_weights(one.get_weights())
+    np.testing.assert_array_equal(one.flat_parameters, two.flat_parameters)
+    layer, kept = one[1], one[1].get_weights()
+    assert [array.shape for array in kept] == [(1, 4), (1,)]
+    kept[0][...] = 7  # a copy
+    assert not np.any(layer.parameters["weight"] == 7)
+    before = layer.flat_parameters.copy()
+    for wrong in ([kept[0]], [kept[0].T, kept[1]]):
+        with pytest.raises(
+            ValueError, match=r"^Linear.set_weights: weights must have .*"
+        ):
+            layer.set_weights(wrong)
+    np.testing.assert_array_equal(layer.flat_parameters, before)
+    with pytest.raises(ValueError, match="its input size is not known yet"):
+        fastrnn.Dense(3).get_weights()

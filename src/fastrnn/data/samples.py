@@ -147,9 +147,16 @@ class Samples:
 
     def _check_count(self, name, value):
         if len(value) != self.n:
+            hint = ""
+            if name == "x[1]" and np.shape(value) == np.shape(self.inputs[0])[1:2]:
+                hint = (
+                    "; if x is what pad_sequences gives, (padded, lengths), x must be "
+                    "padded, with batch_first=True; Keras's padded array is that of "
+                    "fastrnn.keras.utils.pad_sequences"
+                )
             raise ValueError(
                 f"{self.who}: {name} must have as many samples as x, {self.n}, "
-                f"got {len(value)}"
+                f"got {len(value)}{hint}"
             )
 
     def scale(self, weight):

@@ -86,6 +86,15 @@ class Sequential(Model):
         # Whatever its name, a layer runs after those that are there.
         return isinstance(value, Module) or super()._knows(name, value)
 
+    def _see(self, inputs):
+        if len(inputs) != 1:
+            raise ValueError(
+                f"{type(self).__name__}: x must be one array or list, got a tuple of "
+                f"{len(inputs)}; of what pad_sequences gives, (padded, lengths), a "
+                "model takes padded"
+            )
+        return super()._see(inputs)
+
     def _check_layers(self, layers):
         who = type(self).__name__
         for i, layer in enumerate(layers):
