@@ -43,6 +43,7 @@ from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.sequential import Sequential
+from fastrnn.util.keras_names import answer_for as _answer_for
 
 # Keras's names of these.
 Dense, SimpleRNN = Linear, RNN
@@ -126,7 +127,8 @@ _LATER = ("keras", "onnx", "sklearn", "torch")
 def __getattr__(name):
     if name in _LATER:
         return _importlib.import_module(f"fastrnn.{name}")
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    answer = _answer_for(name)
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}{answer}")
 
 
 def __dir__():

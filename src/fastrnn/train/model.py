@@ -7,7 +7,7 @@ the methods do is short, and most of it is in the files beside this one.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -104,6 +104,15 @@ class Model(OnBatch):
     history = None
     stop_training = False
     _seen = None  # the first sample, for `summary`
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if cls is Model and (args or kwargs):
+            raise TypeError(
+                "Model() takes no inputs and outputs; a chain of layers is "
+                "Sequential([...]), and a model of another form a class that derives "
+                "from Model, with forward and backward"
+            )
+        return super().__new__(cls, *args, **kwargs)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

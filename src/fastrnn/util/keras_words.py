@@ -164,6 +164,20 @@ KEYWORDS: dict[str, dict[str, Word]] = {
     "Metric": {
         "dtype": _no(f"{_LEAVE}: sums are in float64", None),
     },
+    "_AtThreshold": {
+        "thresholds": _is("threshold"),
+        "top_k": _no("all numbers of the output count", None),
+        "class_id": _no("all numbers of the output count", None),
+    },
+    "AUC": {
+        "curve": _no("it is that of ROC", "ROC"),
+        "summation_method": _no("it is Keras's interpolation", "interpolation"),
+        "thresholds": _no("num_thresholds are spread evenly", None),
+        "multi_label": _no("all numbers count alike", False),
+        "num_labels": _no("all numbers count alike", None),
+        "label_weights": _no("all numbers count alike", None),
+        "from_logits": _no("it is known from the loss", False),
+    },
     "Loss": {
         "reduction": _no("it is the mean over rows", "sum_over_batch_size", "auto"),
         "name": _no(_LEAVE, None),
