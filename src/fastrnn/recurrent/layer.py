@@ -10,7 +10,7 @@ import inspect
 import sys
 import types
 import warnings
-from typing import ClassVar
+from typing import ClassVar, Unpack, overload
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, inputs, parameters, rows, states, table
+from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
+from fastrnn.recurrent.keras_arguments import GatedByUnits, GatedOptions
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
@@ -121,6 +123,27 @@ class Recurrent(BatchFirst, Module):
                 init = _under_name_of(cls, inspect.unwrap(Recurrent.__init__))
                 cls.__init__ = answering_constructor(init)
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[GatedByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[GatedOptions],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,

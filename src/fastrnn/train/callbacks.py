@@ -8,7 +8,7 @@ import csv
 import math
 import os
 import re
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import numpy as np
 
@@ -172,6 +172,26 @@ class ModelCheckpoint(Monitor):
 
     last = True
 
+    @overload
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = ...,
+        save_best_only: bool = ...,
+        mode: str = ...,
+        *,
+        verbose: int | bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        *,
+        filepath: str | os.PathLike[str],
+        monitor: str = ...,
+        save_best_only: bool = ...,
+        mode: str = ...,
+        verbose: int | bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         path,
@@ -232,6 +252,12 @@ class CSVLogger(Callback):
         Whether to go on below what the file has, as a resumed run does.
     """
 
+    @overload
+    def __init__(self, path: str | os.PathLike[str], append: bool = ...) -> None: ...
+    @overload
+    def __init__(
+        self, *, filename: str | os.PathLike[str], append: bool = ...
+    ) -> None: ...
     def __init__(self, path, append=False):
         self.path = os.fspath(path)
         self.append = checks.flag(type(self).__name__, "append", append)

@@ -2,12 +2,20 @@
 """The optimiser that `Model.compile` makes of a name, a class or an object."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
+from fastrnn.losses.base import Loss
 from fastrnn.nn.deferred import is_built
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
 from fastrnn.util.words import arguments_of, owners_of, refuse, word_of
+
+# What `Model.compile` takes.
+LossLike = str | Loss | Callable[..., Any]
+OptimizerLike = str | Optimizer | type[Optimizer]
+Function = TypeVar("Function", bound=Callable[..., None])
 
 OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adagrad, Adam, AdamW)}
 
@@ -20,7 +28,7 @@ def is_optimizer(value):
     return is_class or isinstance(value, Optimizer)
 
 
-def in_either_order(compile):
+def in_either_order(compile: Function) -> Function:
     """Let `Model.compile` take its arguments in Keras's order, too: optimizer first.
 
     A name, class or object says by itself whether it is an optimiser's or a loss's.
@@ -38,7 +46,7 @@ def in_either_order(compile):
             args, kwargs = (), given | kwargs
         return compile(self, *args, **kwargs)
 
-    return compiled
+    return cast(Function, compiled)
 
 
 def optimizer_of(who, model, optimizer, options):

@@ -21,7 +21,13 @@ from fastrnn.nn.attributes import flag, instance_of
 from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
-from fastrnn.train.compiling import in_either_order, optimizer_of, options_of
+from fastrnn.train.compiling import (
+    LossLike,
+    OptimizerLike,
+    in_either_order,
+    optimizer_of,
+    options_of,
+)
 from fastrnn.train.figures import figures_of
 from fastrnn.train.history import History, format_logs
 from fastrnn.train.hooks import Callback, Callbacks
@@ -125,19 +131,20 @@ class Model(OnBatch):
     @in_either_order
     def compile(
         self,
-        loss=None,
-        optimizer="adam",
-        metrics=(),
+        loss: LossLike | OptimizerLike | None = None,
+        optimizer: OptimizerLike | LossLike = "adam",
+        metrics: Any = (),
         *,
-        from_logits=None,
-        **optimizer_options,
-    ):
+        from_logits: bool | None = None,
+        **optimizer_options: Any,
+    ) -> None:
         """Say what to train for and how.
 
         Parameters
         ----------
         loss : str, Loss or callable
-            A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"binary_crossentropy"``,
+            A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"mape"``, ``"msle"``,
+            ``"log_cosh"`` (or Keras's long name of one), ``"binary_crossentropy"``,
             ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``;
             ``"crf"`` for a model that ends in a `CRF` and ``"ctc"`` for scores of
             labels, both of whole sequences; an object of
@@ -146,18 +153,21 @@ class Model(OnBatch):
             ``"sparse_categorical_crossentropy"``.
         optimizer : str, class or Optimizer
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"``, or its
-            class, or one made for this model.
+            class, or one made for this model or for none yet: ``Adam(0.01)``. Loss and
+            optimiser may come in either order.
         metrics : sequence of str, Metric or callable
-            ``"accuracy"``, ``"mae"``, ``"mse"``, ``"perplexity"``,
-            ``"top_5_accuracy"`` (any number), ``"label_error_rate"`` with the loss
-            ``"ctc"``, objects of `fastrnn.metrics`, or functions
-            ``(pred, target) -> number``.
+            ``"accuracy"`` (``"acc"``), ``"mae"``, ``"mse"``, ``"mape"``, ``"msle"``,
+            ``"root_mean_squared_error"``, ``"binary_accuracy"``, ``"precision"``,
+            ``"recall"``, ``"auc"``, ``"perplexity"``, ``"top_5_accuracy"`` (any
+            number), ``"label_error_rate"`` with the loss ``"ctc"``, objects of
+            `fastrnn.metrics`, or functions ``(pred, target) -> number``. The figure is
+            called as it is asked for.
         from_logits : bool, optional
             For a cross-entropy or ``"ctc"`` by name: whether the model's output is
             logits or probabilities. Default: probabilities where the last layer is a
             `Sigmoid`, a `Softmax` or one with such an ``activation``, else logits.
         **optimizer_options
-            Arguments of the optimiser, such as ``lr``.
+            Arguments of the optimiser, such as ``lr`` (or ``learning_rate``).
 
         Raises
         ------

@@ -6,8 +6,9 @@ the formulas.  Each class is mostly its docstring, with all of its arguments.
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, overload
 
+from fastrnn.nn.module import Module
 from fastrnn.train.optimizer import Optimizer
 
 
@@ -66,6 +67,26 @@ class SGD(Optimizer):
     }
     _optional_state: ClassVar = {"momentum_buffer": "momentum"}
 
+    @overload
+    def __init__(
+        self,
+        learning_rate: float = ...,
+        *,
+        momentum: float = ...,
+        nesterov: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        momentum: float = ...,
+        dampening: float = ...,
+        weight_decay: float = ...,
+        nesterov: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         model=None,
@@ -171,6 +192,29 @@ class RMSprop(Optimizer):
         "momentum_buffer": "momentum",
     }
 
+    @overload
+    def __init__(
+        self,
+        learning_rate: float = ...,
+        *,
+        rho: float = ...,
+        momentum: float = ...,
+        epsilon: float = ...,
+        centered: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        alpha: float = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        momentum: float = ...,
+        centered: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         model=None,
@@ -264,6 +308,26 @@ class Adagrad(Optimizer):
     }
     _first_only = ("initial_accumulator_value",)
 
+    @overload
+    def __init__(
+        self,
+        learning_rate: float = ...,
+        *,
+        initial_accumulator_value: float = ...,
+        epsilon: float = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        lr_decay: float = ...,
+        weight_decay: float = ...,
+        initial_accumulator_value: float = ...,
+        eps: float = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         model=None,
@@ -355,6 +419,28 @@ class Adam(Optimizer):
     _decoupled = False
     _keras_decay = "AdamW, whose weight decay is decoupled, as Keras's always is"
 
+    @overload
+    def __init__(
+        self,
+        learning_rate: float = ...,
+        *,
+        beta_1: float = ...,
+        beta_2: float = ...,
+        epsilon: float = ...,
+        amsgrad: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        betas: tuple[float, float] = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        amsgrad: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         model=None,
@@ -416,6 +502,29 @@ class AdamW(Adam):
     _keras_defaults: ClassVar = {"eps": 1e-7, "weight_decay": 4e-3}
     _keras_decay = None
 
+    @overload
+    def __init__(
+        self,
+        learning_rate: float = ...,
+        *,
+        weight_decay: float = ...,
+        beta_1: float = ...,
+        beta_2: float = ...,
+        epsilon: float = ...,
+        amsgrad: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        betas: tuple[float, float] = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        amsgrad: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
     def __init__(
         self,
         model=None,
