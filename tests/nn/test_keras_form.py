@@ -177,3 +177,40 @@ def test_weights_in_a_list(rng):
     np.testing.assert_array_equal(layer.flat_parameters, before)
     with pytest.raises(ValueError, match="its input size is not known yet"):
         fastrnn.Dense(3).get_weights()
+
+
+@pytest.mark.parametrize(
+    ("first", "shapes"),
+    [
+        (lambda: fastrnn.LSTM(5), [(7, 3), (None, 3), (None, 7, 3), (None, None, 3)]),
+        (lambda: fastrnn.Embedding(9, 4), [(7,), (None,), (None, 7), (None, None)]),
+        (lambda: fastrnn.Dense(5), [(3,), (None, 3), (None, 7, 3)]),
+        (lambda: fastrnn.Masking(), [(7, 3), (None, 7, 3)]),
+    ],
+)
+def test_build_takes_kerass_shapes_too(first, shapes):
+    for shape in shapes:
+        parts = [first(), fastrnn.Dense(2)]
+        if isinstance(parts[0], fastrnn.Masking):
+            parts.insert(1, fastrnn.LSTM(5))
+        model = fastrnn.Sequential(parts)
+        assert is_built(model.build(shape))
+
+
+def test_attributes_of_kerass():
+    model = fastrnn.Sequential([fastrnn.LSTM(3, 5)])
+    with pytest.raises(
+        AttributeError, match=r"'load_weights'; here that is load\(path"
+    ):
+        model.load_weights("a")
+    with pytest.raises(AttributeError, match=r"'Sequential' object has no .* 'width'$"):
+        model.width  # noqa: B018
+    assert not hasattr(model, "pop")
+
+    class Broken(fastrnn.Model):
+        @property
+        def width(self):
+            return self.wide
+
+    with pytest.raises(AttributeError, match="no attribute 'wide'"):
+        Broken().width  # noqa: B018

@@ -297,12 +297,12 @@ def train_on_batch(model, samples):
 
 
 def verbosity(who, verbose, default):
-    """`verbose` as 0, 1 or 2; "auto" is the default."""
+    """`verbose` as 0, 1 or 2; "auto" is the default, and flags are 0 and 1."""
     if isinstance(verbose, str) and verbose == "auto":
         return default
-    if verbose not in (0, 1, 2) or isinstance(verbose, bool):
+    if verbose not in (0, 1, 2):
         raise ValueError(f"{who}: verbose must be 0, 1, 2 or 'auto', got {verbose!r}")
-    return verbose
+    return int(verbose)
 
 
 @contextlib.contextmanager

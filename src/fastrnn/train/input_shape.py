@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fastrnn.nn.deferred import Unbuilt
+from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.module import Module
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
 from fastrnn.util.words import SHAPE
 
@@ -81,3 +83,21 @@ def given_shape(layer: Module) -> tuple[int | None, ...] | None:
         return given_shape(inside) if isinstance(inside, Module) else None
     cls = layer.layer_class if isinstance(layer, Unbuilt) else type(layer)
     return sample_shape(cls.__name__, "input_shape", shape)
+
+
+def without_samples(
+    model: Module, shape: tuple[int | None, ...]
+) -> tuple[int | None, ...]:
+    """A shape without the axis of samples, which Keras's ``build`` is given first.
+
+    That axis is None, and one more than the model's first layer needs.
+    """
+    if shape[0] is not None or len(shape) == 1:
+        return shape
+    needs = 1
+    for layer in model.modules():
+        cls = layer.layer_class if isinstance(layer, Unbuilt) else type(layer)
+        if issubclass(cls, (Recurrent, Embedding)):
+            needs = 2 if issubclass(cls, Recurrent) else 1
+            break
+    return shape[1:] if len(shape) > needs else shape

@@ -7,7 +7,7 @@ the methods do is short, and most of it is in the files beside this one.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -31,10 +31,11 @@ from fastrnn.train.compiling import (
 from fastrnn.train.figures import figures_of
 from fastrnn.train.history import History, format_logs
 from fastrnn.train.hooks import Callback, Callbacks
-from fastrnn.train.input_shape import sample_shape
+from fastrnn.train.input_shape import sample_shape, without_samples
 from fastrnn.train.on_batch import OnBatch
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
+from fastrnn.util.keras_names import attribute_answer
 from fastrnn.util.words import answering
 
 # Methods that a subclass defines, in which all layers take samples first.
@@ -120,6 +121,18 @@ class Model(OnBatch):
             )
         return super().__new__(cls, *args, **kwargs)
 
+    if not TYPE_CHECKING:  # a checker that saw this would believe in every name
+
+        def __getattr__(self, name):
+            if hasattr(type(self), name):  # a property that has failed itself
+                return object.__getattribute__(self, name)
+            answer = attribute_answer(name)
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{answer}",
+                name=name,
+                obj=self,
+            )
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         # When the class is made, not in a call: so whoever derives from this class need
@@ -203,6 +216,7 @@ class Model(OnBatch):
         ----------
         input_shape : tuple of int
             Of one sample: (T, F), or (T,) for indices of an `Embedding`. T may be None.
+            Before it there may be None for the axis of samples, as in Keras.
 
         Returns
         -------
@@ -211,6 +225,7 @@ class Model(OnBatch):
         """
         who = f"{type(self).__name__}.build"
         shape = sample_shape(who, "input_shape", input_shape)
+        shape = without_samples(self, shape)
         known = [1 if size is None else size for size in shape]
         indices = isinstance(next(iter(self._leaf_layers()), None), Embedding)
         inputs = (np.zeros((1, *known), np.int64 if indices else "f"),)
@@ -573,6 +588,8 @@ class Model(OnBatch):
         else:
             self._see(one)
         stateful.check_batches(who, self, samples, batch_size, True)
+        if not verbose:
+            return fit.predict(self, samples, batch_size, decoder)
         with fit.shown(verbose, samples, batch_size) as bar:
             found = fit.predict(self, samples, batch_size, decoder, bar)
             bar.done = f"predict  {len(found)} samples"

@@ -223,6 +223,45 @@ NAMES: dict[str, dict[str, str]] = {
 }
 
 
+# Attributes and methods of Keras's models. Layers are asked for what they may not have
+# at every batch: they answer as Python does.
+ATTRIBUTES = {
+    "call": "forward",
+    "compute_loss": "loss",
+    "count_params": "flat_parameters.size",
+    "evaluate_generator": "evaluate",
+    "fit_generator": "fit",
+    "from_config": "fastrnn.load_model",
+    "get_config": "save, which writes layers and their arguments",
+    "get_layer": "model[i], or model.layers",
+    "load_weights": "load(path)",
+    "metrics_names": "metrics, or evaluate(..., return_dict=True)",
+    "non_trainable_weights": "trainable, of each layer",
+    "pop": "a new Sequential(model.layers[:-1])",
+    "predict_classes": "predict(x).argmax(axis=-1), or predict(x) > 0.5",
+    "predict_generator": "predict",
+    "predict_proba": "predict",
+    "reset_metrics": "evaluate, whose figures are of one call",
+    "save_weights": "save(path)",
+    "to_json": "save",
+    "trainable_variables": "parameters",
+    "trainable_weights": "parameters",
+    "variables": "parameters",
+    "weights": "parameters, or get_weights()",
+}
+
+
+def attribute_answer(name: str) -> str:
+    """What has the meaning of an attribute of Keras's, with a ``;``; empty if unknown.
+
+    Examples
+    --------
+    >>> attribute_answer("load_weights")
+    '; here that is load(path)'
+    """
+    return f"; here that is {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+
+
 def answer_for(name: str) -> str:
     """What to write for a name of Keras's, with a ``;`` before it; empty if unknown.
 
