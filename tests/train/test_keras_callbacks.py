@@ -6,6 +6,7 @@ import pytest
 
 import fastrnn
 from fastrnn.callbacks import (
+    Callback,
     CSVLogger,
     EarlyStopping,
     LambdaCallback,
@@ -86,6 +87,33 @@ def test_a_function_sets_the_rate(schedule, rates, tmp_path):
     assert again.history["lr"] == pytest.approx(rates)
 
 
+def test_older_names_of_hooks(tmp_path):
+    seen = []
+
+    class Old(Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.params)
+
+        def on_batch_begin(self, batch, logs=None):
+            seen.append(("begin", batch))
+
+        def on_batch_end(self, batch, logs=None):
+            seen.append(("end", batch, sorted(logs)))
+
+    compiled().fit(X, X, batch_size=4, callbacks=[Old()], verbose=0)
+    assert seen == [
+        {"epochs": 1, "steps": 2, "verbose": 0},
+        ("begin", 0), ("end", 0, ["loss"]), ("begin", 1), ("end", 1, ["loss"]),
+    ]  # fmt: skip
+
+
+class Tested(Callback):
+    """It waits for what nobody does."""
+
+    def on_test_end(self, logs=None):
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -93,6 +121,11 @@ def test_a_function_sets_the_rate(schedule, rates, tmp_path):
             lambda: EarlyStopping(verbose=2),
             ValueError,
             "^EarlyStopping: verbose must be",
+        ),
+        (
+            lambda: compiled().fit(X, X, callbacks=Tested()),
+            TypeError,
+            "^fit: callbacks must not have a method on_test_end, as Tested has, for no",
         ),
         (lambda: EarlyStopping(patients=2), TypeError, "did you mean patience"),
         (

@@ -312,6 +312,10 @@ def test_what_does_not_go_with_batches(call, message):
             lambda m: m.fit(iter([X])),
             r"^fit: x must give batches \(x, y\) or .*, got nd",
         ),
+        (
+            lambda m: m.fit(forever),
+            r"^fit: x must be .*, got the .* call it: forever\(\)",
+        ),
         (lambda m: m.fit(X), "^fit: y must be targets, got None"),
         (
             lambda m: m.fit(X, Y, initial_epoch=3),

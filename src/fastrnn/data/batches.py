@@ -5,6 +5,7 @@ A generator, a `torch.utils.data.DataLoader`, a `tf.data.Dataset`, Keras's `PyDa
 and whatever else can be iterated over.
 """
 
+import inspect
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -203,6 +204,11 @@ class Batches:
 
 def steps_of(who: str, name: str, steps: int | None, x: object) -> int | None:
     """A number of batches, which only what gives batches can be asked for."""
+    if inspect.isroutine(x):
+        raise TypeError(
+            f"{who}: x must be arrays or give batches, got the function "
+            f"{x.__name__}; call it: {x.__name__}()"
+        )
     if steps is None:
         return None
     if not is_batches(x):

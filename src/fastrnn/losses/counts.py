@@ -49,7 +49,7 @@ class _Counts(Metric):
 
     def _add(self, values: tuple[Any, Any]) -> None:
         pred, right = values
-        pred = np.where(np.isnan(pred), -np.inf, pred)  # no answer is not above
+        pred = np.where(np.isnan(pred), ~right, pred)  # no answer is no right one
         # How many thresholds are below each number: it is above so many of them.
         n = len(self.thresholds)
         order = np.argsort(self.thresholds)
@@ -197,8 +197,12 @@ class AUC(_Counts):
         self.num_thresholds = n
         # The outermost ones have all numbers from 0 to 1 between them.
         inner = [(i + 1) / (n - 1) for i in range(n - 2)]
-        self.thresholds = np.array([-1e-7, *inner, 1 + 1e-7])
+        self.thresholds = np.float64(np.float32([-1e-7, *inner, 1 + 1e-7]))
         super().__init__(loss, name)
+
+    def values(self, pred: Any, target: Any) -> tuple[Any, Any]:
+        pred, right = super().values(pred, target)
+        return np.clip(pred, 0, 1), right  # between the outermost thresholds
 
     def options(self) -> dict[str, object]:
         n = self.num_thresholds

@@ -123,11 +123,24 @@ def _class_indices(loss, pred, target):
     return sparse.counted(*sparse.prepare(pred, target))[:2]
 
 
+# Losses of numbers, whose targets have the shape of the output.
+_NUMBERS = (
+    objectives.MeanSquaredError,
+    objectives.MeanAbsoluteError,
+    objectives.Huber,
+    objectives.MeanAbsolutePercentageError,
+    objectives.MeanSquaredLogarithmicError,
+    objectives.LogCosh,
+)
+
+
 class Accuracy(Metric):
     """Share of rows whose largest output is that of the right class.
 
     With binary cross-entropy the share of outputs on the right side of 0.5, a
     probability, or of zero, a logit; with a CRF that of the steps with the right tag.
+    With a loss of numbers, as in Keras: where there is one output, the share of those
+    that are 1 or 0 as they are above 0.5 or not, else that of the right largest one.
     """
 
     name = "accuracy"
@@ -148,7 +161,13 @@ class Accuracy(Metric):
             border = 0.5 if self.loss.probabilities else 0
             right = (pred > border) == (target > 0.5)
             return right & ~np.isnan(pred)  # no answer is no right one
-        pred, target = _class_indices(self.loss, pred, target)
+        if isinstance(self.loss, _NUMBERS):
+            pred, target = self.loss.prepare(pred, target)
+            if pred.shape[-1] == 1:
+                return ((pred > 0.5) == target) & ~np.isnan(pred)
+            target = target.argmax(axis=-1)
+        else:
+            pred, target = _class_indices(self.loss, pred, target)
         return (pred.argmax(axis=-1) == target) & ~np.isnan(pred).any(axis=-1)
 
 

@@ -461,6 +461,10 @@ class Recurrent(BatchFirst, Module):
         for part in states.state_parts(self.state):
             part[:, mask] = 0
 
+    def reset_states(self) -> None:
+        """`reset_state` of all sequences, under Keras's older name."""
+        self.reset_state()
+
     def stream(self, batch_size=1):
         """Prepare inference one time step at a time, with the state kept inside.
 
