@@ -58,10 +58,15 @@ from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.train.functional import Functional
+from fastrnn.train.input_shape import Input
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.sequential import Sequential
+from fastrnn.util.keras_names import answer_for as _answer_for
+
+# Keras's names of these.
+Dense, SimpleRNN = Linear, RNN
 
 __version__ = VERSION
 
@@ -86,6 +91,7 @@ __all__ = [
     "CharTokenizer",
     "Concatenate",
     "Conv1D",
+    "Dense",
     "Diagnosis",
     "Dropout",
     "Embedding",
@@ -96,6 +102,7 @@ __all__ = [
     "Generator",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "Input",
     "LayerNorm",
     "Linear",
     "Masking",
@@ -112,6 +119,7 @@ __all__ = [
     "Reshape",
     "Sequential",
     "Sigmoid",
+    "SimpleRNN",
     "Softmax",
     "SpatialDropout1D",
     "Stream",
@@ -157,7 +165,8 @@ _LATER = ("keras", "onnx", "sklearn", "torch")
 def __getattr__(name):
     if name in _LATER:
         return _importlib.import_module(f"fastrnn.{name}")
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    answer = _answer_for(name)
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}{answer}")
 
 
 def __dir__():

@@ -27,6 +27,7 @@ from fastrnn.nn.merging import Concatenate
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array, steps_mask
+from fastrnn.util.words import answering
 
 
 class EncoderDecoder(WritingModel):
@@ -422,6 +423,7 @@ class EncoderDecoder(WritingModel):
         inputs, target = pairs.teach([start] * len(y), y, self.end)
         return (source, inputs, lengths), target
 
+    @answering
     def predict(
         self,
         x,

@@ -15,6 +15,7 @@ import sys
 from typing import ClassVar
 
 from fastrnn.util import checks
+from fastrnn.util.words import Answering
 
 _PACKAGE = __name__.partition(".")[0]
 # What Keras and PyTorch call what has another name here.
@@ -57,7 +58,7 @@ def instance_of(*kinds):
     return rule
 
 
-class Attributes:
+class Attributes(Answering):
     """Base of objects whose attributes are known.
 
     Attributes

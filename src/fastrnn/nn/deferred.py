@@ -11,6 +11,7 @@ from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
 from fastrnn.util import budget, checks
+from fastrnn.util.words import SHAPE, arguments_of, note_shape, owners_of, taken
 
 
 class Unbuilt(Module):
@@ -42,6 +43,9 @@ class Unbuilt(Module):
     _changeable: ClassVar = {"batch_first": flag}
 
     def __init__(self, cls, args, kwargs):
+        who, known = cls.__name__, [*arguments_of(cls.__init__), SHAPE]
+        kwargs = taken(who, owners_of(cls), known, kwargs)
+        note_shape(self, kwargs)
         try:
             bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
         except TypeError as error:

@@ -6,7 +6,8 @@ be. What forward keeps for backward it keeps by reference: an input must not be 
 to between the two.
 """
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -64,11 +65,35 @@ class Linear(Activated):
     (5, 4, 3)
     """
 
-    _input_size_name = "in_features"
+    _input_size_name, _units_name = "in_features", "out_features"
     _later_arguments = ("activation",)
     _changeable: ClassVar = {"activation": activation_rule}
     supports_masking = True
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[..., Any] | None = ...,
+        use_bias: bool = ...,
+        *,
+        input_shape: Sequence[int | None] = ...,
+        batch_input_shape: Sequence[int | None] = ...,
+        input_dim: int = ...,
+        dtype: str = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        in_features: int | None,
+        out_features: int,
+        bias: bool = ...,
+        *,
+        activation: str | Callable[..., Any] | None = ...,
+        dtype: str = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> None: ...
     def __init__(
         self,
         in_features,
@@ -242,6 +267,14 @@ class Dropout(Module):
         "generator": _generator,
     }
 
+    @overload
+    def __init__(
+        self, p: float = ..., *, seed: int | np.random.Generator | None = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, rate: float, seed: int | np.random.Generator | None = ...
+    ) -> None: ...
     def __init__(self, p=0.5, *, seed=None):
         who = type(self).__name__
         self.p = p

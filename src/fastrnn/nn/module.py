@@ -5,6 +5,7 @@ import contextlib
 import warnings
 from typing import ClassVar
 
+from fastrnn.nn import by_units
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.context import Context
 from fastrnn.nn.observing import observers, tell
@@ -69,6 +70,12 @@ class Module(Trainable):
     # None, and `deferred` finds it out.
     _input_size_name = None
     _input_size_axis = -1  # where the first parameter has it
+    # Its number of units, of a class that can be made Keras's way: see `by_units`. The
+    # defaults that such a call has, and arguments whose meaning in Keras is another.
+    _units_name = None
+    _keras_defaults: ClassVar = {}
+    _keras_means_else: ClassVar = {}
+    _cell_functions: ClassVar = ()  # arguments that are functions of a cell
     # The constructor's arguments that files of the first version do not have: see
     # `describe.describe`.
     _later_arguments = ()
@@ -90,8 +97,12 @@ class Module(Trainable):
 
     def __new__(cls, *args, **kwargs):
         name = cls._input_size_name
-        if name and (args[0] if args else kwargs.get(name, 0)) is None:
-            return Module._deferred(cls, args, kwargs)
+        if name:
+            by_keras = by_units.arguments(cls, args, kwargs)
+            if by_keras is not None:
+                return Module._deferred(cls, (), by_keras)
+            if (args[0] if args else kwargs.get(name, 0)) is None:
+                return Module._deferred(cls, args, kwargs)
         return super().__new__(cls)
 
     _changeable: ClassVar = {"training": flag}

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`GRU`: layers of gated recurrent units."""
 
+from typing import Unpack, overload
+
 import numpy as np
 
 from fastrnn.recurrent.arguments import Functions
+from fastrnn.recurrent.keras_arguments import GRUByUnits, GRUOptions
 from fastrnn.recurrent.layer import Recurrent
 
 
@@ -108,6 +111,27 @@ class GRU(Recurrent):
     ((7, 2, 10), (2, 2, 5))
     """
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[GRUByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[GRUOptions],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`LSTM`: layers of long short-term memory."""
 
+from typing import Unpack, overload
+
 import numpy as np
 
 from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
+from fastrnn.recurrent.keras_arguments import LSTMByUnits, LSTMOptions
 from fastrnn.recurrent.layer import Recurrent
 
 
@@ -124,6 +127,27 @@ class LSTM(Recurrent):
     (20, 5)
     """
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[LSTMByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[LSTMOptions],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,

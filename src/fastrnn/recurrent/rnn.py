@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`RNN`: layers of Elman's cell."""
 
+from typing import Unpack, overload
+
 import numpy as np
 
 from fastrnn.recurrent import table
 from fastrnn.recurrent.arguments import Functions
+from fastrnn.recurrent.keras_arguments import ByUnits, Options
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
 
@@ -106,6 +109,28 @@ class RNN(Recurrent):
 
     _not_kept = ("recurrent_activation",)
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[ByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        nonlinearity: str = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[Options],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,
