@@ -55,13 +55,14 @@ def of_keras_2_12(path):
     return _rezipped(path, change)
 
 
-def _node(node):
-    """A call as Keras 2 writes it."""
+def _node(node, models):
+    """A call as Keras 2 writes it, which counts a model's own call, too."""
     found = []
 
     def tensors(value):
         if isinstance(value, dict) and "keras_history" in value.get("config", {}):
-            found.append([*value["config"]["keras_history"], {}])
+            name, number, place = value["config"]["keras_history"]
+            found.append([name, number + (name in models), place, {}])
         elif isinstance(value, list):
             for one in value:
                 tensors(one)
@@ -73,14 +74,21 @@ def _node(node):
 
 def _in_keras_2(model):
     """A model's configuration as Keras 2 writes it."""
-    config = model["config"]
+    config = dict(model["config"])
+    kinds = {entry.get("name"): entry["class_name"] for entry in config["layers"]}
+    models = [name for name, kind in kinds.items() if kind in _MODELS]
     entries = []
+    if isinstance(config.get("output_layers", [0])[0], str):
+        config["output_layers"] = [config["output_layers"]]  # the only one
+    for output in config.get("output_layers", []):
+        # Keras 3 counts a functional model's own call here, too.
+        output[1] += kinds[output[0]] == "Sequential"
     for entry in config["layers"]:
         if entry["class_name"] in ("NotEqual", "Any"):
             continue  # Keras 2 has no operations that compute masks
         shape = (entry.get("build_config") or {}).get("input_shape", [])
         entry = {k: v for k, v in entry.items() if k in _KEYS}
-        if entry["class_name"] in ("Sequential", "Functional"):
+        if entry["class_name"] in _MODELS:
             entry = entry | _in_keras_2(entry)
         own = dict(entry["config"])
         if "batch_shape" in own:
@@ -91,12 +99,15 @@ def _in_keras_2(model):
             own["axis"] = [own["axis"] % len(shape) if shape else own["axis"]]
         entry["config"] = own
         if "inbound_nodes" in entry:
-            entry["inbound_nodes"] = [_node(n) for n in entry["inbound_nodes"]]
+            entry["inbound_nodes"] = [
+                _node(node, models) for node in entry["inbound_nodes"]
+            ]
         entries.append(entry)
     kind = {"Functional": "Model"}.get(model["class_name"], model["class_name"])
     return {"class_name": kind, "config": {**config, "layers": entries}}
 
 
+_MODELS = ("Sequential", "Functional")
 _KEYS = ("class_name", "config", "name", "inbound_nodes")
 
 

@@ -166,6 +166,33 @@ def test_masks_go_along_the_connections(rng):
     np.testing.assert_array_equal(inside.output_mask, a.any(axis=-1))
 
 
+def test_a_mask_goes_into_a_model_inside(rng):
+    """Into one of one input, and into one of several."""
+    x = rng.normal(size=(N, T, F)).astype("f")
+    x[:, 3:] = 0
+    gru, mean = GRU(F, H, seed=0), GlobalAveragePooling1D()
+    want = Sequential(gru)(x[:, :3]).mean(1)
+    one = Functional("x", [(gru, "x", "steps"), (mean, "steps", "y")], "y")
+    two = Functional(
+        ("z", "x"),
+        [(gru, "x", "steps"), (mean, "steps", "a"), (mean, "z", "b"),
+         (Concatenate(), ("a", "b"), "y")],
+        "y",
+    )  # fmt: skip
+    found = Sequential(Masking(), one)(x)
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+    around = Functional(
+        "x", [(Masking(), "x", "masked"), (two, ("x", "masked"), "y")], "y"
+    )
+    found = around(x)
+    np.testing.assert_allclose(found[:, :H], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[:, H:], x.mean(1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="mask must be a list of a mask or None for e"):
+        two(x, x, mask=x.any(axis=-1))
+    with pytest.raises(ValueError, match="Functional: mask must have the shape of"):
+        one(x, mask=np.ones((2, 9), bool))
+
+
 def test_fit_save_load(tmp_path, rng, capsys):
     model = Functional(
         ("series", "words"),

@@ -162,9 +162,10 @@ def _functional(who, config):
             calls[name, number] = _call(who, name, number, node)
             if entry["class_name"] != "NotEqual":
                 _check_arguments(who, name, node)
-    _masks.leave_out(who, entries, calls)
     inputs = list(tensors(config["input_layers"]))
     outputs = list(tensors(config["output_layers"]))
+    calls, outputs = _numbered(entries, calls, outputs)
+    _masks.leave_out(who, entries, calls)
     layers = {
         name: _layer(who, entry)
         for name, entry in entries.items()
@@ -172,6 +173,39 @@ def _functional(who, config):
     }
     ordered = _in_order(who, [call for call, _ in calls.values()], inputs)
     return Net(layers, ordered, inputs, outputs)
+
+
+def _numbered(entries, calls, outputs):
+    """Calls and outputs, with the numbers that calls of models have in `calls`.
+
+    A model was called once when it was made. Keras 2 counts that call, which is not
+    among those of the model that it is a layer of, and Keras 3 does so in the outputs
+    and for functional models alone.
+    """
+    sources = [one for call, _ in calls.values() for one in call.sources]
+    least = {}
+    for one in (*sources, *outputs):
+        least[one.layer] = min(one.call, least.get(one.layer, one.call))
+    of_keras_2 = {
+        name for name, entry in entries.items()
+        if entry["class_name"] in MODELS
+        and all(isinstance(node, list) for node in entry["inbound_nodes"])
+        and least.get(name, 0) > 0
+    }  # fmt: skip
+
+    def counted(tensor, more=()):
+        before = tensor.layer in of_keras_2 or (tensor.layer in more and tensor.call)
+        return tensor._replace(call=tensor.call - 1) if before else tensor
+
+    functional = {
+        name for name, entry in entries.items()
+        if entry["class_name"] in ("Functional", "Model") and name not in of_keras_2
+    }  # fmt: skip
+    found = {
+        key: (call._replace(sources=[counted(one) for one in call.sources]), masks)
+        for key, (call, masks) in calls.items()
+    }
+    return found, [counted(one, functional) for one in outputs]
 
 
 def _call(who, name, number, node):

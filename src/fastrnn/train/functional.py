@@ -109,13 +109,16 @@ class Functional(Model):
 
     # -- forward and backward ---------------------------------------------------------
 
-    def forward(self, *inputs):
+    def forward(self, *inputs, mask=None):
         """Run all calls in order.
 
         Parameters
         ----------
         *inputs : array_like
             In the order of their names.
+        mask : array_like of bool, or sequence of (array_like of bool or None), optional
+            Which steps of the input count, laid out like its first two axes: see
+            `Masking`. One for each of several inputs.
 
         Returns
         -------
@@ -133,7 +136,8 @@ class Functional(Model):
                 f"{who}: inputs must be {len(self._inputs)}, "
                 f"{', '.join(self._inputs)}, got {len(inputs)}"
             )
-        found, masks, kept = dict(zip(self._inputs, inputs, strict=True)), {}, []
+        found, kept = dict(zip(self._inputs, inputs, strict=True)), []
+        masks = self._given_masks(inputs, mask)
         for _ in self._each(found, masks, kept):
             pass
         self._keep((kept, {name: np.shape(y) for name, y in found.items()}))
@@ -142,6 +146,22 @@ class Functional(Model):
         self.__dict__["output_mask"] = mask  # past __setattr__, as `_keep`
         y = tuple(found[name] for name in self._outputs_named)
         return y if several else y[0]
+
+    def _given_masks(self, inputs, mask):
+        """The masks of inputs, by the inputs' names."""
+        if mask is None:
+            return {}
+        who, given = type(self).__name__, [mask] if len(inputs) == 1 else mask
+        if not isinstance(given, (list, tuple)) or len(given) != len(inputs):
+            raise ValueError(
+                f"{who}: mask must be a list of a mask or None for each of the "
+                f"{len(inputs)} inputs"
+            )
+        return {
+            name: masking.check(who, one, np.shape(x))
+            for name, x, one in zip(self._inputs, inputs, given, strict=True)
+            if one is not None
+        }
 
     def _each(self, found, masks, kept):
         """Run the calls; after each, its layer and the names of its output."""
@@ -153,7 +173,7 @@ class Functional(Model):
                 y = layer(*arrays)
                 mask = layer.merge_masks(arrays, given)
             else:
-                y, mask, states = self._call(layer, arrays, given[0], len(names))
+                y, mask, states = self._call(layer, arrays, given, len(names))
             ends = [np.shape(state) for state in states]
             kept.append((layer, layer.context, layer.training, ends))
             outputs = y if isinstance(y, tuple) else (y, *states)
@@ -166,11 +186,13 @@ class Functional(Model):
             masks[names[0]] = mask
             yield layer, names
 
-    def _call(self, layer, arrays, mask, n_names):
-        """Output, mask of it and final states of a layer that takes one array."""
-        x, *states = arrays
-        if isinstance(layer, Model) and not isinstance(layer, Recurrent):
-            options = masking.arguments(layer, mask) if mask is not None else {}
+    def _call(self, layer, arrays, masks, n_names):
+        """Output, mask of it and final states of a layer that does not merge."""
+        (x, *states), mask = arrays, masks[0]
+        if isinstance(layer, Model):
+            several = isinstance(layer, Functional) and len(arrays) > 1
+            given = masks if several and any(m is not None for m in masks) else mask
+            options = {} if given is None else masking.arguments(layer, given)
             y = layer(*arrays, **options)
             return y, None if isinstance(y, tuple) else masking.of_output(layer), ()
         if isinstance(layer, Unbuilt) and (mask is not None or states or n_names > 1):
