@@ -83,7 +83,7 @@ def test_an_import_that_keras_answers_for():
     with pytest.raises(AttributeError, match=r"no attribute 'LTSM'; did you mean LSTM"):
         fastrnn.keras.layers.LTSM  # noqa: B018
     with pytest.raises(
-        AttributeError, match=r"'TimeseriesGenerator'; .* fastrnn.windo"
+        AttributeError, match=r"'TimeseriesGenerator'; .* fastrnn.window"
     ):
         fastrnn.TimeseriesGenerator  # noqa: B018
     assert isinstance(fastrnn.keras.layers.Attention, Absent)  # ours is another
