@@ -7,7 +7,7 @@
 import re
 from pathlib import Path
 
-from fastrnn.util.keras_names import NAMES
+from fastrnn.util.keras_names import ATTRIBUTES, NAMES
 from fastrnn.util.keras_words import KEYWORDS
 
 PAGE = Path(__file__).resolve().parents[2] / "COMING_FROM_KERAS.md"
@@ -58,9 +58,18 @@ def names():
     return lines
 
 
+def methods():
+    """A line for every method or attribute of a model."""
+    lines = ["| a model's | here |", "| --- | --- |"]
+    return lines + [
+        f"| `{name}` | {_escaped(here)} |" for name, here in ATTRIBUTES.items()
+    ]
+
+
 def with_tables(text):
     """The page with its tables as they are now."""
-    for name, lines in (("arguments", arguments()), ("names", names())):
+    tables = {"arguments": arguments(), "methods": methods(), "names": names()}
+    for name, lines in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         table = "\n".join([begin, "", *lines, "", end])
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"

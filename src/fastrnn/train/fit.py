@@ -386,9 +386,13 @@ def predict(model, samples, batch_size, decode=None, bar=None):
     ndarray of shape (N, ...), or list of arrays where their lengths differ
     """
     outputs, of_batches = [], isinstance(samples, Batches)
-    batches = None if of_batches else samples.batches(batch_size, np.arange(samples.n))
+    if of_batches:
+        inputs_of_batches = (inputs for inputs, _, _ in samples.epoch(batch_size))
+    else:
+        batches = samples.batches(batch_size, np.arange(samples.n))
+        inputs_of_batches = (samples.take(indices)[0] for indices in batches)
     with model._evaluating(), states_kept_on_error(model):
-        for inputs, _, _ in samples.epoch(batch_size):
+        for inputs in inputs_of_batches:
             pred = model(*inputs)
             pred = pred[0] if isinstance(pred, tuple) else pred
             if decode is not None:
@@ -441,6 +445,7 @@ def decoder_of(model, decode, options):
         loss.attach(model)
     of_loss = getattr(loss, "decode", None) if decode else None
     known = inspect.signature(of_loss).parameters if of_loss else ()
-    known = [name for name in known if name not in ("self", "pred", "mask")]
-    options = taken("predict", ["predict"], [*_PREDICT, *known], options)
+    if options:
+        known = [name for name in known if name not in ("self", "pred", "mask")]
+        options = taken("predict", ["predict"], [*_PREDICT, *known], options)
     return functools.partial(of_loss, **options) if of_loss else None
