@@ -15,6 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "COMING_FROM_KERAS.md"
 OWNERS = {
     "Module": "every layer",
     "Recurrent": "LSTM, GRU, SimpleRNN",
+    "RNN": "SimpleRNN",
     "Linear": "Dense",
     "LayerNorm": "LayerNormalization",
     "Optimizer": "every optimiser",

@@ -90,9 +90,14 @@ KEYWORDS: dict[str, dict[str, Word]] = {
             0,
             0.0,
         ),
-        "recurrent_activation": _no("this cell has no gates"),
-        "reset_after": _no("this is an option of GRU", True),
-        "unit_forget_bias": _no("an LSTM has forget_bias=1.0"),
+        # An argument here, too, with PyTorch's meaning: see `fastrnn.nn.by_units`.
+        "dropout": _no(
+            "Keras's drops the inputs, as SpatialDropout1D(rate) before the layer "
+            "does; here dropout acts between the layers of LSTM(input_size, "
+            "hidden_size, num_layers)",
+            0,
+            0.0,
+        ),
         "kernel_initializer": _INITIALIZER,
         "recurrent_initializer": _INITIALIZER,
         "bias_initializer": _INITIALIZER,
@@ -106,6 +111,11 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "implementation": _no(f"{_LEAVE}: there is one", 0, 1, 2),
         "use_cudnn": _no(f"{_LEAVE}: everything runs on the CPU", "auto", False),
         "time_major": _no("batch_first=False is (T, B, features)", False),
+    },
+    "RNN": {"recurrent_activation": _no("this cell has no gates")},
+    "LSTM": {
+        "reset_after": _no("this is an option of GRU", True),
+        "unit_forget_bias": _no("an LSTM has forget_bias=1.0"),
     },
     "Linear": {
         "units": _is("out_features"),
