@@ -21,6 +21,7 @@ OWNERS = {
     "Optimizer": "every optimiser",
     "Metric": "every metric",
     "Loss": "every loss",
+    "Tokenizer": "WordTokenizer, CharTokenizer",
     "_AtThreshold": "Precision, Recall, BinaryAccuracy",
 }
 

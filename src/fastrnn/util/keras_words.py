@@ -196,6 +196,16 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "axis": _no("classes are the last axis", -1),
         "ignore_class": _no("targets of -100 do not count; masks, too", None),
     },
+    "Tokenizer": {
+        "num_words": _no("fit(texts, max_size=) keeps the most frequent tokens", None),
+        "oov_token": _no("number 1 of specials stands for unknown tokens", None),
+        "char_level": _no("a CharTokenizer has a token for each character"),
+        "filters": _no(
+            "fastrnn.keras.preprocessing.text.Tokenizer is Keras's; a WordTokenizer "
+            "has tokens for punctuation"
+        ),
+        "split": _no("tokens are words, numbers and marks of punctuation", " "),
+    },
     "ModelCheckpoint": {
         "filepath": _is("path"),
         "save_weights_only": _no(
