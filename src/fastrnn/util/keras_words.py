@@ -44,6 +44,14 @@ def _no(answer: str, *same: object) -> Word:
     return Word(None, answer, None, same)
 
 
+# What Keras's layers call their arrays.
+_ARRAYS = ("kernel", "recurrent", "bias", "embeddings", "beta", "gamma")
+
+
+def _of_arrays(what: str) -> list[str]:
+    return [f"{array}_{what}" for array in _ARRAYS]
+
+
 _SHAPE = "_input_shape"  # kept of a layer, for the model that it is the first one of
 _REGULARIZER = _no("weights are decayed by the optimiser: weight_decay=", None)
 _CONSTRAINT = _no("set layer.parameters in a callback's on_train_batch_end", None)
@@ -73,6 +81,9 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "trainable": _no("set layer.trainable = False when it is made", True),
         "autocast": _no("give dtype='float32' or 'float64'", True),
         "activity_regularizer": _no("there is none; Dropout, or weight_decay=", None),
+        **dict.fromkeys(_of_arrays("initializer"), _INITIALIZER),
+        **dict.fromkeys(_of_arrays("regularizer"), _REGULARIZER),
+        **dict.fromkeys(_of_arrays("constraint"), _CONSTRAINT),
         "weights": _no("layer.set_weights(arrays) sets them once it is built", None),
     },
     "Recurrent": {
@@ -98,15 +109,6 @@ KEYWORDS: dict[str, dict[str, Word]] = {
             0,
             0.0,
         ),
-        "kernel_initializer": _INITIALIZER,
-        "recurrent_initializer": _INITIALIZER,
-        "bias_initializer": _INITIALIZER,
-        "kernel_regularizer": _REGULARIZER,
-        "recurrent_regularizer": _REGULARIZER,
-        "bias_regularizer": _REGULARIZER,
-        "kernel_constraint": _CONSTRAINT,
-        "recurrent_constraint": _CONSTRAINT,
-        "bias_constraint": _CONSTRAINT,
         "unroll": _no(f"{_LEAVE}: the kernels run over all steps", False),
         "implementation": _no(f"{_LEAVE}: there is one", 0, 1, 2),
         "use_cudnn": _no(f"{_LEAVE}: everything runs on the CPU", "auto", False),
@@ -121,20 +123,11 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "units": _is("out_features"),
         "use_bias": _is("bias"),
         "input_dim": _is(_SHAPE, lambda width: (width,)),
-        "kernel_initializer": _INITIALIZER,
-        "bias_initializer": _INITIALIZER,
-        "kernel_regularizer": _REGULARIZER,
-        "bias_regularizer": _REGULARIZER,
-        "kernel_constraint": _CONSTRAINT,
-        "bias_constraint": _CONSTRAINT,
     },
     "Embedding": {
         "input_dim": _is("num_embeddings"),
         "output_dim": _is("embedding_dim"),
         "input_length": _is(_SHAPE, lambda length: (length,)),
-        "embeddings_initializer": _INITIALIZER,
-        "embeddings_regularizer": _REGULARIZER,
-        "embeddings_constraint": _CONSTRAINT,
     },
     "Dropout": {
         "rate": _is("p"),
