@@ -105,7 +105,7 @@ def test_names_stay_and_are_saved(tmp_path):
         (
             lambda: metrics.Recall(top_k=3),
             TypeError,
-            "'top_k'; all numbers of the outpu",
+            "'top_k'; all numbers of the",
         ),
     ],
 )

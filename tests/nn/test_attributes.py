@@ -154,7 +154,7 @@ def test_messages_say_what_helps():
             setattr(layer, wrong, 7)
         assert message in str(raised.value)
     with pytest.raises(AttributeError, match=r"Adam has no .*did you mean lr\?$"):
-        fastrnn.Adam(layer).learning_rate = 1.0
+        fastrnn.Adam(layer).l_r = 1.0
 
 
 # -- what may change takes effect ----------------------------------------------------

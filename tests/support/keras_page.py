@@ -7,7 +7,7 @@
 import re
 from pathlib import Path
 
-from fastrnn.util.keras_names import NAMES
+from fastrnn.util.keras_names import ATTRIBUTES, NAMES
 from fastrnn.util.keras_words import KEYWORDS
 
 PAGE = Path(__file__).resolve().parents[2] / "COMING_FROM_KERAS.md"
@@ -15,11 +15,13 @@ PAGE = Path(__file__).resolve().parents[2] / "COMING_FROM_KERAS.md"
 OWNERS = {
     "Module": "every layer",
     "Recurrent": "LSTM, GRU, SimpleRNN",
+    "RNN": "SimpleRNN",
     "Linear": "Dense",
     "LayerNorm": "LayerNormalization",
     "Optimizer": "every optimiser",
     "Metric": "every metric",
     "Loss": "every loss",
+    "Tokenizer": "WordTokenizer, CharTokenizer",
     "_AtThreshold": "Precision, Recall, BinaryAccuracy",
 }
 
@@ -58,9 +60,18 @@ def names():
     return lines
 
 
+def methods():
+    """A line for every method or attribute of a model."""
+    lines = ["| a model's | here |", "| --- | --- |"]
+    return lines + [
+        f"| `{name}` | {_escaped(here)} |" for name, here in ATTRIBUTES.items()
+    ]
+
+
 def with_tables(text):
     """The page with its tables as they are now."""
-    for name, lines in (("arguments", arguments()), ("names", names())):
+    tables = {"arguments": arguments(), "methods": methods(), "names": names()}
+    for name, lines in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         table = "\n".join([begin, "", *lines, "", end])
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"

@@ -67,3 +67,18 @@ def test_kerass_words_on_our_tokenizers(cls):
     found = tokenizer.texts_to_sequences(TEXTS)
     assert found == [tokenizer.encode(text).tolist() for text in TEXTS]
     assert [tokenizer.word_index[t] for t in tokenizer.split(TEXTS[0])] == found[0]
+
+
+def test_words_of_kerass_tokenizer():
+    with pytest.raises(
+        TypeError, match=r"^WordTokenizer\(\) .*; fit\(texts, max_size="
+    ):
+        fastrnn.WordTokenizer(num_words=100)
+    with pytest.raises(
+        TypeError, match=r"^CharTokenizer\(\) .*'oov_token'; number 1 of"
+    ):
+        fastrnn.CharTokenizer(oov_token="?")
+    with pytest.raises(
+        TypeError, match=r"^Vocabulary\(\) has no argument 'special'; di"
+    ):
+        fastrnn.Vocabulary(["a"], special=())

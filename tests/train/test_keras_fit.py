@@ -310,7 +310,7 @@ def test_what_does_not_go_with_batches(call, message):
     [
         (
             lambda m: m.fit(iter([X])),
-            r"^fit: x must give batches \(x, y\) or .*, got nd",
+            r"^fit: x must give batches \(x, y\) or .*, got n",
         ),
         (
             lambda m: m.fit(forever),

@@ -71,6 +71,8 @@ def test_an_optimizer_is_ones_own():
     trained("mse", optimizer)
     with pytest.raises(ValueError, match="an optimizer must be one made for this mod"):
         trained("mse", optimizer)
+    with pytest.raises(AttributeError, match="model is what the object was made with"):
+        optimizer.model = fastrnn.Linear(1, 1)
     fresh = fastrnn.Adam(0.01)
     fresh.learning_rate = 0.5
     assert fresh.lr == fresh.learning_rate == 0.5

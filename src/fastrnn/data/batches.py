@@ -204,7 +204,7 @@ class Batches:
 
 def steps_of(who: str, name: str, steps: int | None, x: object) -> int | None:
     """A number of batches, which only what gives batches can be asked for."""
-    if inspect.isroutine(x):
+    if callable(x) and inspect.isroutine(x):
         raise TypeError(
             f"{who}: x must be arrays or give batches, got the function "
             f"{x.__name__}; call it: {x.__name__}()"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn.util import checks
-from fastrnn.util.words import answering
+from fastrnn.util.words import Answering, answering
 
 
 def _arrays(who, sequences):
@@ -241,7 +241,7 @@ def mask_from_lengths(lengths, steps=None, batch_first=False, *, padding="post")
     return mask if batch_first else np.ascontiguousarray(mask.T)
 
 
-class BucketSampler:
+class BucketSampler(Answering):
     """Batches of sequences of similar length, in a new order every epoch.
 
     Samples are shuffled, sorted by length within stretches of `bucket_size` batches,

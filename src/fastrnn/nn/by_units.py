@@ -7,7 +7,7 @@ takes samples first. What an argument means in Keras and not here is refused.
 
 from typing import Any
 
-from fastrnn.util.words import SHAPE, arguments_of, owners_of, taken
+from fastrnn.util.words import SHAPE, arguments_of, owners_of, taken, word_of
 
 # Parameters of these functions in Keras 3; those here are by default ONNX's.
 _FUNCTIONS = {
@@ -67,9 +67,10 @@ def _is_by_units(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
 def _of_keras(cls: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments with values that mean here what they mean in Keras."""
     found = dict(kwargs)
-    for name, answer in cls._keras_means_else.items():
-        if found.pop(name, None):
-            raise TypeError(f"{cls.__name__}(units): {name} must be 0; {answer}")
+    for name in found.keys() & set(arguments_of(cls.__init__)):
+        word = word_of(owners_of(cls), name)  # of what has another meaning in Keras
+        if word is not None and not word.changes_nothing(found.pop(name)):
+            raise TypeError(f"{cls.__name__}(units): {name} must be 0; {word.answer}")
     for name in cls._cell_functions:
         if isinstance(found.get(name), str):
             found[name] = _FUNCTIONS.get(found[name], found[name])

@@ -33,7 +33,8 @@ class Linear(Activated):
     Parameters
     ----------
     in_features, out_features : int
-        Width of input and output.
+        Width of input and output. ``Linear(5)`` is Keras's ``Dense(5)``: five outputs,
+        the width of the input being found at the first call.
     bias : bool
         Whether there is a ``b``.
     activation : str, optional

@@ -71,10 +71,9 @@ class Module(Trainable):
     _input_size_name = None
     _input_size_axis = -1  # where the first parameter has it
     # Its number of units, of a class that can be made Keras's way: see `by_units`. The
-    # defaults that such a call has, and arguments whose meaning in Keras is another.
+    # defaults that such a call has.
     _units_name = None
     _keras_defaults: ClassVar = {}
-    _keras_means_else: ClassVar = {}
     _cell_functions: ClassVar = ()  # arguments that are functions of a cell
     # The constructor's arguments that files of the first version do not have: see
     # `describe.describe`.

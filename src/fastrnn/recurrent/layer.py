@@ -97,11 +97,6 @@ class Recurrent(BatchFirst, Module):
     _input_size_name, _units_name = "input_size", "hidden_size"
     _keras_defaults: ClassVar = {"batch_first": True, "return_sequences": False}
     _cell_functions: ClassVar = ("activation", "recurrent_activation")
-    _keras_means_else: ClassVar = {
-        "dropout": "Keras's drops the inputs, as SpatialDropout1D(rate) before the "
-        "layer does; here dropout acts between the layers of LSTM(input_size, "
-        "hidden_size, num_layers)"
-    }
     _later_arguments = ("zero_output_for_mask",)
     _changeable: ClassVar = {
         "batch_first": flag,

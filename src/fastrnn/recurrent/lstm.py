@@ -18,6 +18,7 @@ class LSTM(Recurrent):
     ----------
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
+        ``LSTM(50)`` is Keras's way: 50 units, samples first, the last output alone.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     bias : bool

@@ -12,10 +12,11 @@ from fastrnn.text.vocabulary import PAD, UNKNOWN, Vocabulary
 from fastrnn.text.vocabulary import SCHEMA as VOCABULARY
 from fastrnn.util import checks, files
 from fastrnn.util.schema import any_of, check, list_of, one_of
+from fastrnn.util.words import Answering
 from fastrnn.util.writing import write_atomically
 
 
-class Tokenizer:
+class Tokenizer(Answering):
     """Texts to arrays of numbers and back: base of `CharTokenizer` and `WordTokenizer`.
 
     Parameters

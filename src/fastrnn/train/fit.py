@@ -387,10 +387,14 @@ def predict(model, samples, batch_size, decode=None, bar=None):
         A tuple of these for a model of several outputs.
     """
     outputs, several = [], model._gives_several
-    of_batches = isinstance(samples, Batches)
-    batches = None if of_batches else samples.batches(batch_size, np.arange(samples.n))
+    batches = None
+    if isinstance(samples, Batches):
+        inputs_of_batches = (inputs for inputs, _, _ in samples.epoch(batch_size))
+    else:
+        batches = samples.batches(batch_size, np.arange(samples.n))
+        inputs_of_batches = (samples.take(indices)[0] for indices in batches)
     with model._evaluating(), states_kept_on_error(model):
-        for inputs, _, _ in samples.epoch(batch_size):
+        for inputs in inputs_of_batches:
             pred = model(*inputs)
             pred = pred[0] if isinstance(pred, tuple) and not several else pred
             if decode is not None:
@@ -451,6 +455,7 @@ def decoder_of(model, decode, options):
         loss.attach(model)
     of_loss = getattr(loss, "decode", None) if decode else None
     known = inspect.signature(of_loss).parameters if of_loss else ()
-    known = [name for name in known if name not in ("self", "pred", "mask")]
-    options = taken("predict", ["predict"], [*_PREDICT, *known], options)
+    if options:
+        known = [name for name in known if name not in ("self", "pred", "mask")]
+        options = taken("predict", ["predict"], [*_PREDICT, *known], options)
     return functools.partial(of_loss, **options) if of_loss else None

@@ -7,7 +7,7 @@ the methods do is short, and most of it is in the files beside this one.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import naming, objectives
 from fastrnn.losses.base import Loss
 from fastrnn.nn import axis_rule
-from fastrnn.nn.attributes import flag, instance_of
+from fastrnn.nn.attributes import Elsewhere, flag, instance_of
 from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
@@ -35,7 +35,7 @@ from fastrnn.train.input_shape import sample_shape, without_samples
 from fastrnn.train.on_batch import OnBatch
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
-from fastrnn.util.keras_names import attribute_answer
+from fastrnn.util.keras_names import ATTRIBUTES
 from fastrnn.util.words import answering
 
 # Methods that a subclass defines, in which all layers take samples first.
@@ -122,17 +122,8 @@ class Model(OnBatch):
             )
         return super().__new__(cls, *args, **kwargs)
 
-    if not TYPE_CHECKING:  # a checker that saw this would believe in every name
-
-        def __getattr__(self, name):
-            if hasattr(type(self), name):  # a property that has failed itself
-                return object.__getattribute__(self, name)
-            answer = attribute_answer(name)
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}{answer}",
-                name=name,
-                obj=self,
-            )
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in ATTRIBUTES]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -656,3 +647,8 @@ class Model(OnBatch):
         """
         who = f"{type(self).__name__}.load"
         self._load(f"{who}: {os.fspath(path)}", saving.read_parameters(who, path))
+
+
+# Not by `__getattr__`, with which every attribute of a model would be slower to read.
+for _name, _here in ATTRIBUTES.items():
+    setattr(Model, _name, Elsewhere(_name, _here))

@@ -53,7 +53,7 @@ class Optimizer(Attributes):
     _keras_decay: ClassVar = "AdamW decays weights as Keras does"
 
     def __init__(self, model, lr, **hyperparameters):
-        self.model = None
+        vars(self)["model"] = None  # it is set once, by `_attach`
         self.lr = lr
         for name, value in hyperparameters.items():
             setattr(self, name, value)
@@ -111,7 +111,7 @@ class Optimizer(Attributes):
             raise ValueError(f"{who}: model must have parameters, got none")
         dtype = model.dtype
         state = {n: np.full(size, value, dtype) for n, value in self._first.items()}
-        self.model = model
+        vars(self)["model"] = model
         self._made_for, self._state = (size, dtype), state
         self._steps = Steps(self._kernel, dtype)
 
@@ -124,7 +124,7 @@ class Optimizer(Attributes):
                 "model.compile(optimizer=...) and a first batch"
             )
 
-    _others = ("n_steps", "model")
+    _others = ("n_steps",)
 
     def _to_set(self, name, value):
         if name not in self._hyperparameters:

@@ -12,7 +12,7 @@ from fastrnn.nn.wrappers import TimeDistributed
 
 def stateful_layers(model):
     """The layers of a model that go on from the call before."""
-    return [m for m in model.modules() if getattr(m, "stateful", False)]
+    return [m for m in model.modules() if vars(m).get("stateful", False)]
 
 
 def reset_states(model):

@@ -220,8 +220,7 @@ NAMES: dict[str, dict[str, str]] = {
 }
 
 
-# Attributes and methods of Keras's models. Layers are asked for what they may not have
-# at every batch: they answer as Python does.
+# Attributes and methods of Keras's models.
 ATTRIBUTES = {
     "call": "forward",
     "compute_loss": "loss",
@@ -246,17 +245,6 @@ ATTRIBUTES = {
     "variables": "parameters",
     "weights": "parameters, or get_weights()",
 }
-
-
-def attribute_answer(name: str) -> str:
-    """What has the meaning of an attribute of Keras's, with a ``;``; empty if unknown.
-
-    Examples
-    --------
-    >>> attribute_answer("load_weights")
-    '; here that is load(path)'
-    """
-    return f"; here that is {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
 
 
 def answer_for(name: str) -> str:

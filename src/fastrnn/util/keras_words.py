@@ -44,6 +44,14 @@ def _no(answer: str, *same: object) -> Word:
     return Word(None, answer, None, same)
 
 
+# What Keras's layers call their arrays.
+_ARRAYS = ("kernel", "recurrent", "bias", "embeddings", "beta", "gamma")
+
+
+def _of_arrays(what: str) -> list[str]:
+    return [f"{array}_{what}" for array in _ARRAYS]
+
+
 _SHAPE = "_input_shape"  # kept of a layer, for the model that it is the first one of
 _REGULARIZER = _no("weights are decayed by the optimiser: weight_decay=", None)
 _CONSTRAINT = _no("set layer.parameters in a callback's on_train_batch_end", None)
@@ -73,6 +81,9 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "trainable": _no("set layer.trainable = False when it is made", True),
         "autocast": _no("give dtype='float32' or 'float64'", True),
         "activity_regularizer": _no("there is none; Dropout, or weight_decay=", None),
+        **dict.fromkeys(_of_arrays("initializer"), _INITIALIZER),
+        **dict.fromkeys(_of_arrays("regularizer"), _REGULARIZER),
+        **dict.fromkeys(_of_arrays("constraint"), _CONSTRAINT),
         "weights": _no("layer.set_weights(arrays) sets them once it is built", None),
     },
     "Recurrent": {
@@ -90,41 +101,33 @@ KEYWORDS: dict[str, dict[str, Word]] = {
             0,
             0.0,
         ),
-        "recurrent_activation": _no("this cell has no gates"),
-        "reset_after": _no("this is an option of GRU", True),
-        "unit_forget_bias": _no("an LSTM has forget_bias=1.0"),
-        "kernel_initializer": _INITIALIZER,
-        "recurrent_initializer": _INITIALIZER,
-        "bias_initializer": _INITIALIZER,
-        "kernel_regularizer": _REGULARIZER,
-        "recurrent_regularizer": _REGULARIZER,
-        "bias_regularizer": _REGULARIZER,
-        "kernel_constraint": _CONSTRAINT,
-        "recurrent_constraint": _CONSTRAINT,
-        "bias_constraint": _CONSTRAINT,
+        # An argument here, too, with PyTorch's meaning: see `fastrnn.nn.by_units`.
+        "dropout": _no(
+            "Keras's drops the inputs, as SpatialDropout1D(rate) before the layer "
+            "does; here dropout acts between the layers of LSTM(input_size, "
+            "hidden_size, num_layers)",
+            0,
+            0.0,
+        ),
         "unroll": _no(f"{_LEAVE}: the kernels run over all steps", False),
         "implementation": _no(f"{_LEAVE}: there is one", 0, 1, 2),
         "use_cudnn": _no(f"{_LEAVE}: everything runs on the CPU", "auto", False),
         "time_major": _no("batch_first=False is (T, B, features)", False),
     },
+    "RNN": {"recurrent_activation": _no("this cell has no gates")},
+    "LSTM": {
+        "reset_after": _no("this is an option of GRU", True),
+        "unit_forget_bias": _no("an LSTM has forget_bias=1.0"),
+    },
     "Linear": {
         "units": _is("out_features"),
         "use_bias": _is("bias"),
         "input_dim": _is(_SHAPE, lambda width: (width,)),
-        "kernel_initializer": _INITIALIZER,
-        "bias_initializer": _INITIALIZER,
-        "kernel_regularizer": _REGULARIZER,
-        "bias_regularizer": _REGULARIZER,
-        "kernel_constraint": _CONSTRAINT,
-        "bias_constraint": _CONSTRAINT,
     },
     "Embedding": {
         "input_dim": _is("num_embeddings"),
         "output_dim": _is("embedding_dim"),
         "input_length": _is(_SHAPE, lambda length: (length,)),
-        "embeddings_initializer": _INITIALIZER,
-        "embeddings_regularizer": _REGULARIZER,
-        "embeddings_constraint": _CONSTRAINT,
     },
     "Dropout": {
         "rate": _is("p"),
@@ -185,6 +188,16 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "label_smoothing": _no("smooth the targets of one_hot yourself", 0, 0.0),
         "axis": _no("classes are the last axis", -1),
         "ignore_class": _no("targets of -100 do not count; masks, too", None),
+    },
+    "Tokenizer": {
+        "num_words": _no("fit(texts, max_size=) keeps the most frequent tokens", None),
+        "oov_token": _no("number 1 of specials stands for unknown tokens", None),
+        "char_level": _no("a CharTokenizer has a token for each character"),
+        "filters": _no(
+            "fastrnn.keras.preprocessing.text.Tokenizer is Keras's; a WordTokenizer "
+            "has tokens for punctuation"
+        ),
+        "split": _no("tokens are words, numbers and marks of punctuation", " "),
     },
     "ModelCheckpoint": {
         "filepath": _is("path"),
