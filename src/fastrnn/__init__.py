@@ -24,12 +24,31 @@ from fastrnn.native.config import VERSION, show_config
 from fastrnn.native.threads import get_num_threads, set_num_threads
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.nn.attention import Attention
+from fastrnn.nn.batch_norm import BatchNormalization
+from fastrnn.nn.convolution import Conv1D
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
+from fastrnn.nn.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
 from fastrnn.nn.module import Module
 from fastrnn.nn.norm import LayerNorm
-from fastrnn.nn.wrappers import Concatenate, TimeDistributed
+from fastrnn.nn.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
+from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
+from fastrnn.nn.spatial_dropout import SpatialDropout1D
+from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.recurrent import GRU, LSTM, MGU, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
@@ -38,11 +57,17 @@ from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
 from fastrnn.text.vocabulary import Vocabulary
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
+from fastrnn.train.functional import Functional
+from fastrnn.train.input_shape import Input
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.sequential import Sequential
+from fastrnn.util.keras_names import answer_for as _answer_for
 from fastrnn.util.seeds import set_seed
+
+# Keras's names of these.
+Dense, SimpleRNN = Linear, RNN
 
 __version__ = VERSION
 
@@ -57,28 +82,49 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Add",
     "Attention",
+    "Average",
+    "AveragePooling1D",
+    "BatchNormalization",
     "Bidirectional",
     "BucketSampler",
     "CharTokenizer",
     "Concatenate",
+    "Conv1D",
+    "Dense",
     "Diagnosis",
     "Dropout",
     "Embedding",
     "EncoderDecoder",
+    "Flatten",
+    "Functional",
     "Generated",
     "Generator",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
+    "Input",
     "LayerNorm",
     "Linear",
     "Masking",
+    "MaxPooling1D",
+    "Maximum",
+    "Minimum",
     "Model",
     "Module",
+    "Multiply",
+    "Permute",
     "RMSprop",
     "ReLU",
+    "RepeatVector",
+    "Reshape",
     "Sequential",
     "Sigmoid",
+    "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
     "Stream",
+    "Subtract",
     "Tanh",
     "TimeDistributed",
     "Vocabulary",
@@ -121,7 +167,8 @@ _LATER = ("keras", "onnx", "sklearn", "torch")
 def __getattr__(name):
     if name in _LATER:
         return _importlib.import_module(f"fastrnn.{name}")
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    answer = _answer_for(name)
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}{answer}")
 
 
 def __dir__():

@@ -12,7 +12,10 @@ from fastrnn.train.callbacks import (
     ModelCheckpoint,
     layer_norms,
 )
+from fastrnn.train.function_callbacks import LambdaCallback, LearningRateScheduler
+from fastrnn.train.history import History
 from fastrnn.train.hooks import Callback, Callbacks
+from fastrnn.train.schedules import ReduceLROnPlateau
 
 __all__ = [
     "CSVLogger",
@@ -20,6 +23,10 @@ __all__ = [
     "Callbacks",
     "EarlyStopping",
     "GradientMonitor",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
     "ModelCheckpoint",
+    "ReduceLROnPlateau",
     "layer_norms",
 ]

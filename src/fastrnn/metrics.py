@@ -6,29 +6,39 @@ the loss takes, and gives one number at the end.  Rows that a mask leaves out do
 enter, nor do weights, as in Keras.
 """
 
+from fastrnn.losses.counts import AUC, BinaryAccuracy, Precision, Recall
 from fastrnn.losses.metrics import (
-    METRICS,
     Accuracy,
     Custom,
     LabelErrorRate,
     MeanAbsoluteError,
+    MeanAbsolutePercentageError,
     MeanSquaredError,
+    MeanSquaredLogarithmicError,
     Metric,
     Perplexity,
+    RootMeanSquaredError,
     TopK,
-    by_name,
     edit_distance,
 )
+from fastrnn.losses.naming import METRICS, by_name
 
 __all__ = [
+    "AUC",
     "METRICS",
     "Accuracy",
+    "BinaryAccuracy",
     "Custom",
     "LabelErrorRate",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
     "Metric",
     "Perplexity",
+    "Precision",
+    "Recall",
+    "RootMeanSquaredError",
     "TopK",
     "by_name",
     "edit_distance",

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import compiled
+import keras_page
 import numpy as np
 import pytest
 
@@ -133,3 +134,15 @@ def test_a_stub_has_the_arguments_that_its_module_has(module):
             assert [a.arg for a in arguments] == [h for h in have if h not in "*/"], (
                 text
             )
+
+
+def test_the_page_for_readers_of_keras_has_the_table():
+    """`python tests/support/keras_page.py` brings it up to date."""
+    text = keras_page.PAGE.read_text(encoding="utf-8")
+    assert keras_page.with_tables(text) == text
+    assert "| `Embedding` | `input_dim` | the same: `num_embeddings` |" in text
+    block = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+    namespace = {}
+    exec(compile(block, keras_page.PAGE.name, "exec"), namespace)
+    assert namespace["model"](np.zeros((2, 60, 1))).shape == (2, 1)
+    assert "(COMING_FROM_KERAS.md)" in README

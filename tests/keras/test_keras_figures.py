@@ -96,7 +96,7 @@ def the_same_training(theirs, ours, x, y, weight=None, rows=3):
         warnings.simplefilter("ignore")
         options = {"batch_size": rows, "sample_weight": weight}
         before = theirs.evaluate(x, y, verbose=0, return_dict=True, **options)
-        found = ours.evaluate(x, y, **options)
+        found = ours.evaluate(x, y, **options, return_dict=True)
         for name, value in before.items():
             assert found[name] == pytest.approx(value, rel=TOLERANCE, abs=1e-6), name
         history = theirs.fit(

@@ -8,6 +8,7 @@ h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
 import tolerances  # noqa: E402
 from keras_models import GATES, B, H, I, T, made, run, saved  # noqa: E402
+from keras_training import trained  # noqa: E402
 from peers import close  # noqa: E402
 
 import fastrnn  # noqa: E402
@@ -33,33 +34,6 @@ OPTIONS = [
     ("GRU", {"go_backwards": True, "return_sequences": False, "reset_after": False}),
     ("LSTM", {"unroll": True, "implementation": 1}),
 ]
-
-
-def trained(keras, theirs, ours, x, n_terms=3000):
-    """Outputs, and losses before and after one step of training, are Keras's.
-
-    Where Keras has one bias, ours learns with the first of its two, or the sum of both
-    would move twice as far.
-    """
-    expected = run(keras, theirs, x)
-    close(ours.eval()(x), expected, n_terms)
-    target = np.random.default_rng(6).standard_normal(expected.shape).astype("f")
-    theirs.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
-    optimizer = fastrnn.SGD(ours.train(), 0.1)
-    second = [
-        grad
-        for name, grad in ours.grads.items()
-        if "bias_hh" in name and not ours.parameters[name].any()
-    ]
-    for _ in range(2):
-        loss, dy = fastrnn.mse_loss(ours(x), target)
-        optimizer.zero_grad()
-        ours.backward(dy)
-        for grad in second:
-            grad[...] = 0
-        optimizer.step()
-        found = float(theirs.train_on_batch(x, target))
-        assert abs(loss - found) <= 2 * tolerances.relative("float32", n_terms) * found
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=str)

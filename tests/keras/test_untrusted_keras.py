@@ -166,6 +166,7 @@ def test_one_array_for_many_weights_counts_each_time(h5):
 def test_many_names_that_share_one_text(h5):
     with h5py.File(h5, "a") as file:
         file["model_weights/cell"].attrs["weight_names"] = [b"cell/kernel:0"] * 17
+        file["room"] = np.zeros(2**19)  # 17 times 4 MiB would be too much
     refused(h5, "weight_names must be at most 16 texts, got 17")
 
 
@@ -353,7 +354,12 @@ def test_layers_that_follow_one_another_in_a_circle(tmp_path):
     config = {"layers": entries, "output_layers": [["c", 0, 0]]}
     path = tmp_path / "model.keras"
     damaged_files.write_keras(path, {"class_name": "Functional", "config": config})
-    refused(path, "must be one layer after the other")
+    refused(path, "layers must have names of their own")
+    entries = [entry("a"), entry("b", "c"), entry("c", "b")]
+    entries[0]["class_name"] = "InputLayer"
+    config |= {"layers": entries, "input_layers": [["a", 0, 0]]}
+    damaged_files.write_keras(path, {"class_name": "Functional", "config": config})
+    refused(path, "layers must not be connected in a circle")
 
 
 def test_many_layers_take_no_longer_than_they_are_many(tmp_path):
@@ -361,14 +367,18 @@ def test_many_layers_take_no_longer_than_they_are_many(tmp_path):
     n = 30_000
     entries = [
         {
-            "class_name": "Dropout",
+            "class_name": "Dropout" if k else "InputLayer",
             "name": str(k),
             "config": {"name": str(k), "rate": 0},
             "inbound_nodes": [[[str(k - 1), 0, 0, {}]]] if k else [],
         }
         for k in range(n)
     ]
-    config = {"layers": entries, "output_layers": [[str(n - 1), 0, 0]]}
+    config = {
+        "layers": entries,
+        "input_layers": [["0", 0, 0]],
+        "output_layers": [[str(n - 1), 0, 0]],
+    }
     path = tmp_path / "model.keras"
     damaged_files.write_keras(path, {"class_name": "Functional", "config": config})
     begun = time.process_time()
@@ -391,7 +401,7 @@ def test_files_that_are_neither(tmp_path):
     path = tmp_path / "model.keras"
     for data in (b"", b"PK", b"\x89HDF\r\n\x1a\n", b"PK\x05\x06" + bytes(18)):
         path.write_bytes(data)
-        refused(path, re.escape(str(path)))
+        refused(path, f"{re.escape(str(path))}: must be a whole .keras")
     file = io.BytesIO()
     with h5py.File(file, "w") as h5:
         h5.attrs["model_config"] = json.dumps(damaged_files.keras_config())

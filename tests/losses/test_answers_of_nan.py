@@ -29,7 +29,7 @@ def model(**compiled):
 def test_nan_is_never_right(loss, y):
     made = model(loss=loss, metrics=["accuracy"])
     made.flat_parameters[...] = np.nan
-    assert made.evaluate(X, y)["accuracy"] == 0
+    assert made.evaluate(X, y, return_dict=True)["accuracy"] == 0
 
 
 def test_nan_is_not_among_the_largest():
@@ -64,6 +64,6 @@ def test_targets_and_metrics_that_are_none():
     with pytest.raises(TypeError, match="fit: y must be targets, got None"):
         model().fit(X, None)
     with pytest.raises(TypeError, match="evaluate: y must be targets, got None"):
-        model().evaluate(X, None)
+        model().evaluate(X, None, return_dict=True)
     with pytest.raises(TypeError, match="metrics are set by compile"):
         model().metrics = ["mae"]

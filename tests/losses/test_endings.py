@@ -64,7 +64,7 @@ def test_a_model_of_probabilities_is_the_model_of_its_logits(loss, end, rng):
     found = []
     for model in (of_logits, of_probabilities):
         model.compile(loss, "sgd", metrics=names, lr=0.3)
-        before = model.evaluate(x, y, batch_size=4)
+        before = model.evaluate(x, y, batch_size=4, return_dict=True)
         history = model.fit(x, y, epochs=2, batch_size=4, verbose=0, seed=0).history
         found.append((before, history, model.flat_parameters.copy()))
     (before, history, weights), (before_p, history_p, weights_p) = found
@@ -74,7 +74,7 @@ def test_a_model_of_probabilities_is_the_model_of_its_logits(loss, end, rng):
     p = of_probabilities.predict(x)
     assert p.min() > 0
     assert p.max() < 1  # what `predict` gives is what the last layer gives
-    assert of_probabilities.evaluate(x, y)["loss"] == pytest.approx(
+    assert of_probabilities.evaluate(x, y, return_dict=True)["loss"] == pytest.approx(
         by_hand(loss, p, y), rel=1e-12
     )
 
@@ -88,7 +88,9 @@ def test_saturated_outputs_have_a_finite_exact_loss():
     assert set(model.predict(z).ravel()[1:]) == {1.0}
     model.compile("binary_crossentropy", "sgd", lr=1e-3)
     # -log sigmoid(-200) is 200, -log(1 - sigmoid(z)) is z up to exp(-z).
-    assert model.evaluate(z, y)["loss"] == pytest.approx(1240 / 3, rel=1e-6)
+    assert model.evaluate(z, y, return_dict=True)["loss"] == pytest.approx(
+        1240 / 3, rel=1e-6
+    )
     model.fit(z, y, verbose=0, batch_size=3)
     dz = np.array([-1.0, 1.0, 1.0]) / 3
     want = 1 - 1e-3 * (dz * z.ravel()).sum(), -1e-3 * dz.sum()
@@ -124,7 +126,7 @@ def test_from_logits_may_be_said(rng):
         loss = "binary_crossentropy" if how else objectives.BinaryCrossentropy(False)
         model.compile(loss, metrics=["accuracy"], **how)
         q = np.clip(p, 1e-7, 1 - 1e-7)
-        found = model.evaluate(x, y)
+        found = model.evaluate(x, y, return_dict=True)
         assert found["loss"] == pytest.approx(by_hand(model.loss.name, q, y))
         assert found["accuracy"] == np.mean((p > 0.5) == (y > 0.5))
         assert model.loss.options() == {"from_logits": False}
@@ -132,7 +134,7 @@ def test_from_logits_may_be_said(rng):
     z = model.predict(x)  # taken for logits, as it was said
     model.compile("binary_crossentropy", from_logits=True)
     want = by_hand(model.loss.name, 1 / (1 + np.exp(-z)), y)
-    assert model.evaluate(x, y)["loss"] == pytest.approx(want)
+    assert model.evaluate(x, y, return_dict=True)["loss"] == pytest.approx(want)
 
 
 def test_what_was_said_is_saved(tmp_path):
@@ -152,18 +154,18 @@ def test_probabilities_that_go_through_more(rng):
     model.compile("sparse_categorical_crossentropy")
     p = model.predict(x)
     want = by_hand(model.loss.name, p, y)
-    assert model.evaluate(x, y)["loss"] == pytest.approx(want)
+    assert model.evaluate(x, y, return_dict=True)["loss"] == pytest.approx(want)
     assert np.isfinite(model.fit(x, y, verbose=0, seed=0).history["loss"][0])
     several = np.eye(5)[y]  # each class's own yes or no, of a softmax
     model = network(*ENDS["layer"](fastrnn.Softmax, 5))
     model.compile("binary_crossentropy")
     want = by_hand(model.loss.name, model.predict(x), several)
-    assert model.evaluate(x, several)["loss"] == pytest.approx(want)
+    assert model.evaluate(x, several, return_dict=True)["loss"] == pytest.approx(want)
     model = network(*ENDS["layer"](fastrnn.Sigmoid, 5))
     model.compile("categorical_crossentropy")
     p = model.predict(x)
     want = by_hand(model.loss.name, p / p.sum(-1, keepdims=True), several)
-    assert model.evaluate(x, several)["loss"] == pytest.approx(want)
+    assert model.evaluate(x, several, return_dict=True)["loss"] == pytest.approx(want)
 
 
 def test_cells_with_a_sigmoid_give_probabilities(rng):
@@ -178,7 +180,7 @@ def test_cells_with_a_sigmoid_give_probabilities(rng):
     ):
         model = fastrnn.Sequential(layer)
         model.compile("binary_crossentropy")
-        got = model.evaluate(x, y)["loss"]
+        got = model.evaluate(x, y, return_dict=True)["loss"]
         assert got == pytest.approx(by_hand("binary_crossentropy", model.predict(x), y))
         assert np.isfinite(model.fit(x, y, verbose=0).history["loss"][0])
 
@@ -226,7 +228,7 @@ def test_a_model_of_ones_own_is_watched(rng):
     model = Own("plain")
     model.compile("binary_crossentropy", "sgd", metrics=["accuracy"], lr=0.5)
     p = model.predict(x)
-    found = model.evaluate(x, y)
+    found = model.evaluate(x, y, return_dict=True)
     assert found["loss"] == pytest.approx(by_hand(model.loss.name, p, y))
     assert found["accuracy"] == np.mean((p > 0.5) == y)
     before = model.flat_parameters.copy()
@@ -237,7 +239,7 @@ def test_a_model_of_ones_own_is_watched(rng):
     inside.compile("binary_crossentropy")
     z = inside.predict(x)
     want = by_hand(model.loss.name, 1 / (1 + np.exp(-z)), y)
-    assert inside.evaluate(x, y)["loss"] == pytest.approx(want)
+    assert inside.evaluate(x, y, return_dict=True)["loss"] == pytest.approx(want)
     copied = Own("copied")
     copied.compile("binary_crossentropy")
     before = copied.flat_parameters.copy()
@@ -246,7 +248,9 @@ def test_a_model_of_ones_own_is_watched(rng):
             call(x, y)
     np.testing.assert_array_equal(copied.flat_parameters, before)
     copied.ends_in = lambda: copied.gate
-    assert copied.evaluate(x, y)["loss"] == pytest.approx(found["loss"])
+    assert copied.evaluate(x, y, return_dict=True)["loss"] == pytest.approx(
+        found["loss"]
+    )
 
 
 def test_the_loss_of_ctc_of_probabilities_is_that_of_their_logits(rng):
@@ -255,7 +259,7 @@ def test_the_loss_of_ctc_of_probabilities_is_that_of_their_logits(rng):
     for end in ((), (fastrnn.Softmax(),), (fastrnn.Softmax(), fastrnn.Dropout(0.0))):
         model = network(fastrnn.Linear(3, 3, dtype="float64", seed=2), *end)
         model.compile("ctc", "sgd", metrics=["label_error_rate"], lr=0.5)
-        before = model.evaluate(x, y)
+        before = model.evaluate(x, y, return_dict=True)
         model.fit(x, y, verbose=0, seed=0)
         beam = [row.tolist() for row in model.predict(x, beam_width=3)]
         found.append((before, model.flat_parameters.copy(), beam))
@@ -294,7 +298,7 @@ def test_perplexity_beside_a_function_as_loss(rng):
     model.compile(lambda p, t: (0.0, 0 * p), metrics=["perplexity"])
     p = np.take_along_axis(model.predict(x), y[..., None], -1)
     want = np.exp(-np.log(p).mean())
-    assert model.evaluate(x, y)["perplexity"] == pytest.approx(want)
+    assert model.evaluate(x, y, return_dict=True)["perplexity"] == pytest.approx(want)
 
 
 def test_a_layer_that_waits_for_its_size_is_looked_at_in_silence():

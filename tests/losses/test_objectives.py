@@ -35,6 +35,12 @@ def by_hand(name, pred, target):
         return (d**2).mean(-1)
     if name == "mae":
         return abs(d).mean(-1)
+    if name == "mape":
+        return 100 * abs(d / target).mean(-1)
+    if name == "msle":
+        return ((np.log1p(pred) - np.log1p(target)) ** 2).mean(-1)
+    if name == "log_cosh":
+        return np.log(np.cosh(d)).mean(-1)
     return np.where(abs(d) <= 1, d**2 / 2, abs(d) - 0.5).mean(-1)
 
 
@@ -46,6 +52,8 @@ def example(name, rng, shape=(4, 3, 5)):
         return pred, rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
     if name == "binary_crossentropy":
         return pred, rng.integers(2, size=shape).astype(float)
+    if name in ("mape", "msle"):
+        return abs(pred) + 0.1, rng.uniform(0.5, 2, size=shape)
     return pred, rng.normal(size=shape)
 
 

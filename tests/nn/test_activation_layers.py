@@ -96,7 +96,9 @@ def test_models_with_activations_are_saved_copied_and_shown(tmp_path, rng, capsy
         assert repr(again) == repr(model)
         np.testing.assert_array_equal(again.predict(x), y)
         target = np.zeros((6, 5), int)
-        assert again.evaluate(x, target) == model.evaluate(x, target)
+        assert again.evaluate(x, target, return_dict=True) == model.evaluate(
+            x, target, return_dict=True
+        )
         history = again.fit(x, target, epochs=3, verbose=0, seed=0).history["loss"]
         assert history[-1] < history[0]
     assert list(model.parameters)[-2:] == ["3.weight", "3.bias"]
@@ -132,7 +134,7 @@ def test_graphs_of_onnx_have_activations_as_layers(tmp_path, rng):
     # The loss of a graph that ends in a softmax is that of probabilities.
     whole, target = fastrnn.Sequential(graph), rng.integers(0, 3, 6)
     whole.compile("sparse_categorical_crossentropy", metrics=["perplexity"])
-    found = whole.evaluate(x, target)
+    found = whole.evaluate(x, target, return_dict=True)
     p = np.take_along_axis(whole.predict(x).astype("d"), target[..., None], -1)
     assert found["loss"] == pytest.approx(-np.log(p).mean(), rel=1e-5)
     assert found["perplexity"] == pytest.approx(np.exp(found["loss"]), rel=1e-6)

@@ -32,6 +32,19 @@ MADE = {
     "Bidirectional": lambda: fastrnn.Bidirectional(fastrnn.GRU(3, 4, seed=0)),
     "TimeDistributed": lambda: fastrnn.TimeDistributed(fastrnn.Linear(3, 4, seed=0)),
     "Concatenate": fastrnn.Concatenate,
+    "Add": fastrnn.Add,
+    "BatchNormalization": lambda: fastrnn.BatchNormalization(num_features=3),
+    "Conv1D": lambda: fastrnn.Conv1D(4, 3, in_channels=3, seed=0),
+    "Flatten": fastrnn.Flatten,
+    "Functional": lambda: fastrnn.Functional(
+        "x", [(fastrnn.Linear(3, 4, seed=0), "x", "y")], "y"
+    ),
+    "GlobalAveragePooling1D": fastrnn.GlobalAveragePooling1D,
+    "MaxPooling1D": fastrnn.MaxPooling1D,
+    "Permute": lambda: fastrnn.Permute((2, 1)),
+    "RepeatVector": lambda: fastrnn.RepeatVector(2),
+    "Reshape": lambda: fastrnn.Reshape((2, 3)),
+    "SpatialDropout1D": lambda: fastrnn.SpatialDropout1D(0.5, seed=0),
     "Sequential": lambda: fastrnn.Sequential(fastrnn.Linear(3, 4, seed=0)),
     "EncoderDecoder": lambda: fastrnn.EncoderDecoder(
         fastrnn.GRU(3, 4, seed=0), fastrnn.GRU(3, 4, seed=1), 9, 9, start=0, end=1,
@@ -141,7 +154,7 @@ def test_messages_say_what_helps():
             setattr(layer, wrong, 7)
         assert message in str(raised.value)
     with pytest.raises(AttributeError, match=r"Adam has no .*did you mean lr\?$"):
-        fastrnn.Adam(layer).learning_rate = 1.0
+        fastrnn.Adam(layer).l_r = 1.0
 
 
 # -- what may change takes effect ----------------------------------------------------

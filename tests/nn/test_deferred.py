@@ -83,7 +83,9 @@ def test_wrong_arguments_are_found_at_once():
         fastrnn.LSTM(None, 0)
     with pytest.raises(ValueError, match=r"^LSTM: seed must be None, a non-negative"):
         fastrnn.LSTM(None, 4, seed=-1)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'hidden'"):
+    with pytest.raises(
+        TypeError, match=r"^LSTM\(\) has no argument .hidden.; did you mean hidden_size"
+    ):
         fastrnn.LSTM(None, 4, hidden=1)
     with pytest.raises(
         ValueError, match=r"^LSTM: x must have an axis of features, got"
@@ -322,6 +324,6 @@ def test_what_cannot_be_described_or_made():
 
 def test_a_wrong_argument_of_a_layer_without_input_size_names_the_layer():
     with pytest.raises(
-        TypeError, match=r"^LSTM: got an unexpected keyword argument 'units'"
+        TypeError, match=r"^LSTM: multiple values for argument 'hidden_size'"
     ):
         fastrnn.LSTM(None, 3, units=4)

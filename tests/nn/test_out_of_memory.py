@@ -113,6 +113,20 @@ def sequential():
     )
 
 
+def functional():
+    return fastrnn.Functional(
+        ("series", "words"),
+        [
+            (fastrnn.LSTM(I, H, seed=0), "series", "steps"),
+            (fastrnn.Embedding(9, H, seed=1), "words", "vectors"),
+            (fastrnn.Multiply(), ("steps", "vectors"), "both"),
+            (fastrnn.GlobalMaxPooling1D(), "both", "most"),
+            (fastrnn.Linear(H, 2, seed=2), "most", "y"),
+        ],
+        "y",
+    )
+
+
 def attention(kind):
     def make():
         layer = fastrnn.Attention(I, I, kind, seed=0)
@@ -149,6 +163,11 @@ BACKWARDS = {
         lambda: fastrnn.Embedding(9, I, sparse=True, seed=0), INDICES
     ),
     "LayerNorm": of(lambda: fastrnn.LayerNorm(I), array(T, B, I)),
+    "BatchNormalization": of(
+        lambda: fastrnn.BatchNormalization(num_features=I), array(T, B, I)
+    ),
+    "Conv1D": of(lambda: fastrnn.Conv1D(H, 2, in_channels=I, seed=0), array(T, B, I)),
+    "Functional": of(functional, array(T, B, I), INDICES),
     "Dropout": of(lambda: fastrnn.Dropout(0.5, seed=0), array(T, B, I)),
     "Concatenate": of(fastrnn.Concatenate, array(T, B, I), array(T, B, H)),
     "Bidirectional": of(

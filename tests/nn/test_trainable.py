@@ -58,6 +58,7 @@ LAYERS = {
         lambda: fastrnn.Embedding(9, H, sparse=True, seed=0), np.ones((T, B), int)
     ),
     "LayerNorm": plain(lambda: fastrnn.LayerNorm(F), X),
+    "Conv1D": plain(lambda: fastrnn.Conv1D(H, 2, in_channels=F, seed=0), X),
     **{kind: plain_recurrent(kind) for kind in table.kinds()},
     "both": recurrent(bidirectional=True),
     "reset before": lambda: (

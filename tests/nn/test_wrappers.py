@@ -149,7 +149,7 @@ MESSAGES = [
     (
         lambda: TimeDistributed(fastrnn.GRU(3, 4)),
         ValueError,
-        "TimeDistributed: a recurrent layer must be batch_first, got GRU(3, 4)",
+        "TimeDistributed: a layer of sequences must be batch_first, got GRU(3, 4)",
     ),
     (
         lambda: TimeDistributed(Linear(3, 2))(np.ones(3)),

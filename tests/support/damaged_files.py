@@ -104,6 +104,9 @@ def small_model():
         fastrnn.Embedding(9, 4, seed=0),
         fastrnn.Bidirectional(fastrnn.GRU(4, 3, seed=1), "ave"),
         fastrnn.RNN(3, 3, num_layers=2, seed=4),
+        fastrnn.BatchNormalization(num_features=3),
+        fastrnn.Conv1D(3, 2, padding="same", in_channels=3, seed=5),
+        fastrnn.Functional("x", [(fastrnn.Add(), ("x", "x"), "y")], "y"),
         fastrnn.Sequential(fastrnn.LSTM(3, 2, return_sequences=False, seed=2)),
         fastrnn.Linear(2, 3, seed=3),
     )
@@ -184,7 +187,74 @@ def keras_config():
     return {"class_name": "Sequential", "config": {"layers": layers}}
 
 
-def write_keras(path, config=None, change=None, **options):
+def _call(*sources, **options):
+    """A call of a layer as Keras 3 writes it."""
+    given = [
+        {"class_name": "__keras_tensor__", "config": {"keras_history": list(source)}}
+        for source in sources
+    ]
+    return [{"args": [given if given[1:] else given[0]], "kwargs": options}]
+
+
+def functional_config():
+    """Two inputs, a mask, final states that begin another layer, layers that merge."""
+    words, other, vectors = ("w", 0, 0), ("s", 0, 0), ("e", 0, 0)
+    mask = _call(("n", 0, 0))[0]["args"][0]
+    states = [_call(("l", 0, k))[0]["args"][0] for k in (1, 2)]
+    not_equal = _call(words)
+    not_equal[0]["args"].append(0)
+    pair = {"units": 4, "return_state": True}
+    layers = [
+        ("InputLayer", "w", {}, []),
+        ("InputLayer", "s", {}, []),
+        ("Embedding", "e", {"mask_zero": True}, _call(words)),
+        ("NotEqual", "n", {}, not_equal),
+        ("LSTM", "l", pair, _call(vectors, mask=mask)),
+        ("Conv1D", "c", {"padding": "same", "activation": "relu"}, _call(other)),
+        ("LSTM", "k", {"units": 4}, _call(("c", 0, 0), initial_state=states)),
+        ("BatchNormalization", "b", {"axis": [1]}, _call(("k", 0, 0))),
+        ("Add", "a", {}, _call(("b", 0, 0), ("l", 0, 0))),
+        ("Dense", "d", {"activation": "relu"}, _call(("a", 0, 0))),
+    ]
+    entries = [
+        {"class_name": kind, "name": name, "config": config, "inbound_nodes": calls}
+        for kind, name, config, calls in layers
+    ]
+    config = {
+        "layers": entries,
+        "input_layers": [list(words), list(other)],
+        "output_layers": [["d", 0, 0], ["l", 0, 2]],
+    }
+    return {"class_name": "Functional", "config": config}
+
+
+_GRU = [(3, 12), (4, 12), (2, 12)]
+_LSTM = [(3, 16), (4, 16), (16,)]
+_GROUPS = {
+    "Sequential": {
+        "embedding/vars": [(7, 3)],
+        "bidirectional/forward_layer/cell/vars": _GRU,
+        "bidirectional/backward_layer/cell/vars": _GRU,
+        "dense/vars": [(8, 2), (2,)],
+    },
+    "Functional": {
+        "embedding/vars": [(7, 3)],
+        "lstm/cell/vars": _LSTM,
+        "conv1d/vars": [(2, 5, 3), (3,)],
+        "lstm_1/cell/vars": _LSTM,
+        "batch_normalization/vars": [(4,)] * 4,
+        "dense/vars": [(4, 2), (2,)],
+    },
+}
+
+
+def write_functional(path, config=None):
+    """As Keras 3 writes the model of `functional_config`."""
+    config = functional_config() if config is None else config
+    write_keras(path, config, groups=_GROUPS["Functional"])
+
+
+def write_keras(path, config=None, change=None, groups=None, **options):
     """As Keras 3 writes an Embedding, a GRU in both directions and a Dense."""
     import io
     import zipfile
@@ -192,13 +262,7 @@ def write_keras(path, config=None, change=None, **options):
     import h5py
 
     rng = np.random.default_rng(0)
-    gru = [(3, 12), (4, 12), (2, 12)]
-    groups = {
-        "embedding/vars": [(7, 3)],
-        "bidirectional/forward_layer/cell/vars": gru,
-        "bidirectional/backward_layer/cell/vars": gru,
-        "dense/vars": [(8, 2), (2,)],
-    }
+    groups = _GROUPS["Sequential"] if groups is None else groups
     weights = io.BytesIO()
     with h5py.File(weights, "w") as file:
         for name, shapes in groups.items():
@@ -209,9 +273,15 @@ def write_keras(path, config=None, change=None, **options):
             change(file)
     config = json.dumps(keras_config() if config is None else config)
     with zipfile.ZipFile(path, "w", **options) as archive:
-        archive.writestr("config.json", config)
-        archive.writestr("metadata.json", '{"keras_version": "3.9.0"}')
-        archive.writestr("model.weights.h5", weights.getvalue())
+        for name, data in (
+            ("config.json", config),
+            ("metadata.json", '{"keras_version": "3.9.0"}'),
+            ("model.weights.h5", weights.getvalue()),
+        ):
+            # Without the time at which it is written: a number's damaged copy is the
+            # same one in every run.
+            member = zipfile.ZipInfo(name)
+            archive.writestr(member, data, options.get("compression"))
 
 
 def write_onnx(path):
@@ -239,6 +309,7 @@ FORMATS = {
     "text": (write_text, text.read_text),
     "h5": (write_h5, lambda path: fastrnn.keras.load(path)),
     "keras": (write_keras, lambda path: fastrnn.keras.load(path)),
+    "functional": (write_functional, lambda path: fastrnn.keras.load(path)),
     "onnx": (write_onnx, lambda path: fastrnn.onnx.load(path)),
 }
 
@@ -361,6 +432,8 @@ def write_damaged(number, kind, whole, path):
         path.write_text(json.dumps(damaged_json(rng, json.loads(data))))
     elif within and kind == "keras":
         write_keras(path, damaged_json(rng, keras_config()))
+    elif within and kind == "functional":
+        write_functional(path, damaged_json(rng, functional_config()))
     elif within and kind == "onnx":
         path.write_bytes(damaged_onnx(rng, data))
     else:

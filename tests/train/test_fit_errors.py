@@ -209,7 +209,7 @@ def test_class_weights_are_of_what_is_trained_on():
                 X, y, class_weight=class_weight, sample_weight=sample_weight, **options
             ).last
             tail = None if sample_weight is None else weight[6:]
-            found = model.evaluate(X[6:], y[6:], sample_weight=tail)
+            found = model.evaluate(X[6:], y[6:], sample_weight=tail, return_dict=True)
             assert last["val_loss"] == found["loss"]
             assert last["val_accuracy"] == found["accuracy"]
     # "balanced" counts the six that are trained on: 4 of class 0 and 2 of class 1.
@@ -232,7 +232,7 @@ def test_class_weights_of_steps_are_of_what_is_trained_on(ragged):
     last = model.fit(
         x, y, class_weight={0: 7, 1: 3}, validation_split=0.25, verbose=0, seed=0
     ).last
-    assert last["val_loss"] == model.evaluate(x[9:], y[9:])["loss"]
+    assert last["val_loss"] == model.evaluate(x[9:], y[9:], return_dict=True)["loss"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras's own

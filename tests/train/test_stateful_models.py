@@ -43,7 +43,9 @@ def test_evaluate_goes_on_too():
     model, plain = make(), make(False)
     model.predict(X[:B], batch_size=B)
     twice = np.concatenate([X[:B], X[B:]], axis=1)
-    assert model.evaluate(X[B:], Y[B:], batch_size=B) == plain.evaluate(twice, Y[B:])
+    assert model.evaluate(
+        X[B:], Y[B:], batch_size=B, return_dict=True
+    ) == plain.evaluate(twice, Y[B:], return_dict=True)
 
 
 def test_the_state_of_a_call_is_left_for_the_next_and_for_the_layer():
@@ -67,7 +69,10 @@ def test_every_epoch_begins_anew_and_validation_has_a_state_of_its_own():
         theirs.reset_states()
     np.testing.assert_array_equal(ours.flat_parameters, theirs.flat_parameters)
     np.testing.assert_array_equal(ours[0].state, state)
-    assert history.last["val_loss"] == theirs.evaluate(X, Y, batch_size=B)["loss"]
+    assert (
+        history.last["val_loss"]
+        == theirs.evaluate(X, Y, batch_size=B, return_dict=True)["loss"]
+    )
 
 
 @pytest.mark.parametrize("wrap", [fastrnn.Bidirectional, fastrnn.Sequential])
@@ -106,7 +111,7 @@ def test_a_call_that_is_refused_leaves_the_state():
             model.predict(x, batch_size=batch_size)
         message = message.replace("predict", "evaluate")
         with pytest.raises(ValueError, match=message):
-            model.evaluate(x, Y, batch_size=batch_size)
+            model.evaluate(x, Y, batch_size=batch_size, return_dict=True)
         np.testing.assert_array_equal(model[0].state, before)
 
 
@@ -151,4 +156,6 @@ def test_calls_one_after_the_other_as_in_keras(tmp_path, keras, kind):
         expected = theirs.predict(X, verbose=0, **options)
         np.testing.assert_allclose(ours.predict(X, **options), expected, atol=1e-6)
         loss = theirs.evaluate(X, Y, verbose=0, **options)
-        assert ours.evaluate(X, Y, **options)["loss"] == pytest.approx(loss, rel=1e-5)
+        assert ours.evaluate(X, Y, **options, return_dict=True)[
+            "loss"
+        ] == pytest.approx(loss, rel=1e-5)

@@ -44,7 +44,7 @@ WAYS_IN = {
     "fit ragged": lambda: compiled().fit([*MASKED, np.ones((3, 3))], np.ones(7)),
     "fit weight": lambda: compiled().fit(ONES, np.ones(6), sample_weight=masked(6)),
     "predict": lambda: compiled().predict(MASKED),
-    "evaluate": lambda: compiled().evaluate(MASKED, np.ones(6)),
+    "evaluate": lambda: compiled().evaluate(MASKED, np.ones(6), return_dict=True),
     "nested lists": lambda: compiled().predict([[[1.0, 1.0, np.ma.masked]]]),
     "loss": lambda: objectives.MeanSquaredError()(np.ones((6, 1)), masked(6)),
     "mse_loss": lambda: losses.mse_loss(masked(3), np.ones(3)),
@@ -183,7 +183,9 @@ def test_a_column_of_sequences_still_goes_in(pd):
     rows = [[1, 2], [3], [4, 5, 6]]
     model = fastrnn.Generator(9, fastrnn.GRU(4, 4, seed=0), start=0, end=8, seed=1)
     model.compile()
-    assert model.evaluate(None, pd.Series(rows)) == model.evaluate(None, rows)
+    assert model.evaluate(None, pd.Series(rows), return_dict=True) == model.evaluate(
+        None, rows, return_dict=True
+    )
 
 
 @pytest.mark.parametrize("name", ["RNNClassifier", "RNNRegressor", "RNNForecaster"])

@@ -282,6 +282,10 @@ class Pairs(Samples):
     def count_batches(self, batch_size):
         return -(-self.n // batch_size)
 
+    def trial(self, batch_size):
+        """As that of `Samples`, of one sample: a batch makes rows as long as it is."""
+        return super().trial(1)
+
     def rows(self, indices):
         """The inputs of a batch: lists of arrays, or arrays."""
         return tuple(

@@ -147,9 +147,16 @@ class Samples:
 
     def _check_count(self, name, value):
         if len(value) != self.n:
+            hint = ""
+            if name == "x[1]" and np.shape(value) == np.shape(self.inputs[0])[1:2]:
+                hint = (
+                    "; if x is what pad_sequences gives, (padded, lengths), x must be "
+                    "padded, with batch_first=True; Keras's padded array is that of "
+                    "fastrnn.keras.utils.pad_sequences"
+                )
             raise ValueError(
                 f"{self.who}: {name} must have as many samples as x, {self.n}, "
-                f"got {len(value)}"
+                f"got {len(value)}{hint}"
             )
 
     def scale(self, weight):
@@ -164,6 +171,10 @@ class Samples:
         else:
             extra = own.ndim - weight.ndim
             self.weight = own * weight.reshape(weight.shape + (1,) * extra)
+
+    def scale_classes(self, weights):
+        """Multiply the weights by those that `weights` gives for the targets."""
+        self.scale(weights(self.y))
 
     def check_steps(self):
         """Refuse what truncated back-propagation through time cannot cut."""
@@ -234,6 +245,31 @@ class Samples:
             return -(-self.n // batch_size)
         counts = np.unique(self.lengths, return_counts=True)[1]
         return int(np.sum(-(-counts // batch_size)))
+
+    def epoch(self, batch_size, rng=None):
+        """Inputs, targets and weights batch by batch; with `rng` in another order.
+
+        Yields
+        ------
+        (tuple, ndarray or list, ndarray or None)
+        """
+        order = np.arange(self.n) if rng is None else rng.permutation(self.n)
+        for indices in self.batches(batch_size, order, rng):
+            yield self.take(indices)
+
+    def sample(self):
+        """The inputs of one sample."""
+        return self.take(np.arange(1))[0]
+
+    def trial(self, batch_size):
+        """The inputs of one sample, and targets and weights of a batch with it."""
+        batch = self.batches(batch_size, np.arange(self.n))[0]
+        _, target, weight = self.take(batch)
+        return self.take(batch[:1])[0], target, weight
+
+    def sizes(self, batch_size):
+        """How many samples batches have, each number once."""
+        return sorted({len(one) for one in self.batches(batch_size, np.arange(self.n))})
 
     def take(self, indices):
         """Inputs (a tuple), targets and weights of a batch."""

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sequences of many lengths: padded, packed, and batched by length."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn.util import checks
+from fastrnn.util.words import Answering, answering
 
 
 def _arrays(who, sequences):
@@ -33,6 +35,7 @@ def _arrays(who, sequences):
     return arrays
 
 
+@answering
 def pad_sequences(
     sequences,
     batch_first=False,
@@ -75,6 +78,12 @@ def pad_sequences(
     ([[1, 2, 3], [4, 0, 0]], [3, 1])
     """
     who = "pad_sequences"
+    if isinstance(batch_first, numbers.Integral) and not isinstance(batch_first, bool):
+        raise TypeError(
+            f"{who}: batch_first must be True or False, got {batch_first!r}; maxlen is "
+            "given by name here, and Keras's pad_sequences(sequences, maxlen) is "
+            "fastrnn.keras.utils.pad_sequences"
+        )
     arrays = _arrays(who, sequences)
     batch_first = checks.flag(who, "batch_first", batch_first)
     for name, end in (("padding", padding), ("truncating", truncating)):
@@ -190,7 +199,7 @@ def unpack(packed):
     return [data[end - n : end] for end, n in zip(ends, lengths, strict=True)]
 
 
-def mask_from_lengths(lengths, steps=None, batch_first=False):
+def mask_from_lengths(lengths, steps=None, batch_first=False, *, padding="post"):
     """Where a padded batch has steps of its sequences.
 
     Parameters
@@ -199,6 +208,8 @@ def mask_from_lengths(lengths, steps=None, batch_first=False):
     steps : int, optional
         T; default: the longest.
     batch_first : bool
+    padding : {"post", "pre"}
+        Which end is padded.
 
     Returns
     -------
@@ -224,11 +235,13 @@ def mask_from_lengths(lengths, steps=None, batch_first=False):
         raise ValueError(
             f"{who}: lengths must be in [0, T] = [0, {steps}], got {wrong}"
         )
+    checks.choice(who, "padding", padding, ("post", "pre"))
     mask = np.arange(steps) < lengths[:, None]
+    mask = mask if padding == "post" else mask[:, ::-1].copy()
     return mask if batch_first else np.ascontiguousarray(mask.T)
 
 
-class BucketSampler:
+class BucketSampler(Answering):
     """Batches of sequences of similar length, in a new order every epoch.
 
     Samples are shuffled, sorted by length within stretches of `bucket_size` batches,

@@ -20,6 +20,7 @@ from fastrnn.nn.layers import Linear
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array
+from fastrnn.util.words import answering
 
 
 class Generator(WritingModel):
@@ -342,6 +343,7 @@ class Generator(WritingModel):
         tokens, target = pairs.teach(prompts, y, self.end)
         return (tokens,) if vectors is None else (tokens, vectors), target
 
+    @answering
     def predict(
         self,
         x,

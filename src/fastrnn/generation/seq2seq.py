@@ -23,10 +23,11 @@ from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attention import KINDS, Attention
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
-from fastrnn.nn.wrappers import Concatenate
+from fastrnn.nn.merging import Concatenate
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array, steps_mask
+from fastrnn.util.words import answering
 
 
 class EncoderDecoder(WritingModel):
@@ -422,6 +423,7 @@ class EncoderDecoder(WritingModel):
         inputs, target = pairs.teach([start] * len(y), y, self.end)
         return (source, inputs, lengths), target
 
+    @answering
     def predict(
         self,
         x,

@@ -7,14 +7,14 @@ this: it writes a tree of groups, whose leaves are arrays stored as they are in 
 Anything else is refused where it is met, before it is read.
 """
 
-import io
-
 import numpy as np
 
-# The most texts of variable length that an attribute may have. All of them may point to
-# one text that fills the file, so that reading them takes this many times the file's
-# size. The attributes that are read have one text, or the names of a layer's weights.
+# An attribute that is read has one text, or the names of the weights of a layer or of a
+# model in a model. Of texts of variable length it may have this many, and more where so
+# many times the file's size is less than the bytes below: all of them may point to one
+# text that fills the file.
 _MOST_TEXTS = 16
+_MOST_BYTES = 32 << 20
 
 
 class Hdf5File:
@@ -39,16 +39,25 @@ class Hdf5File:
         self.h5py, self.size = h5py, len(data)
         self.room = len(data)  # bytes that arrays may still take
         self.met = {}  # addresses of the objects met so far, and their names
+        if not data:
+            raise ValueError("must be a whole .keras or .h5 file, got an empty one")
         _check_heaps(data)
+        # The library has the bytes. Reading from an object of Python's, it would call
+        # Python in the middle of its own work, where Python may collect garbage, and
+        # with that close things of HDF5 while HDF5 is at work.
+        access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+        access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+        access.set_fapl_core(backing_store=False)
+        access.set_file_image(data)
         try:
-            self.file = h5py.File(io.BytesIO(data), "r")
+            self.file = h5py.h5f.open(b"in memory", h5py.h5f.ACC_RDONLY, access)
         except OSError as error:
             raise ValueError(f"must be a whole .keras or .h5 file, got: {error}") from (
                 error
             )
 
     def __enter__(self):
-        root = self.h5py.h5g.open(self.file.id, b"/")
+        root = self.h5py.h5g.open(self.file, b"/")
         self.meet("/", root)
         return Group(self, "/", root)
 
@@ -132,6 +141,13 @@ class Group:
             at = at._child(part)
         return at
 
+    def names(self):
+        """Names of the groups and arrays in the group."""
+        found = []
+        # h5py goes through the links without opening what they lead to.
+        self._group.links.iterate(lambda name: found.append(_text(name)))
+        return found
+
     def _child(self, name):
         h5py, whole = self._file.h5py, f"{self._name.rstrip('/')}/{name}"
         key = name.encode()
@@ -181,8 +197,9 @@ class Group:
             return []
         if not isinstance(kind, h5py.h5t.TypeStringID):
             raise ValueError(f"{whole} must be text")
-        if kind.is_variable_str() and n > _MOST_TEXTS:
-            raise ValueError(f"{whole} must be at most {_MOST_TEXTS} texts, got {n}")
+        most = max(_MOST_TEXTS, _MOST_BYTES // self._file.size)
+        if kind.is_variable_str() and n > most:
+            raise ValueError(f"{whole} must be at most {most} texts, got {n}")
         if n * kind.get_size() > self._file.size:
             raise ValueError(f"{whole} must be stored whole")
         value = h5py.AttributeManager(_Parent(self._group))[name]

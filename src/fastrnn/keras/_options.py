@@ -25,27 +25,44 @@ KERAS_2 = {"hard_sigmoid": "hard_sigmoid"}
 
 # Options about how sequences go through a recurrent layer, besides those that
 # `sequence_arguments` translates.
-SEQUENCE = {"return_state": (False,), "time_major": (False,)}
+SEQUENCE = {"time_major": (False,)}
 # Of the forward layer inside a Bidirectional; the backward layer has True.
 TWO_DIRECTIONS = {"go_backwards": (False,)}
 
 # Options that act in training alone; a model for inference may have any value of them.
-TRAINING = {"dropout": (0.0,), "recurrent_dropout": (0.0,)}
+TRAINING = {"dropout": (0.0, None), "recurrent_dropout": (0.0, None)}
+FOR_INFERENCE = (
+    "; it acts in training alone: fastrnn.keras.load(path, inference=True) leaves it "
+    "out, for predictions"
+)
 
+# Layers that act in training alone.
+NOISE = ("AlphaDropout", "GaussianDropout", "GaussianNoise")
+
+_CHANNELS_LAST = {"data_format": ("channels_last", None)}
 OTHERS = {
+    "AveragePooling1D": _CHANNELS_LAST,
+    "BatchNormalization": {"renorm": (False,), "virtual_batch_size": (None,)},
     "Bidirectional": {"merge_mode": ("concat", "sum", "mul", "ave")},
+    "Conv1D": {**_CHANNELS_LAST, "groups": (1,)},
     "Dropout": {"noise_shape": (None,)},
+    "Flatten": _CHANNELS_LAST,
+    "GlobalAveragePooling1D": _CHANNELS_LAST,
+    "GlobalMaxPooling1D": _CHANNELS_LAST,
     "LayerNormalization": {"axis": ([-1], -1), "rms_scaling": (False,)},
+    "MaxPooling1D": _CHANNELS_LAST,
+    "ReLU": {"max_value": (None,), "negative_slope": (0,), "threshold": (0,)},
+    "Softmax": {"axis": (-1,)},
 }
 
 
-def refuse(who, layer, option, value, accepted):
+def refuse(who, layer, option, value, accepted, hint=""):
     """Raise ValueError unless an option's value is one of those accepted."""
     if value not in accepted:
         listed = " or ".join(repr(one) for one in accepted)
         raise ValueError(
             f"{who}: {layer}: {option} must be {listed}, got {value!r}, "
-            "which fastrnn's layers do not compute"
+            f"which fastrnn's layers do not compute{hint}"
         )
 
 

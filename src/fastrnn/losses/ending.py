@@ -15,13 +15,27 @@ from fastrnn.nn.activation import Activated, Activation
 from fastrnn.nn.deferred import Unbuilt
 from fastrnn.nn.layers import Dropout
 from fastrnn.nn.masking import Masking
+from fastrnn.nn.merging import Merging
 from fastrnn.nn.observing import calls_told_to
+from fastrnn.nn.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
+from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.layer import Recurrent
 
 PROBABILITIES = ("sigmoid", "softmax")
+# Layers whose output is numbers of their input, scaled, or means of these: after
+# probabilities it is probabilities.
+LOOKED_THROUGH = (
+    AveragePooling1D, Dropout, Flatten, GlobalAveragePooling1D, GlobalMaxPooling1D,
+    Masking, MaxPooling1D, Permute, RepeatVector, Reshape,
+)  # fmt: skip
 _IN_UNIT_INTERVAL = ("sigmoid", "hard_sigmoid")  # of cells
 
 
@@ -60,8 +74,8 @@ def ending(module):
     if isinstance(module, TimeDistributed):
         return ending(module.layer)
     last = module.ends_in()
-    if last is module:
-        return ending_of_chain(module)
+    if last is module or isinstance(last, tuple):
+        return ending_of_chain(last)
     if last is not None:
         return ending(last)
     return Ending(known=not any(map(_function, module.modules())))
@@ -73,7 +87,7 @@ def ending_of_chain(layers):
     for layer in reversed(tuple(layers)):
         if isinstance(layer, CRF):  # not part of the output
             continue
-        if isinstance(layer, Dropout | Masking):
+        if isinstance(layer, LOOKED_THROUGH):
             direct = False
             continue
         found = ending(layer)
@@ -145,7 +159,12 @@ def observed(model, run):
 
     with calls_told_to(note):
         pred = run()
-    same = [layer for layer, y in outputs if _is_all_of(pred, y)]
+    # What a merger gives may be made of scores or of probabilities.
+    same = [
+        layer
+        for layer, y in outputs
+        if _is_all_of(pred, y) and not isinstance(layer, Merging)
+    ]
     for layer in same:
         found = ending(layer)
         if found.known and found.function:

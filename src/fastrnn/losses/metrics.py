@@ -9,15 +9,18 @@ from fastrnn.data.pairs import IGNORED
 from fastrnn.losses import crossentropy, objectives
 from fastrnn.nn import masking
 from fastrnn.util import checks
+from fastrnn.util.words import Answering
 
 
-class Metric:
+class Metric(Answering):
     """Base: a mean of what `values` gives for every row.
 
     Parameters
     ----------
     loss : Loss
         Of the model; it says what targets are.
+    name : str, optional
+        What its figure is called.
 
     Attributes
     ----------
@@ -29,9 +32,15 @@ class Metric:
     name = ""
     higher_is_better = False
 
-    def __init__(self, loss=None):
+    def __init__(self, loss=None, name=None):
         self.loss = loss
+        if name is not None:
+            self.name = name
         self.reset()
+
+    def options(self):
+        """Arguments of the constructor that are not the defaults, but for the name."""
+        return {}
 
     def reset(self):
         """Forget all rows."""
@@ -75,11 +84,34 @@ class MeanSquaredError(_OfLoss):
     name = "mse"
 
 
+class RootMeanSquaredError(MeanSquaredError):
+    """Root of the mean squared error."""
+
+    name = "root_mean_squared_error"
+
+    def result(self):
+        return math.sqrt(super().result())
+
+
 class MeanAbsoluteError(_OfLoss):
     """Mean absolute error."""
 
     name = "mae"
     _loss = objectives.MeanAbsoluteError
+
+
+class MeanAbsolutePercentageError(_OfLoss):
+    """Mean absolute error in percent of the target."""
+
+    name = "mape"
+    _loss = objectives.MeanAbsolutePercentageError
+
+
+class MeanSquaredLogarithmicError(_OfLoss):
+    """Mean squared difference of the logarithms of one more."""
+
+    name = "msle"
+    _loss = objectives.MeanSquaredLogarithmicError
 
 
 def _class_indices(loss, pred, target):
@@ -91,11 +123,24 @@ def _class_indices(loss, pred, target):
     return sparse.counted(*sparse.prepare(pred, target))[:2]
 
 
+# Losses of numbers, whose targets have the shape of the output.
+_NUMBERS = (
+    objectives.MeanSquaredError,
+    objectives.MeanAbsoluteError,
+    objectives.Huber,
+    objectives.MeanAbsolutePercentageError,
+    objectives.MeanSquaredLogarithmicError,
+    objectives.LogCosh,
+)
+
+
 class Accuracy(Metric):
     """Share of rows whose largest output is that of the right class.
 
     With binary cross-entropy the share of outputs on the right side of 0.5, a
     probability, or of zero, a logit; with a CRF that of the steps with the right tag.
+    With a loss of numbers, as in Keras: where there is one output, the share of those
+    that are 1 or 0 as they are above 0.5 or not, else that of the right largest one.
     """
 
     name = "accuracy"
@@ -116,7 +161,13 @@ class Accuracy(Metric):
             border = 0.5 if self.loss.probabilities else 0
             right = (pred > border) == (target > 0.5)
             return right & ~np.isnan(pred)  # no answer is no right one
-        pred, target = _class_indices(self.loss, pred, target)
+        if isinstance(self.loss, _NUMBERS):
+            pred, target = self.loss.prepare(pred, target)
+            if pred.shape[-1] == 1:
+                return ((pred > 0.5) == target) & ~np.isnan(pred)
+            target = target.argmax(axis=-1)
+        else:
+            pred, target = _class_indices(self.loss, pred, target)
         return (pred.argmax(axis=-1) == target) & ~np.isnan(pred).any(axis=-1)
 
 
@@ -139,10 +190,10 @@ class TopK(Metric):
 
     higher_is_better = True
 
-    def __init__(self, k=5, loss=None):
+    def __init__(self, k=5, loss=None, name=None):
         self.k = checks.positive_int("TopK", "k", k)
         self.name = f"top_{self.k}_accuracy"
-        super().__init__(loss)
+        super().__init__(loss, name)
 
     def values(self, pred, target):
         pred, target = _class_indices(self.loss, pred, target)
@@ -223,62 +274,3 @@ class Custom(Metric):
         found = masking.call(self.name, self.function, pred, target, mask)
         self.total += float(found) * len(pred)
         self.count += len(pred)
-
-
-METRICS = {
-    "accuracy": Accuracy,
-    "mae": MeanAbsoluteError,
-    "mse": MeanSquaredError,
-    "perplexity": Perplexity,
-    "label_error_rate": LabelErrorRate,
-}
-# The metric that goes with each loss of whole sequences.
-_OF_SEQUENCES = {
-    objectives.ConditionalRandomField.name: Accuracy.name,
-    objectives.ConnectionistTemporalClassification.name: LabelErrorRate.name,
-}
-
-
-def by_name(who, metric, loss):
-    """The metric that a name, an object or a function stands for.
-
-    ``"top_3_accuracy"`` is ``TopK(3)``, for any number.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If it is none of these.
-    """
-    if isinstance(metric, Metric):
-        _check_loss(who, metric.name, loss)
-        metric.loss = loss
-        return metric
-    if callable(metric) and not isinstance(metric, type):
-        return Custom(metric)
-    if not isinstance(metric, str):
-        raise TypeError(
-            f"{who}: a metric must be a name, an object of fastrnn.metrics or a "
-            f"function, got {metric!r}"
-        )
-    k = metric.removeprefix("top_").removesuffix("_accuracy")
-    if k.isdigit() and metric == f"top_{k}_accuracy":
-        _check_loss(who, metric, loss)
-        return TopK(int(k), loss)
-    options = (*METRICS, "top_5_accuracy")
-    checks.choice(who, "metrics", metric, options)
-    _check_loss(who, metric, loss)
-    return METRICS[metric](loss)
-
-
-def _check_loss(who, name, loss):
-    """Refuse a metric that the loss's outputs and targets do not have."""
-    of_sequences = _OF_SEQUENCES.get(loss.name)
-    fits = name != LabelErrorRate.name if of_sequences is None else name == of_sequences
-    if not fits:
-        known = "those of steps" if of_sequences is None else repr(of_sequences)
-        raise ValueError(
-            f"{who}: metrics with the loss {loss.name!r} must be {known} or functions, "
-            f"got {name!r}"
-        )

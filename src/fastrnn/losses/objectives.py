@@ -82,6 +82,65 @@ class Huber(Loss):
         return np.mean(values, axis=-1), d
 
 
+class MeanAbsolutePercentageError(Loss):
+    """Mean over the last axis of absolute differences in percent of the target.
+
+    A target nearer to zero than 1e-7 counts as 1e-7, as in Keras.
+
+    Examples
+    --------
+    >>> MeanAbsolutePercentageError()(np.array([[3.0]]), [[2.0]])[0]
+    50.0
+    """
+
+    name = "mape"
+
+    def rows(self, pred, target):
+        scale = 100 / np.maximum(abs(target), pred.dtype.type(1e-7))
+        difference = (pred - target) * scale
+        d = np.sign(difference) * scale / pred.shape[-1]
+        return np.mean(abs(difference), axis=-1), d
+
+
+class MeanSquaredLogarithmicError(Loss):
+    """Mean over the last axis of squared differences of ``log(1 + x)``.
+
+    What is less than 1e-7 counts as 1e-7, as in Keras, and gets no gradient.
+
+    Examples
+    --------
+    >>> round(MeanSquaredLogarithmicError()(np.array([[np.e - 1]]), [[0.0]])[0], 6)
+    1.0
+    """
+
+    name = "msle"
+
+    def rows(self, pred, target):
+        low = pred.dtype.type(1e-7)
+        inside, above = pred >= low, np.maximum(pred, low)
+        difference = np.log1p(above) - np.log1p(np.maximum(target, low))
+        d = np.where(inside, difference * (2 / pred.shape[-1]) / (1 + above), 0)
+        return np.mean(difference**2, axis=-1), d
+
+
+class LogCosh(Loss):
+    """Mean over the last axis of the logarithm of the difference's hyperbolic cosine.
+
+    Examples
+    --------
+    >>> round(LogCosh()(np.array([[1.0]]), [[0.0]])[0], 4)
+    0.4338
+    """
+
+    name = "log_cosh"
+
+    def rows(self, pred, target):
+        difference = pred - target
+        size = abs(difference)
+        values = size + np.log1p(np.exp(-2 * size)) - pred.dtype.type(np.log(2))
+        return np.mean(values, axis=-1), np.tanh(difference) / pred.shape[-1]
+
+
 class Custom(Loss):
     """A function ``(pred, target) -> (loss, dpred)`` as a loss; no weights.
 
@@ -117,6 +176,9 @@ LOSSES = {
         MeanSquaredError,
         MeanAbsoluteError,
         Huber,
+        MeanAbsolutePercentageError,
+        MeanSquaredLogarithmicError,
+        LogCosh,
         BinaryCrossentropy,
         CategoricalCrossentropy,
         SparseCategoricalCrossentropy,
@@ -127,7 +189,13 @@ LOSSES = {
 # Names that Keras has in addition.
 _LONG = {
     "mean_squared_error": MeanSquaredError.name,
+    "MSE": MeanSquaredError.name,
     "mean_absolute_error": MeanAbsoluteError.name,
+    "MAE": MeanAbsoluteError.name,
+    "huber_loss": Huber.name,
+    "mean_absolute_percentage_error": MeanAbsolutePercentageError.name,
+    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError.name,
+    "logcosh": LogCosh.name,
 }
 _FUNCTIONS = {
     functions.mse_loss: MeanSquaredError.name,

@@ -12,15 +12,15 @@ Names that begin with an underscore are nobody's business but the class's.
 import difflib
 import inspect
 import sys
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from fastrnn.util import checks
+from fastrnn.util.words import Answering
 
 _PACKAGE = __name__.partition(".")[0]
 # What Keras and PyTorch call what has another name here.
 _ELSEWHERE = {
     "requires_grad": "trainable",
-    "learning_rate": "lr",
     "weight": "parameters['weight']",
     "bias": "parameters['bias']",
     "grad": "grads",
@@ -57,7 +57,28 @@ def instance_of(*kinds):
     return rule
 
 
-class Attributes:
+class Elsewhere:
+    """An attribute that there is not, and what has its meaning: for a class.
+
+    Parameters
+    ----------
+    name : str
+        Of the attribute, in another library.
+    here : str
+        What to write instead.
+    """
+
+    def __init__(self, name: str, here: str) -> None:
+        self.name, self.here = name, here
+
+    def __get__(self, thing: object, cls: type | None = None) -> NoReturn:
+        who = cls.__name__ if thing is None and cls else type(thing).__name__
+        raise AttributeError(
+            f"{who!r} object has no attribute {self.name!r}; here that is {self.here}"
+        )
+
+
+class Attributes(Answering):
     """Base of objects whose attributes are known.
 
     Attributes
@@ -157,7 +178,11 @@ def _names(cls):
     for base in reversed(cls.__mro__):
         if _is_ours(base):
             rules.update(vars(base).get("_changeable", {}))
-            free |= {name for name in vars(base) if not name.startswith("_")}
+            free |= {
+                name
+                for name, value in vars(base).items()
+                if not (name.startswith("_") or isinstance(value, Elsewhere))
+            }
             free |= set(vars(base).get("_others", ()))
             fixed |= _arguments(base)
     fixed -= {"self", "seed", *cls._not_kept, *cls._first_values, *free, *rules}

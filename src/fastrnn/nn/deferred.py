@@ -12,6 +12,7 @@ from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
 from fastrnn.nn.tree import structure_changed
 from fastrnn.util import budget, checks
+from fastrnn.util.words import SHAPE, arguments_of, note_shape, owners_of, taken
 
 
 class Unbuilt(Module):
@@ -25,7 +26,7 @@ class Unbuilt(Module):
     cls : type
         The layer's class; its first argument is the input size.
     args, kwargs : tuple, dict
-        The arguments, None standing for the input size.
+        The arguments. That of the input size is None, or left out.
 
     Examples
     --------
@@ -43,6 +44,9 @@ class Unbuilt(Module):
     _changeable: ClassVar = {"batch_first": flag}
 
     def __init__(self, cls, args, kwargs):
+        who, known = cls.__name__, [*arguments_of(cls.__init__), SHAPE]
+        kwargs = taken(who, owners_of(cls), known, kwargs)
+        note_shape(self, kwargs)
         try:
             bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
         except TypeError as error:
@@ -67,7 +71,7 @@ class Unbuilt(Module):
 
     def first_parameter(self):
         """Name of the layer's first parameter, which knows its input size, or None."""
-        return next(iter(self._trial()._shapes), None)
+        return next(iter(self._trial().parameters), None)
 
     def __setattr__(self, name, value):
         arguments = vars(self).get("layer_arguments")
@@ -131,7 +135,14 @@ class Unbuilt(Module):
                 f"{self.layer_class.__name__}: x must have an axis of features, "
                 "got shape ()"
             )
-        return self.build(shape[-1]).forward(x, *args, **kwargs)
+        return self.build(self.input_size_of(shape)).forward(x, *args, **kwargs)
+
+    def input_size_of(self, shape):
+        """The input size that an input of a shape has."""
+        axis = self.layer_arguments.get("axis", -1)
+        if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+            axis = -1  # the layer itself says what is wrong
+        return shape[axis]
 
     @property
     def _has_parameters(self):
@@ -139,7 +150,7 @@ class Unbuilt(Module):
 
     def __repr__(self):
         # The first argument shown is the size, which is not 1 but unknown.
-        return re.sub(r"\(1(?=[,)])", "(None", repr(self._trial()), count=1)
+        return re.sub(r"\((\w+=)?1(?=[,)])", r"(\1None", repr(self._trial()), count=1)
 
 
 Module._deferred = Unbuilt
@@ -164,8 +175,8 @@ def build_as_stored(model, arrays):
     ----------
     model : Module
     arrays : mapping of str to ndarray
-        Parameters by name. The last axis of a layer's first one is as long as its
-        input is wide.
+        Parameters by name. An axis of a layer's first one, mostly the last, is as long
+        as its input is wide.
 
     Raises
     ------
@@ -181,4 +192,7 @@ def build_as_stored(model, arrays):
         array = arrays.get(prefix + first)
         if array is None or array.ndim == 0:
             raise ValueError(f"the parameter {prefix}{first} must be a stored array")
-        module.build(array.shape[-1])
+        axis = module.layer_class._input_size_axis
+        if array.ndim <= max(axis, 0):
+            raise ValueError(f"the parameter {prefix}{first} must have more axes")
+        module.build(array.shape[axis])

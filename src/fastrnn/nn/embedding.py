@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Embedding`: a table of vectors, looked up by integer."""
 
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
 
 from fastrnn.native import core, threads
@@ -99,6 +102,33 @@ class Embedding(Module):
     _later_arguments = ("mask_zero",)
     _first_values = ("init",)
 
+    @overload
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = ...,
+        *,
+        sparse: bool = ...,
+        mask_zero: bool = ...,
+        input_length: int = ...,
+        input_shape: Sequence[int | None] = ...,
+        dtype: str = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        *,
+        sparse: bool = ...,
+        mask_zero: bool = ...,
+        input_length: int = ...,
+        input_shape: Sequence[int | None] = ...,
+        dtype: str = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> None: ...
     def __init__(
         self,
         num_embeddings,

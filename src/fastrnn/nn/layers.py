@@ -6,7 +6,8 @@ be. What forward keeps for backward it keeps by reference: an input must not be 
 to between the two.
 """
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from fastrnn.nn.module import Module
 from fastrnn.util import checks
 
 
-def _activation(layer, name, value):
+def activation_rule(layer, name, value):
     """The rule of `activation`: None or a function's name; Keras's "linear" is None."""
     if value in (None, "linear"):
         return None
@@ -48,7 +49,8 @@ class Linear(Activated):
     Parameters
     ----------
     in_features, out_features : int
-        Width of input and output.
+        Width of input and output. ``Linear(5)`` is Keras's ``Dense(5)``: five outputs,
+        the width of the input being found at the first call.
     bias : bool
         Whether there is a ``b``.
     activation : str, optional
@@ -83,12 +85,38 @@ class Linear(Activated):
     (5, 4, 3)
     """
 
-    _input_size_name = "in_features"
+    _input_size_name, _units_name = "in_features", "out_features"
     _later_arguments = ("activation",)
     _first_values = ("init",)
-    _changeable: ClassVar = {"activation": _activation}
+    _changeable: ClassVar = {"activation": activation_rule}
     supports_masking = True
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[..., Any] | None = ...,
+        use_bias: bool = ...,
+        *,
+        input_shape: Sequence[int | None] = ...,
+        batch_input_shape: Sequence[int | None] = ...,
+        input_dim: int = ...,
+        init: schemes.Init = ...,
+        dtype: str = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        in_features: int | None,
+        out_features: int,
+        bias: bool = ...,
+        *,
+        activation: str | Callable[..., Any] | None = ...,
+        init: schemes.Init = ...,
+        dtype: str = ...,
+        seed: int | np.random.Generator | None = ...,
+    ) -> None: ...
     def __init__(
         self,
         in_features,
@@ -262,6 +290,14 @@ class Dropout(Module):
         "generator": _generator,
     }
 
+    @overload
+    def __init__(
+        self, p: float = ..., *, seed: int | np.random.Generator | None = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, rate: float, seed: int | np.random.Generator | None = ...
+    ) -> None: ...
     def __init__(self, p=0.5, *, seed=None):
         who = type(self).__name__
         self.p = p

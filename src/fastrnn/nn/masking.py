@@ -60,8 +60,8 @@ class Masking(BatchFirst, Module):
     ...     fastrnn.Linear(4, 1, seed=0))
     >>> x = np.array([[[1.0], [0.0], [0.0]]])  # one step and padding
     >>> model.compile("mse")
-    >>> padded = model.evaluate(x, [[[0.5], [9.0], [9.0]]])
-    >>> padded == model.evaluate(x[:, :1], [[[0.5]]])
+    >>> padded = model.evaluate(x, [[[0.5], [9.0], [9.0]]], return_dict=True)
+    >>> padded == model.evaluate(x[:, :1], [[[0.5]]], return_dict=True)
     True
     """
 

@@ -5,6 +5,7 @@ import contextlib
 import warnings
 from typing import ClassVar
 
+from fastrnn.nn import by_units
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.context import Context
 from fastrnn.nn.observing import observers, tell
@@ -68,6 +69,12 @@ class Module(Trainable):
     # The constructor's first argument where it is the size of the input: it may then be
     # None, and `deferred` finds it out.
     _input_size_name = None
+    _input_size_axis = -1  # where the first parameter has it
+    # Its number of units, of a class that can be made Keras's way: see `by_units`. The
+    # defaults that such a call has.
+    _units_name = None
+    _keras_defaults: ClassVar = {}
+    _cell_functions: ClassVar = ()  # arguments that are functions of a cell
     # The constructor's arguments that files of the first version do not have: see
     # `describe.describe`.
     _later_arguments = ()
@@ -89,8 +96,12 @@ class Module(Trainable):
 
     def __new__(cls, *args, **kwargs):
         name = cls._input_size_name
-        if name and (args[0] if args else kwargs.get(name, 0)) is None:
-            return Module._deferred(cls, args, kwargs)
+        if name:
+            by_keras = by_units.arguments(cls, args, kwargs)
+            if by_keras is not None:
+                return Module._deferred(cls, (), by_keras)
+            if (args[0] if args else kwargs.get(name, 0)) is None:
+                return Module._deferred(cls, args, kwargs)
         return super().__new__(cls)
 
     _changeable: ClassVar = {"training": flag}
@@ -176,7 +187,8 @@ class Module(Trainable):
         """The part whose output is this module's output, or None where it is not known.
 
         A model of one's own may define it, so that losses know whether the output is
-        logits or probabilities; itself if it is a chain of layers to iterate over.
+        logits or probabilities; itself if it is a chain of layers to iterate over, or a
+        tuple of layers, the last ones of such a chain.
         """
         return
 

@@ -10,10 +10,11 @@ pass over memory.
 import copy
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.numpy
 
 from fastrnn.native import core, threads
@@ -320,6 +321,41 @@ class Parameters(Tree):
                 + "; ".join(problems)
             )
         return values
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all parameters, in their order, for `set_weights`.
+
+        Shapes are those of `parameters`, and so PyTorch's, not Keras's.
+
+        Returns
+        -------
+        list of ndarray
+        """
+        return list(self.state_dict().values())
+
+    def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
+        """Set all parameters to values in their order, as `get_weights` gives them.
+
+        Parameters
+        ----------
+        weights : sequence of array_like
+            `fastrnn.keras.layer_weights` makes a state dict for `load_state_dict` of
+            what a layer of Keras's gives.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If numbers or shapes do not match; nothing has changed then.
+        """
+        who, names = f"{type(self).__name__}.set_weights", list(self.parameters)
+        shapes = [view.shape for view in self.parameters.values()]
+        if len(weights) != len(names) or shapes != [np.shape(one) for one in weights]:
+            raise ValueError(
+                f"{who}: weights must have the shapes {shapes}, got "
+                f"{[np.shape(one) for one in weights]}; of a layer of Keras's, "
+                "load_state_dict(fastrnn.keras.layer_weights(weights)) takes them"
+            )
+        self._load(who, dict(zip(names, weights, strict=True)))
 
     def save(self, path):
         """Write all parameters to a safetensors file, all of it or nothing.

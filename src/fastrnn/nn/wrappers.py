@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`TimeDistributed` and `Concatenate`: small layers around others."""
-
-import numpy as np
+"""`TimeDistributed`: a layer around another."""
 
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
@@ -18,15 +16,15 @@ class TimeDistributed(Module):
     Parameters
     ----------
     layer : Module
-        What runs on each step. A recurrent layer, or one inside it, must be
-        ``batch_first``; of what it returns, its output ``y`` goes on.
+        What runs on each step. One of sequences, or one inside it, must be
+        ``batch_first``; of what a recurrent layer returns, its output ``y`` goes on.
 
     Raises
     ------
     TypeError
         If `layer` is not a Module.
     ValueError
-        If a recurrent layer is not ``batch_first``.
+        If a layer of sequences is not ``batch_first``.
 
     Examples
     --------
@@ -50,7 +48,7 @@ class TimeDistributed(Module):
         for part in layer.modules():  # of a Bidirectional or Sequential, too
             if not getattr(part, "batch_first", True):
                 raise ValueError(
-                    f"{who}: a recurrent layer must be batch_first, got {part!r}"
+                    f"{who}: a layer of sequences must be batch_first, got {part!r}"
                 )
         self.layer = layer
 
@@ -113,86 +111,3 @@ class TimeDistributed(Module):
         dx = dx[0] if isinstance(dx, tuple) else dx
         context.release()
         return None if dx is None else dx.reshape(x_shape)
-
-
-class Concatenate(Module):
-    """Features side by side: arrays joined along the last axis.
-
-    Examples
-    --------
-    >>> layer = Concatenate()
-    >>> layer(np.zeros((5, 3, 2)), np.ones((5, 3, 4))).shape
-    (5, 3, 6)
-    >>> [part.shape for part in layer.backward(np.ones((5, 3, 6)))]
-    [(5, 3, 2), (5, 3, 4)]
-    """
-
-    def forward(self, *arrays):
-        """Join arrays.
-
-        Parameters
-        ----------
-        *arrays : array_like, shape (..., features)
-            At least one; all axes but the last agree. float64 if one of them is,
-            else float32.
-
-        Returns
-        -------
-        ndarray, shape (..., sum of all features)
-
-        Raises
-        ------
-        ValueError, TypeError
-            If there is none, shapes disagree, or one is not real numbers.
-        """
-        who = type(self).__name__
-        if not arrays:
-            raise ValueError(f"{who}: arrays must be at least one, got none")
-        dtype = max(map(checks.float_dtype, arrays))  # "float64" sorts last
-        parts = [
-            checks.float_array(who, f"array {i}", array, dtype)
-            for i, array in enumerate(arrays)
-        ]
-        for i, part in enumerate(parts):
-            if part.ndim == 0:
-                raise ValueError(
-                    f"{who}: array {i} must have shape (..., features), got ()"
-                )
-            outer = parts[0].shape[:-1]
-            letters = (*(f"{size}" for size in outer), "features")
-            checks.shape(who, f"array {i}", part, letters, (*outer, None))
-        y = np.concatenate(parts, axis=-1)
-        self._keep((dtype, y.shape, [part.shape[-1] for part in parts]))
-        return y
-
-    def backward(self, dy, *, context=None):
-        """Split the gradient of the output.
-
-        Parameters
-        ----------
-        dy : array_like, shape of the output
-            Gradient of the loss with respect to the output.
-        context : Context, optional
-            What the forward in question left in ``context``. Default: the last one.
-
-        Returns
-        -------
-        tuple of ndarray
-            One for each array that was joined, shaped like it.
-
-        Raises
-        ------
-        RuntimeError
-            If there was no forward in training mode, or its context has been used.
-        ValueError, TypeError
-            If `dy` does not fit the output.
-        """
-        who = f"{type(self).__name__}.backward"
-        context = self._context(context)
-        dtype, shape, widths = context.saved
-        dy = checks.float_array(who, "dy", dy, dtype)
-        checks.same_shape(who, "dy", dy, "y", shape)
-        parts = np.split(dy, np.cumsum(widths[:-1]), axis=-1)
-        parts = tuple(np.array(part, order="C") for part in parts)
-        context.release()
-        return parts

@@ -11,6 +11,7 @@ from fastrnn.nn.module import Module
 from fastrnn.recurrent import merging
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
+from fastrnn.util.words import SHAPE
 
 MERGE_MODES = ("concat", "sum", "mul", "ave")  # as Keras calls them
 
@@ -67,7 +68,9 @@ class Bidirectional(Module):
             )
         if is_unbuilt:
             if not given.get("bidirectional", False):
+                shape = {n: vars(layer)[n] for n in (SHAPE,) if n in vars(layer)}
                 layer = cls(**given | {"bidirectional": True})
+                vars(layer).update(shape)
         elif not layer.bidirectional:
             layer = _with_both_directions(layer)
         self.layer = layer

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`GRU`: layers of gated recurrent units."""
 
+from typing import Unpack, overload
+
 import numpy as np
 
 from fastrnn.nn import schemes
 from fastrnn.recurrent.arguments import Functions
+from fastrnn.recurrent.keras_arguments import GRUByUnits, GRUOptions
 from fastrnn.recurrent.layer import Recurrent
 
 
@@ -15,6 +18,7 @@ class GRU(Recurrent):
     ----------
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
+        ``GRU(50)`` is Keras's way: 50 units, samples first, the last output alone.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     bias : bool
@@ -116,6 +120,27 @@ class GRU(Recurrent):
     ((7, 2, 10), (2, 2, 5))
     """
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[GRUByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[GRUOptions],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,

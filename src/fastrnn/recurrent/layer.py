@@ -6,10 +6,11 @@ stays in the context, from where backward takes it. Most of this file, which is 
 than others, is docstrings of the public methods.
 """
 
+import inspect
 import sys
 import types
 import warnings
-from typing import ClassVar
+from typing import ClassVar, Unpack, overload
 
 import numpy as np
 
@@ -21,13 +22,16 @@ from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, inputs, parameters, rows, states, table
+from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
+from fastrnn.recurrent.keras_arguments import GatedByUnits, GatedOptions
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
+from fastrnn.util.words import answering_constructor
 
 # Packages whose code runs between a user's line that makes a layer and its constructor.
-_PACKAGES = ("fastrnn.recurrent", "fastrnn.nn")
+_PACKAGES = ("fastrnn.recurrent", "fastrnn.nn", "fastrnn.util")
 
 
 def _dropout(layer, name, value):
@@ -90,7 +94,9 @@ class Recurrent(BatchFirst, Module):
     _cells = ()
     _cell = None
     _states = 1
-    _input_size_name = "input_size"
+    _input_size_name, _units_name = "input_size", "hidden_size"
+    _keras_defaults: ClassVar = {"batch_first": True, "return_sequences": False}
+    _cell_functions: ClassVar = ("activation", "recurrent_activation")
     _later_arguments = ("zero_output_for_mask",)
     _first_values = ("init",)
     _changeable: ClassVar = {
@@ -110,8 +116,30 @@ class Recurrent(BatchFirst, Module):
             cls._cell, cls._states = cls._cells[0].name, cls._cells[0].n_states
             table.register(cls)
             if "__init__" not in vars(cls):
-                cls.__init__ = _under_name_of(cls, Recurrent.__init__)
+                init = _under_name_of(cls, inspect.unwrap(Recurrent.__init__))
+                cls.__init__ = answering_constructor(init)
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[GatedByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[GatedOptions],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,
@@ -438,6 +466,10 @@ class Recurrent(BatchFirst, Module):
         )
         for part in states.state_parts(self.state):
             part[:, mask] = 0
+
+    def reset_states(self) -> None:
+        """`reset_state` of all sequences, under Keras's older name."""
+        self.reset_state()
 
     def stream(self, batch_size=1):
         """Prepare inference one time step at a time, with the state kept inside.

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`LSTM`: layers of long short-term memory."""
 
+from typing import Unpack, overload
+
 import numpy as np
 
 from fastrnn.nn import schemes
 from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
+from fastrnn.recurrent.keras_arguments import LSTMByUnits, LSTMOptions
 from fastrnn.recurrent.layer import Recurrent
 
 
@@ -16,6 +19,7 @@ class LSTM(Recurrent):
     ----------
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
+        ``LSTM(50)`` is Keras's way: 50 units, samples first, the last output alone.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     bias : bool
@@ -132,6 +136,27 @@ class LSTM(Recurrent):
     (20, 5)
     """
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[LSTMByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[LSTMOptions],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`RNN`: layers of Elman's cell."""
 
+from typing import Unpack, overload
+
 import numpy as np
 
 from fastrnn.nn import schemes
 from fastrnn.recurrent import table
 from fastrnn.recurrent.arguments import Functions
+from fastrnn.recurrent.keras_arguments import ByUnits, Options
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
 
@@ -17,6 +20,7 @@ class RNN(Recurrent):
     ----------
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
+        ``RNN(50)`` is Keras's way: 50 units, samples first, the last output alone.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     nonlinearity : {"tanh", "relu"}
@@ -114,6 +118,28 @@ class RNN(Recurrent):
 
     _not_kept = ("recurrent_activation",)
 
+    @overload
+    def __init__(
+        self,
+        units: int,
+        activation: Functions | None = ...,
+        **options: Unpack[ByUnits],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        input_size: int | None,
+        hidden_size: int,
+        num_layers: int = ...,
+        nonlinearity: str = ...,
+        bias: bool = ...,
+        batch_first: bool = ...,
+        dropout: float = ...,
+        bidirectional: bool = ...,
+        *,
+        activation: Functions | None = ...,
+        **options: Unpack[Options],
+    ) -> None: ...
     def __init__(
         self,
         input_size: int | None,

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from fastrnn.text.vocabulary import PAD, UNKNOWN, Vocabulary
 from fastrnn.text.vocabulary import SCHEMA as VOCABULARY
 from fastrnn.util import checks, files
 from fastrnn.util.schema import any_of, check, list_of, one_of
+from fastrnn.util.words import Answering
 from fastrnn.util.writing import write_atomically
 
 
-class Tokenizer:
+class Tokenizer(Answering):
     """Texts to arrays of numbers and back: base of `CharTokenizer` and `WordTokenizer`.
 
     Parameters
@@ -90,6 +92,39 @@ class Tokenizer:
         before = [self.vocabulary[t] for t in ("<s>",) if t in self.specials]
         after = [self.vocabulary[t] for t in ("</s>",) if t in self.specials]
         return np.concatenate([before, numbers, after]).astype(np.int32)
+
+    def fit_on_texts(self, texts: Iterable[str]) -> None:
+        """`fit`, under Keras's name.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        """
+        self.fit(texts)
+
+    def texts_to_sequences(self, texts: Iterable[str]) -> list[list[int]]:
+        """`encode` of every text, under Keras's name.
+
+        `fastrnn.keras.preprocessing.text.Tokenizer` gives the numbers that Keras's
+        gives.
+
+        Parameters
+        ----------
+        texts : iterable of str
+
+        Returns
+        -------
+        list of list of int
+        """
+        return [self.encode(text).tolist() for text in texts]
+
+    @property
+    def word_index(self) -> dict[str, int]:
+        """The number of every token, special ones included, under Keras's name."""
+        if self.vocabulary is None:
+            return {}
+        tokens = (*self.vocabulary.specials, *self.vocabulary.tokens)
+        return {token: i for i, token in enumerate(tokens)}
 
     def decode(self, indices):
         """The text of numbers, special tokens but the unknown one left out."""

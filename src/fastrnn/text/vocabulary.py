@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn.util import checks, files
 from fastrnn.util.schema import any_of, check, list_of
+from fastrnn.util.words import Answering
 from fastrnn.util.writing import write_atomically
 
 PAD, UNKNOWN = "<pad>", "<unk>"
@@ -24,7 +25,7 @@ SCHEMA = {
 }
 
 
-class Vocabulary:
+class Vocabulary(Answering):
     """Tokens, numbered in order; special ones come first.
 
     Parameters

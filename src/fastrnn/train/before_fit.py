@@ -9,7 +9,8 @@ They run before the optimiser's first step in any case.
 
 import numpy as np
 
-from fastrnn.data.pairs import IGNORED, Pairs
+from fastrnn.data.batches import is_batches
+from fastrnn.data.pairs import IGNORED
 from fastrnn.losses import metrics, objectives
 from fastrnn.nn import masking
 from fastrnn.nn.deferred import Unbuilt
@@ -27,13 +28,26 @@ def seed_of(who, seed):
     return seed
 
 
-def validation(model, data, share):
+def validation(model, data, share, steps=None):
     """The samples of fit's `validation_data`, or None."""
     if data is None:
+        if steps is not None:
+            raise ValueError(
+                "fit: validation_steps must be None without validation_data, got "
+                f"{steps!r}"
+            )
         return None
     if share:
         raise ValueError(
             "fit: validation_data and validation_split must not both be given"
+        )
+    if is_batches(data):
+        who = "fit: validation_data"
+        return model._batches(who, data, steps, "validation_steps", anew=True)
+    if steps is not None:
+        raise ValueError(
+            "fit: validation_steps must be None where validation_data is arrays, got "
+            f"{steps!r}"
         )
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise TypeError(
@@ -41,6 +55,17 @@ def validation(model, data, share):
             f"{type(data).__name__}"
         )
     return model._samples("fit: validation_data", *data)
+
+
+def check_iterable(x, who="fit", **given):
+    """Refuse arguments that go with arrays where `x` gives batches."""
+    for name, value in given.items():
+        only_mapping = name == "class_weight" and value != "balanced"
+        if not (value is None or only_mapping or (type(value) is float and value == 0)):
+            raise ValueError(
+                f"{who}: {name} must not be given where x gives batches, as this "
+                f"{type(x).__name__} does"
+            )
 
 
 def check_axes(model, x):
@@ -98,6 +123,8 @@ def check(run):
 
 def _adds_figures(callback):
     """Whether a callback of the user's may put figures of its own into the logs."""
+    if "on_epoch_end" in vars(callback):
+        return True
     method = type(callback).on_epoch_end
     return method is not Callback.on_epoch_end and not method.__module__.startswith(
         "fastrnn."
@@ -105,12 +132,8 @@ def _adds_figures(callback):
 
 
 def _try_batch(who, model, samples, batch_size):
-    batch = samples.batches(batch_size, np.arange(samples.n))[0]
-    if isinstance(samples, Pairs):  # which are as long as their batch makes them
-        batch = batch[:1]
-    inputs = samples.take(batch[:1])[0]
-    _, target, weight = samples.take(batch)
-    loss = model.loss
+    inputs, target, weight = samples.trial(batch_size)
+    loss, n = model.loss, len(target)
     with (
         model._evaluating(),
         stateful.states_of_their_own(model),
@@ -118,9 +141,9 @@ def _try_batch(who, model, samples, batch_size):
         try:
             pred = model(*inputs)
             pred = pred[0] if isinstance(pred, tuple) else pred
-            pred = np.repeat(pred, len(batch), axis=0)
+            pred = np.repeat(pred, n, axis=0)
             mask = masking.of_output(model)
-            mask = None if mask is None else np.repeat(mask, len(batch), axis=0)
+            mask = None if mask is None else np.repeat(mask, n, axis=0)
             if not isinstance(loss, objectives.Custom):
                 loss.of_batch(pred, target, weight, mask)
             for metric in model.metrics:

@@ -7,7 +7,8 @@
 import csv
 import math
 import os
-from typing import ClassVar
+import re
+from typing import ClassVar, overload
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fastrnn.nn.describe import describe
 from fastrnn.train.hooks import Callback
 from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint
+from fastrnn.train.saving import check_path
 from fastrnn.util import checks
 from fastrnn.util.extras import pyplot
 from fastrnn.util.schema import any_of, dict_of, integer, list_of, number
@@ -41,6 +43,8 @@ class EarlyStopping(Monitor):
         Whether the model ends with the parameters of its best epoch.
     start_from_epoch : int >= 0
         Epochs before are not looked at.
+    verbose : {0, 1}
+        1 prints when it ends the run, and whose weights the model has.
 
     Attributes
     ----------
@@ -58,9 +62,12 @@ class EarlyStopping(Monitor):
         baseline=None,
         restore_best_weights=False,
         start_from_epoch=0,
+        *,
+        verbose=0,
     ):
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
+        self.verbose = checks.verbosity(who, verbose)
         self.patience = checks.not_negative(who, "patience", patience)
         if baseline is not None:
             baseline = checks.finite(who, "baseline", baseline)
@@ -98,8 +105,13 @@ class EarlyStopping(Monitor):
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
+        who = type(self).__name__
+        if self.stopped_epoch is not None and self.verbose:
+            print(f"{who}: epoch {self.stopped_epoch + 1} is the last")
         if self.best_weights is not None:
             self.model.flat_parameters[...] = self.best_weights
+            if self.verbose:
+                print(f"{who}: the weights are those of epoch {self.best_epoch + 1}")
 
     _state_rules: ClassVar = {
         "best": any_of(None, number),
@@ -126,26 +138,73 @@ class EarlyStopping(Monitor):
         return {name: getattr(self, name) for name in names}
 
 
+_FIELD = re.compile(r"\{(\w+)(:[^{}]*)?\}")
+
+
+def _filled(path, values):
+    """A path with values in place of their names; other names stay as they are."""
+
+    def value(found):
+        if found[1] not in values:
+            return found[0]
+        return format(values[found[1]], (found[2] or ":")[1:])
+
+    return _FIELD.sub(value, path)
+
+
 class ModelCheckpoint(Monitor):
     """Write the model after an epoch: `load_model` reads it, ``fit(resume=)`` goes on.
 
     Parameters
     ----------
     path : path-like
-        ``{epoch}`` in it stands for the number of epochs done. A file that exists is
-        replaced in one step.
+        ``{epoch}`` in it stands for the number of epochs done, and the name of a figure
+        for its value: ``"{epoch:02d}-{val_loss:.3f}.safetensors"``. A file that exists
+        is replaced in one step.
     monitor : str
         Figure to be better in.
     save_best_only : bool
         Whether to write only after an epoch that is the best so far.
     mode : {"auto", "min", "max"}
+    verbose : {0, 1}
+        1 prints when it writes.
     """
 
     last = True
 
-    def __init__(self, path, monitor="val_loss", save_best_only=False, mode="auto"):
+    @overload
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = ...,
+        save_best_only: bool = ...,
+        mode: str = ...,
+        *,
+        verbose: int | bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        *,
+        filepath: str | os.PathLike[str],
+        monitor: str = ...,
+        save_best_only: bool = ...,
+        mode: str = ...,
+        verbose: int | bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        path,
+        monitor="val_loss",
+        save_best_only=False,
+        mode="auto",
+        *,
+        verbose=0,
+    ):
         super().__init__(monitor, mode)
         self.path = os.fspath(path)
+        check_path(type(self).__name__, self.path)
+        self.verbose = checks.verbosity(type(self).__name__, verbose)
         self.save_best_only = checks.flag(
             type(self).__name__, "save_best_only", save_best_only
         )
@@ -172,7 +231,10 @@ class ModelCheckpoint(Monitor):
             if not self._better(value, self.best):
                 return
             self.best = value
-        save_checkpoint(self.run, self.path.replace("{epoch}", str(epoch + 1)))
+        path = _filled(self.path, {**logs, "epoch": epoch + 1})
+        save_checkpoint(self.run, path)
+        if self.verbose:
+            print(f"{type(self).__name__}: epoch {epoch + 1} is in {path}")
 
     _state_rules: ClassVar = {"best": any_of(None, number)}
 
@@ -190,6 +252,12 @@ class CSVLogger(Callback):
         Whether to go on below what the file has, as a resumed run does.
     """
 
+    @overload
+    def __init__(self, path: str | os.PathLike[str], append: bool = ...) -> None: ...
+    @overload
+    def __init__(
+        self, *, filename: str | os.PathLike[str], append: bool = ...
+    ) -> None: ...
     def __init__(self, path, append=False):
         self.path = os.fspath(path)
         self.append = checks.flag(type(self).__name__, "append", append)

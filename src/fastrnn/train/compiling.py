@@ -1,15 +1,52 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The optimiser that `Model.compile` makes of a name, a class or an object."""
 
-import inspect
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
+from fastrnn.losses.base import Loss
 from fastrnn.nn.deferred import is_built
-from fastrnn.nn.layers import Linear
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
+from fastrnn.util.words import arguments_of, owners_of, refuse, word_of
+
+# What `Model.compile` takes.
+LossLike = str | Loss | Callable[..., Any]
+OptimizerLike = str | Optimizer | type[Optimizer]
+Function = TypeVar("Function", bound=Callable[..., None])
 
 OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adagrad, Adam, AdamW)}
+
+
+def is_optimizer(value):
+    """Whether a value says which optimiser: one, a class, or the name of one."""
+    if isinstance(value, str):
+        return value.lower() in OPTIMIZERS
+    is_class = isinstance(value, type) and issubclass(value, Optimizer)
+    return is_class or isinstance(value, Optimizer)
+
+
+def in_either_order(compile: Function) -> Function:
+    """Let `Model.compile` take its arguments in Keras's order, too: optimizer first.
+
+    A name, class or object says by itself whether it is an optimiser's or a loss's.
+    """
+
+    @functools.wraps(compile)
+    def compiled(self, *args, **kwargs):
+        if args and is_optimizer(args[0]):
+            names = ("optimizer", "loss", "loss_weights", "metrics")
+            given = dict(zip(names, args, strict=False))
+            twice = [name for name in given if name in kwargs]
+            if twice or len(args) > len(given):
+                what = twice[0] if twice else f"{len(args)} positional arguments"
+                raise TypeError(f"compile() got {what!r} more than once")
+            args, kwargs = (), given | kwargs
+        return compile(self, *args, **kwargs)
+
+    return cast(Function, compiled)
 
 
 def optimizer_of(who, model, optimizer, options):
@@ -26,10 +63,8 @@ def optimizer_of(who, model, optimizer, options):
 
     Returns
     -------
-    made : Optimizer or None
-        None where the model has no parameters yet.
-    make : (class, dict) or None
-        Class and arguments of the optimiser; None where it was given ready-made.
+    Optimizer
+        Without a model yet where this one has no parameters.
 
     Raises
     ------
@@ -38,29 +73,44 @@ def optimizer_of(who, model, optimizer, options):
         or a ready-made optimiser is another model's or comes with options.
     """
     if isinstance(optimizer, Optimizer):
-        if optimizer.model is not model or options:
+        if optimizer.model not in (None, model) or options:
             raise ValueError(
                 f"{who}: an optimizer must be one made for this model, and its "
                 "options are given where it is made"
             )
-        return optimizer, None
-    if isinstance(optimizer, str):
-        optimizer = optimizer.lower()
-        checks.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
-        optimizer = OPTIMIZERS[optimizer]
-    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
-        raise TypeError(
-            f"{who}: optimizer must be a name, a class or an optimiser, got "
-            f"{optimizer!r}"
-        )
-    known = list(inspect.signature(optimizer).parameters)[1:]
-    for name in options:
-        if name not in known:
+        made = optimizer
+    else:
+        if isinstance(optimizer, str):
+            optimizer = optimizer.lower()
+            checks.choice(who, "optimizer", optimizer, tuple(OPTIMIZERS))
+            optimizer = OPTIMIZERS[optimizer]
+        if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
             raise TypeError(
-                f"{who}: options of {optimizer.__name__} must be among "
-                f"{', '.join(known)}, got {name}"
+                f"{who}: optimizer must be a name, a class or an optimiser, got "
+                f"{optimizer!r}"
             )
-    # On a model of one number, so that a wrong option is found now.
-    optimizer(Linear(1, 1, seed=0), **options)
-    made = optimizer(model, **options) if is_built(model) else None
-    return made, (optimizer, options)
+        _check_options(who, optimizer, options)
+        made = optimizer(None, **options)
+    if made.model is None and is_built(model):
+        made._attach(model)
+    return made
+
+
+def options_of(given):
+    """Options of an optimiser, without what only Keras's `compile` has."""
+    options = {}
+    for name, value in given.items():
+        word = word_of(["compile"], name)
+        if word is None:
+            options[name] = value
+        elif not word.changes_nothing(value):
+            raise refuse("compile", name, (), word.answer)
+    return options
+
+
+def _check_options(who, cls, options):
+    """Refuse an option that is neither the optimiser's nor anything else's."""
+    known = arguments_of(cls.__init__)[1:]
+    for name in options:
+        if name not in known and word_of(owners_of(cls), name) is None:
+            raise refuse(who, name, ["loss", "optimizer", "metrics", *known])

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Callback`, the hooks of `Model.fit`, and `Callbacks`, all of a run's as one."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastrnn.util.schema import check
+from fastrnn.util.words import Answering
 
 
-class Callback:
+class Callback(Answering):
     """Base: does nothing.
 
     Attributes
@@ -49,12 +50,26 @@ class Callback:
 
     def on_train_batch_begin(self, batch, logs=None):
         """Before a batch."""
+        self.on_batch_begin(batch, logs)
 
     def on_gradients(self, batch):
         """After backward and before clipping: the model's gradients are the loss's."""
 
     def on_train_batch_end(self, batch, logs=None):
         """After a batch, with the epoch's means so far."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """`on_train_batch_begin`, under Keras's older name."""
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        """`on_train_batch_end`, under Keras's older name."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Of the run, as in Keras: ``epochs``, ``steps`` and ``verbose``."""
+        run: Any = self.run
+        return {"epochs": run.epochs, "steps": run.steps, "verbose": run.verbose}
 
     def on_epoch_end(self, epoch, logs=None):
         """After an epoch, with its figures."""
@@ -93,6 +108,21 @@ class Callback:
             setattr(self, name, value)
 
 
+# Hooks of Keras's that stand for what does not happen here, or not so.
+_NEVER_CALLED = (
+    "on_test_begin",
+    "on_test_end",
+    "on_test_batch_begin",
+    "on_test_batch_end",
+    "on_predict_begin",
+    "on_predict_end",
+    "on_predict_batch_begin",
+    "on_predict_batch_end",
+    "set_model",
+    "set_params",
+)
+
+
 class Callbacks:
     """The callbacks of a run as one.
 
@@ -116,6 +146,13 @@ class Callbacks:
                     "fit: callbacks must be objects of fastrnn.callbacks.Callback, got "
                     f"{callback!r}"
                 )
+            for name in _NEVER_CALLED:
+                if hasattr(callback, name):
+                    raise TypeError(
+                        f"fit: callbacks must not have a method {name}, as "
+                        f"{type(callback).__name__} has, for nobody calls it here; "
+                        "on_epoch_end comes after validation, with its figures"
+                    )
         self.in_order = sorted(self.all, key=lambda callback: callback.last)
         # An epoch has many batches: nobody is called for nothing.
         self._of_batch = {
@@ -158,4 +195,10 @@ class Callbacks:
 
 
 def _overrides(callback, name):
-    return getattr(type(callback), name) is not getattr(Callback, name)
+    # An object may have functions of its own: see `LambdaCallback`.
+    names = (name, name.replace("_train", ""))
+    return any(
+        one in vars(callback)
+        or getattr(type(callback), one, None) is not getattr(Callback, one, None)
+        for one in names
+    )

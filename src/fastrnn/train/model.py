@@ -6,25 +6,37 @@ the methods do is short, and most of it is in the files beside this one.
 """
 
 import os
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fastrnn.data import batches
 from fastrnn.data.samples import Samples
 from fastrnn.losses import metrics as _metrics
-from fastrnn.losses import objectives
+from fastrnn.losses import naming, objectives
 from fastrnn.losses.base import Loss
 from fastrnn.nn import axis_rule
-from fastrnn.nn.attributes import flag, instance_of
+from fastrnn.nn.attributes import Elsewhere, flag, instance_of
 from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
-from fastrnn.nn.module import Module
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
-from fastrnn.train.compiling import optimizer_of
-from fastrnn.train.history import History
-from fastrnn.train.hooks import Callbacks
+from fastrnn.train.compiling import (
+    LossLike,
+    OptimizerLike,
+    in_either_order,
+    optimizer_of,
+    options_of,
+)
+from fastrnn.train.figures import figures_of
+from fastrnn.train.history import History, format_logs
+from fastrnn.train.hooks import Callback, Callbacks
+from fastrnn.train.input_shape import sample_shape, without_samples
+from fastrnn.train.on_batch import OnBatch
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
+from fastrnn.util.keras_names import ATTRIBUTES
+from fastrnn.util.words import answering
 
 # Methods that a subclass defines, in which all layers take samples first.
 _TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
@@ -40,7 +52,7 @@ def _set_by_compile(model, name, value):
     )
 
 
-class Model(Module):
+class Model(OnBatch):
     """A module that is trained by `fit`: derive from it, or use `Sequential`.
 
     A subclass defines ``forward(x)``, which returns the output (or a tuple that begins
@@ -49,7 +61,7 @@ class Model(Module):
     Attributes
     ----------
     optimizer : Optimizer or None
-        From `compile`, once all input sizes are known.
+        From `compile`; its ``model`` is None until all input sizes are known.
     history : History or None
         Of the last `fit`.
     stop_training : bool
@@ -98,8 +110,20 @@ class Model(Module):
     optimizer = None
     history = None
     stop_training = False
-    _make_optimizer = None
     _seen = None  # the first sample, for `summary`
+    _gives_several = False  # whether the output is a tuple of several
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if cls is Model and (args or kwargs):
+            raise TypeError(
+                "Model() takes no inputs and outputs; a chain of layers is "
+                "Sequential([...]), and a model of another form a class that derives "
+                "from Model, with forward and backward"
+            )
+        return super().__new__(cls, *args, **kwargs)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in ATTRIBUTES]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -109,21 +133,23 @@ class Model(Module):
             if name in vars(cls):
                 setattr(cls, name, axis_rule.of_a_model(vars(cls)[name]))
 
+    @in_either_order
     def compile(
         self,
-        loss=None,
-        optimizer="adam",
-        metrics=(),
+        loss: LossLike | OptimizerLike | None = None,
+        optimizer: OptimizerLike | LossLike = "adam",
+        metrics: Any = (),
         *,
-        from_logits=None,
-        **optimizer_options,
-    ):
+        from_logits: bool | None = None,
+        **optimizer_options: Any,
+    ) -> None:
         """Say what to train for and how.
 
         Parameters
         ----------
         loss : str, Loss or callable
-            A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"binary_crossentropy"``,
+            A name: ``"mse"``, ``"mae"``, ``"huber"``, ``"mape"``, ``"msle"``,
+            ``"log_cosh"`` (or Keras's long name of one), ``"binary_crossentropy"``,
             ``"categorical_crossentropy"`` or ``"sparse_categorical_crossentropy"``;
             ``"crf"`` for a model that ends in a `CRF` and ``"ctc"`` for scores of
             labels, both of whole sequences; an object of
@@ -132,18 +158,21 @@ class Model(Module):
             ``"sparse_categorical_crossentropy"``.
         optimizer : str, class or Optimizer
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"``, or its
-            class, or one made for this model.
+            class, or one made for this model or for none yet: ``Adam(0.01)``. Loss and
+            optimiser may come in either order.
         metrics : sequence of str, Metric or callable
-            ``"accuracy"``, ``"mae"``, ``"mse"``, ``"perplexity"``,
-            ``"top_5_accuracy"`` (any number), ``"label_error_rate"`` with the loss
-            ``"ctc"``, objects of `fastrnn.metrics`, or functions
-            ``(pred, target) -> number``.
+            ``"accuracy"`` (``"acc"``), ``"mae"``, ``"mse"``, ``"mape"``, ``"msle"``,
+            ``"root_mean_squared_error"``, ``"binary_accuracy"``, ``"precision"``,
+            ``"recall"``, ``"auc"``, ``"perplexity"``, ``"top_5_accuracy"`` (any
+            number), ``"label_error_rate"`` with the loss ``"ctc"``, objects of
+            `fastrnn.metrics`, or functions ``(pred, target) -> number``. The figure is
+            called as it is asked for.
         from_logits : bool, optional
             For a cross-entropy or ``"ctc"`` by name: whether the model's output is
             logits or probabilities. Default: probabilities where the last layer is a
             `Sigmoid`, a `Softmax` or one with such an ``activation``, else logits.
         **optimizer_options
-            Arguments of the optimiser, such as ``lr``.
+            Arguments of the optimiser, such as ``lr`` (or ``learning_rate``).
 
         Raises
         ------
@@ -162,15 +191,15 @@ class Model(Module):
         the output; if not, it is watched on a sample. Dropout is looked through.
         """
         who = f"{type(self).__name__}.compile"
+        options = options_of(optimizer_options)
         loss = self._default_loss if loss is None else loss
         loss = objectives.by_name(who, loss, from_logits)
         if isinstance(metrics, (str, _metrics.Metric)) or callable(metrics):
             metrics = [metrics]
-        metrics = tuple(_metrics.by_name(who, metric, loss) for metric in metrics)
-        made, make = optimizer_of(who, self, optimizer, optimizer_options)
+        metrics = tuple(naming.by_name(who, one, loss) for one in metrics or ())
         loss.attach(self)
-        self.loss, self.metrics = loss, metrics
-        self.optimizer, self._make_optimizer = made, make
+        made = optimizer_of(who, self, optimizer, options)
+        self.loss, self.metrics, self.optimizer = loss, metrics, made
 
     def build(self, input_shape):
         """Let layers with an input size of None have parameters.
@@ -178,7 +207,8 @@ class Model(Module):
         Parameters
         ----------
         input_shape : tuple of int
-            Of one sample: (T, F), or (T,) for indices of an `Embedding`.
+            Of one sample: (T, F), or (T,) for indices of an `Embedding`. T may be None.
+            Before it there may be None for the axis of samples, as in Keras.
 
         Returns
         -------
@@ -186,16 +216,17 @@ class Model(Module):
             Itself.
         """
         who = f"{type(self).__name__}.build"
-        if not isinstance(input_shape, (tuple, list)):
-            raise TypeError(
-                f"{who}: input_shape must be a tuple of integers, got {input_shape!r}"
-            )
-        shape = [
-            checks.positive_int(who, f"input_shape[{i}]", size)
-            for i, size in enumerate(input_shape)
-        ]
+        shape = sample_shape(who, "input_shape", input_shape)
+        shape = without_samples(self, shape)
+        known = [1 if size is None else size for size in shape]
         indices = isinstance(next(iter(self._leaf_layers()), None), Embedding)
-        return self._see((np.zeros((1, *shape), np.int64 if indices else "f"),))
+        inputs = (np.zeros((1, *known), np.int64 if indices else "f"),)
+        if is_built(self):
+            self._try(inputs)  # raises where the layers do not fit such samples
+        self._see(inputs)
+        if None in shape:
+            self._seen = None  # `summary` must not show a size that was made up
+        return self
 
     def _leaf_layers(self):
         return (module for module in self.modules() if not module._children)
@@ -209,9 +240,8 @@ class Model(Module):
             stateful.reset_states(self)
             self._leaves()  # raises when dtypes differ
         self._attach_loss(inputs)
-        if self.optimizer is None and self._make_optimizer is not None:
-            cls, options = self._make_optimizer
-            self.optimizer = cls(self, **options)
+        if self.optimizer is not None and self.optimizer.model is None:
+            self.optimizer._attach(self)
         self._seen = tuple(np.array(one[:1]) for one in inputs)
         return self
 
@@ -238,26 +268,29 @@ class Model(Module):
                 f"{who}: the model must be compiled first: model.compile(loss)"
             )
 
+    @answering
     def fit(
         self,
-        x,
-        y,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = 1,
+        callbacks: Sequence[Callback] | Callback | None = (),
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | str | None = None,
+        sample_weight: Any = None,
         *,
-        epochs=1,
-        batch_size=32,
-        validation_data=None,
-        validation_split=0.0,
-        shuffle=True,
-        callbacks=(),
-        class_weight=None,
-        sample_weight=None,
-        verbose=1,
-        clip_norm=None,
-        clip_value=None,
-        tbptt=None,
-        seed=None,
-        resume=None,
-    ):
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        tbptt: int | None = None,
+        seed: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
         """Train.
 
         Parameters
@@ -265,14 +298,17 @@ class Model(Module):
         x : array_like, shape (N, ...), or list of array_like, shape (T_i, F)
             Samples. A list may have sequences of many lengths: each batch then has
             sequences of one length, and nothing is padded. A tuple of arrays is several
-            inputs, for a model whose ``forward`` takes so many.
+            inputs, for a model whose ``forward`` takes so many. Instead of arrays, and
+            then without `y`: what gives batches ``(x, y)`` or ``(x, y, sample_weight)``
+            when it is iterated over, such as a generator, a PyTorch ``DataLoader``, a
+            ``tf.data.Dataset`` or a Keras ``PyDataset``; its order is its own.
         y : array_like, shape (N, ...), or list of array_like
             Targets, as the loss takes them.
+        batch_size : int, optional
+            Samples in a step of the optimiser. Default: 32.
         epochs : int
             Passes over the samples, those of a resumed run included.
-        batch_size : int
-            Samples in a step of the optimiser.
-        validation_data : tuple of (x, y) or (x, y, sample_weight), optional
+        validation_data : (x, y) or (x, y, sample_weight), or what gives batches
             Evaluated after every epoch.
         validation_split : float in [0, 1)
             Instead: the last so many of the samples, which are not trained on. They
@@ -289,9 +325,12 @@ class Model(Module):
             Weight of each sample (or step, then a list for sequences of many lengths).
             Multiplied with the class's. The weighted
             sum of losses is divided by their number, not by the sum of the weights.
-        verbose : {0, 1, 2}
-            1: a bar on a terminal, else a line now and then, on standard error; 2: a
-            line an epoch on standard output.
+        verbose : {0, 1, 2, "auto"}
+            1 and "auto": a line an epoch on standard error, and before it a bar on a
+            terminal or in a notebook; 2: a line an epoch on standard output.
+        steps_per_epoch, validation_steps : int, optional
+            Batches to take for an epoch, and from `validation_data`, where these are
+            iterated over; an epoch goes on where the one before ended. Default: all.
         clip_norm : float, optional
             Gradients are scaled down to this norm, all as one vector.
         clip_value : float, optional
@@ -341,19 +380,32 @@ class Model(Module):
         """
         who = "fit"
         self._compiled(who)
-        checks.targets_given(who, "y", y)
+        steps_per_epoch = batches.steps_of(who, "steps_per_epoch", steps_per_epoch, x)
+        batch_size = self._batch_size(who, batch_size, x)
         options = fit.FitOptions(batch_size, shuffle, clip_norm, clip_value, tbptt)
         epochs = checks.positive_int(who, "epochs", epochs)
-        if verbose not in (0, 1, 2) or isinstance(verbose, bool):
-            raise ValueError(f"{who}: verbose must be 0, 1 or 2, got {verbose!r}")
+        verbose = fit.verbosity(who, verbose, 1)
         share = checks.real_in(who, "validation_split", validation_split, "[0, 1)")
-        callbacks = Callbacks(callbacks)
-        train = self._samples(who, x, y, sample_weight)
-        validation = before_fit.validation(self, validation_data, share)
+        callbacks = Callbacks(() if callbacks is None else callbacks)
+        if batches.is_batches(x):
+            before_fit.check_iterable(
+                x, y=y, validation_split=share, sample_weight=sample_weight,
+                tbptt=tbptt, resume=resume, class_weight=class_weight,
+            )  # fmt: skip
+            train = self._batches(who, x, steps_per_epoch, "steps_per_epoch")
+            train.check_epochs(epochs)
+        else:
+            checks.targets_given(who, "y", y)
+            train = self._samples(who, x, y, sample_weight)
+        validation = before_fit.validation(
+            self, validation_data, share, validation_steps
+        )
         if share:
             train, validation = train.split(share)
         if class_weight is not None:
-            train.scale(objectives.class_weights(who, class_weight, self.loss, train.y))
+            train.scale_classes(
+                lambda y: objectives.class_weights(who, class_weight, self.loss, y)
+            )
         if tbptt is not None:
             if not self.loss.steps:
                 raise ValueError(
@@ -361,8 +413,8 @@ class Model(Module):
                     "which is of whole sequences"
                 )
             train.check_steps()
-        self._see(train.take(np.arange(1))[0])
-        before_fit.check_balance(self, class_weight, train.take(np.arange(1))[0])
+        self._see(train.sample())
+        before_fit.check_balance(self, class_weight, train.sample())
         run = fit.Run(
             self, train, validation, epochs, options, before_fit.seed_of(who, seed),
             callbacks, History(), verbose,
@@ -382,19 +434,60 @@ class Model(Module):
             y = self.loss.targets(who, y)
         return Samples(who, x, y, weight)
 
-    def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
+    def _batches(self, who, x, steps, name, *, targets=True, anew=False):
+        """The batches that an iterable gives, read as samples."""
+        steps = batches.steps_of(who, name, steps, x)
+
+        def read(x, y, weight):
+            return (
+                self._samples(who, x, y, weight) if targets else self._samples(who, x)
+            )
+
+        return batches.Batches(who, x, steps, read, targets=targets, anew=anew)
+
+    def _batch_size(self, who, batch_size, x):
+        """The number of samples in a batch, which an iterable must not be given."""
+        if batch_size is None:
+            return fit.FitOptions.batch_size
+        if batches.is_batches(x):
+            raise ValueError(
+                f"{who}: batch_size must be None where x gives batches, got "
+                f"{batch_size!r}"
+            )
+        return checks.positive_int(who, "batch_size", batch_size)
+
+    @answering
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        sample_weight: Any = None,
+        steps: int | None = None,
+        *,
+        return_dict: bool = False,
+    ) -> Any:
         """Loss and metrics on samples; stateful layers go on, as in `predict`.
 
         Parameters
         ----------
         x, y, sample_weight
             As for `fit`.
-        batch_size : int
+        batch_size : int, optional
+            Default: 32.
+        verbose : {0, 1, 2, "auto"}
+            1: a bar and a line on standard error; 2: a line on standard output.
+        steps : int, optional
+            Batches to take, where `x` gives batches.
+        return_dict : bool
+            Whether to return figures by name.
 
         Returns
         -------
-        dict of str to float
-            ``loss`` and each metric.
+        float, or list of float
+            The loss; or loss and each metric, in order, if there are metrics. With
+            `return_dict` a dict of these by name, which older versions always returned.
 
         Raises
         ------
@@ -403,14 +496,33 @@ class Model(Module):
         """
         who = "evaluate"
         self._compiled(who)
-        checks.targets_given(who, "y", y)
-        batch_size = checks.positive_int(who, "batch_size", batch_size)
-        samples = self._samples(who, x, y, sample_weight)
-        self._see(samples.take(np.arange(1))[0])
+        verbose = fit.verbosity(who, verbose, 0)
+        return_dict = checks.flag(who, "return_dict", return_dict)
+        steps = batches.steps_of(who, "steps", steps, x)
+        batch_size = self._batch_size(who, batch_size, x)
+        if batches.is_batches(x):
+            before_fit.check_iterable(x, who, y=y, sample_weight=sample_weight)
+            samples = self._batches(who, x, steps, "steps", anew=True)
+        else:
+            checks.targets_given(who, "y", y)
+            samples = self._samples(who, x, y, sample_weight)
+        self._see(samples.sample())
         stateful.check_batches(who, self, samples, batch_size, True)
-        return fit.evaluate(self, samples, batch_size)
+        with fit.shown(verbose, samples, batch_size) as bar:
+            found = fit.evaluate(self, samples, batch_size, bar=bar)
+            bar.done = f"evaluate  {format_logs(found)}"
+        return figures_of(found, return_dict)
 
-    def predict(self, x, *, batch_size=32, decode=True, **options):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        steps: int | None = None,
+        *,
+        decode: bool = True,
+        **options: Any,
+    ) -> Any:
         """Outputs for samples: what the last layer gives.
 
         These are logits after a plain `Linear`, probabilities after a `Sigmoid` or
@@ -423,10 +535,15 @@ class Model(Module):
         Parameters
         ----------
         x
-            As for `fit`.
-        batch_size : int
-            Does not change a bit of the result, but for stateful layers: these take
-            row i of a batch as what follows row i of the batch before.
+            As for `fit`. Batches that are iterated over may have targets, which are not
+            looked at.
+        batch_size : int, optional
+            Default: 32. Does not change a bit of the result, but for stateful layers:
+            these take row i of a batch as what follows row i of the batch before.
+        verbose : {0, 1, 2, "auto"}
+            1: a bar and a line on standard error; 2: a line on standard output.
+        steps : int, optional
+            Batches to take, where `x` gives batches.
         decode : bool
             With the losses ``"crf"`` and ``"ctc"``: the best tags, and the labels of
             each sequence; if not, emissions and logits.
@@ -438,26 +555,38 @@ class Model(Module):
         -------
         ndarray, shape (N, ...)
             Or a list of arrays (T_i, K) where sequences of many lengths have an output
-            for every step, and of labels always.
+            for every step, and of labels always. A tuple for a `Functional` that has
+            several outputs.
 
         Raises
         ------
         ValueError, TypeError
             If `x` is not as described; no state has changed then.
         """
-        batch_size = checks.positive_int("predict", "batch_size", batch_size)
-        decode = checks.flag("predict", "decode", decode)
+        who = "predict"
+        steps = batches.steps_of(who, "steps", steps, x)
+        batch_size = self._batch_size(who, batch_size, x)
+        verbose = fit.verbosity(who, verbose, 0)
+        decode = checks.flag(who, "decode", decode)
         decoder = fit.decoder_of(self, decode, options)
-        samples = self._samples("predict", x)
-        one = samples.take(np.arange(1))[0]
+        if batches.is_batches(x):
+            samples = self._batches(who, x, steps, "steps", targets=False, anew=True)
+        else:
+            samples = self._samples(who, x)
+        one = samples.sample()
         if is_built(self):
             before_fit.check_axes(self, one[0])
             if decoder is not None:
                 self._attach_loss(one)
         else:
             self._see(one)
-        stateful.check_batches("predict", self, samples, batch_size, True)
-        return fit.predict(self, samples, batch_size, decoder)
+        stateful.check_batches(who, self, samples, batch_size, True)
+        if not verbose:
+            return fit.predict(self, samples, batch_size, decoder)
+        with fit.shown(verbose, samples, batch_size) as bar:
+            found = fit.predict(self, samples, batch_size, decoder, bar)
+            bar.done = f"predict  {len(found)} samples"
+        return found
 
     def reset_states(self):
         """Let stateful layers begin anew, from zero or what they learned."""
@@ -465,7 +594,8 @@ class Model(Module):
 
     # -- text and files ---------------------------------------------------------------
 
-    def summary(self):
+    @answering
+    def summary(self) -> None:
         """Print each layer's output shape, parameters and memory.
 
         Raises
@@ -479,7 +609,8 @@ class Model(Module):
         """Name, layer and output of each part; None for those that are not called."""
         return summary.noted_outputs(self, inputs)
 
-    def save(self, path):
+    @answering
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole model to one safetensors file, all of it or nothing.
 
         `load_model` makes it anew; `load` reads the parameters alone.
@@ -493,7 +624,10 @@ class Model(Module):
         ------
         TypeError
             If a layer does not keep its constructor's arguments in attributes.
+        ValueError
+            If the path ends as those of another library's files do.
         """
+        saving.check_path(f"{type(self).__name__}.save", path)
         saving.save_model(self, path)
 
     def load(self, path):
@@ -513,3 +647,8 @@ class Model(Module):
         """
         who = f"{type(self).__name__}.load"
         self._load(f"{who}: {os.fspath(path)}", saving.read_parameters(who, path))
+
+
+# Not by `__getattr__`, with which every attribute of a model would be slower to read.
+for _name, _here in ATTRIBUTES.items():
+    setattr(Model, _name, Elsewhere(_name, _here))

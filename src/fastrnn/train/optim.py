@@ -6,8 +6,9 @@ the formulas.  Each class is mostly its docstring, with all of its arguments.
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, overload
 
+from fastrnn.nn.module import Module
 from fastrnn.train.optimizer import Optimizer
 
 
@@ -16,8 +17,9 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    model : Module
-        Whose parameters to change.
+    model : Module, optional
+        Whose parameters to change. Without one, `Model.compile` gives the optimiser
+        its model, and defaults are Keras's.
     lr : float in [0, inf)
         Learning rate.
     momentum : float in [0, inf)
@@ -55,6 +57,7 @@ class SGD(Optimizer):
     """
 
     _kernel = "sgd"
+    _keras_defaults: ClassVar = {"lr": 1e-2}
     _hyperparameters: ClassVar = {
         "momentum": "[0, inf)",
         "dampening": "(-inf, inf)",
@@ -64,9 +67,29 @@ class SGD(Optimizer):
     }
     _optional_state: ClassVar = {"momentum_buffer": "momentum"}
 
+    @overload
     def __init__(
         self,
-        model,
+        learning_rate: float = ...,
+        *,
+        momentum: float = ...,
+        nesterov: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        momentum: float = ...,
+        dampening: float = ...,
+        weight_decay: float = ...,
+        nesterov: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        model=None,
         lr=1e-3,
         momentum=0,
         dampening=0,
@@ -113,8 +136,9 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    model : Module
-        Whose parameters to change.
+    model : Module, optional
+        Whose parameters to change. Without one, `Model.compile` gives the optimiser
+        its model, and defaults are Keras's.
     lr : float in [0, inf)
         Learning rate.
     alpha : float in [0, 1]
@@ -153,6 +177,8 @@ class RMSprop(Optimizer):
     """
 
     _kernel = "rmsprop"
+    _keras_defaults: ClassVar = {"lr": 1e-3, "alpha": 0.9, "eps": 1e-7}
+    _own_state: ClassVar = {"square_avg": 0.0}
     _hyperparameters: ClassVar = {
         "alpha": "[0, 1]",
         "eps": "[0, inf)",
@@ -166,9 +192,32 @@ class RMSprop(Optimizer):
         "momentum_buffer": "momentum",
     }
 
+    @overload
     def __init__(
         self,
-        model,
+        learning_rate: float = ...,
+        *,
+        rho: float = ...,
+        momentum: float = ...,
+        epsilon: float = ...,
+        centered: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        alpha: float = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        momentum: float = ...,
+        centered: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        model=None,
         lr=1e-2,
         alpha=0.99,
         eps=1e-8,
@@ -188,7 +237,6 @@ class RMSprop(Optimizer):
             centered=centered,
             maximize=maximize,
         )
-        self._new_state("square_avg")
 
     def _arrays(self):
         return (
@@ -206,8 +254,9 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    model : Module
-        Whose parameters to change.
+    model : Module, optional
+        Whose parameters to change. Without one, `Model.compile` gives the optimiser
+        its model, and defaults are Keras's.
     lr : float in [0, inf)
         Learning rate.
     lr_decay : float in [0, inf)
@@ -244,6 +293,12 @@ class Adagrad(Optimizer):
     """
 
     _kernel = "adagrad"
+    _keras_defaults: ClassVar = {
+        "lr": 1e-3,
+        "initial_accumulator_value": 0.1,
+        "eps": 1e-7,
+    }
+    _own_state: ClassVar = {"sum": "initial_accumulator_value"}
     _hyperparameters: ClassVar = {
         "lr_decay": "[0, inf)",
         "weight_decay": "[0, inf)",
@@ -253,9 +308,29 @@ class Adagrad(Optimizer):
     }
     _first_only = ("initial_accumulator_value",)
 
+    @overload
     def __init__(
         self,
-        model,
+        learning_rate: float = ...,
+        *,
+        initial_accumulator_value: float = ...,
+        epsilon: float = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        lr_decay: float = ...,
+        weight_decay: float = ...,
+        initial_accumulator_value: float = ...,
+        eps: float = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        model=None,
         lr=1e-2,
         lr_decay=0,
         weight_decay=0,
@@ -273,7 +348,6 @@ class Adagrad(Optimizer):
             eps=eps,
             maximize=maximize,
         )
-        self._new_state("sum", value=self.initial_accumulator_value)
 
     def _arrays(self):
         return (self._state["sum"],)
@@ -290,8 +364,9 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    model : Module
-        Whose parameters to change.
+    model : Module, optional
+        Whose parameters to change. Without one, `Model.compile` gives the optimiser
+        its model, and defaults are Keras's.
     lr : float in [0, inf)
         Learning rate.
     betas : pair of float in [0, 1)
@@ -331,6 +406,8 @@ class Adam(Optimizer):
     """
 
     _kernel = "adam"
+    _keras_defaults: ClassVar = {"eps": 1e-7}
+    _own_state: ClassVar = {"exp_avg": 0.0, "exp_avg_sq": 0.0}
     _hyperparameters: ClassVar = {
         "betas": "[0, 1)",
         "eps": "[0, inf)",
@@ -340,10 +417,33 @@ class Adam(Optimizer):
     }
     _optional_state: ClassVar = {"max_exp_avg_sq": "amsgrad"}
     _decoupled = False
+    _keras_decay = "AdamW, whose weight decay is decoupled, as Keras's always is"
 
+    @overload
     def __init__(
         self,
-        model,
+        learning_rate: float = ...,
+        *,
+        beta_1: float = ...,
+        beta_2: float = ...,
+        epsilon: float = ...,
+        amsgrad: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        betas: tuple[float, float] = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        amsgrad: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        model=None,
         lr=1e-3,
         betas=(0.9, 0.999),
         eps=1e-8,
@@ -361,8 +461,6 @@ class Adam(Optimizer):
             amsgrad=amsgrad,
             maximize=maximize,
         )
-        self._new_state("exp_avg")
-        self._new_state("exp_avg_sq")
 
     def _arrays(self):
         return (
@@ -401,10 +499,35 @@ class AdamW(Adam):
     """
 
     _decoupled = True
+    _keras_defaults: ClassVar = {"eps": 1e-7, "weight_decay": 4e-3}
+    _keras_decay = None
 
+    @overload
     def __init__(
         self,
-        model,
+        learning_rate: float = ...,
+        *,
+        weight_decay: float = ...,
+        beta_1: float = ...,
+        beta_2: float = ...,
+        epsilon: float = ...,
+        amsgrad: bool = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Module | None = ...,
+        lr: float = ...,
+        betas: tuple[float, float] = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        amsgrad: bool = ...,
+        *,
+        maximize: bool = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        model=None,
         lr=1e-3,
         betas=(0.9, 0.999),
         eps=1e-8,

@@ -2,6 +2,7 @@
 """`Optimizer`: what all optimisers share, whatever their formula."""
 
 import copy
+import numbers
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -12,15 +13,18 @@ from fastrnn.nn.attributes import Attributes
 from fastrnn.nn.module import Module
 from fastrnn.nn.sparse import Steps
 from fastrnn.util import checks
+from fastrnn.util.words import arguments_of, owners_of, taken
 
 
 class Optimizer(Attributes):
     """Base of the optimisers: the model, the learning rate, the step count, the state.
 
     A subclass lists its hyperparameters in ``_hyperparameters``, name to rule (an
-    interval, or bool), in ``_optional_state`` the arrays that it keeps only if a
-    hyperparameter is not zero, names its kernel in ``_kernel``, and defines the
-    arguments that the kernel takes: ``_arrays``, ``_rates``, ``_options``.
+    interval, or bool), in ``_own_state`` the arrays that it keeps between steps and
+    what they begin with (a number, or the name of a hyperparameter), in
+    ``_optional_state`` those that it keeps only if a hyperparameter is not zero, names
+    its kernel in ``_kernel``, and defines the arguments that the kernel takes:
+    ``_arrays``, ``_rates``, ``_options``.
 
     Attributes
     ----------
@@ -38,11 +42,65 @@ class Optimizer(Attributes):
     """
 
     _hyperparameters: ClassVar = {}
+    _own_state: ClassVar = {}
     _optional_state: ClassVar = {}
     _kernel: ClassVar = ""
     _first_only: ClassVar = ()  # hyperparameters that only the first step is due to
 
+    # What differs where the optimiser is made without a model, as in Keras; and what to
+    # write for a weight_decay, which is another thing there.
+    _keras_defaults: ClassVar = {}
+    _keras_decay: ClassVar = "AdamW decays weights as Keras does"
+
     def __init__(self, model, lr, **hyperparameters):
+        vars(self)["model"] = None  # it is set once, by `_attach`
+        self.lr = lr
+        for name, value in hyperparameters.items():
+            setattr(self, name, value)
+        self.n_steps = 0
+        self._made_for, self._steps, self._state = None, None, {}
+        self._first = {}  # what arrays kept between steps begin with, by name
+        for name, option in self._optional_state.items():
+            if getattr(self, option):
+                self._first[name] = 0.0
+        for name, first in self._own_state.items():
+            self._first[name] = getattr(self, first) if first in vars(self) else first
+        if model is not None:
+            self._attach(model)
+
+    def _as_here(self, args, kwargs):
+        """Keras's way, without a model: `compile` says which."""
+        is_rate = bool(args) and isinstance(args[0], numbers.Real)
+        if "model" in kwargs or (args and not is_rate):
+            return args, kwargs
+        who = type(self).__name__
+        if len(args) > 1:
+            raise TypeError(
+                f"{who}: arguments after the learning rate must be given by name, got "
+                f"{args[1]!r}"
+            )
+        given = kwargs | ({"learning_rate": args[0]} if is_rate else {})
+        if given.get("weight_decay") and self._keras_decay:
+            raise TypeError(
+                f"{who}: weight_decay must not be given without a model; use "
+                f"{self._keras_decay}"
+            )
+        betas = self._keras_betas(given)
+        known = arguments_of(type(self).__init__)
+        given = taken(who, owners_of(type(self)), known, given)
+        return (None,), {**self._keras_defaults, **betas, **given}
+
+    def _keras_betas(self, given):
+        """Taken out of `given`: Adam's betas, which are two arguments in Keras."""
+        if "betas" not in self._hyperparameters:
+            return {}
+        names = {"beta_1": 0.9, "beta_2": 0.999}
+        if not names.keys() & given.keys():
+            return {}
+        return {"betas": tuple(given.pop(name, b) for name, b in names.items())}
+
+    def _attach(self, model):
+        """Be the optimiser of a model, with the arrays that are kept between steps."""
         who = type(self).__name__
         if not isinstance(model, Module):
             raise TypeError(
@@ -51,16 +109,20 @@ class Optimizer(Attributes):
         size = model._flat()[0].size
         if size == 0:
             raise ValueError(f"{who}: model must have parameters, got none")
-        self.model = model
-        self.lr = lr
-        for name, value in hyperparameters.items():
-            setattr(self, name, value)
-        self.n_steps = 0
-        self._made_for = size, model.dtype
-        self._steps = Steps(self._kernel, model.dtype)
-        self._state = {}
-        for name, option in self._optional_state.items():
-            self._new_state(name, getattr(self, option))
+        dtype = model.dtype
+        state = {n: np.full(size, value, dtype) for n, value in self._first.items()}
+        vars(self)["model"] = model
+        self._made_for, self._state = (size, dtype), state
+        self._steps = Steps(self._kernel, dtype)
+
+    def _attached(self, what):
+        """Refuse what an optimiser cannot do before it has a model."""
+        if self.model is None:
+            who = type(self).__name__
+            raise RuntimeError(
+                f"{who}.{what}: the optimiser must have a model: {who}(model), or "
+                "model.compile(optimizer=...) and a first batch"
+            )
 
     _others = ("n_steps",)
 
@@ -79,6 +141,15 @@ class Optimizer(Attributes):
     def lr(self, value):
         self._lr = checks.real_in(type(self).__name__, "lr", value, "[0, inf)")
 
+    @property
+    def learning_rate(self) -> float:
+        """Keras's name of `lr`."""
+        return self.lr
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.lr = value
+
     def _checked(self, name, value):
         who, rule = type(self).__name__, self._hyperparameters[name]
         if rule is bool:
@@ -93,11 +164,6 @@ class Optimizer(Attributes):
             for i, beta in enumerate(values)
         )
 
-    def _new_state(self, name, wanted=True, value=0.0):
-        """A flat array to keep between steps, listed in ``_state`` if `wanted`."""
-        if wanted:
-            self._state[name] = np.full(self._made_for[0], value, self._made_for[1])
-
     def step(self):
         """Change the model's parameters by one step along its gradients.
 
@@ -108,6 +174,7 @@ class Optimizer(Attributes):
             optimiser was made, or a hyperparameter set since then needs what was not
             kept; nothing is changed.
         """
+        self._attached("step")
         who = f"{type(self).__name__}.step"
         layers, parameters, grads = self.model._gathered()
         found = self.model.dtype
@@ -167,17 +234,21 @@ class Optimizer(Attributes):
         raise NotImplementedError(f"{type(self).__name__} must define _options")
 
     def __getstate__(self):
-        self._steps.settle()
+        if self._steps is not None:
+            self._steps.settle()
         state = self.__dict__.copy()
         del state["_steps"]
         return state
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._steps = Steps(self._kernel, self._made_for[1])
+        made_for = self._made_for
+        steps = None if made_for is None else Steps(self._kernel, made_for[1])
+        self._steps = steps
 
     def zero_grad(self):
         """Set the model's gradients to zero."""
+        self._attached("zero_grad")
         self.model.zero_grad()
 
     def state_dict(self):
@@ -189,6 +260,7 @@ class Optimizer(Attributes):
             Copies: ``step``, the hyperparameters and ``lr`` as small arrays, and the
             flat arrays kept between steps. Can be saved with safetensors as it is.
         """
+        self._attached("state_dict")
         self._steps.settle()
         scalars = {
             name: getattr(self, name)

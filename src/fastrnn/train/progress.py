@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How training gets on: a bar on a terminal, a line now and then elsewhere."""
 
+import importlib
 import shutil
 import sys
 import textwrap
@@ -12,15 +13,45 @@ from fastrnn.util.printable import printable
 
 # Seconds between lines where there is no terminal.
 LINE_SECONDS = 10.0
+# Columns that a bar without its text has at least: share, bar, time left; and the rate,
+# where there is room.
+_LEAST, _WITH_RATE = 24, 40
+
+
+def _bar_class():
+    """tqdm's class for a terminal, or in a notebook the one that draws a widget."""
+    if "ipykernel" in sys.modules:  # as it is in no other process
+        return importlib.import_module("tqdm.auto").tqdm
+    return tqdm
+
+
+def fitted(where, columns):
+    """As much of a text as there is room for, cut between its parts.
+
+    Examples
+    --------
+    >>> fitted("epoch 1/9  loss 0.5  mae 0.25", 60)
+    'epoch 1/9  loss 0.5  mae 0.25'
+    >>> fitted("epoch 1/9  loss 0.5  mae 0.25", 50)
+    'epoch 1/9  loss 0.5'
+    """
+    parts = where.split("  ")
+    while len(parts) > 1 and len("  ".join(parts)) > columns - _LEAST:
+        parts.pop()
+    return "  ".join(parts)
 
 
 class Progress:
-    """A tqdm bar if standard error is a terminal, else a line every 10 seconds there.
+    """A tqdm bar on a terminal or in a notebook, else a line every 10 seconds.
+
+    Both go to standard error.
 
     Parameters
     ----------
-    total, first : int
-        Units in the whole run, and those done before this process.
+    total : int or None
+        Units in the whole run; None where it is not known.
+    first : int
+        Those done before this process.
     unit : str
         What is counted.
     """
@@ -29,18 +60,21 @@ class Progress:
         self._total, self._done, self._first, self._unit = total, first, first, unit
         self._start = self._last_line = time.monotonic()
         # A terminal that says it has no size, as in a container, counts as 80 x 24.
-        columns, rows = shutil.get_terminal_size()
+        self._columns, rows = shutil.get_terminal_size()
+        rate = " {rate_fmt}" if self._columns >= 2 * _WITH_RATE else ""
+        bar = "{percentage:3.0f}%|{bar}| {remaining} left" + rate
         # disable=None: no bar unless the file is a terminal.
-        self._bar = tqdm(
+        self._bar = _bar_class()(
             total=total,
             initial=first,
             file=sys.stderr,
             unit=f" {unit}",
             unit_scale=True,
-            ncols=columns,
+            ncols=self._columns,
             nrows=rows,
             disable=None,
-            bar_format="{desc}{percentage:3.0f}%|{bar}| {remaining} left {rate_fmt}",
+            leave=None,
+            bar_format="{desc}" + (bar if total else "{n_fmt}{unit} {elapsed}"),
         )
 
     @property
@@ -58,24 +92,35 @@ class Progress:
         """Count `n` units; `where` says how far the run is and how it does."""
         self._done += n
         if not self._bar.disable:
-            self._bar.set_description_str(f"{where} ", refresh=False)
+            text = fitted(where, self._columns)
+            self._bar.set_description_str(f"{text} ", refresh=False)
             self._bar.update(n)
             return
         now = time.monotonic()
         if now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            left = tqdm.format_interval((self._total - self._done) / self.speed)
+            left = ""
+            if self._total:
+                seconds = (self._total - self._done) / self.speed
+                left = f"  {tqdm.format_interval(seconds)} left"
             print(
-                f"{where}  {self.speed:,.0f} {self._unit}/s  {left} left",
+                f"{where}  {self.speed:,.0f} {self._unit}/s{left}",
                 file=sys.stderr,
                 flush=True,
             )
 
-    def close(self, where=None):
-        """Leave the bar and go on below it; without a bar, say how it ended."""
-        if where is not None and self._bar.disable:
-            print(f"{where}  {self.elapsed}", file=sys.stderr, flush=True)
+    def clear(self):
+        """Take the bar away."""
+        self._bar.leave = False
         self._bar.close()
+
+    def close(self, where=None):
+        """Leave the bar and go on below it; or a line in its place: how it ended."""
+        if where is None:
+            self._bar.close()
+            return
+        self.clear()
+        print(f"{where}  {self.elapsed}", file=sys.stderr, flush=True)
 
 
 class Reporter(Progress):

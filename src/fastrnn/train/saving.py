@@ -6,8 +6,9 @@ The parameters have the names of `Module.save`.  What a checkpoint has in additi
 """
 
 import math
+import os
 
-from fastrnn.losses import metrics, objectives
+from fastrnn.losses import naming, objectives
 from fastrnn.nn.describe import describe
 from fastrnn.nn.trainable import frozen
 from fastrnn.util import container, files
@@ -49,6 +50,26 @@ _META = {
 }
 
 
+# Endings of other libraries' files, which nobody could read this file as.
+_OTHERS = (".keras", ".h5", ".hdf5", ".onnx")
+
+
+def check_path(who, path):
+    """Refuse a path whose ending says that the file is another library's."""
+    ending = os.path.splitext(os.fspath(path))[1].lower()
+    if ending in _OTHERS:
+        also = (
+            "fastrnn.keras.load reads Keras's files"
+            if ending in (".keras", ".h5", ".hdf5")
+            else "fastrnn.onnx.save writes ONNX's files"
+        )
+        raise ValueError(
+            f"{who}: path must not end in {ending!r}, for the file is a safetensors "
+            f"file: 'model.safetensors', which fastrnn.load_model reads; {also}, got "
+            f"{os.fspath(path)!r}"
+        )
+
+
 def save_model(model, path):
     """Write a model: what it is made of, its parameters, and how it was compiled.
 
@@ -84,8 +105,8 @@ def compiled(model):
     """How `Model.compile` was called, or None where it was with functions."""
     if model.optimizer is None or type(model.loss) not in objectives.LOSSES.values():
         return None
-    names = [metric.name for metric in model.metrics]
-    if any(isinstance(metric, metrics.Custom) for metric in model.metrics):
+    names = [naming.spelled(metric) for metric in model.metrics]
+    if None in names:
         return None
     optimizer = model.optimizer
     options = {name: getattr(optimizer, name) for name in optimizer._hyperparameters}

@@ -39,8 +39,13 @@ class Schedule(Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
+    def _done(self, batches):
+        """Epochs done, with those batches of the one at hand."""
+        steps = self.run.steps  # None before the first epoch of what does not know
+        return self._epoch + (batches / steps if steps else 0.0)
+
     def on_train_batch_begin(self, batch, logs=None):
-        done = self._epoch + batch / self.run.steps
+        done = self._done(batch)
         self.model.optimizer.lr = self.base_lr * self.factor(done)
 
     _state_rules: ClassVar = {"base_lr": any_of(None, at_least(0))}
@@ -132,8 +137,7 @@ class WarmUp(Schedule):
 
     def on_train_batch_begin(self, batch, logs=None):
         # A rate of zero would waste a batch: the rise counts the batch at hand.
-        ahead = self._epoch + (batch + 1) / self.run.steps
-        done = self._epoch + batch / self.run.steps
+        done, ahead = self._done(batch), self._done(batch + 1)
         rate = self.base_lr * min(1.0, ahead / self.epochs)
         self.model.optimizer.lr = rate * (
             1 if self.then is None else self.then.factor(done)
@@ -162,6 +166,8 @@ class ReduceLROnPlateau(Monitor):
     min_lr : float >= 0
         Not below this.
     mode : {"auto", "min", "max"}
+    verbose : {0, 1}
+        1 prints the new rate.
     """
 
     def __init__(
@@ -173,12 +179,15 @@ class ReduceLROnPlateau(Monitor):
         cooldown=0,
         min_lr=0.0,
         mode="auto",
+        *,
+        verbose=0,
     ):
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.factor = checks.real_in(who, "factor", factor, "(0, 1)")
         self.patience = checks.not_negative(who, "patience", patience)
         self.cooldown = checks.not_negative(who, "cooldown", cooldown)
+        self.verbose = checks.verbosity(who, verbose)
         self.min_lr = checks.real_in(who, "min_lr", min_lr, "[0, inf)")
         self.best, self.wait, self.cooling = None, 0, 0
 
@@ -199,6 +208,9 @@ class ReduceLROnPlateau(Monitor):
             if self.wait >= self.patience and optimizer.lr > self.min_lr:
                 optimizer.lr = max(self.min_lr, optimizer.lr * self.factor)
                 self.wait, self.cooling = 0, self.cooldown
+                if self.verbose:
+                    who = type(self).__name__
+                    print(f"{who}: the learning rate is now {optimizer.lr:g}")
 
     _state_rules: ClassVar = {
         "best": any_of(None, number),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Sequential`: layers one after the other."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastrnn.losses.crf import CRF
@@ -10,6 +12,7 @@ from fastrnn.nn.deferred import Unbuilt, is_built
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.layer import Recurrent
+from fastrnn.train.input_shape import Input, given_shape
 from fastrnn.train.model import Model
 
 
@@ -24,8 +27,8 @@ class Sequential(Model):
 
     Parameters
     ----------
-    *layers : Module
-        The same layer may come more than once.
+    *layers : Module, or one list of these
+        The same layer may come more than once. An `Input` may come first.
 
     Raises
     ------
@@ -56,25 +59,50 @@ class Sequential(Model):
     (64, 1)
     """
 
-    def __init__(self, *layers):
+    _sample_shape = None  # from an `Input`
+
+    def __init__(self, *layers: Module | Input | Sequence[Module | Input]) -> None:
+        if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
+            layers = tuple(layers[0])
+        if layers and isinstance(layers[0], Input):
+            self._sample_shape, layers = layers[0].sample_shape, layers[1:]
         self._check_layers(layers)
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
         if is_built(self):
             self._leaves()  # raises when dtypes differ
+        self._build_if_known()
+
+    def _build_if_known(self):
+        """Make all parameters, if words such as ``input_shape`` say how large."""
+        if not len(self):
+            return
+        if self._sample_shape is None:  # once built, the layer has forgotten it
+            self._sample_shape = given_shape(self[0])
+        if self._sample_shape is not None:
+            self.build(self._sample_shape)
 
     def _knows(self, name, value):
         # Whatever its name, a layer runs after those that are there.
         return isinstance(value, Module) or super()._knows(name, value)
 
+    def _see(self, inputs):
+        if len(inputs) != 1:
+            raise ValueError(
+                f"{type(self).__name__}: x must be one array or list, got a tuple of "
+                f"{len(inputs)}; of what pad_sequences gives, (padded, lengths), a "
+                "model takes padded"
+            )
+        return super()._see(inputs)
+
     def _check_layers(self, layers):
         who = type(self).__name__
         for i, layer in enumerate(layers):
             if not isinstance(layer, Module):
-                hint = f"; write {who}(*layers)" if isinstance(layer, list) else ""
+                first = "; an Input comes first" if isinstance(layer, Input) else ""
                 raise TypeError(
                     f"{who}: layer {i} must be a Module, got {type(layer).__name__}"
-                    f"{hint}"
+                    f"{first}"
                 )
             if isinstance(layer, CRF) and i < len(layers) - 1:
                 raise ValueError(
@@ -82,12 +110,13 @@ class Sequential(Model):
                     f"{len(layers)}"
                 )
 
-    def add(self, layer):
+    def add(self, layer: Module | Input) -> None:
         """Put a layer after the others, before `compile`.
 
         Parameters
         ----------
-        layer : Module
+        layer : Module or Input
+            An `Input` comes before all layers.
 
         Raises
         ------
@@ -96,12 +125,16 @@ class Sequential(Model):
         RuntimeError
             If the model was compiled: its optimiser is for the layers that it had.
         """
+        if isinstance(layer, Input) and not len(self):
+            self._sample_shape = layer.sample_shape
+            return
         self._check_layers((*self, layer))
         if self.loss is not None:
             raise RuntimeError(
                 f"{type(self).__name__}.add: layers must be added before compile"
             )
         setattr(self, str(len(self)), layer)
+        self._build_if_known()
 
     def __len__(self):
         return len(self._children)
@@ -192,7 +225,7 @@ class Sequential(Model):
             inner = layer.layer if isinstance(layer, Bidirectional) else layer
             if mask is not None:
                 if isinstance(inner, Unbuilt):  # which arguments it takes is not known
-                    inner.build(np.shape(x)[-1])
+                    inner.build(inner.input_size_of(np.shape(x)))
                 options = masking.arguments(layer, mask)
             if isinstance(inner, Recurrent):
                 if np.ndim(x) == 2:

@@ -7,14 +7,12 @@ and leave theirs.  `fit` begins every epoch anew, and validation beside it.
 
 import contextlib
 
-import numpy as np
-
 from fastrnn.nn.wrappers import TimeDistributed
 
 
 def stateful_layers(model):
     """The layers of a model that go on from the call before."""
-    return [m for m in model.modules() if getattr(m, "stateful", False)]
+    return [m for m in model.modules() if vars(m).get("stateful", False)]
 
 
 def reset_states(model):
@@ -68,8 +66,7 @@ def check_batches(who, model, samples, batch_size, goes_on):
     layers = stateful_layers(model)
     if not layers:
         return
-    batches = samples.batches(batch_size, np.arange(samples.n))
-    sizes = sorted({len(batch) for batch in batches})
+    sizes = samples.sizes(batch_size)
     if len(sizes) > 1:
         raise ValueError(
             f"{who}: batch_size must leave no smaller batch for a stateful model, "

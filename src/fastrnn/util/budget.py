@@ -12,6 +12,7 @@ import math
 
 MOST_PARAMETERS = 10**12  # terabytes: a slip of the keyboard, not a model
 MOST_ARRAYS = 10**6  # of one layer
+MOST_DATA = 2**22  # numbers that a layer makes of a few while a file is read
 
 
 class _Budget:
@@ -93,6 +94,24 @@ def check(who, n_parameters, n_arrays, itemsize):
             f"{left.n_bytes:,} bytes in {left.n_arrays:,} arrays for it and what "
             f"follows, got sizes that make {_written(n_parameters)} parameters in "
             f"{_written(n_arrays)} arrays"
+        )
+
+
+def check_data(who, n):
+    """Refuse a layer that makes n numbers of a sample while a file is read.
+
+    A file says in a few digits how often a vector is repeated, or how far a window
+    reaches beyond a sequence. Outside of reading, memory is the only limit.
+
+    Raises
+    ------
+    ValueError
+        If they are too many.
+    """
+    if _budget.get() is not None and n > MOST_DATA:
+        raise ValueError(
+            f"{who}: a layer in a file must make at most {MOST_DATA:,} numbers of a "
+            f"sample, got sizes that make {_written(n)}"
         )
 
 

@@ -12,6 +12,7 @@ the wrong kind of thing and `ValueError` for the wrong one of its kind.
 """
 
 import functools
+import inspect
 import numbers
 import operator
 
@@ -264,6 +265,22 @@ def choice(who, name, value, options):
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"{who}: {name} must be one of {listed}, got {value!r}")
     return value
+
+
+def verbosity(who, value):
+    """`value`, 0 or 1, of a callback that can say what it does; flags will do."""
+    if value not in (0, 1):
+        raise ValueError(f"{who}: verbose must be 0 or 1, got {value!r}")
+    return int(value)
+
+
+def takes(function, n):
+    """Whether a function can be called with so many positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(n))
+    except TypeError:
+        return False
+    return True
 
 
 def generator(who, seed):

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`SpatialDropout1D`: dropout of whole features of a sequence."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from fastrnn.nn.attributes import flag
+from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.layers import Dropout
+from fastrnn.util import checks
+
+
+class SpatialDropout1D(BatchFirst, Dropout):
+    """In training, zero each feature of a sequence with probability p, at all steps.
+
+    The rest is multiplied by 1 / (1 - p), so that the mean stays as it is. In eval mode
+    the input passes unchanged. Before a recurrent layer this is the dropout of inputs
+    that has one mask for all steps.
+
+    Parameters
+    ----------
+    p : float in [0, 1]
+        Probability of a feature to be zeroed.
+    seed : int or numpy.random.Generator, optional
+        For the choice of features.
+    batch_first : bool
+        Whether sequences are (B, T, features) instead of (T, B, features). In a model
+        they are.
+
+    Attributes
+    ----------
+    generator : numpy.random.Generator
+        Where the choices come from; its state is part of a run that is to be resumed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as above.
+
+    References
+    ----------
+    .. [1] J. Tompson et al., "Efficient Object Localization Using Convolutional
+       Networks", CVPR 2015.
+
+    Examples
+    --------
+    >>> layer = SpatialDropout1D(0.5, seed=0, batch_first=True)
+    >>> y = layer(np.ones((2, 3, 20)))
+    >>> bool((y == y[:, :1]).all()), sorted(set(y.ravel().tolist()))
+    (True, [0.0, 2.0])
+    """
+
+    _changeable: ClassVar = {"batch_first": flag}
+
+    def __init__(self, p=0.5, *, seed=None, batch_first=False):
+        super().__init__(p, seed=seed)
+        self.batch_first = batch_first
+
+    def forward(self, x):
+        """Drop features of `x`.
+
+        Parameters
+        ----------
+        x : array_like, shape (T, B, features) or (B, T, features)
+            float64 stays so; everything else becomes float32.
+
+        Returns
+        -------
+        ndarray, shape of `x`
+            In eval mode, `x` itself where it needed no conversion.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `x` is not real numbers in such a shape.
+        """
+        who = type(self).__name__
+        x = checks.float_array(who, "x", x, checks.float_dtype(x))
+        axes = ("B", "T") if self.batch_first else ("T", "B")
+        checks.shape(who, "x", x, (*axes, "features"), (None, None, None))
+        if not self.training:
+            self._keep(None)
+            return x
+        axis = 1 if self.batch_first else 0
+        ones = np.ones_like(x[:, :1] if axis == 1 else x[:1])
+        factors = np.empty_like(ones)
+        y = np.empty_like(x)  # a choice is drawn once nothing can fail any more
+        self._drop((int(self.generator.integers(2**63)), self.p), ones, factors)
+        np.multiply(x, factors, out=y)
+        self._keep((factors, x.shape, x.dtype))
+        return y
+
+    def backward(self, dy, *, context=None):
+        """Gradient of the input: that of the output where nothing was dropped.
+
+        Parameters
+        ----------
+        dy : array_like, shape of the output
+            Gradient of the loss with respect to the output.
+        context : Context, optional
+            What the forward in question left in ``context``. Default: the last one.
+
+        Returns
+        -------
+        ndarray, shape of `dy`
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward in training mode, or its context has been used.
+        ValueError, TypeError
+            If `dy` does not fit the output.
+        """
+        who = f"{type(self).__name__}.backward"
+        context = self._context(context)
+        factors, shape, dtype = context.saved
+        dy = checks.float_array(who, "dy", dy, dtype)
+        checks.same_shape(who, "dy", dy, "y", shape)
+        dx = dy * factors
+        context.release()
+        return dx

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""For type checkers and editors: the arguments of recurrent layers by both ways.
+
+A layer is made by ``(input_size, hidden_size, ...)``, or Keras's way by its units:
+``(units, activation, ...)``. Each class has an overload of its constructor for either.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from fastrnn.recurrent.arguments import Functions
+
+
+class Options(TypedDict, total=False):
+    """What all layers are given by name, apart from `activation`."""
+
+    cell_clip: float | None
+    learn_initial_state: bool
+    clip_state_grad: float | tuple[str, float] | None
+    merge_mode: str
+    connection: str | None
+    return_sequences: bool
+    checkpoint_every: int | None
+    go_backwards: bool
+    stateful: bool
+    zero_output_for_mask: bool
+    dtype: str
+    seed: int | np.random.Generator | None
+
+
+class GatedOptions(Options, total=False):
+    """Of cells with gates."""
+
+    recurrent_activation: Functions | None
+
+
+class LSTMOptions(GatedOptions, total=False):
+    """Of `LSTM`."""
+
+    proj_size: int
+    peephole: bool
+    input_forget: bool
+    forget_bias: float | None
+
+
+class GRUOptions(GatedOptions, total=False):
+    """Of `GRU`."""
+
+    reset_after: bool
+
+
+class Words(TypedDict, total=False):
+    """Keras's words, and what may be given by name beside them."""
+
+    use_bias: bool
+    input_shape: Sequence[int | None]
+    batch_input_shape: Sequence[int | None]
+    input_dim: int
+    num_layers: int
+    batch_first: bool
+    bidirectional: bool
+
+
+class ByUnits(Options, Words, total=False):
+    """Of `RNN`, made by its units."""
+
+
+class GatedByUnits(GatedOptions, Words, total=False):
+    """Of cells with gates, made by their units."""
+
+
+class LSTMByUnits(LSTMOptions, Words, total=False):
+    """Of `LSTM`, made by its units."""
+
+
+class GRUByUnits(GRUOptions, Words, total=False):
+    """Of `GRU`, made by its units."""
