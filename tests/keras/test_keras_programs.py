@@ -215,6 +215,7 @@ def test_it_runs_here(program):
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.__name__)
 def test_it_is_as_with_keras(program, keras):
+    keras.utils.clear_session()  # names are counted, those of other tests too
     if program is sentiment:
         text = pytest.importorskip("keras.src.legacy.preprocessing.text")
         keras = _with_tokenizer(keras, text)

@@ -208,7 +208,5 @@ def test_attributes_of_kerass():
     assert not hasattr(model, "pop")
 
     assert "load_weights" not in dir(model)
-    with pytest.raises(
-        AttributeError, match="Sequential has no attribute 'weights' tha"
-    ):
+    with pytest.raises(AttributeError, match="Sequential has no attribute 'weights'"):
         model.weights = []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Model`: compile, fit, evaluate, predict, save.
 
-Above 400 lines for the docstrings of these methods, which are the manual of `fit`: what
+Above 600 lines for the docstrings of these methods, which are the manual of `fit`: what
 the methods do is short, and most of it is in the files beside this one.
 """
 
