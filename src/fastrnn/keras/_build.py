@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`load`: a `Sequential` of fastrnn's layers from the layers of a Keras file."""
 
+from __future__ import annotations
+
 import os
 
 import numpy as np
@@ -25,6 +27,7 @@ from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras, files
+from fastrnn.util.typing import PathLike
 
 _CLASSES = {"SimpleRNN": RNN, "LSTM": LSTM, "GRU": GRU}
 # Layers that act on the last axis alone. Keras's TimeDistributed around one of them
@@ -32,7 +35,7 @@ _CLASSES = {"SimpleRNN": RNN, "LSTM": LSTM, "GRU": GRU}
 _LAST_AXIS = ("Activation", "Dense", "Dropout", "LayerNormalization", "ReLU", "Softmax")
 
 
-def load(path, *, inference=False):
+def load(path: PathLike, *, inference: bool = False) -> Sequential:
     """Read a Keras model, weights and all, as a `Sequential`.
 
     Parameters

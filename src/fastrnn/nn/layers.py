@@ -6,17 +6,22 @@ be. What forward keeps for backward it keeps by reference: an input must not be 
 to between the two.
 """
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import Pool
 from fastrnn.nn import init
 from fastrnn.nn.activation import Activated, by_name
 from fastrnn.nn.attributes import by
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
 
 
 def _activation(layer, name, value):
@@ -71,14 +76,14 @@ class Linear(Activated):
 
     def __init__(
         self,
-        in_features,
-        out_features,
-        bias=True,
+        in_features: int | None,
+        out_features: int,
+        bias: bool = True,
         *,
-        activation=None,
-        dtype="float32",
-        seed=None,
-    ):
+        activation: str | None = None,
+        dtype: str = "float32",
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         self.in_features = checks.positive_int(who, "in_features", in_features)
         self.out_features = checks.positive_int(who, "out_features", out_features)
@@ -93,7 +98,7 @@ class Linear(Activated):
             init.fan_in_uniform_(array, self.in_features, seed=rng)
         self._pool = Pool(most=2)  # one array forward, one backward
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Map `x`.
 
         Parameters
@@ -135,7 +140,10 @@ class Linear(Activated):
         self._keep((x, applied))
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the parameters' gradients and return the input's.
 
         Parameters
@@ -185,7 +193,7 @@ class Linear(Activated):
         )
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         bias = "" if self.bias else ", bias=False"
         function = self.activation
@@ -242,12 +250,12 @@ class Dropout(Module):
         "generator": _generator,
     }
 
-    def __init__(self, p=0.5, *, seed=None):
+    def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
         who = type(self).__name__
         self.p = p
         self.generator = checks.generator(who, seed)
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Drop elements of `x`.
 
         Parameters
@@ -276,11 +284,14 @@ class Dropout(Module):
         self._keep((mask, x.shape, x.dtype))
         return y
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     @staticmethod
     def _drop(mask, x, y):
         core.kernels(x.dtype).dropout(threads.for_kernel(), *mask, x, y)
 
-    def backward(self, dy, *, context=None):
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input: that of the output where nothing was dropped.
 
         Parameters
@@ -311,6 +322,6 @@ class Dropout(Module):
         context.release()
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return f"p={self.p}"

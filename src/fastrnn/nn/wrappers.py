@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`TimeDistributed` and `Concatenate`: small layers around others."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class TimeDistributed(Module):
@@ -41,7 +48,7 @@ class TimeDistributed(Module):
 
     supports_masking = True
 
-    def __init__(self, layer):
+    def __init__(self, layer: Module) -> None:
         who = type(self).__name__
         if not isinstance(layer, Module):
             raise TypeError(
@@ -54,7 +61,7 @@ class TimeDistributed(Module):
                 )
         self.layer = layer
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Run the layer on every step.
 
         Parameters
@@ -80,7 +87,10 @@ class TimeDistributed(Module):
         self._keep((x.shape, y.shape, self.layer.context))
         return y.reshape(*x.shape[:2], *y.shape[1:])
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the layer's gradients and return the input's.
 
         Parameters
@@ -127,7 +137,7 @@ class Concatenate(Module):
     [(5, 3, 2), (5, 3, 4)]
     """
 
-    def forward(self, *arrays):
+    def forward(self, *arrays: ArrayLike) -> Array:
         """Join arrays.
 
         Parameters
@@ -165,7 +175,12 @@ class Concatenate(Module):
         self._keep((dtype, y.shape, [part.shape[-1] for part in parts]))
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(
+        self, dy: ArrayLike, *, context: Context | None = None
+    ) -> tuple[Array, ...]:
         """Split the gradient of the output.
 
         Parameters

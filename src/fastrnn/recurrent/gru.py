@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`GRU`: layers of gated recurrent units."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.layer import Recurrent
+from fastrnn.util.typing import Array
 
 
-class GRU(Recurrent):
+class GRU(Recurrent[Array]):
     """Gated recurrent unit, the reset gate after the product or before it.
 
     Parameters
@@ -107,6 +110,8 @@ class GRU(Recurrent):
     >>> y.shape, h_n.shape
     ((7, 2, 10), (2, 2, 5))
     """
+
+    reset_after: bool
 
     def __init__(
         self,

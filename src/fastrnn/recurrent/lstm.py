@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`LSTM`: layers of long short-term memory."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.layer import Recurrent
+from fastrnn.util.typing import Array
 
 
-class LSTM(Recurrent):
+class LSTM(Recurrent[tuple[Array, Array]]):
     """Long short-term memory, with forget gate.
 
     Parameters
@@ -123,6 +126,10 @@ class LSTM(Recurrent):
     >>> lstm.grads["weight_hh_l0"].shape
     (20, 5)
     """
+
+    proj_size: int
+    peephole: bool
+    input_forget: bool
 
     def __init__(
         self,

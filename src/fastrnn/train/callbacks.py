@@ -4,20 +4,25 @@
 `fastrnn.train.hooks` has their base, with all hooks and when they are called.
 """
 
+from __future__ import annotations
+
 import csv
 import math
 import os
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastrnn.nn.describe import describe
-from fastrnn.train.hooks import Callback
+from fastrnn.nn.module import Module
+from fastrnn.train.hooks import Callback, Logs
 from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint
 from fastrnn.util import checks
 from fastrnn.util.extras import pyplot
 from fastrnn.util.schema import any_of, dict_of, integer, list_of, number
+from fastrnn.util.typing import PathLike
 
 
 class EarlyStopping(Monitor):
@@ -51,14 +56,14 @@ class EarlyStopping(Monitor):
 
     def __init__(
         self,
-        monitor="val_loss",
-        min_delta=0.0,
-        patience=0,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=False,
-        start_from_epoch=0,
-    ):
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.patience = checks.not_negative(who, "patience", patience)
@@ -74,14 +79,17 @@ class EarlyStopping(Monitor):
         self._reset()
 
     def _reset(self):
-        self.best = self.best_epoch = self.stopped_epoch = self.best_weights = None
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self.best_weights: Any = None
         self.wait = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self._reset()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         value = self._value(logs)
         if epoch < self.start_from_epoch:
             return
@@ -97,7 +105,7 @@ class EarlyStopping(Monitor):
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         if self.best_weights is not None:
             self.model.flat_parameters[...] = self.best_weights
 
@@ -108,7 +116,7 @@ class EarlyStopping(Monitor):
         "wait": integer(0),
     }
 
-    def load_state(self, state):
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
         weights, wanted = state.get("best_weights"), self.model.flat_parameters
         if weights is not None and (
@@ -121,7 +129,7 @@ class EarlyStopping(Monitor):
             )
         super().load_state(state)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "stopped_epoch", "best_weights", "wait")
         return {name: getattr(self, name) for name in names}
 
@@ -143,13 +151,19 @@ class ModelCheckpoint(Monitor):
 
     last = True
 
-    def __init__(self, path, monitor="val_loss", save_best_only=False, mode="auto"):
+    def __init__(
+        self,
+        path: PathLike,
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: str = "auto",
+    ) -> None:
         super().__init__(monitor, mode)
         self.path = os.fspath(path)
         self.save_best_only = checks.flag(
             type(self).__name__, "save_best_only", save_best_only
         )
-        self.best = None
+        self.best: float | None = None
 
     def _check_run(self, figures):
         if self.save_best_only:
@@ -162,11 +176,11 @@ class ModelCheckpoint(Monitor):
                 f"{self.path!r}"
             )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self.best = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self.save_best_only:
             value = self._value(logs)
             if not self._better(value, self.best):
@@ -176,7 +190,7 @@ class ModelCheckpoint(Monitor):
 
     _state_rules: ClassVar = {"best": any_of(None, number)}
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"best": self.best}
 
 
@@ -190,12 +204,12 @@ class CSVLogger(Callback):
         Whether to go on below what the file has, as a resumed run does.
     """
 
-    def __init__(self, path, append=False):
+    def __init__(self, path: PathLike, append: bool = False) -> None:
         self.path = os.fspath(path)
         self.append = checks.flag(type(self).__name__, "append", append)
         self._names = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self._names = None
         goes_on = self.append or bool(self.run.history.epoch)
         if goes_on and os.path.exists(self.path):
@@ -211,7 +225,7 @@ class CSVLogger(Callback):
             with open(self.path, "w", encoding="utf-8"):
                 pass  # a path that cannot be written is known before an epoch is run
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if self._names is None:
@@ -230,25 +244,26 @@ class GradientMonitor(Callback):
         By layer: mean and largest norm over the batches of each epoch.
     """
 
-    def __init__(self):
-        self.mean, self.max = {}, {}
+    def __init__(self) -> None:
+        self.mean: dict[str, list[float]] = {}
+        self.max: dict[str, list[float]] = {}
         self._sums, self._largest, self._n = {}, {}, 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self.mean, self.max = {}, {}
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._sums, self._largest, self._n = {}, {}, 0
 
-    def on_gradients(self, batch):
+    def on_gradients(self, batch: int) -> None:
         for name, norm in layer_norms(self.model).items():
             self._sums[name] = self._sums.get(name, 0.0) + norm
             # A NaN stays, whichever comes first.
             self._largest[name] = float(np.maximum(self._largest.get(name, 0.0), norm))
         self._n += 1
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         for name, total in self._sums.items():
             self.mean.setdefault(name, []).append(total / self._n)
             self.max.setdefault(name, []).append(self._largest[name])
@@ -258,10 +273,10 @@ class GradientMonitor(Callback):
         "max": dict_of(list_of(number)),
     }
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"mean": self.mean, "max": self.max}
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """Draw each layer's mean norm over epochs with matplotlib.
 
         Parameters
@@ -282,7 +297,7 @@ class GradientMonitor(Callback):
         return ax
 
 
-def layer_norms(model):
+def layer_norms(model: Module) -> dict[str, float]:
     """Norm of the gradient of each layer that is trained, by the layer's name.
 
     Parameters

@@ -2,7 +2,10 @@
 """The optimiser that `Model.compile` makes of a name, a class or an object."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict
 
+from fastrnn.losses.metrics import Metric
 from fastrnn.nn.deferred import is_built
 from fastrnn.nn.layers import Linear
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -10,6 +13,33 @@ from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
 
 OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adagrad, Adam, AdamW)}
+
+LossFunction: TypeAlias = Callable[..., tuple[Any, Any]]
+MetricLike: TypeAlias = str | Metric | Callable[..., Any]
+
+
+class OptimizerOptions(TypedDict, total=False):
+    """What `compile` hands on to the optimiser, for checkers: each takes some."""
+
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+    alpha: float
+    eps: float
+    centered: bool
+    lr_decay: float
+    initial_accumulator_value: float
+    betas: tuple[float, float]
+    amsgrad: bool
+
+
+class DecodeOptions(TypedDict, total=False):
+    """What `predict` takes for losses that decode, for checkers."""
+
+    beam_width: int
 
 
 def optimizer_of(who, model, optimizer, options):

@@ -5,12 +5,16 @@ Above 400 lines for the docstrings of these methods, which are the manual of `fi
 the methods do is short, and most of it is in the files beside this one.
 """
 
+from __future__ import annotations
+
 import os
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from fastrnn.data.samples import Samples
+from fastrnn.data.samples import Data, Samples
 from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import objectives
 from fastrnn.losses.base import Loss
@@ -20,11 +24,18 @@ from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.module import Module
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
-from fastrnn.train.compiling import optimizer_of
+from fastrnn.train.compiling import (
+    DecodeOptions,
+    LossFunction,
+    MetricLike,
+    OptimizerOptions,
+    optimizer_of,
+)
 from fastrnn.train.history import History
-from fastrnn.train.hooks import Callbacks
+from fastrnn.train.hooks import Callback, Callbacks
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
+from fastrnn.util.typing import Mask, PathLike, Seed
 
 # Methods that a subclass defines, in which all layers take samples first.
 _TAKE_SAMPLES = ("forward", "forward_from", "backward", "_outputs")
@@ -91,17 +102,21 @@ class Model(Module):
         "metrics": _set_by_compile,
         "stop_training": flag,
     }
-    loss = None
-    output_mask = None
+    loss: Loss | None = None
+    output_mask: Mask = None
     _default_loss = None
-    metrics = ()
-    optimizer = None
-    history = None
-    stop_training = False
+    metrics: tuple[_metrics.Metric, ...] = ()
+    if TYPE_CHECKING:  # None only before `compile` and `fit`
+        optimizer: Optimizer
+        history: History
+    else:
+        optimizer = None
+        history = None
+    stop_training: bool = False
     _make_optimizer = None
     _seen = None  # the first sample, for `summary`
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # When the class is made, not in a call: so whoever derives from this class need
         # not know of the rule, and a call costs nothing to find it out.
@@ -111,13 +126,13 @@ class Model(Module):
 
     def compile(
         self,
-        loss=None,
-        optimizer="adam",
-        metrics=(),
+        loss: str | Loss | LossFunction | None = None,
+        optimizer: str | type[Optimizer] | Optimizer = "adam",
+        metrics: MetricLike | Sequence[MetricLike] = (),
         *,
-        from_logits=None,
-        **optimizer_options,
-    ):
+        from_logits: bool | None = None,
+        **optimizer_options: Unpack[OptimizerOptions],
+    ) -> None:
         """Say what to train for and how.
 
         Parameters
@@ -172,7 +187,7 @@ class Model(Module):
         self.loss, self.metrics = loss, metrics
         self.optimizer, self._make_optimizer = made, make
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> Self:
         """Let layers with an input size of None have parameters.
 
         Parameters
@@ -240,24 +255,24 @@ class Model(Module):
 
     def fit(
         self,
-        x,
-        y,
+        x: Data,
+        y: Data,
         *,
-        epochs=1,
-        batch_size=32,
-        validation_data=None,
-        validation_split=0.0,
-        shuffle=True,
-        callbacks=(),
-        class_weight=None,
-        sample_weight=None,
-        verbose=1,
-        clip_norm=None,
-        clip_value=None,
-        tbptt=None,
-        seed=None,
-        resume=None,
-    ):
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        callbacks: Callback | Sequence[Callback] = (),
+        class_weight: Mapping[int, float] | str | None = None,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
+        verbose: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        tbptt: int | None = None,
+        seed: Seed = None,
+        resume: PathLike | None = None,
+    ) -> History:
         """Train.
 
         Parameters
@@ -382,7 +397,14 @@ class Model(Module):
             y = self.loss.targets(who, y)
         return Samples(who, x, y, weight)
 
-    def evaluate(self, x, y, *, batch_size=32, sample_weight=None):
+    def evaluate(
+        self,
+        x: Data,
+        y: Data,
+        *,
+        batch_size: int = 32,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
+    ) -> dict[str, float]:
         """Loss and metrics on samples; stateful layers go on, as in `predict`.
 
         Parameters
@@ -410,7 +432,14 @@ class Model(Module):
         stateful.check_batches(who, self, samples, batch_size, True)
         return fit.evaluate(self, samples, batch_size)
 
-    def predict(self, x, *, batch_size=32, decode=True, **options):
+    def predict(
+        self,
+        x: Data,
+        *,
+        batch_size: int = 32,
+        decode: bool = True,
+        **options: Unpack[DecodeOptions],
+    ) -> Any:
         """Outputs for samples: what the last layer gives.
 
         These are logits after a plain `Linear`, probabilities after a `Sigmoid` or
@@ -459,13 +488,13 @@ class Model(Module):
         stateful.check_batches("predict", self, samples, batch_size, True)
         return fit.predict(self, samples, batch_size, decoder)
 
-    def reset_states(self):
+    def reset_states(self) -> None:
         """Let stateful layers begin anew, from zero or what they learned."""
         stateful.reset_states(self)
 
     # -- text and files ---------------------------------------------------------------
 
-    def summary(self):
+    def summary(self) -> None:
         """Print each layer's output shape, parameters and memory.
 
         Raises
@@ -479,7 +508,7 @@ class Model(Module):
         """Name, layer and output of each part; None for those that are not called."""
         return summary.noted_outputs(self, inputs)
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write the whole model to one safetensors file, all of it or nothing.
 
         `load_model` makes it anew; `load` reads the parameters alone.
@@ -496,7 +525,7 @@ class Model(Module):
         """
         saving.save_model(self, path)
 
-    def load(self, path):
+    def load(self, path: PathLike) -> None:
         """Read all parameters from a file of `save`, or of `Module.save`.
 
         Parameters

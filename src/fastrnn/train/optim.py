@@ -5,9 +5,12 @@ Arguments, defaults, formulas and results are PyTorch's; `csrc/kernels/optim.c` 
 the formulas.  Each class is mostly its docstring, with all of its arguments.
 """
 
+from __future__ import annotations
+
 import math
 from typing import ClassVar
 
+from fastrnn.nn.module import Module
 from fastrnn.train.optimizer import Optimizer
 
 
@@ -64,17 +67,23 @@ class SGD(Optimizer):
     }
     _optional_state: ClassVar = {"momentum_buffer": "momentum"}
 
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+
     def __init__(
         self,
-        model,
-        lr=1e-3,
-        momentum=0,
-        dampening=0,
-        weight_decay=0,
-        nesterov=False,
+        model: Module,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -166,18 +175,25 @@ class RMSprop(Optimizer):
         "momentum_buffer": "momentum",
     }
 
+    alpha: float
+    eps: float
+    weight_decay: float
+    momentum: float
+    centered: bool
+    maximize: bool
+
     def __init__(
         self,
-        model,
-        lr=1e-2,
-        alpha=0.99,
-        eps=1e-8,
-        weight_decay=0,
-        momentum=0,
-        centered=False,
+        model: Module,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -253,17 +269,23 @@ class Adagrad(Optimizer):
     }
     _first_only = ("initial_accumulator_value",)
 
+    lr_decay: float
+    weight_decay: float
+    initial_accumulator_value: float
+    eps: float
+    maximize: bool
+
     def __init__(
         self,
-        model,
-        lr=1e-2,
-        lr_decay=0,
-        weight_decay=0,
-        initial_accumulator_value=0,
-        eps=1e-10,
+        model: Module,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -341,17 +363,23 @@ class Adam(Optimizer):
     _optional_state: ClassVar = {"max_exp_avg_sq": "amsgrad"}
     _decoupled = False
 
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    amsgrad: bool
+    maximize: bool
+
     def __init__(
         self,
-        model,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=0,
-        amsgrad=False,
+        model: Module,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -404,15 +432,15 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        model,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=1e-2,
-        amsgrad=False,
+        model: Module,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model, lr, betas, eps, weight_decay, amsgrad, maximize=maximize
         )

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Optimizer`: what all optimisers share, whatever their formula."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from fastrnn.nn.attributes import Attributes
 from fastrnn.nn.module import Module
 from fastrnn.nn.sparse import Steps
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class Optimizer(Attributes):
@@ -42,7 +45,7 @@ class Optimizer(Attributes):
     _kernel: ClassVar = ""
     _first_only: ClassVar = ()  # hyperparameters that only the first step is due to
 
-    def __init__(self, model, lr, **hyperparameters):
+    def __init__(self, model: Module, lr: float, **hyperparameters: Any) -> None:
         who = type(self).__name__
         if not isinstance(model, Module):
             raise TypeError(
@@ -55,7 +58,7 @@ class Optimizer(Attributes):
         self.lr = lr
         for name, value in hyperparameters.items():
             setattr(self, name, value)
-        self.n_steps = 0
+        self.n_steps: int = 0
         self._made_for = size, model.dtype
         self._steps = Steps(self._kernel, model.dtype)
         self._state = {}
@@ -71,12 +74,12 @@ class Optimizer(Attributes):
         return super()._to_set(name, value) if name in self._first_only else value
 
     @property
-    def lr(self):
+    def lr(self) -> float:
         """Learning rate, in [0, inf)."""
         return self._lr
 
     @lr.setter
-    def lr(self, value):
+    def lr(self, value: float) -> None:
         self._lr = checks.real_in(type(self).__name__, "lr", value, "[0, inf)")
 
     def _checked(self, name, value):
@@ -98,7 +101,7 @@ class Optimizer(Attributes):
         if wanted:
             self._state[name] = np.full(self._made_for[0], value, self._made_for[1])
 
-    def step(self):
+    def step(self) -> None:
         """Change the model's parameters by one step along its gradients.
 
         Raises
@@ -175,11 +178,11 @@ class Optimizer(Attributes):
         self.__dict__.update(state)
         self._steps = Steps(self._kernel, self._made_for[1])
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set the model's gradients to zero."""
         self.model.zero_grad()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """Everything that the next steps depend on, besides the model.
 
         Returns
@@ -201,7 +204,7 @@ class Optimizer(Attributes):
             **{name: array.copy() for name, array in self._state.items()},
         }
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave; hyperparameters become those saved.
 
         Parameters

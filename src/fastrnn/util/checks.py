@@ -11,8 +11,12 @@ take the caller's name as `who` and the argument's as `name`, and raise `TypeErr
 the wrong kind of thing and `ValueError` for the wrong one of its kind.
 """
 
+from __future__ import annotations
+
 import numbers
 import operator
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +31,7 @@ def as_tuple(sizes):
     return f"({inside},)" if len(sizes) == 1 else f"({inside})"
 
 
-def dtype_name(who, dtype):
+def dtype_name(who: str, dtype: Any) -> str:
     """``"float32"`` or ``"float64"`` for anything NumPy takes as one of them."""
     try:
         found = None if dtype is None else np.dtype(dtype).name
@@ -184,12 +188,12 @@ def _index(rule, value):
         raise TypeError(rule) from None
 
 
-def integer(who, name, value):
+def integer(who: str, name: str, value: Any) -> int:
     """`value` as an int; a bool or a float is not taken for one."""
     return _index(f"{who}: {name} must be an integer, got {value!r}", value)
 
 
-def not_negative(who, name, value):
+def not_negative(who: str, name: str, value: Any) -> int:
     """`value` as an int of at least 0."""
     value = integer(who, name, value)
     if value < 0:
@@ -197,7 +201,7 @@ def not_negative(who, name, value):
     return value
 
 
-def positive_int(who, name, value):
+def positive_int(who: str, name: str, value: Any) -> int:
     """`value` as an int of at least 1."""
     rule = f"{who}: {name} must be a positive integer, got {value!r}"
     value = _index(rule, value)
@@ -206,7 +210,7 @@ def positive_int(who, name, value):
     return value
 
 
-def real_in(who, name, value, interval):
+def real_in(who: str, name: str, value: Any, interval: str) -> float:
     """`value` as a float in an interval written as in a paper: ``"[0, 1)"``."""
     rule = f"{who}: {name} must be a number in {interval}, got {value!r}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
@@ -223,24 +227,24 @@ def real_in(who, name, value, interval):
     return value
 
 
-def probability(who, name, value):
+def probability(who: str, name: str, value: Any) -> float:
     """`value` as a float in [0, 1]."""
     return real_in(who, name, value, "[0, 1]")
 
 
-def finite(who, name, value):
+def finite(who: str, name: str, value: Any) -> float:
     """`value` as a finite float."""
     return real_in(who, name, value, "(-inf, inf)")
 
 
-def flag(who, name, value):
+def flag(who: str, name: str, value: Any) -> bool:
     """`value` as a bool; numbers and strings are not taken for one."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{who}: {name} must be True or False, got {value!r}")
     return bool(value)
 
 
-def choice(who, name, value, options):
+def choice(who: str, name: str, value: Any, options: Sequence[str]) -> str:
     """`value`, when it is one of `options`."""
     if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
@@ -248,7 +252,7 @@ def choice(who, name, value, options):
     return value
 
 
-def generator(who, seed):
+def generator(who: str, seed: Any) -> np.random.Generator:
     """The random generator that `seed` (None, an int or a generator) stands for."""
     if isinstance(seed, np.random.Generator):
         return seed
