@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How training gets on: a bar on a terminal, a line now and then elsewhere."""
 
-import shutil
 import sys
 import textwrap
 import time
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from fastrnn.util.later import Later
 from fastrnn.util.printable import printable
+
+if TYPE_CHECKING:
+    import shutil
+
+    import tqdm
+else:
+    shutil, tqdm = Later("shutil"), Later("tqdm")
 
 # Seconds between lines where there is no terminal.
 LINE_SECONDS = 10.0
@@ -31,7 +37,7 @@ class Progress:
         # A terminal that says it has no size, as in a container, counts as 80 x 24.
         columns, rows = shutil.get_terminal_size()
         # disable=None: no bar unless the file is a terminal.
-        self._bar = tqdm(
+        self._bar = tqdm.tqdm(
             total=total,
             initial=first,
             file=sys.stderr,
@@ -52,7 +58,7 @@ class Progress:
     @property
     def elapsed(self):
         """Seconds since training started in this process, as text."""
-        return tqdm.format_interval(time.monotonic() - self._start)
+        return tqdm.tqdm.format_interval(time.monotonic() - self._start)
 
     def update(self, n, where):
         """Count `n` units; `where` says how far the run is and how it does."""
@@ -64,7 +70,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            left = tqdm.format_interval((self._total - self._done) / self.speed)
+            left = tqdm.tqdm.format_interval((self._total - self._done) / self.speed)
             print(
                 f"{where}  {self.speed:,.0f} {self._unit}/s  {left} left",
                 file=sys.stderr,
@@ -110,5 +116,5 @@ class Reporter(Progress):
         )
         sample = printable(found.sample.strip("\n"), keep="\n\t")
         sample = textwrap.indent(sample, "    | ", lambda line: True)
-        tqdm.write(f"{head}\n{sample}", file=sys.stdout)
+        tqdm.tqdm.write(f"{head}\n{sample}", file=sys.stdout)
         sys.stdout.flush()
