@@ -1,7 +1,29 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RNN, LSTM and GRU networks trained and run on the CPU, at the speed of the CPU."""
+"""RNN, LSTM and GRU networks trained and run on the CPU, at the speed of the CPU.
+
+Layers are `LSTM`, `GRU`, `RNN`, `MGU`, `Linear`, `Embedding` and others; `Sequential`
+makes a model of them, which is compiled, fitted and asked as in Keras. Functions that
+fill parameters are in `fastrnn.init`, what is named in `compile` and `fit` in
+`fastrnn.objectives`, `fastrnn.metrics`, `fastrnn.callbacks` and `fastrnn.schedules`.
+
+These need other packages, and are imported when they are first asked for:
+`fastrnn.torch` (PyTorch's layers on these kernels), `fastrnn.keras` and `fastrnn.onnx`
+(files of others), `fastrnn.sklearn` (estimators).
+
+>>> import fastrnn, numpy as np
+>>> waves = np.sin(0.2 * np.arange(51) + np.linspace(0, 6, 64)[:, None])[..., None]
+>>> lstm, head = fastrnn.LSTM(None, 16, seed=1), fastrnn.Linear(None, 1, seed=2)
+>>> model = fastrnn.Sequential(lstm, head)
+>>> model.compile("mse", "adam", lr=1e-2)
+>>> history = model.fit(waves[:, :-1], waves[:, 1:], epochs=3, seed=3, verbose=0)
+>>> model.predict(waves).shape
+(64, 51, 1)
+"""
+
+from __future__ import annotations
 
 import importlib as _importlib
+from typing import TYPE_CHECKING
 
 from fastrnn import callbacks, init, metrics, objectives, schedules
 from fastrnn.data.pairs import teacher_forcing
@@ -163,13 +185,23 @@ __all__ = [
 # Imported at first use: each is of no use without a package that few have.
 _LATER = ("keras", "onnx", "sklearn", "torch")
 
+if TYPE_CHECKING:
+    from fastrnn import keras as keras
+    from fastrnn import onnx as onnx
+    from fastrnn import sklearn as sklearn
+    from fastrnn import torch as torch
+else:  # a checker that saw this would believe in every name
 
-def __getattr__(name):
-    if name in _LATER:
-        return _importlib.import_module(f"fastrnn.{name}")
-    answer = _answer_for(name)
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}{answer}")
+    def __getattr__(name):
+        if name not in _LATER:
+            answer = _answer_for(name)
+            raise AttributeError(f"module 'fastrnn' has no attribute {name!r}{answer}")
+        try:
+            return _importlib.import_module(f"fastrnn.{name}")
+        except ImportError as error:
+            # What looks a module through, as help() does, expects no other error.
+            raise AttributeError(f"fastrnn.{name} cannot be used: {error}") from error
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})

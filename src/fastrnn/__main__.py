@@ -5,4 +5,5 @@ import sys
 
 from fastrnn.text.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # and not when help() or an editor reads it
+    sys.exit(main())

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Estimators of scikit-learn: `RNNClassifier`, `RNNRegressor`, `RNNForecaster`.
 
-They need scikit-learn: ``pip install fastrnn[data]``.
+They need scikit-learn: ``pip install 'fastrnn[data]'``.
 """
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
+
+from fastrnn.util.typing import Array
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -18,7 +24,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "fastrnn.sklearn needs scikit-learn, which is not installed: "
-        "pip install fastrnn[data]",
+        "pip install 'fastrnn[data]'",
         name=error.name,
     ) from error
 
@@ -27,6 +33,8 @@ from fastrnn.recurrent import table
 from fastrnn.train.callbacks import EarlyStopping
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, tables
+
+__all__ = ["RNNClassifier", "RNNForecaster", "RNNRegressor"]
 
 CELLS = table.classes()
 
@@ -71,20 +79,20 @@ class _RNN(BaseEstimator):
 
     def __init__(
         self,
-        cell="lstm",
-        hidden_size=32,
-        num_layers=1,
-        bidirectional=False,
-        dropout=0.0,
-        epochs=100,
-        batch_size=32,
-        lr=1e-2,
-        clip_norm=1.0,
-        validation_fraction=0.0,
-        patience=None,
-        verbose=0,
-        random_state=None,
-    ):
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        epochs: int = 100,
+        batch_size: int = 32,
+        lr: float = 1e-2,
+        clip_norm: float | None = 1.0,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
         self.cell = cell
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -163,7 +171,7 @@ class RNNClassifier(ClassifierMixin, _RNN):
     (['down', 'up'], True)
     """
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
         Parameters
@@ -191,18 +199,18 @@ class RNNClassifier(ClassifierMixin, _RNN):
         x, loss = self._sequences(X), "sparse_categorical_crossentropy"
         return self._train(x, numbers, len(self.classes_), loss, sample_weight)
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> Array:
         """Logits (N, classes); of two classes, the second less the first logit (N,)."""
         logits = self._outputs(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (N, classes)."""
         logits = self._outputs(X).astype(np.float64)
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         return p / p.sum(axis=1, keepdims=True)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """The most probable class of each sequence, (N,)."""
         best = self._outputs(X).argmax(axis=1)
         return self.classes_[best]
@@ -245,7 +253,7 @@ class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
     True
     """
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
         Parameters
@@ -273,7 +281,7 @@ class RNNRegressor(RegressorMixin, _ScaledTargets, _RNN):
         y = self._scaled(y)
         return self._train(self._sequences(X), y, y.shape[1], "mse", sample_weight)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """The predicted numbers of each sequence, (N,) or (N, K)."""
         outputs = self._outputs(X)
         return self._unscaled(outputs)
@@ -315,21 +323,21 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
 
     def __init__(
         self,
-        window=24,
-        cell="lstm",
-        hidden_size=32,
-        num_layers=1,
-        bidirectional=False,
-        dropout=0.0,
-        epochs=100,
-        batch_size=32,
-        lr=1e-2,
-        clip_norm=1.0,
-        validation_fraction=0.0,
-        patience=None,
-        verbose=0,
-        random_state=None,
-    ):
+        window: int = 24,
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        epochs: int = 100,
+        batch_size: int = 32,
+        lr: float = 1e-2,
+        clip_norm: float | None = 1.0,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
         super().__init__(
             cell, hidden_size, num_layers, bidirectional, dropout, epochs, batch_size,
             lr, clip_norm, validation_fraction, patience, verbose, random_state,
@@ -342,7 +350,7 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         view = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
         return np.moveaxis(view, -1, 1)
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train.
 
         Parameters
@@ -369,18 +377,18 @@ class RNNForecaster(RegressorMixin, _ScaledTargets, _RNN):
         y = self._scaled(y)
         return self._train(x, y, y.shape[1], "mse")
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """The predicted target of each row, (T,) or (T, K), or the row after each."""
         outputs = self._outputs(X)
         return self._unscaled(outputs)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The R squared of `predict` for the targets, or for the row after each row."""
         if y is None:
             X, y = X[:-1], np.asarray(X)[1:]
         return super().score(X, y, sample_weight)
 
-    def forecast(self, X, steps):
+    def forecast(self, X: Any, steps: int) -> Array:
         """Predict the rows after the last row of X.
 
         Each predicted row is then read as a row of the series to predict the next one.

@@ -19,10 +19,11 @@ import importlib
 import pytest
 from covering import covering
 
-# What the extras torch, keras-tests, onnx-export and data of pyproject.toml install.
+# What the extras torch, keras-tests, onnx-export, data and typing of pyproject.toml
+# install.
 PEERS = {
     *("torch", "keras", "h5py", "onnx", "onnxscript", "onnxruntime"),
-    *("sklearn", "pandas", "matplotlib"),
+    *("sklearn", "pandas", "matplotlib", "mypy", "basedpyright"),
 }
 
 

@@ -265,13 +265,20 @@ def test_help(capsys, command):
     assert capsys.readouterr().out.startswith("usage: fastrnn")
 
 
+def test_the_bare_command_prints_the_help(capsys):
+    assert cli.main([]) == 0
+    bare = capsys.readouterr()
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["--help"])
+    assert bare == capsys.readouterr()
+
+
 # -- errors ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: COMMAND"),
         (["fit"], "argument COMMAND: invalid choice: 'fit' "),
         (["generate"], "the following arguments are required: CHECKPOINT"),
         (["train", "--wat"], "unrecognized arguments: --wat"),

@@ -5,11 +5,17 @@ A sequence is as long as it is: batches are of like lengths, and what is padded 
 targets that do not count.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data.samples import Samples, listed
 from fastrnn.data.sequences import pad_sequences
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 IGNORED = -100  # what `cross_entropy` does not count
 # Batches that are sorted by length together: see `BucketSampler`.
@@ -55,7 +61,14 @@ def teach(prompts, sequences, end=None, ignore_index=IGNORED):
     return inputs, targets
 
 
-def teacher_forcing(sequences, start, end=None, ignore_index=-100, *, batch_first=True):
+def teacher_forcing(
+    sequences: Sequence[ArrayLike] | ArrayLike,
+    start: int,
+    end: int | None = None,
+    ignore_index: int = -100,
+    *,
+    batch_first: bool = True,
+) -> tuple[Array, Array]:
     """Inputs and targets that train a model to write given sequences.
 
     At each step the input is the right token of the step before, whatever the model

@@ -2,10 +2,16 @@
 """`Samples`: what `fit`, `evaluate` and `predict` are given, cut into batches."""
 
 import copy
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.util import checks, tables
+
+# What models take for samples: arrays, or sequences of many lengths in a list.
+Data: TypeAlias = ArrayLike | Sequence[ArrayLike]
 
 
 def _is_ragged(value):

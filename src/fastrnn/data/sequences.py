@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sequences of many lengths: padded, packed, and batched by length."""
 
+from __future__ import annotations
+
 import numbers
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
 from fastrnn.util.words import Answering, answering
 
 
@@ -37,14 +42,14 @@ def _arrays(who, sequences):
 
 @answering
 def pad_sequences(
-    sequences,
-    batch_first=False,
-    value=0.0,
-    maxlen=None,
+    sequences: Sequence[ArrayLike],
+    batch_first: bool = False,
+    value: float = 0.0,
+    maxlen: int | None = None,
     *,
-    padding="post",
-    truncating="post",
-):
+    padding: str = "post",
+    truncating: str = "post",
+) -> tuple[Array, Array]:
     """Sequences of many lengths as one array, and their lengths.
 
     Parameters
@@ -115,11 +120,11 @@ class Packed(NamedTuple):
     lengths : ndarray of int64, shape (B,)
     """
 
-    data: np.ndarray
-    lengths: np.ndarray
+    data: Array
+    lengths: Array
 
 
-def pack(sequences):
+def pack(sequences: Sequence[ArrayLike]) -> Packed:
     """Sequences of many lengths as one array without padding.
 
     Parameters
@@ -165,7 +170,7 @@ def _joined(arrays, total):
     return base
 
 
-def unpack(packed):
+def unpack(packed: Packed | tuple[ArrayLike, ArrayLike]) -> list[Array]:
     """The sequences that `pack` joined, as views.
 
     Parameters
@@ -199,7 +204,13 @@ def unpack(packed):
     return [data[end - n : end] for end, n in zip(ends, lengths, strict=True)]
 
 
-def mask_from_lengths(lengths, steps=None, batch_first=False, *, padding="post"):
+def mask_from_lengths(
+    lengths: ArrayLike,
+    steps: int | None = None,
+    batch_first: bool = False,
+    *,
+    padding: str = "post",
+) -> Array:
     """Where a padded batch has steps of its sequences.
 
     Parameters
@@ -274,10 +285,16 @@ class BucketSampler(Answering):
     """
 
     def __init__(
-        self, lengths, batch_size, bucket_size=50, shuffle=True, drop_last=False, seed=0
-    ):
+        self,
+        lengths: ArrayLike,
+        batch_size: int,
+        bucket_size: int = 50,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: Seed = 0,
+    ) -> None:
         who = type(self).__name__
-        self.lengths = checks.integer_array(who, "lengths", lengths)
+        self.lengths: Array = checks.integer_array(who, "lengths", lengths)
         if self.lengths.ndim != 1 or not self.lengths.size:
             raise ValueError(
                 f"{who}: lengths must have shape (N,), got {self.lengths.shape}"
@@ -289,11 +306,11 @@ class BucketSampler(Answering):
         checks.generator(who, checks.integer(who, "seed", seed))
         self.seed, self.epoch = int(seed), 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         n, size = self.lengths.size, self.batch_size
         return n // size if self.drop_last else -(-n // size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Array]:
         """Batches of one epoch: arrays of indices. Each call is the next epoch."""
         n, size = self.lengths.size, self.batch_size
         rng = np.random.default_rng([self.seed, self.epoch])

@@ -5,12 +5,21 @@ pandas objects go in wherever arrays do, and NumPy arrays come out.  For scaling
 scikit-learn's scalers as they are, fitted on the part to train on.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.util import checks, tables
+from fastrnn.util.typing import Array
 
 
-def one_hot(indices, num_classes=None, dtype="float32"):
+def one_hot(
+    indices: ArrayLike, num_classes: int | None = None, dtype: str = "float32"
+) -> Array:
     """Rows with a one at each index and zeros elsewhere.
 
     Parameters
@@ -75,7 +84,14 @@ def _typed(who, name, value):
     return array
 
 
-def windows(series, length, horizon=1, target=None, stride=1, gap=0):
+def windows(
+    series: ArrayLike,
+    length: int,
+    horizon: int = 1,
+    target: int | Sequence[int] | None = None,
+    stride: int = 1,
+    gap: int = 0,
+) -> tuple[Array, Array]:
     """Sliding windows over a series, and what follows each.
 
     Parameters
@@ -138,7 +154,7 @@ def windows(series, length, horizon=1, target=None, stride=1, gap=0):
     return x, y[:, 0] if horizon == 1 else y
 
 
-def split_by_time(*series, test_size=0.2, overlap=0):
+def split_by_time(*series: Any, test_size: float = 0.2, overlap: int = 0) -> list[Any]:
     """The earlier part of series to train on, and the later to test on.
 
     Parameters

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What `Generator` and `EncoderDecoder` share: how a decoder starts, how it writes."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -19,11 +23,11 @@ class WritingModel(Model):
     _saved = False
     _default_loss = "sparse_categorical_crossentropy"
 
-    def ends_in(self):
+    def ends_in(self) -> Module:
         """The head, whose logits are the output."""
         return self.head
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> Self:
         """Nothing: all sizes are known.
 
         Parameters

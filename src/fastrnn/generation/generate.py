@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Generator`: one to many, a model that goes on with its own output."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data import pairs
 from fastrnn.generation.decoding import (
@@ -11,15 +16,18 @@ from fastrnn.generation.decoding import (
     check_decoder,
     check_token,
 )
-from fastrnn.generation.search import SearchOptions, write
+from fastrnn.generation.search import Generated, SearchOptions, write
 from fastrnn.losses.ending import check_gives_scores
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
+from fastrnn.nn.context import Context
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Linear
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array
+from fastrnn.util.typing import Array, Seed
 from fastrnn.util.words import answering
 
 
@@ -80,18 +88,18 @@ class Generator(WritingModel):
 
     def __init__(
         self,
-        num_tokens,
-        recurrent,
+        num_tokens: int,
+        recurrent: Recurrent[Any],
         *,
-        vector_size=None,
-        start=None,
-        end=None,
-        seed=None,
-    ):
+        vector_size: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         V = self.num_tokens = checks.positive_int(who, "num_tokens", num_tokens)
         check_decoder(who, "recurrent", recurrent)
-        self.start = check_token(who, "start", start, V)
+        self.start: Any = check_token(who, "start", start, V)
         self.end = check_token(who, "end", end, V)
         rng, dtype = checks.generator(who, seed), recurrent.dtype
         self.vector_size = vector_size
@@ -117,7 +125,9 @@ class Generator(WritingModel):
         checks.not_empty(who, "vector", vector, letters)
         return vector
 
-    def forward(self, tokens, vector=None, state=None):
+    def forward(
+        self, tokens: ArrayLike, vector: ArrayLike | None = None, state: Any = None
+    ) -> tuple[Array, Any]:
         """Score every next token (see `teacher_forcing`).
 
         Parameters
@@ -165,7 +175,10 @@ class Generator(WritingModel):
         )
         return logits, end
 
-    def backward(self, dlogits, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dlogits: ArrayLike, *, context: Context | None = None) -> Any:
         """Accumulate the gradients of all parameters, within the last window.
 
         Parameters
@@ -203,18 +216,18 @@ class Generator(WritingModel):
     @axis_rule.of_a_model
     def generate(
         self,
-        prompt=None,
-        vector=None,
-        prompt_lengths=None,
+        prompt: ArrayLike | None = None,
+        vector: ArrayLike | None = None,
+        prompt_lengths: ArrayLike | None = None,
         *,
-        max_length=100,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        beam_width=None,
-        length_penalty=1.0,
-        seed=None,
-    ):
+        max_length: int = 100,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        beam_width: int | None = None,
+        length_penalty: float = 1.0,
+        seed: Seed = None,
+    ) -> Generated:
         """Write sequences, each token fed back as the next input.
 
         Parameters
@@ -301,7 +314,9 @@ class Generator(WritingModel):
 
     # -- fit and predict ---------------------------------------------------------------
 
-    def forward_from(self, tokens, state=None, vector=None):
+    def forward_from(
+        self, tokens: ArrayLike, state: Any = None, vector: ArrayLike | None = None
+    ) -> Any:
         """As `forward`, for windows of a sequence: `vector` is for the first."""
         return self(tokens, vector if state is None else None, state)
 
@@ -346,17 +361,17 @@ class Generator(WritingModel):
     @answering
     def predict(
         self,
-        x,
+        x: Any,
         *,
-        batch_size=32,
-        max_length=100,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        beam_width=None,
-        length_penalty=1.0,
-        seed=None,
-    ):
+        batch_size: int = 32,
+        max_length: int = 100,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        beam_width: int | None = None,
+        length_penalty: float = 1.0,
+        seed: Seed = None,
+    ) -> list[Array]:
         """Write a sequence for each sample.
 
         Parameters
@@ -395,7 +410,7 @@ class Generator(WritingModel):
 
         return pairs.written(self._samples(who, x), batch_size, write)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         shown = [str(self.num_tokens)]
         for name in ("vector_size", "start", "end"):

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Draws from a softmax: temperature, the k likeliest, the likeliest with mass p."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
 
 
 def check_options(who, temperature, top_k, top_p):
@@ -17,8 +21,14 @@ def check_options(who, temperature, top_k, top_p):
 
 
 def sample(
-    logits, temperature=1.0, top_k=None, top_p=None, seed=None, *, from_logits=True
-):
+    logits: ArrayLike,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: Seed = None,
+    *,
+    from_logits: bool = True,
+) -> Array:
     """Draw a class from each row of logits.
 
     Parameters

@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn.generation import sampling
 from fastrnn.util import checks
 from fastrnn.util.functions import largest, log_normalised
+from fastrnn.util.typing import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +42,10 @@ class Generated:
     ([5], array([False]))
     """
 
-    tokens: list
-    log_probabilities: np.ndarray
-    ended: np.ndarray
-    weights: list | None
+    tokens: list[Array]
+    log_probabilities: Array
+    ended: Array
+    weights: list[Array] | None
 
 
 class SearchOptions:

@@ -5,7 +5,12 @@ Above 400 lines for the docstrings: it is one class, whose forward, backward and
 belong together.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data import pairs
 from fastrnn.generation.decoding import (
@@ -16,17 +21,20 @@ from fastrnn.generation.decoding import (
     check_recurrent,
     check_token,
 )
-from fastrnn.generation.search import SearchOptions, write
+from fastrnn.generation.search import Generated, SearchOptions, write
 from fastrnn.losses.ending import check_gives_scores
 from fastrnn.nn import axis_rule
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attention import KINDS, Attention
+from fastrnn.nn.context import Context
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.merging import Concatenate
+from fastrnn.recurrent.layer import Recurrent
 from fastrnn.recurrent.states import as_state, state_parts
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array, steps_mask
+from fastrnn.util.typing import Array, Seed
 from fastrnn.util.words import answering
 
 
@@ -109,18 +117,18 @@ class EncoderDecoder(WritingModel):
 
     def __init__(
         self,
-        encoder,
-        decoder,
-        source_size,
-        target_size,
+        encoder: Recurrent[Any],
+        decoder: Recurrent[Any],
+        source_size: int,
+        target_size: int,
         *,
-        start,
-        end,
-        attention="general",
-        units=None,
-        dropout=0.0,
-        seed=None,
-    ):
+        start: int,
+        end: int,
+        attention: str | None = "general",
+        units: int | None = None,
+        dropout: float = 0.0,
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         check_recurrent(who, "encoder", encoder)
         check_decoder(who, "decoder", decoder)
@@ -197,7 +205,12 @@ class EncoderDecoder(WritingModel):
             bridged = self.bridge.context
         return keys, state, lengths, (embedded, kept, bridged)
 
-    def forward(self, source, target, source_lengths=None):
+    def forward(
+        self,
+        source: ArrayLike,
+        target: ArrayLike,
+        source_lengths: ArrayLike | None = None,
+    ) -> tuple[Array, Any]:
         """Score every next target token, given the right ones before it.
 
         Parameters
@@ -235,6 +248,9 @@ class EncoderDecoder(WritingModel):
         self._keep((encoded, decoded, read, len(lengths)))
         return logits, weights
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     def _read(self, y, seen):
         """Logits and what backward needs from decoder outputs and what they look at."""
         looked, squashed = None, None
@@ -251,7 +267,7 @@ class EncoderDecoder(WritingModel):
 
     # -- backward ---------------------------------------------------------------------
 
-    def backward(self, dlogits, *, context=None):
+    def backward(self, dlogits: ArrayLike, *, context: Context | None = None) -> Any:
         """Accumulate the gradients of all parameters.
 
         Parameters
@@ -313,17 +329,17 @@ class EncoderDecoder(WritingModel):
     @axis_rule.of_a_model
     def translate(
         self,
-        source,
-        source_lengths=None,
+        source: ArrayLike,
+        source_lengths: ArrayLike | None = None,
         *,
-        max_length=100,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        beam_width=None,
-        length_penalty=1.0,
-        seed=None,
-    ):
+        max_length: int = 100,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        beam_width: int | None = None,
+        length_penalty: float = 1.0,
+        seed: Seed = None,
+    ) -> Generated:
         """Write a target for each source.
 
         Parameters
@@ -394,7 +410,7 @@ class EncoderDecoder(WritingModel):
 
     # -- fit and predict ---------------------------------------------------------------
 
-    def forward_from(self, x, state=None, *_):
+    def forward_from(self, x: ArrayLike, state: Any = None, *_: Any) -> Any:
         """Refuse: there are no windows of a source and a target (`fit`'s tbptt)."""
         raise ValueError(
             f"{type(self).__name__}: tbptt is for models that go on from a state, not "
@@ -426,17 +442,17 @@ class EncoderDecoder(WritingModel):
     @answering
     def predict(
         self,
-        x,
+        x: Any,
         *,
-        batch_size=32,
-        max_length=100,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        beam_width=None,
-        length_penalty=1.0,
-        seed=None,
-    ):
+        batch_size: int = 32,
+        max_length: int = 100,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        beam_width: int | None = None,
+        length_penalty: float = 1.0,
+        seed: Seed = None,
+    ) -> list[Array]:
         """Write a target for each source.
 
         Parameters
@@ -471,7 +487,7 @@ class EncoderDecoder(WritingModel):
 
         return pairs.written(self._samples(who, x), batch_size, write)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return (
             f"{self.source_size}, {self.target_size}, start={self.start}, "

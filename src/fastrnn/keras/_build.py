@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`load`: a model of fastrnn's layers from a Keras file."""
 
+from __future__ import annotations
+
 import os
 
 import numpy as np
@@ -13,9 +15,10 @@ from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train.functional import Functional
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras, files
+from fastrnn.util.typing import PathLike
 
 
-def load(path, *, inference=False):
+def load(path: PathLike, *, inference: bool = False) -> Sequential | Functional:
     """Read a Keras model, weights and all.
 
     Parameters

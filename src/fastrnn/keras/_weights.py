@@ -8,9 +8,14 @@ of which the second is then zero; only a GRU with ``reset_after`` has both in Ke
 too.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from fastrnn.keras._options import cell_arguments
+from fastrnn.util.typing import Array
 
 # For each of fastrnn's gates, its place in Keras's order. The LSTM has i f g o here and
 # i f c o in Keras, the GRU r z n here and z r h in Keras.
@@ -99,7 +104,7 @@ def dense_state(arrays):
     return state
 
 
-def layer_weights(layer):
+def layer_weights(layer: Any) -> dict[str, Array]:
     """Convert the weights of one Keras layer to fastrnn's names, orders and shapes.
 
     Parameters

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Loss`: what `Model.fit` asks of a loss, and checks that losses share."""
 
+from __future__ import annotations
+
 import contextlib
 import math
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.losses import ending
 from fastrnn.losses.crf import CRF
 from fastrnn.nn import masking
 from fastrnn.nn.attributes import Attributes
+from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 def row_weights(who, weight, rows):
@@ -70,7 +76,7 @@ class Loss(Attributes):
 
     # -- of a model -------------------------------------------------------------------
 
-    def attach(self, model):
+    def attach(self, model: Module) -> None:
         """Find what the loss needs of a model, when it is compiled."""
         if any(isinstance(module, CRF) for module in model.modules()):
             raise ValueError(
@@ -79,7 +85,7 @@ class Loss(Attributes):
             )
         self._attach_end(ending.ending(model))
 
-    def observe(self, model, run):
+    def observe(self, model: Module, run: Callable[[], Array]) -> None:
         """Find what only a forward shows: `run` runs the model on a sample."""
         if self.activation and self.from_logits is None and not self._end.known:
             found = ending.observed(model, run)
@@ -102,7 +108,7 @@ class Loss(Attributes):
         self._end = end
 
     @property
-    def probabilities(self):
+    def probabilities(self) -> bool:
         """Whether the model's output is probabilities, not logits or other scores."""
         if self.from_logits is not None:
             return not self.from_logits
@@ -114,7 +120,7 @@ class Loss(Attributes):
         fits = self._end.direct and self._end.function == self.activation
         return self._end.layer if fits and self.probabilities else None
 
-    def watching(self):
+    def watching(self) -> contextlib.AbstractContextManager[None]:
         """Within this context, `logits` finds what the last layer had before."""
         if self.activation is None or self._watched is None:
             return contextlib.nullcontext()
@@ -125,7 +131,7 @@ class Loss(Attributes):
             return None
         return ending.applied_for(self._watched, pred)
 
-    def scores(self, pred):
+    def scores(self, pred: Array) -> tuple[Array, bool]:
         """What the loss is computed from, and whether it is logits.
 
         The model's output `pred`, or within `watching` the logits that it was made of.
@@ -135,7 +141,9 @@ class Loss(Attributes):
             return pred, not self.probabilities
         return applied.z.reshape(pred.shape), True
 
-    def of_batch(self, pred, target, weight, mask):
+    def of_batch(
+        self, pred: Array, target: ArrayLike, weight: Array | None, mask: Array | None
+    ) -> tuple[float, Array]:
         """As a call, for the output that a model has just made, and its backward.
 
         Where the loss is computed from logits that a last layer had, its gradient is
@@ -145,19 +153,19 @@ class Loss(Attributes):
 
     # -- of arrays --------------------------------------------------------------------
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Arguments that make such a loss anew."""
         return {k: v for k, v in vars(self).items() if not k.startswith("_")}
 
-    def targets(self, who, y):
+    def targets(self, who: str, y: Any) -> Any:
         """`y` as arrays that `fit` can cut into batches."""
         return y
 
-    def count(self, pred, target):
+    def count(self, pred: Array, target: ArrayLike) -> int:
         """Rows that the mean is over: by these an epoch's batches are weighted."""
         return math.prod(np.shape(pred)[:-1])
 
-    def prepare(self, pred, target):
+    def prepare(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         """Both as arrays of the shapes that `rows` takes.
 
         Raises
@@ -174,11 +182,17 @@ class Loss(Attributes):
         check_fits(self.name, target, "the model's output", pred.shape, pred)
         return pred, target
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         """Loss of each row, and the gradient of each with respect to its output."""
         raise NotImplementedError
 
-    def __call__(self, pred, target, weight=None, mask=None):
+    def __call__(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[float, Array]:
         """Mean loss and its gradient.
 
         Parameters
@@ -202,7 +216,9 @@ class Loss(Attributes):
         """
         return self._masked(self.mean, pred, target, weight, mask)
 
-    def mean(self, pred, target, weight=None):
+    def mean(
+        self, pred: Array, target: ArrayLike, weight: Array | None = None
+    ) -> tuple[float, Array]:
         """Mean loss over all rows and its gradient: a call without a mask."""
         pred, target = self.prepare(pred, target)
         return self._weighted(*self.rows(pred, target), weight)

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`CRF`: a linear chain over the tags of a sequence, trained and decoded exactly."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.losses.functions import REDUCTIONS
 from fastrnn.nn import init
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 from fastrnn.util.functions import logsumexp
 from fastrnn.util.lengths import lengths_array, steps_mask
+from fastrnn.util.typing import Array, Seed
 
 # Up to this difference between transitions a sum over tags is a product of matrices
 # with the largest score taken out: exp(-300) is far from float64's smallest number
@@ -74,7 +79,14 @@ class CRF(BatchFirst, Module):
 
     _changeable: ClassVar = {"batch_first": flag}
 
-    def __init__(self, num_tags, *, batch_first=False, dtype="float32", seed=None):
+    def __init__(
+        self,
+        num_tags: int,
+        *,
+        batch_first: bool = False,
+        dtype: str = "float32",
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         self.num_tags = K = checks.positive_int(who, "num_tags", num_tags)
         self.batch_first = batch_first
@@ -88,7 +100,7 @@ class CRF(BatchFirst, Module):
         for view in self._param.values():
             init.uniform_(view, -0.1, 0.1, seed=rng)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return f"{self.num_tags}{', batch_first=True' if self.batch_first else ''}"
 
@@ -125,7 +137,14 @@ class CRF(BatchFirst, Module):
 
     # -- loss -------------------------------------------------------------------------
 
-    def forward(self, emissions, tags, lengths=None, reduction="mean", weights=None):
+    def forward(
+        self,
+        emissions: ArrayLike,
+        tags: ArrayLike,
+        lengths: ArrayLike | None = None,
+        reduction: str = "mean",
+        weights: ArrayLike | None = None,
+    ) -> float:
         """Negative log-likelihood of tags.
 
         Parameters
@@ -176,6 +195,9 @@ class CRF(BatchFirst, Module):
         self._keep(kept)
         return float((losses * weight).sum())
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     @staticmethod
     def _sum_over(a, moves):
         """log sum_i exp(a[b, i] + moves[i, j]): (B, K)."""
@@ -204,7 +226,9 @@ class CRF(BatchFirst, Module):
             beta[t] = np.where((t + 1 < lengths)[:, None], new, end)
         return beta
 
-    def backward(self, dloss=1.0, *, context=None):
+    def backward(
+        self, dloss: ArrayLike = 1.0, *, context: Context | None = None
+    ) -> Array:
         """Accumulate the gradients of all transitions and return the emissions'.
 
         Parameters
@@ -285,7 +309,9 @@ class CRF(BatchFirst, Module):
 
     # -- decoding ---------------------------------------------------------------------
 
-    def decode(self, emissions, lengths=None):
+    def decode(
+        self, emissions: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[list[Array], Array]:
         """The most probable tags (Viterbi's algorithm).
 
         Parameters
@@ -325,7 +351,9 @@ class CRF(BatchFirst, Module):
                 tag = np.where(inside[t], came_from[t, b, tag], tag)
         return (tags.T.copy() if self.batch_first else tags), best.max(1)
 
-    def marginals(self, emissions, lengths=None):
+    def marginals(
+        self, emissions: ArrayLike, lengths: ArrayLike | None = None
+    ) -> Array:
         """Probability of each tag at each step, given the whole sequence.
 
         Parameters

@@ -6,13 +6,17 @@ From logits everything is exact.  Probabilities that are all there is are brough
 is outside gets no gradient.
 """
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data.pairs import IGNORED
 from fastrnn.losses import functions
 from fastrnn.losses.base import Loss, check_fits
 from fastrnn.util import checks
 from fastrnn.util.functions import log_softmax
+from fastrnn.util.typing import Array
 
 EPSILON = 1e-7
 
@@ -62,13 +66,21 @@ class _Crossentropy(Loss):
 
     classes = True
 
-    def __init__(self, from_logits=None):
+    def __init__(self, from_logits: bool | None = None) -> None:
         self.from_logits = from_logits
 
-    def __call__(self, pred, target, weight=None, mask=None):
+    def __call__(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[float, Array]:
         return self._of(pred, not self.probabilities, target, weight, mask)
 
-    def of_batch(self, pred, target, weight, mask):
+    def of_batch(
+        self, pred: Array, target: ArrayLike, weight: Array | None, mask: Array | None
+    ) -> tuple[float, Array]:
         scores, logits = self.scores(pred)
         result = self._of(scores, logits, target, weight, mask)
         applied = self._applied(pred)
@@ -82,11 +94,19 @@ class _Crossentropy(Loss):
 
         return self._masked(mean, pred, target, weight, mask)
 
-    def mean(self, pred, target, weight=None, logits=True):
+    def mean(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        logits: bool = True,
+    ) -> tuple[float, Array]:
         pred, target = self.prepare(pred, target)
         return self._weighted(*self.rows(pred, target, logits), weight)
 
-    def rows(self, pred, target, logits=True):
+    def rows(
+        self, pred: Array, target: ArrayLike, logits: bool = True
+    ) -> tuple[Array, Array]:
         """Loss of each row and its gradient, `pred` being logits or probabilities."""
         raise NotImplementedError
 
@@ -110,18 +130,20 @@ class BinaryCrossentropy(_Crossentropy):
     name = "binary_crossentropy"
     activation = "sigmoid"
 
-    def prepare(self, pred, target):
+    def prepare(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         pred, target = super().prepare(pred, target)
         self.check_range(target)
         return pred, target
 
-    def check_range(self, target):
+    def check_range(self, target: ArrayLike) -> None:
         """Refuse targets that are no probabilities."""
         if target.size and not (target.min() >= 0 and target.max() <= 1):
             wrong = target[~((target >= 0) & (target <= 1))][0]
             raise ValueError(f"{self.name}: y must be in [0, 1], got {wrong}")
 
-    def rows(self, pred, target, logits=True):
+    def rows(
+        self, pred: Array, target: ArrayLike, logits: bool = True
+    ) -> tuple[Array, Array]:
         share = 1 / pred.shape[-1]
         if not logits:
             p, inside = _clipped(pred)
@@ -147,7 +169,9 @@ class CategoricalCrossentropy(_Crossentropy):
     name = "categorical_crossentropy"
     activation = "softmax"
 
-    def rows(self, pred, target, logits=True):
+    def rows(
+        self, pred: Array, target: ArrayLike, logits: bool = True
+    ) -> tuple[Array, Array]:
         log_p, kept = log_probabilities(pred, logits)
         return -np.sum(target * log_p, axis=-1), _gradient(log_p, kept, target)
 
@@ -168,10 +192,10 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     activation = "softmax"
     ignore_index = IGNORED
 
-    def count(self, pred, target):
+    def count(self, pred: Array, target: ArrayLike) -> int:
         return int(np.count_nonzero(np.asarray(target) != self.ignore_index))
 
-    def prepare(self, pred, target):
+    def prepare(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         target = checks.integer_array(self.name, "y", target)
         if target.ndim == pred.ndim and target.shape[-1] == 1:
             target = target[..., 0]
@@ -179,13 +203,15 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         check_fits(self.name, target, whose, pred.shape[:-1], pred)
         return pred, target
 
-    def counted(self, pred, target):
+    def counted(self, pred: Array, target: ArrayLike) -> tuple[Array, Array, Array]:
         """Outputs and class indices of the rows that count."""
         keep = target != self.ignore_index
         target = checks.index_array(self.name, "y", target[keep], pred.shape[-1])
         return pred[keep], target, keep
 
-    def rows(self, pred, target, logits=True):
+    def rows(
+        self, pred: Array, target: ArrayLike, logits: bool = True
+    ) -> tuple[Array, Array]:
         """As of `Loss`, with zeros in rows that do not count."""
         kept, classes, keep = self.counted(pred, target)
         log_p, how = log_probabilities(kept, logits)
@@ -203,7 +229,13 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         d[keep] = d_kept
         return row_losses, d
 
-    def mean(self, pred, target, weight=None, logits=True):
+    def mean(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        logits: bool = True,
+    ) -> tuple[float, Array]:
         pred, target = self.prepare(pred, target)
         if weight is None and logits:
             return functions.cross_entropy(pred, target, self.ignore_index)

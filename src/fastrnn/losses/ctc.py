@@ -6,11 +6,17 @@ one label or blank a step; it stands for the labels that are left when repeats a
 merged and then blanks taken out.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.util import checks
 from fastrnn.util.functions import largest, log_normalised
 from fastrnn.util.lengths import lengths_array, steps_mask
+from fastrnn.util.typing import Array
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -69,14 +75,14 @@ def _padded_targets(who, targets, target_lengths, B, C, blank):
 
 
 def ctc_loss(
-    logits,
-    targets,
-    input_lengths=None,
-    target_lengths=None,
-    blank=0,
-    reduction="mean",
-    zero_infinity=False,
-):
+    logits: ArrayLike,
+    targets: ArrayLike,
+    input_lengths: ArrayLike | None = None,
+    target_lengths: ArrayLike | None = None,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> tuple[Any, Array]:
     """Negative log-likelihood of label sequences, over all their alignments.
 
     Parameters
@@ -226,7 +232,9 @@ def _beta(emitted, skips, states, lengths):
     return beta
 
 
-def ctc_greedy_decode(logits, input_lengths=None, blank=0):
+def ctc_greedy_decode(
+    logits: ArrayLike, input_lengths: ArrayLike | None = None, blank: int = 0
+) -> list[Array]:
     """Labels of the likeliest alignment: the best class of each step, collapsed.
 
     Parameters
@@ -264,7 +272,12 @@ def ctc_greedy_decode(logits, input_lengths=None, blank=0):
     return np.split(best.T[stays.T], np.cumsum(counts)[:-1])
 
 
-def ctc_beam_search(logits, input_lengths=None, blank=0, beam_width=16):
+def ctc_beam_search(
+    logits: ArrayLike,
+    input_lengths: ArrayLike | None = None,
+    blank: int = 0,
+    beam_width: int = 16,
+) -> tuple[list[Array], Array]:
     """The likeliest labels, their alignments summed (prefix beam search).
 
     Parameters

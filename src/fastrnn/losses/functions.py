@@ -4,11 +4,15 @@
 The gradient is what a model's ``backward`` takes.
 """
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data.sequences import mask_from_lengths
 from fastrnn.native import core, threads
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 REDUCTIONS = ("mean", "sum")
 
@@ -43,15 +47,15 @@ def _counted(who, shape, lengths, mask, batch_first):
 
 
 def cross_entropy(
-    logits,
-    targets,
-    ignore_index=-100,
-    reduction="mean",
+    logits: ArrayLike,
+    targets: ArrayLike,
+    ignore_index: int = -100,
+    reduction: str = "mean",
     *,
-    lengths=None,
-    mask=None,
-    batch_first=False,
-):
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
     """Cross-entropy between logits and class indices, in nats.
 
     Parameters
@@ -142,8 +146,14 @@ def cross_entropy(
 
 
 def mse_loss(
-    pred, target, reduction="mean", *, lengths=None, mask=None, batch_first=False
-):
+    pred: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[float, Array]:
     """Squared error.
 
     Parameters

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Metrics; `fastrnn.metrics` is their public name."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data.pairs import IGNORED
 from fastrnn.losses import crossentropy, objectives
+from fastrnn.losses.base import Loss
 from fastrnn.nn import masking
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 from fastrnn.util.words import Answering
 
 
@@ -32,21 +39,21 @@ class Metric(Answering):
     name = ""
     higher_is_better = False
 
-    def __init__(self, loss=None, name=None):
+    def __init__(self, loss: Loss | None = None, name: str | None = None) -> None:
         self.loss = loss
         if name is not None:
             self.name = name
         self.reset()
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Arguments of the constructor that are not the defaults, but for the name."""
         return {}
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all rows."""
         self.total, self.count = 0.0, 0
 
-    def update(self, pred, target, mask=None):
+    def update(self, pred: Array, target: ArrayLike, mask: Array | None = None) -> None:
         """Take in a batch, of which `mask` (N, T) says what counts; None for all."""
         if mask is not None:
             mask = masking.check(self.name, mask, np.shape(pred)[:-1])
@@ -59,11 +66,11 @@ class Metric(Answering):
         self.total += float(np.sum(values, dtype=np.float64))
         self.count += np.size(values)
 
-    def result(self):
+    def result(self) -> float:
         """The mean so far; NaN before the first row."""
         return self.total / self.count if self.count else math.nan
 
-    def values(self, pred, target):
+    def values(self, pred: Array, target: ArrayLike) -> Array:
         """One number a row."""
         raise NotImplementedError
 
@@ -73,7 +80,7 @@ class _OfLoss(Metric):
 
     _loss = objectives.MeanSquaredError
 
-    def values(self, pred, target):
+    def values(self, pred: Array, target: ArrayLike) -> Array:
         loss = self._loss()
         return loss.rows(*loss.prepare(pred, target))[0]
 
@@ -146,7 +153,7 @@ class Accuracy(Metric):
     name = "accuracy"
     higher_is_better = True
 
-    def update(self, pred, target, mask=None):
+    def update(self, pred: Array, target: ArrayLike, mask: Array | None = None) -> None:
         if not isinstance(self.loss, objectives.ConditionalRandomField):
             super().update(pred, target, mask)
             return
@@ -155,7 +162,7 @@ class Accuracy(Metric):
             inside &= masking.check(self.name, mask, target.shape)
         self._add(self.loss.decode(pred, inside)[inside] == target[inside])
 
-    def values(self, pred, target):
+    def values(self, pred: Array, target: ArrayLike) -> Array:
         if isinstance(self.loss, objectives.BinaryCrossentropy):
             pred, target = self.loss.prepare(pred, target)
             border = 0.5 if self.loss.probabilities else 0
@@ -190,12 +197,14 @@ class TopK(Metric):
 
     higher_is_better = True
 
-    def __init__(self, k=5, loss=None, name=None):
+    def __init__(
+        self, k: int = 5, loss: Loss | None = None, name: str | None = None
+    ) -> None:
         self.k = checks.positive_int("TopK", "k", k)
         self.name = f"top_{self.k}_accuracy"
         super().__init__(loss, name)
 
-    def values(self, pred, target):
+    def values(self, pred: Array, target: ArrayLike) -> Array:
         pred, target = _class_indices(self.loss, pred, target)
         own = pred[np.arange(target.size), target]
         among = np.sum(pred > own[:, None], axis=-1) < self.k
@@ -207,18 +216,18 @@ class Perplexity(Metric):
 
     name = "perplexity"
 
-    def update(self, pred, target, mask=None):
+    def update(self, pred: Array, target: ArrayLike, mask: Array | None = None) -> None:
         if self.loss is not None:
             pred, logits = self.loss.scores(pred)
             if not logits:
                 pred, _ = crossentropy.log_probabilities(pred, logits)
         super().update(pred, target, mask)
 
-    def values(self, pred, target):
+    def values(self, pred: Array, target: ArrayLike) -> Array:
         pred, target = _class_indices(self.loss, pred, target)
         return objectives.SparseCategoricalCrossentropy().rows(pred, target)[0]
 
-    def result(self):
+    def result(self) -> float:
         mean = super().result()
         return math.exp(mean) if mean < 700 else math.inf if mean >= 700 else math.nan
 
@@ -232,14 +241,14 @@ class LabelErrorRate(Metric):
 
     name = "label_error_rate"
 
-    def update(self, pred, target, mask=None):
+    def update(self, pred: Array, target: ArrayLike, mask: Array | None = None) -> None:
         for found, row in zip(self.loss.decode(pred, mask), target, strict=True):
             right = row[row != IGNORED]
             self.total += edit_distance(found, right)
             self.count += len(right)
 
 
-def edit_distance(a, b):
+def edit_distance(a: Sequence[int] | Array, b: Sequence[int] | Array) -> int:
     """Fewest insertions, deletions and substitutions that turn `a` into `b`.
 
     Examples
@@ -265,12 +274,12 @@ class Custom(Metric):
         It is given ``mask=`` where the model's output has a mask, and must take it.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
         super().__init__()
 
-    def update(self, pred, target, mask=None):
+    def update(self, pred: Array, target: ArrayLike, mask: Array | None = None) -> None:
         found = masking.call(self.name, self.function, pred, target, mask)
         self.total += float(found) * len(pred)
         self.count += len(pred)

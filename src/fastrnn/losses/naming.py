@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Metrics by name: the names here, and those that Keras has for the same."""
 
+from collections.abc import Callable
+from typing import Any
+
 from fastrnn.losses import objectives
+from fastrnn.losses.base import Loss
 from fastrnn.losses.counts import COUNTS
 from fastrnn.losses.metrics import (
     Accuracy,
@@ -57,7 +61,9 @@ _OF_SEQUENCES = {
 }
 
 
-def by_name(who, metric, loss):
+def by_name(
+    who: str, metric: str | Metric | type[Metric] | Callable[..., Any], loss: Loss
+) -> Metric:
     """The metric that a name, an object or a function stands for.
 
     ``"top_3_accuracy"`` is ``TopK(3)``, for any number.
@@ -92,7 +98,7 @@ def by_name(who, metric, loss):
     return METRICS[name](loss=loss, name=metric)
 
 
-def spelled(metric):
+def spelled(metric: Metric) -> str | None:
     """The name by which `by_name` makes such a metric again, or None."""
     name = ALSO.get(metric.name, metric.name)
     if isinstance(metric, TopK):

@@ -5,10 +5,13 @@ Plain mean squared error and cross-entropy are one call to a kernel; everything 
 is NumPy on the model's output.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.losses import ending, functions
 from fastrnn.losses.base import Loss
@@ -23,7 +26,9 @@ from fastrnn.losses.sequences import (
 )
 from fastrnn.nn import masking
 from fastrnn.nn.attributes import by
+from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class MeanSquaredError(Loss):
@@ -31,12 +36,14 @@ class MeanSquaredError(Loss):
 
     name = "mse"
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         difference = pred - target
         width = pred.shape[-1]
         return np.mean(difference**2, axis=-1), difference * (2 / width)
 
-    def mean(self, pred, target, weight=None):
+    def mean(
+        self, pred: Array, target: ArrayLike, weight: Array | None = None
+    ) -> tuple[float, Array]:
         if weight is not None:
             return super().mean(pred, target, weight)
         return functions.mse_loss(*self.prepare(pred, target))
@@ -47,7 +54,7 @@ class MeanAbsoluteError(Loss):
 
     name = "mae"
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         difference = pred - target
         width = pred.shape[-1]
         return np.mean(abs(difference), axis=-1), np.sign(difference) * (1 / width)
@@ -70,10 +77,10 @@ class Huber(Loss):
     name = "huber"
     _changeable: ClassVar = {"delta": by(checks.real_in, "(0, inf)")}
 
-    def __init__(self, delta=1.0):
+    def __init__(self, delta: float = 1.0) -> None:
         self.delta = delta
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         difference = pred - target
         size, delta, width = abs(difference), self.delta, pred.shape[-1]
         near = 0.5 * difference**2
@@ -150,18 +157,24 @@ class Custom(Loss):
         It is given ``mask=`` where the model's output has a mask, and must take it.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., tuple[float, Array]]) -> None:
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
 
-    def attach(self, model):
+    def attach(self, model: Module) -> None:
         """The function has what it needs; metrics ask what the model ends in."""
         self._end = ending.ending(model)
 
-    def count(self, pred, target):
+    def count(self, pred: Array, target: ArrayLike) -> int:
         return len(pred)
 
-    def __call__(self, pred, target, weight=None, mask=None):
+    def __call__(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[float, Array]:
         if weight is not None:
             raise ValueError(
                 f"{self.name}: weights go with the losses that have a name "
@@ -203,7 +216,11 @@ _FUNCTIONS = {
 }
 
 
-def by_name(who, loss, from_logits=None):
+def by_name(
+    who: str,
+    loss: str | Loss | Callable[..., tuple[float, Array]],
+    from_logits: bool | None = None,
+) -> Loss:
     """The loss that a name, an object or a function stands for.
 
     Parameters
@@ -256,7 +273,9 @@ def _check_takes(who, loss, from_logits):
     return from_logits is not None
 
 
-def class_weights(who, class_weight, loss, y):
+def class_weights(
+    who: str, class_weight: Mapping[int, float] | str, loss: Loss, y: Any
+) -> Any:
     """The weight of every row's class.
 
     Parameters

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Losses of whole sequences for `Model.compile`, whose best answer is looked for."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data.pairs import IGNORED, token_rows
 from fastrnn.data.sequences import pad_sequences
@@ -12,7 +15,9 @@ from fastrnn.losses.base import Loss, row_weights
 from fastrnn.losses.crf import CRF
 from fastrnn.losses.ctc import ctc_beam_search, ctc_greedy_decode, ctc_loss
 from fastrnn.nn import axis_rule, masking
+from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class _OfSequences(Loss):
@@ -20,10 +25,10 @@ class _OfSequences(Loss):
 
     steps = False
 
-    def count(self, pred, target):
+    def count(self, pred: Array, target: ArrayLike) -> int:
         return len(pred)
 
-    def decode(self, pred, mask=None):
+    def decode(self, pred: Array, mask: Array | None = None) -> Any:
         """The best answer to each of a batch's outputs, from the steps that count."""
         raise NotImplementedError
 
@@ -48,10 +53,10 @@ class ConditionalRandomField(_OfSequences):
     name = "crf"
     crf = None
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         return {}
 
-    def attach(self, model):
+    def attach(self, model: Module) -> None:
         found = [module for module in model.modules() if isinstance(module, CRF)]
         if len(found) != 1:
             raise ValueError(
@@ -75,10 +80,16 @@ class ConditionalRandomField(_OfSequences):
             )
         return lengths
 
-    def targets(self, who, y):
+    def targets(self, who: str, y: Any) -> Any:
         return y if isinstance(y, list) else _without_last_axis(y)
 
-    def __call__(self, pred, target, weight=None, mask=None):
+    def __call__(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[float, Array]:
         if weight is not None and weight.ndim != 1:
             raise ValueError(
                 f"{self.name}: sample_weight must have shape (N,), got {weight.shape}"
@@ -106,7 +117,7 @@ class ConditionalRandomField(_OfSequences):
         return loss, d
 
     @axis_rule.of_a_model
-    def decode(self, pred, mask=None):
+    def decode(self, pred: Array, mask: Array | None = None) -> Any:
         """The most probable tags (N, T), -1 at steps that do not count."""
         if mask is None:
             return self.crf.decode(pred)[0]
@@ -148,7 +159,12 @@ class ConnectionistTemporalClassification(_OfSequences):
         "zero_infinity": lambda loss, name, value: checks.flag("ctc", name, value),
     }
 
-    def __init__(self, blank=0, zero_infinity=False, from_logits=None):
+    def __init__(
+        self,
+        blank: int = 0,
+        zero_infinity: bool = False,
+        from_logits: bool | None = None,
+    ) -> None:
         self.blank, self.zero_infinity = blank, zero_infinity
         self.from_logits = from_logits
 
@@ -160,14 +176,22 @@ class ConnectionistTemporalClassification(_OfSequences):
             )
         super()._attach_end(end)
 
-    def targets(self, who, y):
+    def targets(self, who: str, y: Any) -> Any:
         rows = token_rows(who, "y", y, np.iinfo(np.int64).max, least=0)
         return pad_sequences(rows, batch_first=True, value=IGNORED)[0]
 
-    def __call__(self, pred, target, weight=None, mask=None):
+    def __call__(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[float, Array]:
         return self._of(np.asarray(pred), not self.probabilities, target, weight, mask)
 
-    def of_batch(self, pred, target, weight, mask):
+    def of_batch(
+        self, pred: Array, target: ArrayLike, weight: Array | None, mask: Array | None
+    ) -> tuple[float, Array]:
         result = self._of(*self.scores(pred), target, weight, mask)
         applied = self._applied(pred)
         if applied is not None:
@@ -215,7 +239,9 @@ class ConnectionistTemporalClassification(_OfSequences):
         loss = float(np.sum(row_losses * scale))
         return loss, np.ascontiguousarray(d.swapaxes(0, 1))
 
-    def decode(self, pred, mask=None, beam_width=None):
+    def decode(
+        self, pred: Array, mask: Array | None = None, beam_width: int | None = None
+    ) -> Any:
         """Labels of each sequence: of the best alignment, or by beam search."""
         if self.probabilities:
             pred = np.log(np.maximum(pred, np.finfo(pred.dtype).tiny))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of addresses.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
-from typing import Any
+# Types of addresses.pyx.  `_Array` is anything with the buffer protocol: a NumPy array.
+from typing import Any, TypeAlias
 
-Array = Any
+_Array: TypeAlias = Any
 
-def is_clear(array: Array, begin: int, end: int) -> bool: ...
-def offsets_of(batch_sizes: Array, rows: int) -> Array | None: ...
+def is_clear(array: _Array, begin: int, end: int) -> bool: ...
+def offsets_of(batch_sizes: _Array, rows: int) -> _Array | None: ...

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of arrays.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
-from typing import Any
+# Types of arrays.pyx.  `_Array` is anything with the buffer protocol: a NumPy array.
+from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.calls import Plan
 from fastrnn.native.core import Kernels
@@ -8,8 +8,9 @@ from fastrnn.native.layout import Layout
 from fastrnn.native.memory import Loan, Pool
 from fastrnn.native.weights import Use
 
-Array = Any
+_Array: TypeAlias = Any
 
+@final
 class ArrayPlan(Plan):
     n_threads: int
     T: int
@@ -28,8 +29,8 @@ class ArrayPlan(Plan):
     x_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
     state_shape: tuple[int, int, int, int]
-    def __init__(
-        self,
+    def __new__(
+        cls,
         kernels: Kernels,
         n_threads: int,
         layout: Layout,
@@ -40,10 +41,10 @@ class ArrayPlan(Plan):
         length: int = 0,
         first: int = 0,
         n_cells: int = 0,
-        offsets: Array | None = None,
+        offsets: _Array | None = None,
         y_inside: bool = False,
         padded: bool = False,
-    ) -> None: ...
+    ) -> Self: ...
     def fits(
         self, kernels: Kernels, n_threads: int, batch_first: bool, x: Any
     ) -> bool: ...
@@ -61,15 +62,15 @@ class ArrayPlan(Plan):
         self,
         pool: Pool,
         use: Use,
-        x: Array,
+        x: _Array,
         x_at: int,
-        h0: Array | None,
-        c0: Array | None,
-        seeds: Array | None,
+        h0: _Array | None,
+        c0: _Array | None,
+        seeds: _Array | None,
         p: float,
-        y: Array | None,
+        y: _Array | None,
         y_at: int,
-        end: Array,
+        end: _Array,
         training: bool,
     ) -> Loan | None: ...
     def backward(
@@ -77,23 +78,23 @@ class ArrayPlan(Plan):
         pool: Pool,
         use: Use,
         kept: Loan,
-        x: Array,
+        x: _Array,
         x_at: int,
-        seeds: Array | None,
+        seeds: _Array | None,
         p: float,
-        y: Array | None,
+        y: _Array | None,
         y_at: int,
-        dy: Array | None,
-        dh_n: Array | None,
-        dc_n: Array | None,
-        dx: Array,
-        d_start: Array,
-        grads: Array,
+        dy: _Array | None,
+        dh_n: _Array | None,
+        dc_n: _Array | None,
+        dx: _Array,
+        d_start: _Array,
+        grads: _Array,
         grads_start: int,
         sums: Loan | None = None,
         started: bool = False,
         open: bool = False,
-        flow: Array | None = None,
+        flow: _Array | None = None,
         flow_at: int = 0,
     ) -> None: ...
     def take_sums(self, pool: Pool) -> Loan: ...

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Types of calls.pyx.
-from typing import Any
+from typing import Any, final
 
 from fastrnn.native.core import Kernels
 
+@final
 class Run: ...
 
 class Plan:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Types of celltable.pyx.
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 ACTIVATIONS: dict[str, int]
 CELLS: dict[str, int]
@@ -10,7 +10,7 @@ def cell(name: str) -> Cell: ...
 
 class Cell(NamedTuple):
     name: str
-    index: int
+    index: int  # type: ignore[assignment]
     layer: str
     gates: tuple[str, ...]
     n_states: int
@@ -22,12 +22,12 @@ class Cell(NamedTuple):
 class CellOptions:
     general: bool
     proj_size: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         activations: Sequence[tuple[str, float, float]] | None = None,
         clip: float = 0,
         input_forget: bool = False,
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
-    ) -> None: ...
+    ) -> Self: ...

@@ -6,8 +6,8 @@ has both in ``cpu.max``, version 1 in ``cpu.cfs_quota_us`` and ``cpu.cfs_period_
 process is bound by the quotas of its own group and of all groups around it.
 """
 
+import os
 import re
-from pathlib import Path, PurePosixPath
 
 # Where groups are when nothing says where they are mounted: version, root, mount point.
 _USUAL_MOUNTS = [
@@ -27,21 +27,24 @@ def cpu_limit(root="/"):
     root : path-like
         The folder that has ``proc`` and ``sys``.
     """
-    root = Path(root)
-    groups = _own_groups(_text(root / "proc/self/cgroup"))
-    mounts = _mounts(_text(root / "proc/self/mountinfo")) or _USUAL_MOUNTS
+    groups = _own_groups(_text(root, "proc/self/cgroup"))
+    mounts = _mounts(_text(root, "proc/self/mountinfo")) or _USUAL_MOUNTS
     limits = [
         limit
         for version, top, point in mounts
-        for folder in _folders(groups.get(version, "/"), top, root / point[1:])
+        for folder in _folders(
+            groups.get(version, "/"), top, os.path.join(root, point[1:])
+        )
         if (limit := _quota(version, folder)) is not None
     ]
     return max(1, round(min(limits))) if limits else None
 
 
-def _text(path):
+def _text(folder, name):
     try:
-        return path.read_text("utf-8", "replace")
+        path = os.path.join(folder, name)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:  # no such file, or not for us
         return ""
 
@@ -82,21 +85,26 @@ def _unescaped(field):
 
 def _folders(group, top, point):
     """Folders of a group and of those around it, up to the one that is mounted."""
-    group, top = PurePosixPath(group), PurePosixPath(top)
-    inside = group.relative_to(top) if group.is_relative_to(top) else group
-    parts = [part for part in inside.parts if part != "/"]
+    parts, above = _names(group), _names(top)
+    if parts[: len(above)] == above:
+        parts = parts[len(above) :]
     if ".." in parts:  # of another namespace: not to be seen from here
         parts = []
-    return [point.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]
+    return [os.path.join(point, *parts[:n]) for n in range(len(parts), -1, -1)]
+
+
+def _names(path):
+    """The names that a path is made of."""
+    return [name for name in path.split("/") if name not in ("", ".")]
 
 
 def _quota(version, folder):
     """CPUs that one group's own files grant, or None."""
     if version == 2:
-        words = _text(folder / "cpu.max").split()
+        words = _text(folder, "cpu.max").split()
     else:
         names = "cpu.cfs_quota_us", "cpu.cfs_period_us"
-        words = [_text(folder / name).strip() for name in names]
+        words = [_text(folder, name).strip() for name in names]
     try:
         quota, period = (int(word) for word in words)
     except ValueError:  # "max", or nothing that we know

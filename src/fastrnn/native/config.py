@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What this build of the package is and can do."""
 
-from importlib.metadata import version
+from __future__ import annotations
 
 from fastrnn.native import core
 from fastrnn.native.threads import get_num_threads
 
-VERSION = version("fastrnn")
+# setup.py reads the version here: asking for the installed package's would make
+# `import fastrnn` half as long again.
+VERSION = "0.1.0"
 
 
-def show_config():
+def show_config() -> None:
     """Print what this build can do and what is in use.
 
     Examples

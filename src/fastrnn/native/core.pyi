@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of core.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
+# Types of core.pyx.  `_Array` is anything with the buffer protocol: a NumPy array.
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
-Array = Any
+_Array: TypeAlias = Any
 
 BUILT: tuple[str, ...]
 COMPILER: str
@@ -22,7 +22,7 @@ class Kernels:
     target: str
     dtype: str
     lanes: int
-    def fingerprint(self, x: Array, n_threads: int = 1) -> bytes: ...
+    def fingerprint(self, x: _Array, n_threads: int = 1) -> bytes: ...
     def linear_work_size(
         self, backward: bool, N: int, I: int, O: int, n_threads: int
     ) -> int: ...
@@ -32,11 +32,11 @@ class Kernels:
         N: int,
         I: int,
         O: int,
-        x: Array,
-        W: Array,
-        b: Array | None,
-        y: Array,
-        work: Array,
+        x: _Array,
+        W: _Array,
+        b: _Array | None,
+        y: _Array,
+        work: _Array,
     ) -> None: ...
     def linear_backward(
         self,
@@ -44,45 +44,45 @@ class Kernels:
         N: int,
         I: int,
         O: int,
-        x: Array,
-        W: Array,
-        dy: Array,
-        dx: Array | None,
-        dW: Array,
-        db: Array | None,
-        work: Array,
+        x: _Array,
+        W: _Array,
+        dy: _Array,
+        dx: _Array | None,
+        dW: _Array,
+        db: _Array | None,
+        work: _Array,
     ) -> None: ...
-    def activation(self, name: str, x: Array, y: Array) -> None: ...
+    def activation(self, name: str, x: _Array, y: _Array) -> None: ...
     def fma_peak(self, n_threads: int, n: int) -> float: ...
     def norm(
-        self, n_threads: int, x: Array, power: float, spans: Array | None = None
+        self, n_threads: int, x: _Array, power: float, spans: _Array | None = None
     ) -> float: ...
     def scale(
-        self, n_threads: int, x: Array, factor: float, spans: Array | None = None
+        self, n_threads: int, x: _Array, factor: float, spans: _Array | None = None
     ) -> None: ...
     def clamp(
-        self, n_threads: int, x: Array, limit: float, spans: Array | None = None
+        self, n_threads: int, x: _Array, limit: float, spans: _Array | None = None
     ) -> None: ...
-    def clear(self, n_threads: int, x: Array, spans: Array | None = None) -> None: ...
+    def clear(self, n_threads: int, x: _Array, spans: _Array | None = None) -> None: ...
     def cross_entropy(
         self,
         n_threads: int,
         rows: int,
         classes: int,
-        logits: Array,
-        targets: Array,
+        logits: _Array,
+        targets: _Array,
         ignore_index: int,
         weight: float,
-        dlogits: Array,
+        dlogits: _Array,
     ) -> float: ...
     def mse(
         self,
         n_threads: int,
         n: int,
-        prediction: Array,
-        target: Array,
+        prediction: _Array,
+        target: _Array,
         weight: float,
-        dprediction: Array,
+        dprediction: _Array,
     ) -> float: ...
     def embedding_forward(
         self,
@@ -90,9 +90,9 @@ class Kernels:
         n: int,
         rows: int,
         width: int,
-        indices: Array,
-        weight: Array,
-        y: Array,
+        indices: _Array,
+        weight: _Array,
+        y: _Array,
         with_none: bool = False,
     ) -> None: ...
     def embedding_backward(
@@ -101,11 +101,11 @@ class Kernels:
         n: int,
         rows: int,
         width: int,
-        indices: Array,
+        indices: _Array,
         padding: int,
-        dy: Array,
-        dweight: Array,
+        dy: _Array,
+        dweight: _Array,
     ) -> None: ...
     def dropout(
-        self, n_threads: int, seed: int, p: float, x: Array, y: Array
+        self, n_threads: int, seed: int, p: float, x: _Array, y: _Array
     ) -> None: ...

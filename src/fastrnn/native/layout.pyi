@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Types of layout.pyx.
+from typing import Self, final
+
 from fastrnn.native.celltable import CellOptions
 
+@final
 class Layout:
     cell: int
     n_layers: int
@@ -12,8 +15,8 @@ class Layout:
     H: int
     S: int
     merged: bool
-    def __init__(
-        self,
+    def __new__(
+        cls,
         cell: str,
         I: int,
         H: int,
@@ -24,4 +27,4 @@ class Layout:
         merged: bool = False,
         clip_value: float = 0,
         clip_norm: float = 0,
-    ) -> None: ...
+    ) -> Self: ...

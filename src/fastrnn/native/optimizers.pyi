@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of optimizers.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
+# Types of optimizers.pyx.  `_Array` is all that has the buffer protocol: a NumPy array.
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 from fastrnn.native.core import Kernels
 
-Array = Any
+_Array: TypeAlias = Any
 
 N_RATES: int
 
 def sgd(
     kernels: Kernels,
     n_threads: int,
-    p: Array,
-    g: Array,
-    state: Sequence[Array | None],
+    p: _Array,
+    g: _Array,
+    state: Sequence[_Array | None],
     rates: Sequence[float],
     weight_decay: float,
     maximize: bool,
@@ -27,9 +27,9 @@ def sgd(
 def rmsprop(
     kernels: Kernels,
     n_threads: int,
-    p: Array,
-    g: Array,
-    state: Sequence[Array | None],
+    p: _Array,
+    g: _Array,
+    state: Sequence[_Array | None],
     rates: Sequence[float],
     weight_decay: float,
     maximize: bool,
@@ -41,9 +41,9 @@ def rmsprop(
 def adagrad(
     kernels: Kernels,
     n_threads: int,
-    p: Array,
-    g: Array,
-    state: Sequence[Array | None],
+    p: _Array,
+    g: _Array,
+    state: Sequence[_Array | None],
     rates: Sequence[float],
     weight_decay: float,
     maximize: bool,
@@ -53,9 +53,9 @@ def adagrad(
 def adam(
     kernels: Kernels,
     n_threads: int,
-    p: Array,
-    g: Array,
-    state: Sequence[Array | None],
+    p: _Array,
+    g: _Array,
+    state: Sequence[_Array | None],
     rates: Sequence[float],
     weight_decay: float,
     maximize: bool,
@@ -66,12 +66,12 @@ def adam(
 ) -> None: ...
 
 class TableRows:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         width: int,
-        rows: Array,
-        seen: Array,
+        rows: _Array,
+        seen: _Array,
         now: int,
-        rates: Array,
+        rates: _Array,
         with_gradient: bool,
-    ) -> None: ...
+    ) -> Self: ...

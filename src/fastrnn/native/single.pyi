@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of single.pyx.  `Array` is anything with the buffer protocol: a NumPy array.
-from typing import Any
+# Types of single.pyx.  `_Array` is anything with the buffer protocol: a NumPy array.
+from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.celltable import CellOptions
 from fastrnn.native.core import Kernels
 
-Array = Any
+_Array: TypeAlias = Any
 
 def packed_size(kernels: Kernels, backward: bool, shape: Shape) -> int: ...
 def pack(
     kernels: Kernels,
     backward: bool,
     shape: Shape,
-    W: Array,
-    R: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    packed: Array,
-    P: Array | None = None,
-    W_hr: Array | None = None,
+    W: _Array,
+    R: _Array,
+    b_ih: _Array | None,
+    b_hh: _Array | None,
+    packed: _Array,
+    P: _Array | None = None,
+    W_hr: _Array | None = None,
     n_threads: int = 1,
-    forward: Array | None = None,
+    forward: _Array | None = None,
 ) -> None: ...
 def tape_size(kernels: Kernels, shape: Shape) -> int: ...
 def work_size(
@@ -31,71 +31,72 @@ def forward(
     shape: Shape,
     n_threads: int,
     x: StridedArray,
-    packed: Array,
-    h0: Array,
-    c0: Array | None,
+    packed: _Array,
+    h0: _Array,
+    c0: _Array | None,
     y: StridedArray,
-    h_n: Array,
-    c_n: Array | None,
-    tape: Array | None,
-    work: Array,
+    h_n: _Array,
+    c_n: _Array | None,
+    tape: _Array | None,
+    work: _Array,
 ) -> None: ...
 def backward(
     kernels: Kernels,
     shape: Shape,
     n_threads: int,
     x: StridedArray,
-    packed: Array,
-    h0: Array,
+    packed: _Array,
+    h0: _Array,
     y: StridedArray,
-    tape: Array | None,
+    tape: _Array | None,
     dy: StridedArray | None,
-    dh_n: Array | None,
-    dc_n: Array | None,
+    dh_n: _Array | None,
+    dc_n: _Array | None,
     dx: StridedArray | None,
     dx_accumulate: bool,
-    dh0: Array,
-    dc0: Array | None,
-    dW: Array | None,
-    dR: Array | None,
-    db_ih: Array | None,
-    db_hh: Array | None,
-    work: Array,
-    dP: Array | None = None,
-    dW_hr: Array | None = None,
-    clip_value: float = 0,
-    clip_norm: float = 0,
-    flow: Array | None = None,
+    dh0: _Array,
+    dc0: _Array | None,
+    dW: _Array | None,
+    dR: _Array | None,
+    db_ih: _Array | None,
+    db_hh: _Array | None,
+    work: _Array,
+    dP: _Array | None = None,
+    dW_hr: _Array | None = None,
+    clip_value: float = 0.0,
+    clip_norm: float = 0.0,
+    flow: _Array | None = None,
 ) -> None: ...
 
 class Shape:
     rows: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         cell: int,
         reverse: bool,
         T: int,
         B: int,
         I: int,
         H: int,
-        offsets: Array | None = None,
+        offsets: _Array | None = None,
         options: CellOptions | None = None,
-    ) -> None: ...
+    ) -> Self: ...
 
 class StridedArray:
-    def __init__(self, array: Array, first: int, step: int, row: int) -> None: ...
+    def __new__(cls, array: _Array, first: int, step: int, row: int) -> Self: ...
 
+@final
 class OneStep:
-    y: Array
-    def __init__(
-        self,
+    y: _Array
+    def __new__(
+        cls,
         kernels: Kernels,
         shape: Shape,
         n_threads: int,
-        packed: Array,
-        h: Array,
-        c: Array | None,
-        y: Array,
-        work: Array,
-    ) -> None: ...
-    def step(self, x: Array) -> Array: ...
+        packed: _Array,
+        h: _Array,
+        c: _Array | None,
+        y: _Array,
+        work: _Array,
+    ) -> Self: ...
+    def step(self, x: _Array) -> _Array: ...

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of tensors.pyx.  A `Tensor` is what views.pyx can describe: PyTorch's.
+# Types of tensors.pyx.  A `_Tensor` is what views.pyx can describe: PyTorch's.
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.calls import Plan
 from fastrnn.native.core import Kernels
@@ -9,21 +9,22 @@ from fastrnn.native.layout import Layout
 from fastrnn.native.memory import Pool
 from fastrnn.native.weights import Use
 
-Tensor = Any
+_Tensor: TypeAlias = Any
 
-def is_contiguous(tensor: Tensor, kernels: Kernels) -> bool: ...
-def is_series(tensor: Tensor, kernels: Kernels) -> bool: ...
+def is_contiguous(tensor: _Tensor, kernels: Kernels) -> bool: ...
+def is_series(tensor: _Tensor, kernels: Kernels) -> bool: ...
 
+@final
 class TensorPlan(Plan):
     tape_size: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         kernels: Kernels,
         layout: Layout,
         T: int,
         B: int,
         offsets: Sequence[int] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def layers_at_once(self, n_threads: int) -> int: ...
     def forward(
         self,
@@ -31,14 +32,14 @@ class TensorPlan(Plan):
         first: int,
         n_threads: int,
         use: Use,
-        inputs: list[Tensor],
+        inputs: list[_Tensor],
         batch_first: bool,
-        h0: Tensor | None,
-        c0: Tensor | None,
-        outputs: list[Tensor],
-        h_n: Tensor | None,
-        c_n: Tensor | None,
-        tapes: Tensor | None,
+        h0: _Tensor | None,
+        c0: _Tensor | None,
+        outputs: list[_Tensor],
+        h_n: _Tensor | None,
+        c_n: _Tensor | None,
+        tapes: _Tensor | None,
     ) -> None: ...
     def backward(
         self,
@@ -46,16 +47,16 @@ class TensorPlan(Plan):
         first: int,
         n_threads: int,
         use: Use,
-        inputs: list[Tensor],
+        inputs: list[_Tensor],
         batch_first: bool,
-        h0: Tensor | None,
-        outputs: list[Tensor],
-        tapes: Tensor | None,
-        dy: Tensor | None,
-        dh_n: Tensor | None,
-        dc_n: Tensor | None,
-        dinputs: list[Tensor | None],
-        dh0: Tensor | None,
-        dc0: Tensor | None,
-        dweights: Sequence[Tensor | None],
+        h0: _Tensor | None,
+        outputs: list[_Tensor],
+        tapes: _Tensor | None,
+        dy: _Tensor | None,
+        dh_n: _Tensor | None,
+        dc_n: _Tensor | None,
+        dinputs: list[_Tensor | None],
+        dh0: _Tensor | None,
+        dc0: _Tensor | None,
+        dweights: Sequence[_Tensor | None],
     ) -> None: ...

@@ -6,10 +6,11 @@ its next parallel region in the child.  Other libraries share the pool where the
 the runtime, PyTorch first of all, and no function tells whether they have made one.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import sys
-from pathlib import Path
 
 from fastrnn.native import cgroup, core
 from fastrnn.util import checks
@@ -35,7 +36,7 @@ def _default():
     return min(allowed, cgroup.cpu_limit() or allowed)
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that a kernel call may use.
 
     Returns
@@ -57,7 +58,7 @@ def get_num_threads():
     return _default() if _n_threads is None else _n_threads
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Set how many threads a kernel call may use, for the whole process.
 
     Results are the same to the bit for any number. Work too small to share runs on
@@ -132,12 +133,13 @@ def _is_forked():
     Linux says of each process whether it was forked and runs no program of its own
     since.  A fork server does nothing but fork.
     """
-    record = Path("/proc/self/stat")
-    if not record.exists() or any(
+    record = "/proc/self/stat"
+    if not os.path.exists(record) or any(
         "multiprocessing.forkserver" in a for a in sys.orig_argv
     ):
         return False
-    flags = int(record.read_text().rpartition(")")[2].split()[6])
+    with open(record, encoding="utf-8", errors="replace") as file:
+        flags = int(file.read().rpartition(")")[2].split()[6])
     return bool(flags & _FORKED_WITHOUT_EXEC)
 
 

@@ -1,37 +1,41 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of weights.pyx.  `Array` is anything with the buffer protocol: a NumPy array; a
-# `Tensor` is what views.pyx can describe: PyTorch's.
+# Types of weights.pyx.  `_Array` is anything with the buffer protocol: a NumPy array; a
+# `_Tensor` is what views.pyx can describe: PyTorch's.
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.core import Kernels
 from fastrnn.native.layout import Layout
 from fastrnn.native.memory import Loan, Pool
 
-Array = Any
-Tensor = Any
+_Array: TypeAlias = Any
+_Tensor: TypeAlias = Any
 
+@final
 class Source: ...
 
+@final
 class PackedCell:
     forward: Loan | None
     backward: Loan | None
 
+@final
 class Use:
     def keep_forward(self) -> None: ...
     def can_run_again(self, first: int, kept: Use) -> bool: ...
     def make_backward(
-        self, kernels: Kernels, n_threads: int, tensors: Sequence[Tensor]
+        self, kernels: Kernels, n_threads: int, tensors: Sequence[_Tensor]
     ) -> None: ...
 
+@final
 class Packer:
     current: list[PackedCell | None]
-    def __init__(self, layout: Layout, pool: Pool) -> None: ...
+    def __new__(cls, layout: Layout, pool: Pool) -> Self: ...
     def take(
         self,
         kernels: Kernels,
         n_threads: int,
-        parameters: Array,
+        parameters: _Array,
         start: int,
         with_backward: bool,
     ) -> Use: ...
@@ -39,7 +43,7 @@ class Packer:
         self,
         kernels: Kernels,
         n_threads: int,
-        tensors: Sequence[Tensor],
+        tensors: Sequence[_Tensor],
         versions: Sequence[int],
         forward: bool,
         backward: bool,

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Functions as layers: `Activation`, `ReLU`, `Sigmoid`, `Softmax` and `Tanh`."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn.attributes import by
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 from fastrnn.util.functions import elu, relu, sigmoid, softmax, softplus, softsign
+from fastrnn.util.typing import Array
 
 # Function, and gradient of the input from that of the output and the output.
 FUNCTIONS = {
@@ -111,10 +116,10 @@ class Activation(Activated):
     supports_masking = True
     _changeable: ClassVar = {"function": by(by_name)}
 
-    def __init__(self, function):
+    def __init__(self, function: str) -> None:
         self.function = function
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Apply the function.
 
         Parameters
@@ -141,7 +146,10 @@ class Activation(Activated):
         self._keep(applied)
         return applied.y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input.
 
         Parameters
@@ -171,7 +179,7 @@ class Activation(Activated):
         context.release()
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return repr(self.function) if type(self) is Activation else ""
 
@@ -185,7 +193,7 @@ class ReLU(Activation):
     array([0., 2.])
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("relu")
 
 
@@ -198,7 +206,7 @@ class Sigmoid(Activation):
     array([0. , 0.5, 1. ])
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("sigmoid")
 
 
@@ -211,7 +219,7 @@ class Softmax(Activation):
     array([[0.25, 0.75]])
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("softmax")
 
 
@@ -224,5 +232,5 @@ class Tanh(Activation):
     array([0., 0.])
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("tanh")

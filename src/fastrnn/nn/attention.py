@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Attention`: weighted means of an encoder's outputs, after Luong and Bahdanau."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn import init
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
 from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 from fastrnn.util.lengths import lengths_array, steps_mask
+from fastrnn.util.typing import Array, Seed
 
 KINDS = ("dot", "general", "additive")
 
@@ -130,15 +135,15 @@ class Attention(BatchFirst, Module):
 
     def __init__(
         self,
-        query_size,
-        key_size=None,
-        kind="general",
-        units=None,
+        query_size: int,
+        key_size: int | None = None,
+        kind: str = "general",
+        units: int | None = None,
         *,
-        batch_first=False,
-        dtype="float32",
-        seed=None,
-    ):
+        batch_first: bool = False,
+        dtype: str = "float32",
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         self.query_size = checks.positive_int(who, "query_size", query_size)
         key_size = query_size if key_size is None else key_size
@@ -168,7 +173,7 @@ class Attention(BatchFirst, Module):
             self.query = Linear(query_size, units, False, dtype=dtype, seed=rng)
             self.key = Linear(key_size, units, False, dtype=dtype, seed=rng)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         units = f", units={self.units}" if self.kind == "additive" else ""
         first = ", batch_first=True" if self.batch_first else ""
@@ -176,7 +181,13 @@ class Attention(BatchFirst, Module):
 
     # -- forward ----------------------------------------------------------------------
 
-    def forward(self, query, keys, lengths=None, mask=None):
+    def forward(
+        self,
+        query: ArrayLike,
+        keys: ArrayLike,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Array, Array]:
         """Attend to `keys` from each query.
 
         Parameters
@@ -238,6 +249,9 @@ class Attention(BatchFirst, Module):
             context, weights = context[step], weights[step]
         return context, weights
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     def _allowed(self, who, lengths, mask, B, S):
         """Which keys count, (B, S), or None where all do."""
         allowed = None
@@ -298,7 +312,13 @@ class Attention(BatchFirst, Module):
 
     # -- backward ---------------------------------------------------------------------
 
-    def backward(self, dcontext, dweights=None, *, context=None):
+    def backward(
+        self,
+        dcontext: ArrayLike,
+        dweights: ArrayLike | None = None,
+        *,
+        context: Context | None = None,
+    ) -> tuple[Array, Array]:
         """Accumulate the parameters' gradients and return those of queries and keys.
 
         Parameters

@@ -9,13 +9,18 @@ Classes that derive from these outside of this package have what attributes they
 Names that begin with an underscore are nobody's business but the class's.
 """
 
-import difflib
 import inspect
 import sys
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from fastrnn.util import checks
+from fastrnn.util.later import Later
 from fastrnn.util.words import Answering
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = Later("difflib")
 
 _PACKAGE = __name__.partition(".")[0]
 # What Keras and PyTorch call what has another name here.
@@ -100,10 +105,12 @@ class Attributes(Answering):
     _not_kept: ClassVar = ()
     _first_values: ClassVar = ()
 
-    def __setattr__(self, name, value):
-        if not name.startswith("_"):
-            value = self._to_set(name, value)
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:  # or a checker would let any attribute be set
+
+        def __setattr__(self, name, value):
+            if not name.startswith("_"):
+                value = self._to_set(name, value)
+            super().__setattr__(name, value)
 
     def _knows(self, name, value):
         """Whether this object may have an attribute that its class does not list."""

@@ -7,8 +7,15 @@ do all layers while one of the model's methods runs. The rule in force belongs t
 thread: no layer is written to, so several threads may run one model at a time.
 """
 
+from __future__ import annotations
+
 import functools
 import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Rule(threading.local):
@@ -35,7 +42,7 @@ class as_in_a_model:
         rule.samples_first = self.before
 
 
-def of_a_model(method):
+def of_a_model(method: Callable[P, R]) -> Callable[P, R]:
     """A model's method, whose layers take samples first while it runs."""
 
     @functools.wraps(method)
@@ -63,11 +70,11 @@ class BatchFirst:
     _batch_first = False
 
     @property
-    def batch_first(self):
+    def batch_first(self) -> bool:
         return self._batch_first or rule.samples_first
 
     @batch_first.setter
-    def batch_first(self, value):
+    def batch_first(self, value: bool) -> None:
         self._batch_first = value
 
     def _was_batch_first(self, context):

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Embedding`: a table of vectors, looked up by integer."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.nn import schemes
+from fastrnn.nn.context import Context
 from fastrnn.nn.init import normal_, uniform_
 from fastrnn.nn.module import Module
 from fastrnn.nn.sparse import Table
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Mask, Seed
 
 # No index is negative, so the kernel leaves none out.
 _NO_PADDING = -1
@@ -113,8 +118,9 @@ class Embedding(Module):
         mask_zero: bool = ...,
         input_length: int = ...,
         input_shape: Sequence[int | None] = ...,
+        init: schemes.Init = ...,
         dtype: str = ...,
-        seed: int | np.random.Generator | None = ...,
+        seed: Seed = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -126,21 +132,22 @@ class Embedding(Module):
         mask_zero: bool = ...,
         input_length: int = ...,
         input_shape: Sequence[int | None] = ...,
+        init: schemes.Init = ...,
         dtype: str = ...,
-        seed: int | np.random.Generator | None = ...,
+        seed: Seed = ...,
     ) -> None: ...
     def __init__(
         self,
-        num_embeddings,
-        embedding_dim,
-        padding_idx=None,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
         *,
-        sparse=False,
-        mask_zero=False,
-        init=_DEFAULT,
-        dtype="float32",
-        seed=None,
-    ):
+        sparse: bool = False,
+        mask_zero: bool = False,
+        init: schemes.Init = _DEFAULT,
+        dtype: str = "float32",
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         self.num_embeddings = checks.positive_int(who, "num_embeddings", num_embeddings)
         self.embedding_dim = checks.positive_int(who, "embedding_dim", embedding_dim)
@@ -163,11 +170,11 @@ class Embedding(Module):
         if self.sparse:
             self._table = Table(self.num_embeddings)
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: ArrayLike, mask: ArrayLike | None = None) -> Mask:
         """Where indices are not 0, with `mask_zero`; else `mask` as it is."""
         return np.asarray(x) != 0 if self.mask_zero else mask
 
-    def forward(self, indices):
+    def forward(self, indices: ArrayLike) -> Array:
         """Look up vectors.
 
         Parameters
@@ -204,7 +211,10 @@ class Embedding(Module):
         self._keep(indices.copy() if self.training else None)
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> None:
         """Accumulate the table's gradient; indices have none.
 
         Parameters
@@ -244,7 +254,7 @@ class Embedding(Module):
             self._grad["weight"],
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         padding = (
             "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"

@@ -4,6 +4,8 @@
 Above 400 lines for the docstrings: nine of a kind, each with all its arguments.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from fastrnn.native import celltable
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
 
 # Numbers drawn at a time: they come in float64, and a large weight's would need twice
 # its memory.
@@ -45,7 +48,9 @@ def _normal(who, array, mean, std, seed):
     return _fill(array, lambda shape: generator.normal(mean, std, shape))
 
 
-def uniform_(array, low=0.0, high=1.0, *, seed=None):
+def uniform_(
+    array: Array, low: float = 0.0, high: float = 1.0, *, seed: Seed = None
+) -> Array:
     """Fill with numbers drawn uniformly from [low, high).
 
     Parameters
@@ -83,7 +88,9 @@ def uniform_(array, low=0.0, high=1.0, *, seed=None):
     return _uniform(who, array, low, high, seed)
 
 
-def normal_(array, mean=0.0, std=1.0, *, seed=None):
+def normal_(
+    array: Array, mean: float = 0.0, std: float = 1.0, *, seed: Seed = None
+) -> Array:
     """Fill with numbers drawn from a normal distribution.
 
     Parameters
@@ -118,7 +125,7 @@ def normal_(array, mean=0.0, std=1.0, *, seed=None):
     return _normal(who, array, mean, std, seed)
 
 
-def constant_(array, value):
+def constant_(array: Array, value: float) -> Array:
     """Fill with one number.
 
     Parameters
@@ -147,7 +154,7 @@ def constant_(array, value):
     return array
 
 
-def fan_in_uniform_(array, fan_in, *, seed=None):
+def fan_in_uniform_(array: Array, fan_in: int, *, seed: Seed = None) -> Array:
     """Fill as PyTorch does by default: U(-k, k), k = 1 / sqrt(fan_in).
 
     Parameters
@@ -199,7 +206,9 @@ def _fans(matrix):
     return max(sum(matrix.shape), 1)
 
 
-def xavier_uniform_(array, gain=1.0, *, n_gates=1, seed=None):
+def xavier_uniform_(
+    array: Array, gain: float = 1.0, *, n_gates: int = 1, seed: Seed = None
+) -> Array:
     """Fill from U(-a, a), a = gain * sqrt(6 / (fan_in + fan_out)) [1]_.
 
     Parameters
@@ -242,7 +251,9 @@ def xavier_uniform_(array, gain=1.0, *, n_gates=1, seed=None):
     return _uniform(who, array, -bound, bound, seed)
 
 
-def xavier_normal_(array, gain=1.0, *, n_gates=1, seed=None):
+def xavier_normal_(
+    array: Array, gain: float = 1.0, *, n_gates: int = 1, seed: Seed = None
+) -> Array:
     """Fill from a normal distribution, std = gain * sqrt(2 / (fan_in + fan_out)) [1]_.
 
     Parameters
@@ -279,7 +290,9 @@ def xavier_normal_(array, gain=1.0, *, n_gates=1, seed=None):
     return _normal(who, array, 0.0, std, seed)
 
 
-def orthogonal_(array, gain=1.0, *, n_gates=1, seed=None):
+def orthogonal_(
+    array: Array, gain: float = 1.0, *, n_gates: int = 1, seed: Seed = None
+) -> Array:
     """Fill with a random orthogonal matrix, times `gain` [1]_.
 
     A matrix with more rows than columns gets orthonormal columns, one with fewer gets
@@ -337,7 +350,7 @@ def orthogonal_(array, gain=1.0, *, n_gates=1, seed=None):
     return array
 
 
-def identity_(array, scale=1.0, *, n_gates=1):
+def identity_(array: Array, scale: float = 1.0, *, n_gates: int = 1) -> Array:
     """Fill with the identity matrix, times `scale`.
 
     For the recurrent weight of an RNN with ReLU [1]_: with zero biases the state is
@@ -396,7 +409,7 @@ def _forget_gate(module, n_gates):
     return cell.gates.index("f")
 
 
-def forget_gate_bias_(model, value=1.0):
+def forget_gate_bias_(model: Module, value: float = 1.0) -> None:
     """Set the bias of the forget gate of every LSTM in a model [1]_.
 
     Parameters

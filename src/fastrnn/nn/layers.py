@@ -6,19 +6,24 @@ be. What forward keeps for backward it keeps by reference: an input must not be 
 to between the two.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import Pool
 from fastrnn.nn import schemes
 from fastrnn.nn.activation import Activated, by_name
 from fastrnn.nn.attributes import by
+from fastrnn.nn.context import Context
 from fastrnn.nn.init import fan_in_uniform_, xavier_uniform_
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
 
 
 def activation_rule(layer, name, value):
@@ -103,7 +108,7 @@ class Linear(Activated):
         input_dim: int = ...,
         init: schemes.Init = ...,
         dtype: str = ...,
-        seed: int | np.random.Generator | None = ...,
+        seed: Seed = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -115,19 +120,19 @@ class Linear(Activated):
         activation: str | Callable[..., Any] | None = ...,
         init: schemes.Init = ...,
         dtype: str = ...,
-        seed: int | np.random.Generator | None = ...,
+        seed: Seed = ...,
     ) -> None: ...
     def __init__(
         self,
-        in_features,
-        out_features,
-        bias=True,
+        in_features: int | None,
+        out_features: int,
+        bias: bool = True,
         *,
-        activation=None,
-        init=schemes.DEFAULT,
-        dtype="float32",
-        seed=None,
-    ):
+        activation: str | Callable[..., Any] | None = None,
+        init: schemes.Init = schemes.DEFAULT,
+        dtype: str = "float32",
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         self.in_features = checks.positive_int(who, "in_features", in_features)
         self.out_features = checks.positive_int(who, "out_features", out_features)
@@ -141,7 +146,7 @@ class Linear(Activated):
         schemes.fill(who, init, self._param, _schemes(self.in_features), rng)
         self._pool = Pool(most=2)  # one array forward, one backward
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Map `x`.
 
         Parameters
@@ -183,7 +188,10 @@ class Linear(Activated):
         self._keep((x, applied))
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the parameters' gradients and return the input's.
 
         Parameters
@@ -233,7 +241,7 @@ class Linear(Activated):
         )
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         bias = "" if self.bias else ", bias=False"
         function = self.activation
@@ -291,19 +299,15 @@ class Dropout(Module):
     }
 
     @overload
-    def __init__(
-        self, p: float = ..., *, seed: int | np.random.Generator | None = ...
-    ) -> None: ...
+    def __init__(self, p: float = ..., *, seed: Seed = ...) -> None: ...
     @overload
-    def __init__(
-        self, *, rate: float, seed: int | np.random.Generator | None = ...
-    ) -> None: ...
-    def __init__(self, p=0.5, *, seed=None):
+    def __init__(self, *, rate: float, seed: Seed = ...) -> None: ...
+    def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
         who = type(self).__name__
         self.p = p
         self.generator = checks.generator(who, seed)
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Drop elements of `x`.
 
         Parameters
@@ -332,11 +336,14 @@ class Dropout(Module):
         self._keep((mask, x.shape, x.dtype))
         return y
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     @staticmethod
     def _drop(mask, x, y):
         core.kernels(x.dtype).dropout(threads.for_kernel(), *mask, x, y)
 
-    def backward(self, dy, *, context=None):
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input: that of the output where nothing was dropped.
 
         Parameters
@@ -367,6 +374,6 @@ class Dropout(Module):
         context.release()
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return f"p={self.p}"

@@ -8,16 +8,21 @@ mask its output has; the last one's is the model's ``output_mask``, for the loss
 metrics.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn.attributes import by, flag
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Mask
 
 
 class Masking(BatchFirst, Module):
@@ -68,7 +73,9 @@ class Masking(BatchFirst, Module):
     supports_masking = True
     _changeable: ClassVar = {"mask_value": by(checks.finite), "batch_first": flag}
 
-    def __init__(self, mask_value=0.0, indices=False, batch_first=True):
+    def __init__(
+        self, mask_value: float = 0.0, indices: bool = False, batch_first: bool = True
+    ) -> None:
         who = type(self).__name__
         self.mask_value, self.batch_first = mask_value, batch_first
         self.indices = checks.flag(who, "indices", indices)
@@ -77,17 +84,17 @@ class Masking(BatchFirst, Module):
         # A padding value may have been rounded to float32 on its way into `x`.
         return (x != self.mask_value) & (x != np.float32(self.mask_value))
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: ArrayLike, mask: ArrayLike | None = None) -> Mask:
         """The mask that `x` gives, laid out like it; another one ends here."""
         differs = self._differs(np.asarray(x))
         return differs if self.indices else differs.any(axis=-1)
 
-    def mask(self, x):
+    def mask(self, x: ArrayLike) -> Array:
         """The mask (B, T) that `x` gives recurrent layers: False is left out."""
         mask = self.compute_mask(x)
         return mask if self.batch_first else mask.T
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Set masked steps to zero.
 
         Parameters
@@ -115,7 +122,10 @@ class Masking(BatchFirst, Module):
         self._keep(counts)
         return np.where(counts, x, x.dtype.type(0))
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input: that of the output at the steps that count.
 
         Parameters
@@ -139,7 +149,7 @@ class Masking(BatchFirst, Module):
         context.release()
         return None if counts is None else np.asarray(dy) * counts
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         indices = ", indices=True" if self.indices else ""
         return f"{self.mask_value:g}{indices}"

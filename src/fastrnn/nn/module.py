@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Module`: what layers and models have in common: parts, modes, forward, backward."""
 
+from __future__ import annotations
+
 import contextlib
 import warnings
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from numpy.typing import ArrayLike
 
 from fastrnn.nn import by_units
 from fastrnn.nn.attributes import flag
@@ -11,6 +15,7 @@ from fastrnn.nn.context import Context
 from fastrnn.nn.observing import observers, tell
 from fastrnn.nn.trainable import Trainable
 from fastrnn.util import checks
+from fastrnn.util.typing import Mask
 
 
 class Module(Trainable):
@@ -62,10 +67,10 @@ class Module(Trainable):
     (26,)
     """
 
-    training = True
-    context = None
+    training: bool = True
+    context: Context | None = None
     # Whether an output has the steps of its input, so that their mask is its own.
-    supports_masking = False
+    supports_masking: bool = False
     # The constructor's first argument where it is the size of the input: it may then be
     # None, and `deferred` finds it out.
     _input_size_name = None
@@ -80,11 +85,11 @@ class Module(Trainable):
     _later_arguments = ()
 
     # Classes of this package that a saved model's file may name, by their names.
-    in_files: ClassVar = {}
+    in_files: ClassVar[dict[str, type[Module]]] = {}
     _saved = True  # False, in a class's own body, of one that no file names
     _deferred = None  # `deferred.Unbuilt`, once that module has been imported
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         name = cls.__name__
         if (
@@ -94,15 +99,17 @@ class Module(Trainable):
         ):
             Module.in_files[name] = cls
 
-    def __new__(cls, *args, **kwargs):
-        name = cls._input_size_name
-        if name:
-            by_keras = by_units.arguments(cls, args, kwargs)
-            if by_keras is not None:
-                return Module._deferred(cls, (), by_keras)
-            if (args[0] if args else kwargs.get(name, 0)) is None:
-                return Module._deferred(cls, args, kwargs)
-        return super().__new__(cls)
+    if not TYPE_CHECKING:  # a checker shall go by __init__
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            name = cls._input_size_name
+            if name:
+                by_keras = by_units.arguments(cls, args, kwargs)
+                if by_keras is not None:
+                    return Module._deferred(cls, (), by_keras)
+                if (args[0] if args else kwargs.get(name, 0)) is None:
+                    return Module._deferred(cls, args, kwargs)
+            return super().__new__(cls)
 
     _changeable: ClassVar = {"training": flag}
 
@@ -118,7 +125,7 @@ class Module(Trainable):
 
     # -- modes and calls --------------------------------------------------------------
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Keep what backward needs from now on, here and in all modules below.
 
         Parameters
@@ -137,7 +144,7 @@ class Module(Trainable):
             module.__dict__["training"] = mode
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Keep nothing for backward and drop nothing out, here and below.
 
         Returns
@@ -169,21 +176,25 @@ class Module(Trainable):
             for module, training, context in before:
                 module.__dict__.update(training=training, context=context)
 
-    def __call__(self, *args, **kwargs):
-        y = self.forward(*args, **kwargs)
-        if observers:
-            tell(self, y)
-        return y
-
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's output; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
-    def backward(self, *args, **kwargs):
+    if TYPE_CHECKING:  # each class says so of its own forward
+        __call__ = forward
+    else:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            y = self.forward(*args, **kwargs)
+            if observers:
+                tell(self, y)
+            return y
+
+    def backward(self, *args: Any, **kwargs: Any) -> Any:
         """Accumulate gradients and return the input's; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward")
 
-    def ends_in(self):
+    def ends_in(self) -> Module | None:
         """The part whose output is this module's output, or None where it is not known.
 
         A model of one's own may define it, so that losses know whether the output is
@@ -192,7 +203,7 @@ class Module(Trainable):
         """
         return
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: ArrayLike, mask: ArrayLike | None = None) -> Mask:
         """The mask of the output: see `Masking`.
 
         Parameters

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`LayerNorm`: features of one example, shifted and scaled to one size."""
 
+from __future__ import annotations
+
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn.attributes import by
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class LayerNorm(Module):
@@ -61,13 +67,13 @@ class LayerNorm(Module):
 
     def __init__(
         self,
-        normalized_shape,
-        eps=1e-5,
-        elementwise_affine=True,
-        bias=True,
+        normalized_shape: int | Sequence[int] | None,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
         *,
-        dtype="float32",
-    ):
+        dtype: str = "float32",
+    ) -> None:
         who = type(self).__name__
         sizes = normalized_shape
         sizes = tuple(sizes) if isinstance(sizes, tuple | list) else (sizes,)
@@ -87,7 +93,7 @@ class LayerNorm(Module):
             self._declare(dict.fromkeys(names, self.normalized_shape), dtype)
             self._param["weight"].fill(1)
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Normalise `x`.
 
         Parameters
@@ -121,7 +127,10 @@ class LayerNorm(Module):
             y += self._param["bias"].reshape(-1)
         return y.reshape(x.shape)
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the parameters' gradients and return the input's.
 
         Parameters
@@ -168,7 +177,7 @@ class LayerNorm(Module):
             grad += part.reshape(self.normalized_shape)
         return dx.reshape(shape)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         size = self.normalized_shape
         shown = [str(size[0] if len(size) == 1 else size)]

@@ -7,21 +7,25 @@ other in one pair of buffers, so that clipping, the optimiser and saving are eac
 pass over memory.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import aligned
 from fastrnn.nn import sparse
 from fastrnn.nn.tree import Structure, Tree, structure_changed
 from fastrnn.util import budget, checks, files, writing
+from fastrnn.util.typing import Array, PathLike
 
 
 class Parameters(Tree):
@@ -46,18 +50,20 @@ class Parameters(Tree):
     _trainable = True  # whether training changes them: see `trainable`
     _table = None
 
-    def __new__(cls, *args, **kwargs):
-        self = super().__new__(cls)
-        self.__dict__.update(
-            _shapes={},
-            _size=0,
-            _dtype=None,
-            _param={},
-            _grad={},
-            _buffers=None,
-            _start=0,
-        )
-        return self
+    if not TYPE_CHECKING:  # a checker shall go by __init__
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            self = super().__new__(cls)
+            self.__dict__.update(
+                _shapes={},
+                _size=0,
+                _dtype=None,
+                _param={},
+                _grad={},
+                _buffers=None,
+                _start=0,
+            )
+            return self
 
     def _leaves(self):
         """(prefix, module) of the modules that have parameters, and their dtype.
@@ -87,7 +93,7 @@ class Parameters(Tree):
         return leaves, dtype
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
         """``"float32"`` or ``"float64"``: the type of all parameters."""
         if self._dtype and not self._children:
             return self._dtype
@@ -174,13 +180,13 @@ class Parameters(Tree):
         return (spans + self._start).tolist()
 
     @property
-    def flat_parameters(self):
+    def flat_parameters(self) -> Array:
         """All parameters: ndarray of shape (P,), contiguous, a view."""
         leaves, parameters, _ = self._gathered()
         return sparse.handed_out("_param", parameters[:], leaves)
 
     @property
-    def flat_grads(self):
+    def flat_grads(self) -> Array:
         """All gradients: ndarray of shape (P,), contiguous, a view."""
         leaves, _, grads = self._gathered()
         return sparse.handed_out("_grad", grads[:], leaves)
@@ -207,16 +213,16 @@ class Parameters(Tree):
         return MappingProxyType(views)
 
     @property
-    def parameters(self):
+    def parameters(self) -> Mapping[str, Array]:
         """Mapping of names to arrays that are views into `flat_parameters`."""
         return self._views("_param")
 
     @property
-    def grads(self):
+    def grads(self) -> Mapping[str, Array]:
         """Mapping of parameter names to gradients, views into `flat_grads`."""
         return self._views("_grad")
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set all gradients to zero."""
         leaves, _, grads = self._gathered()
         spans = sparse.spans(leaves)
@@ -250,7 +256,7 @@ class Parameters(Tree):
                 into[...] = value
             self._bind(new, 0)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters.
 
         Returns
@@ -261,7 +267,9 @@ class Parameters(Tree):
         """
         return {name: view.copy() for name, view in self.parameters.items()}
 
-    def load_state_dict(self, state_dict, strict=True):
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> None:
         """Set the parameters to given values.
 
         Parameters
@@ -322,7 +330,7 @@ class Parameters(Tree):
             )
         return values
 
-    def get_weights(self) -> list[np.ndarray]:
+    def get_weights(self) -> list[Array]:
         """Copies of all parameters, in their order, for `set_weights`.
 
         Shapes are those of `parameters`, and so PyTorch's, not Keras's.
@@ -333,7 +341,7 @@ class Parameters(Tree):
         """
         return list(self.state_dict().values())
 
-    def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Set all parameters to values in their order, as `get_weights` gives them.
 
         Parameters
@@ -357,7 +365,7 @@ class Parameters(Tree):
             )
         self._load(who, dict(zip(names, weights, strict=True)))
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write all parameters to a safetensors file, all of it or nothing.
 
         Parameters
@@ -367,7 +375,7 @@ class Parameters(Tree):
         """
         writing.write_atomically(path, safetensors.numpy.save(self.state_dict()))
 
-    def load(self, path):
+    def load(self, path: PathLike) -> None:
         """Read all parameters from a safetensors file.
 
         Parameters

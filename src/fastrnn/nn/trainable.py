@@ -6,6 +6,8 @@ parameters; clipping neither reads nor writes its part of the flat gradients, an
 optimiser neither its parameters nor what it keeps of them between steps.
 """
 
+from __future__ import annotations
+
 from fastrnn.nn import sparse
 from fastrnn.nn.parameters import Parameters
 from fastrnn.util import checks
@@ -15,7 +17,7 @@ class Trainable(Parameters):
     """The attribute `trainable` of modules."""
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         """Whether training changes the parameters, here or anywhere below.
 
         Setting it sets it for all modules below. It may be changed between a step of
@@ -26,7 +28,7 @@ class Trainable(Parameters):
         return any(own) if own else self._trainable
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: bool) -> None:
         value = checks.flag(type(self).__name__, "trainable", value)
         modules = list(self.modules())
         sparse.settle(modules)  # rows of a table that have missed steps

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Tree`: an object made of others of its kind, each under a name."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
 from fastrnn.nn.attributes import Attributes
 
 
@@ -35,11 +40,13 @@ class Tree(Attributes):
 
     _child_names = ()
 
-    def __new__(cls, *args, **kwargs):
-        # Here and not in __init__, so that a model need not call super().__init__().
-        self = super().__new__(cls)
-        self.__dict__["_children"] = {}
-        return self
+    if not TYPE_CHECKING:  # a checker shall go by __init__
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            # Not in __init__, so that a model need not call super().__init__().
+            self = super().__new__(cls)
+            self.__dict__["_children"] = {}
+            return self
 
     def _knows(self, name, value):
         return name in type(self)._child_names or super()._knows(name, value)
@@ -52,20 +59,22 @@ class Tree(Attributes):
             )
         return super()._to_set(name, value)
 
-    def __setattr__(self, name, value):
-        who, is_child = type(self).__name__, isinstance(value, Tree)
-        if is_child and "." in name:
-            raise ValueError(
-                f"{who}: a child's name must not contain a dot, got {name!r}"
-            )
-        if is_child and any(module is self for module in value.modules()):
-            raise ValueError(f"{who}: {name} must not contain the module itself")
-        super().__setattr__(name, value)
-        if is_child:
-            self._children[name] = value
-        elif self._children.pop(name, None) is None:
-            return
-        structure_changed()
+    if not TYPE_CHECKING:  # or a checker would let any attribute be set
+
+        def __setattr__(self, name, value):
+            who, is_child = type(self).__name__, isinstance(value, Tree)
+            if is_child and "." in name:
+                raise ValueError(
+                    f"{who}: a child's name must not contain a dot, got {name!r}"
+                )
+            if is_child and any(module is self for module in value.modules()):
+                raise ValueError(f"{who}: {name} must not contain the module itself")
+            super().__setattr__(name, value)
+            if is_child:
+                self._children[name] = value
+            elif self._children.pop(name, None) is None:
+                return
+            structure_changed()
 
     def __delattr__(self, name):
         super().__delattr__(name)
@@ -87,7 +96,7 @@ class Tree(Attributes):
                 waiting.append((f"{prefix}{name}.", module._children[name]))
         return found
 
-    def modules(self):
+    def modules(self) -> Iterator[Self]:
         """Iterate over this module and all below it, each once.
 
         Yields
@@ -99,7 +108,7 @@ class Tree(Attributes):
 
     # -- text -------------------------------------------------------------------------
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows; a layer says which."""
         return ""
 

@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`TimeDistributed`: a layer around another."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class TimeDistributed(Module):
@@ -39,7 +47,7 @@ class TimeDistributed(Module):
 
     supports_masking = True
 
-    def __init__(self, layer):
+    def __init__(self, layer: Module) -> None:
         who = type(self).__name__
         if not isinstance(layer, Module):
             raise TypeError(
@@ -52,7 +60,7 @@ class TimeDistributed(Module):
                 )
         self.layer = layer
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Run the layer on every step.
 
         Parameters
@@ -78,7 +86,10 @@ class TimeDistributed(Module):
         self._keep((x.shape, y.shape, self.layer.context))
         return y.reshape(*x.shape[:2], *y.shape[1:])
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the layer's gradients and return the input's.
 
         Parameters

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Graph`: a Module that runs the operators of an ONNX file in order."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn import axis_rule
 from fastrnn.nn.module import Module
@@ -46,7 +49,9 @@ class Graph(Module):
 
     _saved = False
 
-    def __init__(self, inputs, outputs, constants, steps, layers):
+    def __init__(
+        self, inputs: Any, outputs: Any, constants: Any, steps: Any, layers: Any
+    ) -> None:
         self._inputs, self._outputs = inputs, outputs
         self._constants, self._steps = constants, steps
         for name, layer in layers.items():
@@ -59,14 +64,14 @@ class Graph(Module):
         return isinstance(value, Module) or super()._knows(name, value)
 
     @property
-    def inputs(self):
+    def inputs(self) -> tuple[str, ...]:
         return tuple(one.name for one in self._inputs)
 
     @property
-    def outputs(self):
+    def outputs(self) -> tuple[str, ...]:
         return self._outputs
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: ArrayLike, **kwargs: ArrayLike) -> Any:
         """Run the graph.
 
         Parameters
@@ -130,7 +135,7 @@ class Graph(Module):
         # expect the graph's own type.
         return [y.astype(given[0].dtype, copy=False)]
 
-    def ends_in(self):
+    def ends_in(self) -> Module | None:
         """The layer that computes the first output; None if an operator does."""
         name = self.outputs[0]
         for node, layer in reversed(self._steps):
@@ -140,7 +145,7 @@ class Graph(Module):
                 (name,) = node.inputs
         return None
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         names = f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
         return printable(names)  # the names in a file may have any characters

@@ -5,6 +5,8 @@ Nodes with weights become layers. Nodes whose inputs are constants are folded: t
 run once, when the file is read, and their results are constants of the graph.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import re
@@ -21,6 +23,7 @@ from fastrnn.onnx._operators import OPERATORS, Node, apply, fitting
 from fastrnn.onnx._read import Contents
 from fastrnn.util import budget, checks, extras, files
 from fastrnn.util.files import allowance
+from fastrnn.util.typing import PathLike
 
 # From this opset on, operators broadcast as NumPy does.
 OLDEST_OPSET = 7
@@ -34,7 +37,7 @@ _FUNCTIONS = ("Relu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh")
 _MOST_WORK = 64
 
 
-def load(path):
+def load(path: PathLike) -> Graph:
     """Read an ONNX file as a model that runs on fastrnn's layers.
 
     Parameters

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`save`: write fastrnn's layers as standard ONNX operators."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import numpy as np
 
 from fastrnn.nn import axis_rule
 from fastrnn.nn.activation import Activation, ReLU, Sigmoid, Softmax, Tanh
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
+from fastrnn.nn.module import Module
 from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.onnx import _recurrent
@@ -15,6 +20,7 @@ from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.train.model import Model
 from fastrnn.train.sequential import Sequential
 from fastrnn.util import checks, extras
+from fastrnn.util.typing import PathLike
 from fastrnn.util.writing import write_atomically
 
 OLDEST_OPSET = 14
@@ -23,7 +29,14 @@ DEFAULT_OPSET = 17
 _LARGEST = 2**31 - 1  # the bytes that a protobuf message may have
 
 
-def save(model, path, *, states=False, axes=None, opset=DEFAULT_OPSET):
+def save(
+    model: Module,
+    path: PathLike,
+    *,
+    states: bool = False,
+    axes: Mapping[str, int] | None = None,
+    opset: int = DEFAULT_OPSET,
+) -> None:
     """Write a model as an ONNX file, for inference.
 
     Parameters

@@ -7,6 +7,7 @@ thing and `ValueError` for the wrong one of its kind.
 
 import collections.abc
 import numbers
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +29,9 @@ SAME = {"identity": "affine", "linear": "affine"}  # affine with its defaults
 NAMES = (*celltable.ACTIVATIONS, *SAME)
 # What a layer takes as one function, or as one for each gate: a name, a name with its
 # parameters, a dict, or a sequence of these.
-Functions = str | collections.abc.Sequence | collections.abc.Mapping
+Functions: TypeAlias = (
+    str | collections.abc.Sequence[Any] | collections.abc.Mapping[str, Any]
+)
 # What the arguments are when they change nothing, in the order in which repr has them.
 DEFAULTS = {
     "proj_size": 0,

@@ -5,12 +5,20 @@ It differs from a layer's own ``merge_mode`` where layers are stacked: the wrapp
 Keras's, merges what the last layer gives, and a layer merges below, too.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
+from fastrnn.nn.context import Context
 from fastrnn.nn.deferred import Unbuilt
 from fastrnn.nn.describe import describe
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import merging
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
+from fastrnn.util.typing import Mask
 from fastrnn.util.words import SHAPE
 
 MERGE_MODES = ("concat", "sum", "mul", "ave")  # as Keras calls them
@@ -51,7 +59,7 @@ class Bidirectional(Module):
     (7, 2, 3)
     """
 
-    def __init__(self, layer, merge_mode="concat"):
+    def __init__(self, layer: Module, merge_mode: str = "concat") -> None:
         who = type(self).__name__
         cls = layer.layer_class if isinstance(layer, Unbuilt) else type(layer)
         if not issubclass(cls, Recurrent):
@@ -73,9 +81,9 @@ class Bidirectional(Module):
                 vars(layer).update(shape)
         elif not layer.bidirectional:
             layer = _with_both_directions(layer)
-        self.layer = layer
+        self.layer: Module = layer
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: ArrayLike, mask: ArrayLike | None = None) -> Mask:
         """`mask`, of sequences; None after ``return_sequences=False``."""
         return self.layer.compute_mask(x, mask)
 
@@ -83,8 +91,14 @@ class Bidirectional(Module):
         return self.layer._mask_arguments(mask)
 
     def forward(
-        self, x, hx=None, *, lengths=None, mask=None, zero_output_for_mask=None
-    ):
+        self,
+        x: ArrayLike,
+        hx: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        zero_output_for_mask: bool | None = None,
+    ) -> Any:
         """Run both directions from a zero state, or from `hx`.
 
         Parameters
@@ -113,7 +127,10 @@ class Bidirectional(Module):
         self._keep((self.layer.context, y, merged.shape))
         return merged
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Any:
         """Accumulate the gradients of both directions and return the input's.
 
         Parameters
@@ -145,7 +162,7 @@ class Bidirectional(Module):
         context.release()
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return "" if self.merge_mode == "concat" else f"merge_mode={self.merge_mode!r}"
 

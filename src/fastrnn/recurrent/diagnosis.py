@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`diagnose`: how gradients flow through a model's recurrent layers, in words."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import arrays
 from fastrnn.nn.module import Module
@@ -13,6 +18,7 @@ from fastrnn.recurrent.calls import watched_by
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util.extras import pyplot
 from fastrnn.util.functions import sigmoid
+from fastrnn.util.typing import Array
 
 # A gradient whose norm changes by less than these factors flows well enough.
 _VANISHED, _EXPLODED = 1e-3, 1e3
@@ -43,12 +49,12 @@ class Flow:
 
     name: str
     kind: str
-    norms: np.ndarray
-    saturated: dict
+    norms: Array
+    saturated: dict[str, float]
     dead: float | None
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """Norm at the longest lag over the largest of the newest tenth of the lags."""
         near = self.norms[: max(1, len(self.norms) // 10)].max()
         return float(self.norms[-1] / near) if near > 0 else np.nan
@@ -73,9 +79,9 @@ class Diagnosis:
     ['layer 0']
     """
 
-    def __init__(self, flows):
+    def __init__(self, flows: list[Flow]) -> None:
         self.flows = flows
-        self.remedies = _remedies(flows)
+        self.remedies: list[str] = _remedies(flows)
 
     def __str__(self):
         lines = []
@@ -92,7 +98,7 @@ class Diagnosis:
 
     __repr__ = __str__
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """Draw norms against time lag, on a logarithmic scale, which has no zero.
 
         Parameters
@@ -120,7 +126,9 @@ class Diagnosis:
         return axes
 
 
-def diagnose(model, x, loss):
+def diagnose(
+    model: Module, x: ArrayLike, loss: Callable[[Any], tuple[float, Array]]
+) -> Diagnosis:
     """Run one training step without its update, and say how its gradients flow.
 
     Parameters

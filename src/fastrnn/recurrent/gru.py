@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`GRU`: layers of gated recurrent units."""
 
+from __future__ import annotations
+
 from typing import Unpack, overload
 
 import numpy as np
@@ -9,9 +11,10 @@ from fastrnn.nn import schemes
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.keras_arguments import GRUByUnits, GRUOptions
 from fastrnn.recurrent.layer import Recurrent
+from fastrnn.util.typing import Array
 
 
-class GRU(Recurrent):
+class GRU(Recurrent[Array]):
     """Gated recurrent unit, the reset gate after the product or before it.
 
     Parameters
@@ -119,6 +122,8 @@ class GRU(Recurrent):
     >>> y.shape, h_n.shape
     ((7, 2, 10), (2, 2, 5))
     """
+
+    reset_after: bool
 
     @overload
     def __init__(

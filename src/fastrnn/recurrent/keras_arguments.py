@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from fastrnn.nn import schemes
 from fastrnn.recurrent.arguments import Functions
 
 
@@ -26,6 +27,7 @@ class Options(TypedDict, total=False):
     go_backwards: bool
     stateful: bool
     zero_output_for_mask: bool
+    init: schemes.Init
     dtype: str
     seed: int | np.random.Generator | None
 

@@ -6,13 +6,16 @@ stays in the context, from where backward takes it. Most of this file, which is 
 than others, is docstrings of the public methods.
 """
 
+from __future__ import annotations
+
 import inspect
 import sys
 import types
 import warnings
-from typing import ClassVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.layout import Layout
@@ -20,6 +23,7 @@ from fastrnn.nn import axis_rule, schemes
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, inputs, parameters, rows, states, table
 from fastrnn.recurrent.arguments import Functions
@@ -28,6 +32,7 @@ from fastrnn.recurrent.keras_arguments import GatedByUnits, GatedOptions
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Mask, State, StateLike
 from fastrnn.util.words import answering_constructor
 
 # Packages whose code runs between a user's line that makes a layer and its constructor.
@@ -78,7 +83,7 @@ def _under_name_of(cls, method):
     return own
 
 
-class Recurrent(BatchFirst, Module):
+class Recurrent(BatchFirst, Module, Generic[State]):
     """Base of RNN, LSTM, GRU and their like: everything but the cell.
 
     A class of layers derives from this one and has the name that its cell's C file
@@ -108,8 +113,13 @@ class Recurrent(BatchFirst, Module):
         "zero_output_for_mask": flag,
     }
     _others = ("state",)
+    # What the constructor does not set by name.
+    activation: Functions | None
+    recurrent_activation: Functions | None
+    cell_clip: float | None
+    state: State | None
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if Recurrent in cls.__bases__:  # else it is made of its base's cells
             cls._cells = table.cells_of(cls.__name__)
@@ -150,8 +160,8 @@ class Recurrent(BatchFirst, Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
-        activation: arguments.Functions | None = None,
-        recurrent_activation: arguments.Functions | None = None,
+        activation: Functions | None = None,
+        recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
@@ -295,18 +305,18 @@ class Recurrent(BatchFirst, Module):
         return
 
     @property
-    def checkpoint_every(self):
+    def checkpoint_every(self) -> int | None:
         """For how many steps at a time backward has a tape; None for all steps."""
         return self._checkpoint_every
 
     @checkpoint_every.setter
-    def checkpoint_every(self, k):
+    def checkpoint_every(self, k: int | None) -> None:
         who = type(self).__name__
         if k is not None:
             k = checks.positive_int(who, "checkpoint_every", k)
         self._checkpoint_every = k
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         defaults = {
             "num_layers": 1,
             "nonlinearity": "tanh",
@@ -332,7 +342,7 @@ class Recurrent(BatchFirst, Module):
 
     # -- forward ----------------------------------------------------------------------
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: ArrayLike, mask: ArrayLike | None = None) -> Mask:
         """The mask of the output: `mask`, or None with ``return_sequences=False``."""
         return mask if self.return_sequences else None
 
@@ -344,14 +354,14 @@ class Recurrent(BatchFirst, Module):
 
     def forward(
         self,
-        x,
-        hx=None,
+        x: ArrayLike,
+        hx: StateLike | None = None,
         *,
-        lengths=None,
-        mask=None,
-        resets=None,
-        zero_output_for_mask=None,
-    ):
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        zero_output_for_mask: bool | None = None,
+    ) -> tuple[Array, State]:
         """Run the layer over sequences.
 
         Parameters
@@ -444,7 +454,10 @@ class Recurrent(BatchFirst, Module):
             end = [part[:, 0] for part in end]
         return y, end[0] if len(end) == 1 else (end[0], end[1])
 
-    def reset_state(self, mask=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def reset_state(self, mask: ArrayLike | None = None) -> None:
         """Let a `stateful` layer begin anew.
 
         Parameters
@@ -471,7 +484,7 @@ class Recurrent(BatchFirst, Module):
         """`reset_state` of all sequences, under Keras's older name."""
         self.reset_state()
 
-    def stream(self, batch_size=1):
+    def stream(self, batch_size: int = 1) -> Stream:
         """Prepare inference one time step at a time, with the state kept inside.
 
         Parameters
@@ -494,7 +507,14 @@ class Recurrent(BatchFirst, Module):
 
     # -- backward ---------------------------------------------------------------------
 
-    def backward(self, dy, d_state=None, context=None, *, record_flow=False):
+    def backward(
+        self,
+        dy: ArrayLike | None,
+        d_state: StateLike | None = None,
+        context: Context | None = None,
+        *,
+        record_flow: bool | str = False,
+    ) -> Any:
         """Back-propagate through time; parameter gradients are added to `grads`.
 
         Parameters

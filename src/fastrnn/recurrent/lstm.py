@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`LSTM`: layers of long short-term memory."""
 
+from __future__ import annotations
+
 from typing import Unpack, overload
 
 import numpy as np
@@ -10,9 +12,10 @@ from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.keras_arguments import LSTMByUnits, LSTMOptions
 from fastrnn.recurrent.layer import Recurrent
+from fastrnn.util.typing import Array
 
 
-class LSTM(Recurrent):
+class LSTM(Recurrent[tuple[Array, Array]]):
     """Long short-term memory, with forget gate.
 
     Parameters
@@ -135,6 +138,10 @@ class LSTM(Recurrent):
     >>> lstm.grads["weight_hh_l0"].shape
     (20, 5)
     """
+
+    proj_size: int
+    peephole: bool
+    input_forget: bool
 
     @overload
     def __init__(

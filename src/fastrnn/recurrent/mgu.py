@@ -2,9 +2,10 @@
 """`MGU`: layers of minimal gated units."""
 
 from fastrnn.recurrent.layer import Recurrent
+from fastrnn.util.typing import Array
 
 
-class MGU(Recurrent):
+class MGU(Recurrent[Array]):
     """Minimal gated unit: one gate forgets, and decides what the candidate sees [1]_.
 
     Parameters

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`RNN`: layers of Elman's cell."""
 
+from __future__ import annotations
+
 from typing import Unpack, overload
 
 import numpy as np
@@ -11,9 +13,10 @@ from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.keras_arguments import ByUnits, Options
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
-class RNN(Recurrent):
+class RNN(Recurrent[Array]):
     """Elman network: ``h_t = tanh(x_t W^T + b_ih + h_{t-1} R^T + b_hh)``, or ReLU.
 
     Parameters

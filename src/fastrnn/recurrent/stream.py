@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Stream`: inference with one time step in each call, the state kept inside."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, single, threads
 from fastrnn.native.memory import aligned
+from fastrnn.nn.module import Module
 from fastrnn.recurrent import connections, states
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class Stream:
@@ -52,7 +57,7 @@ class Stream:
 
     __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h")
 
-    def __init__(self, layer, batch_size=1):
+    def __init__(self, layer: Module, batch_size: int = 1) -> None:
         who = f"{type(layer).__name__}.stream"
         B = checks.positive_int(who, "batch_size", batch_size)
         if layer.bidirectional:
@@ -99,7 +104,7 @@ class Stream:
         self._step, *self._rest = steps
         self.reset()
 
-    def step(self, x_t):
+    def step(self, x_t: ArrayLike) -> Array:
         """Advance by one time step.
 
         Parameters
@@ -135,7 +140,7 @@ class Stream:
             y = step(y)
         return y
 
-    def reset(self, mask=None):
+    def reset(self, mask: ArrayLike | None = None) -> None:
         """Set the state to zero, or to the layer's learned initial state.
 
         Parameters

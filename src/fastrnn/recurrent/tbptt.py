@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Truncated back-propagation through time: a long sequence, window after window."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn.attempt import Attempt
+from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
-def tbptt(x, k1, k2=None, *, batch_first=False):
+def tbptt(
+    x: ArrayLike, k1: int, k2: int | None = None, *, batch_first: bool = False
+) -> Iterator[Window]:
     """Go through a long sequence in windows, and carry the state from each to the next.
 
     Each window brings k1 new steps, and gradients go back through k2 steps at most.
@@ -99,7 +109,16 @@ class Window:
     Window(start=5, stop=7, warm_up=1) (2, 2, 3) slice(1, 2, None) slice(6, 7, None)
     """
 
-    def __init__(self, x, start, new, stop, after, axis, states):
+    def __init__(
+        self,
+        x: Any,
+        start: Any,
+        new: Any,
+        stop: Any,
+        after: Any,
+        axis: Any,
+        states: Any,
+    ) -> None:
         self.start, self.stop, self.warm_up = start, stop, new - start
         self.new, self.steps = slice(new - start, stop - start), slice(new, stop)
         self._axis, self._cut = axis, after - start
@@ -113,11 +132,11 @@ class Window:
     def _at(self, steps):
         return (slice(None), steps) if self._axis else (steps,)
 
-    def state(self, layer):
+    def state(self, layer: Module) -> Any:
         """The state that `layer` begins this window with; None for zero."""
         return self._states.get(id(layer), (layer, None))[1]
 
-    def forward(self, layer, x=None):
+    def forward(self, layer: Module, x: ArrayLike | None = None) -> Array:
         """Run a recurrent layer over the window, from the state that it had there.
 
         Parameters
@@ -157,7 +176,7 @@ class Window:
         self._states[id(layer)] = layer, carried
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, self._axis)
 
-    def backward(self, layer, dy):
+    def backward(self, layer: Module, dy: ArrayLike) -> Any:
         """Back-propagate through the window; gradients are added to the layer's.
 
         Parameters

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 
 from fastrnn.native.config import VERSION, show_config
@@ -321,13 +322,14 @@ def _info(args):
     return 0
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Parameters
     ----------
     argv : list of str, optional
-        Arguments without the program's name. Default: those of the process.
+        Arguments without the program's name; none print the help. Default: those of
+        the process.
 
     Returns
     -------
@@ -346,7 +348,12 @@ def main(argv=None):
     fastrnn ...
     0
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:  # somebody has a first look
+        parser.print_help()
+        return 0
+    args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Generated characters may be more than the terminal's encoding has.
         sys.stdout.reconfigure(errors="replace")

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Tokenisers: texts to arrays of numbers and back, by characters or by words."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.text.vocabulary import PAD, UNKNOWN, Vocabulary
 from fastrnn.text.vocabulary import SCHEMA as VOCABULARY
 from fastrnn.util import checks, files
 from fastrnn.util.schema import any_of, check, list_of, one_of
+from fastrnn.util.typing import Array, PathLike
 from fastrnn.util.words import Answering
 from fastrnn.util.writing import write_atomically
 
@@ -35,16 +40,18 @@ class Tokenizer(Answering):
 
     kind = ""
 
-    def __init__(self, lower=False, specials=(PAD, UNKNOWN)):
+    def __init__(
+        self, lower: bool = False, specials: Sequence[str] = (PAD, UNKNOWN)
+    ) -> None:
         self.lower = checks.flag(type(self).__name__, "lower", lower)
         self.specials = tuple(specials)
-        self.vocabulary = None
+        self.vocabulary: Any = None  # a `Vocabulary`, after `fit`
 
-    def split(self, text):
+    def split(self, text: str) -> list[str]:
         """The tokens of a text, without special ones."""
         raise NotImplementedError
 
-    def join(self, tokens):
+    def join(self, tokens: Iterable[str]) -> str:
         """A text of tokens."""
         raise NotImplementedError
 
@@ -56,7 +63,9 @@ class Tokenizer(Answering):
             )
         return self.split(text.lower() if self.lower else text)
 
-    def fit(self, texts, max_size=None, min_count=1):
+    def fit(
+        self, texts: Iterable[str], max_size: int | None = None, min_count: int = 1
+    ) -> Self:
         """Learn the vocabulary of texts.
 
         Parameters
@@ -76,7 +85,7 @@ class Tokenizer(Answering):
         self.vocabulary = Vocabulary.of(tokens, max_size, min_count, **options)
         return self
 
-    def encode(self, text):
+    def encode(self, text: str) -> Array:
         """The numbers of a text's tokens: ndarray of int32, shape (n,).
 
         Raises
@@ -126,13 +135,13 @@ class Tokenizer(Answering):
         tokens = (*self.vocabulary.specials, *self.vocabulary.tokens)
         return {token: i for i, token in enumerate(tokens)}
 
-    def decode(self, indices):
+    def decode(self, indices: ArrayLike) -> str:
         """The text of numbers, special tokens but the unknown one left out."""
         left_out = set(self.specials) - {UNKNOWN}
         tokens = self.vocabulary.decode(indices)
         return self.join([token for token in tokens if token not in left_out])
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write everything as JSON, all of it or nothing.
 
         Parameters
@@ -146,7 +155,7 @@ class Tokenizer(Answering):
         write_atomically(path, text.encode())
 
     @staticmethod
-    def load(path):
+    def load(path: PathLike) -> Tokenizer:
         """The tokeniser that `save` wrote.
 
         Parameters
@@ -195,10 +204,10 @@ class CharTokenizer(Tokenizer):
 
     kind = "char"
 
-    def split(self, text):
+    def split(self, text: str) -> list[str]:
         return text
 
-    def join(self, tokens):
+    def join(self, tokens: Iterable[str]) -> str:
         return "".join(tokens)
 
 
@@ -226,10 +235,10 @@ class WordTokenizer(Tokenizer):
     kind = "word"
     _pattern = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
 
-    def split(self, text):
+    def split(self, text: str) -> list[str]:
         return self._pattern.findall(text)
 
-    def join(self, tokens):
+    def join(self, tokens: Iterable[str]) -> str:
         return " ".join(tokens)
 
 

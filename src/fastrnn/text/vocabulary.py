@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Tokens and their numbers: `Vocabulary`, and the characters of a text."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.util import checks, files
 from fastrnn.util.schema import any_of, check, list_of
+from fastrnn.util.typing import Array, PathLike
 from fastrnn.util.words import Answering
 from fastrnn.util.writing import write_atomically
 
@@ -61,7 +67,12 @@ class Vocabulary(Answering):
     ['to', 'be', '<unk>']
     """
 
-    def __init__(self, tokens, specials=(PAD, UNKNOWN), unknown=UNKNOWN):
+    def __init__(
+        self,
+        tokens: Iterable[str],
+        specials: Sequence[str] = (PAD, UNKNOWN),
+        unknown: str | None = UNKNOWN,
+    ) -> None:
         who = type(self).__name__
         self.tokens, self.specials = tuple(tokens), tuple(specials)
         self._all = self.specials + self.tokens
@@ -88,7 +99,13 @@ class Vocabulary(Answering):
             self._table = _by_code_point(self._numbers)
 
     @classmethod
-    def of(cls, sequences, max_size=None, min_count=1, **options):
+    def of(
+        cls,
+        sequences: Iterable[Iterable[str]],
+        max_size: int | None = None,
+        min_count: int = 1,
+        **options: Any,
+    ) -> Self:
         """The vocabulary of sequences of tokens, the most frequent first.
 
         Parameters
@@ -117,22 +134,22 @@ class Vocabulary(Answering):
         tokens = [token for token, count in ranked if count >= min_count]
         return cls(tokens[:max_size], **options)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._all)
 
     def __contains__(self, token):
         return token in self._numbers
 
-    def __getitem__(self, token):
+    def __getitem__(self, token: str) -> int:
         """The number of a token; KeyError if it has none."""
         return self._numbers[token]
 
     @property
-    def unknown(self):
+    def unknown(self) -> int | None:
         """The number that stands for unknown tokens, or None."""
         return None if self._unknown is None else self._numbers[self._unknown]
 
-    def encode(self, tokens):
+    def encode(self, tokens: Iterable[str]) -> Array:
         """The numbers of tokens.
 
         Parameters
@@ -165,7 +182,7 @@ class Vocabulary(Answering):
             numbers[~known] = self.unknown
         return numbers
 
-    def decode(self, indices):
+    def decode(self, indices: ArrayLike) -> list[str]:
         """The tokens of numbers, a list.
 
         Parameters
@@ -183,7 +200,7 @@ class Vocabulary(Answering):
             self._all[i] for i in checks.index_array(who, "indices", indices, len(self))
         ]
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write everything as JSON, all of it or nothing.
 
         Parameters
@@ -194,7 +211,7 @@ class Vocabulary(Answering):
         write_atomically(path, text.encode())
 
     @staticmethod
-    def load(path):
+    def load(path: PathLike) -> Vocabulary:
         """The vocabulary that `save` wrote.
 
         Parameters
@@ -226,11 +243,11 @@ class Vocabulary(Answering):
                 ) from error
 
     @classmethod
-    def from_json(cls, value):
+    def from_json(cls, value: Any) -> Self:
         """The vocabulary of an object that `to_json` gave."""
         return cls(value["tokens"], value["specials"], value["unknown"])
 
-    def to_json(self):
+    def to_json(self) -> Any:
         """Everything, as an object for JSON."""
         return {
             "tokens": list(self.tokens),

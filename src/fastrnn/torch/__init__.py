@@ -10,6 +10,17 @@ code that builds a model. `explain` says whether a call runs on fastrnn's kernel
 PyTorch's operators, and why.
 """
 
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "fastrnn.torch needs PyTorch, which is not installed: "
+        "pip install 'fastrnn[torch]'",
+        name=error.name,
+    ) from error
+
 from fastrnn.recurrent import table
 from fastrnn.torch import _compile, _fx, _script
 from fastrnn.torch._accelerate import accelerate, patched, restore

@@ -2,12 +2,15 @@
 """`accelerate`, `restore`, `patched`: put layers of PyTorch on fastrnn's kernels."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 
 from fastrnn.torch import _classes, _path
 from fastrnn.torch._classes import OURS
 
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 _KINDS = "torch.nn.RNN, LSTM, GRU or cell of these"
 _RESTORE = (
     "restore(model) before tools that ask for torch.nn's classes by exact type: "
@@ -15,7 +18,7 @@ _RESTORE = (
 )
 
 
-def accelerate(model, verbose=True):
+def accelerate(model: ModuleT, verbose: bool = True) -> ModuleT:
     """Let every `torch.nn.RNN`, `LSTM`, `GRU` and cell in a model run on the kernels.
 
     Each module stays the object that it is, with its parameters, hooks, mode and name:
@@ -92,7 +95,7 @@ def accelerate(model, verbose=True):
     return model
 
 
-def restore(model):
+def restore(model: ModuleT) -> ModuleT:
     """Undo `accelerate`: give every module of fastrnn in a model PyTorch's class again.
 
     Parameters
@@ -189,7 +192,7 @@ def _new(cls, *args, **kwargs):
 
 
 @contextlib.contextmanager
-def patched():
+def patched() -> Iterator[None]:
     """Let `torch.nn.LSTM(...)` and its like build fastrnn's modules inside a ``with``.
 
     This is for code that cannot be edited. The context acts on PyTorch's classes

@@ -3,7 +3,7 @@
 
 import copy
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
@@ -40,7 +40,7 @@ class Paths(dict):
         return "\n".join(f"{name}: {path}" for name, path in self.items())
 
 
-def explain(module, input, hx=None):
+def explain(module: torch.nn.Module, input: Any, hx: Any = None) -> Path:
     """Say which implementation would run ``module(input, hx)`` now, and why.
 
     Parameters

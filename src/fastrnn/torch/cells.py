@@ -2,6 +2,7 @@
 """`LSTMCell`, `GRUCell` and `RNNCell`: PyTorch's own modules with another forward."""
 
 import torch
+from torch import Tensor
 
 from fastrnn.torch import _autocast, _autograd, _fx, _path, _weights
 from fastrnn.torch._script import prepare
@@ -70,7 +71,7 @@ class RNNCell(torch.nn.RNNCell):
 
     __prepare_scriptable__ = prepare
 
-    def forward(self, input, hx=None):
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Advance by one time step, as `torch.nn.RNNCell.forward` does."""
         return _forward(self, super().forward, input, hx)
 
@@ -80,7 +81,9 @@ class LSTMCell(torch.nn.LSTMCell):
 
     __prepare_scriptable__ = prepare
 
-    def forward(self, input, hx=None):
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Advance by one time step, as `torch.nn.LSTMCell.forward` does."""
         return _forward(self, super().forward, input, hx)
 
@@ -90,6 +93,6 @@ class GRUCell(torch.nn.GRUCell):
 
     __prepare_scriptable__ = prepare
 
-    def forward(self, input, hx=None):
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Advance by one time step, as `torch.nn.GRUCell.forward` does."""
         return _forward(self, super().forward, input, hx)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`LSTM`, `GRU` and `RNN`: PyTorch's own modules with another forward."""
 
+from typing import Any
+
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
@@ -123,7 +125,7 @@ class RNN(torch.nn.RNN):
 
     __prepare_scriptable__ = prepare
 
-    def forward(self, input, hx=None):
+    def forward(self, input: Any, hx: Any = None) -> Any:
         """Run the layer over sequences, as `torch.nn.RNN.forward` does."""
         return _forward(self, super().forward, input, hx)
 
@@ -163,7 +165,7 @@ class LSTM(torch.nn.LSTM):
 
     __prepare_scriptable__ = prepare
 
-    def forward(self, input, hx=None):
+    def forward(self, input: Any, hx: Any = None) -> Any:
         """Run the layer over sequences, as `torch.nn.LSTM.forward` does."""
         return _forward(self, super().forward, input, hx)
 
@@ -186,6 +188,6 @@ class GRU(torch.nn.GRU):
 
     __prepare_scriptable__ = prepare
 
-    def forward(self, input, hx=None):
+    def forward(self, input: Any, hx: Any = None) -> Any:
         """Run the layer over sequences, as `torch.nn.GRU.forward` does."""
         return _forward(self, super().forward, input, hx)

@@ -4,22 +4,27 @@
 `fastrnn.train.hooks` has their base, with all hooks and when they are called.
 """
 
+from __future__ import annotations
+
 import csv
 import math
 import os
 import re
-from typing import ClassVar, overload
+from collections.abc import Mapping
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
 from fastrnn.nn.describe import describe
-from fastrnn.train.hooks import Callback
+from fastrnn.nn.module import Module
+from fastrnn.train.hooks import Callback, Logs
 from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint
 from fastrnn.train.saving import check_path
 from fastrnn.util import checks
 from fastrnn.util.extras import pyplot
 from fastrnn.util.schema import any_of, dict_of, integer, list_of, number
+from fastrnn.util.typing import PathLike
 
 
 class EarlyStopping(Monitor):
@@ -55,16 +60,16 @@ class EarlyStopping(Monitor):
 
     def __init__(
         self,
-        monitor="val_loss",
-        min_delta=0.0,
-        patience=0,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=False,
-        start_from_epoch=0,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
         *,
-        verbose=0,
-    ):
+        verbose: int | bool = 0,
+    ) -> None:
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.verbose = checks.verbosity(who, verbose)
@@ -81,14 +86,17 @@ class EarlyStopping(Monitor):
         self._reset()
 
     def _reset(self):
-        self.best = self.best_epoch = self.stopped_epoch = self.best_weights = None
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self.best_weights: Any = None
         self.wait = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self._reset()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         value = self._value(logs)
         if epoch < self.start_from_epoch:
             return
@@ -104,7 +112,7 @@ class EarlyStopping(Monitor):
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         who = type(self).__name__
         if self.stopped_epoch is not None and self.verbose:
             print(f"{who}: epoch {self.stopped_epoch + 1} is the last")
@@ -120,7 +128,7 @@ class EarlyStopping(Monitor):
         "wait": integer(0),
     }
 
-    def load_state(self, state):
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
         weights, wanted = state.get("best_weights"), self.model.flat_parameters
         if weights is not None and (
@@ -133,7 +141,7 @@ class EarlyStopping(Monitor):
             )
         super().load_state(state)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "stopped_epoch", "best_weights", "wait")
         return {name: getattr(self, name) for name in names}
 
@@ -175,7 +183,7 @@ class ModelCheckpoint(Monitor):
     @overload
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         monitor: str = ...,
         save_best_only: bool = ...,
         mode: str = ...,
@@ -186,7 +194,7 @@ class ModelCheckpoint(Monitor):
     def __init__(
         self,
         *,
-        filepath: str | os.PathLike[str],
+        filepath: PathLike,
         monitor: str = ...,
         save_best_only: bool = ...,
         mode: str = ...,
@@ -194,13 +202,13 @@ class ModelCheckpoint(Monitor):
     ) -> None: ...
     def __init__(
         self,
-        path,
-        monitor="val_loss",
-        save_best_only=False,
-        mode="auto",
+        path: PathLike,
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: str = "auto",
         *,
-        verbose=0,
-    ):
+        verbose: int | bool = 0,
+    ) -> None:
         super().__init__(monitor, mode)
         self.path = os.fspath(path)
         check_path(type(self).__name__, self.path)
@@ -208,7 +216,7 @@ class ModelCheckpoint(Monitor):
         self.save_best_only = checks.flag(
             type(self).__name__, "save_best_only", save_best_only
         )
-        self.best = None
+        self.best: float | None = None
 
     def _check_run(self, figures):
         if self.save_best_only:
@@ -221,11 +229,11 @@ class ModelCheckpoint(Monitor):
                 f"{self.path!r}"
             )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self.best = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self.save_best_only:
             value = self._value(logs)
             if not self._better(value, self.best):
@@ -238,7 +246,7 @@ class ModelCheckpoint(Monitor):
 
     _state_rules: ClassVar = {"best": any_of(None, number)}
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"best": self.best}
 
 
@@ -253,17 +261,15 @@ class CSVLogger(Callback):
     """
 
     @overload
-    def __init__(self, path: str | os.PathLike[str], append: bool = ...) -> None: ...
+    def __init__(self, path: PathLike, append: bool = ...) -> None: ...
     @overload
-    def __init__(
-        self, *, filename: str | os.PathLike[str], append: bool = ...
-    ) -> None: ...
-    def __init__(self, path, append=False):
+    def __init__(self, *, filename: PathLike, append: bool = ...) -> None: ...
+    def __init__(self, path: PathLike, append: bool = False) -> None:
         self.path = os.fspath(path)
         self.append = checks.flag(type(self).__name__, "append", append)
         self._names = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self._names = None
         goes_on = self.append or bool(self.run.history.epoch)
         if goes_on and os.path.exists(self.path):
@@ -279,7 +285,7 @@ class CSVLogger(Callback):
             with open(self.path, "w", encoding="utf-8"):
                 pass  # a path that cannot be written is known before an epoch is run
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if self._names is None:
@@ -298,25 +304,26 @@ class GradientMonitor(Callback):
         By layer: mean and largest norm over the batches of each epoch.
     """
 
-    def __init__(self):
-        self.mean, self.max = {}, {}
+    def __init__(self) -> None:
+        self.mean: dict[str, list[float]] = {}
+        self.max: dict[str, list[float]] = {}
         self._sums, self._largest, self._n = {}, {}, 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self.mean, self.max = {}, {}
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._sums, self._largest, self._n = {}, {}, 0
 
-    def on_gradients(self, batch):
+    def on_gradients(self, batch: int) -> None:
         for name, norm in layer_norms(self.model).items():
             self._sums[name] = self._sums.get(name, 0.0) + norm
             # A NaN stays, whichever comes first.
             self._largest[name] = float(np.maximum(self._largest.get(name, 0.0), norm))
         self._n += 1
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         for name, total in self._sums.items():
             self.mean.setdefault(name, []).append(total / self._n)
             self.max.setdefault(name, []).append(self._largest[name])
@@ -326,10 +333,10 @@ class GradientMonitor(Callback):
         "max": dict_of(list_of(number)),
     }
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"mean": self.mean, "max": self.max}
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """Draw each layer's mean norm over epochs with matplotlib.
 
         Parameters
@@ -350,7 +357,7 @@ class GradientMonitor(Callback):
         return ax
 
 
-def layer_norms(model):
+def layer_norms(model: Module) -> dict[str, float]:
     """Norm of the gradient of each layer that is trained, by the layer's name.
 
     Parameters

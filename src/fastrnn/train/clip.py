@@ -5,6 +5,8 @@ Of a sparse table only the rows in use are read and written; the norm has the sa
 Layers that are not trainable are left out of all.
 """
 
+from __future__ import annotations
+
 import math
 
 from fastrnn.native import core, threads
@@ -18,7 +20,12 @@ def _grads(who, model):
     return *model._trained_grads(), core.kernels(model.dtype), threads.for_kernel()
 
 
-def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
+def clip_grad_norm_(
+    model: Module,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
     """Scale all gradients so that their norm is at most `max_norm`.
 
     The norm is that of all gradients of trainable layers as one vector. They are
@@ -80,7 +87,7 @@ def clip_grad_norm_(model, max_norm, norm_type=2.0, error_if_nonfinite=False):
     return norm
 
 
-def clip_grad_value_(model, clip_value):
+def clip_grad_value_(model: Module, clip_value: float) -> None:
     """Bring every gradient into ``[-clip_value, clip_value]``; NaN stays NaN.
 
     Layers that are not trainable keep what they have.

@@ -3,9 +3,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 from fastrnn.losses.base import Loss
+from fastrnn.losses.metrics import Metric
 from fastrnn.nn.deferred import is_built
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from fastrnn.train.optimizer import Optimizer
@@ -13,11 +14,40 @@ from fastrnn.util import checks
 from fastrnn.util.words import arguments_of, owners_of, refuse, word_of
 
 # What `Model.compile` takes.
-LossLike = str | Loss | Callable[..., Any]
-OptimizerLike = str | Optimizer | type[Optimizer]
 Function = TypeVar("Function", bound=Callable[..., None])
 
 OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adagrad, Adam, AdamW)}
+
+LossLike: TypeAlias = str | Loss | Callable[..., tuple[Any, Any]]
+OptimizerLike: TypeAlias = str | Optimizer | type[Optimizer]
+MetricLike: TypeAlias = str | Metric | Callable[..., Any]
+
+
+class OptimizerOptions(TypedDict, total=False):
+    """What `compile` hands on to the optimiser, for checkers: each takes some."""
+
+    lr: float
+    learning_rate: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+    alpha: float
+    rho: float
+    eps: float
+    epsilon: float
+    centered: bool
+    lr_decay: float
+    initial_accumulator_value: float
+    betas: tuple[float, float]
+    amsgrad: bool
+
+
+class DecodeOptions(TypedDict, total=False):
+    """What `predict` takes for losses that decode, for checkers."""
+
+    beam_width: int
 
 
 def is_optimizer(value):

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`History`: the figures of a run, epoch by epoch."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 from fastrnn.util.extras import pyplot
 from fastrnn.util.printable import printable
 from fastrnn.util.schema import check, dict_of, integer, list_of, number
@@ -43,13 +48,13 @@ class History:
     ([0, 1], {'loss': [2.0, 1.0]}, {'loss': 1.0})
     """
 
-    def __init__(self):
-        self.epoch = []
-        self.history = {}
-        self.seconds = []
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+        self.seconds: list[float] = []
         self.interrupted = False
 
-    def add(self, epoch, logs, seconds):
+    def add(self, epoch: int, logs: Mapping[str, float], seconds: float) -> None:
         """Note an epoch."""
         self.epoch.append(epoch)
         self.seconds.append(seconds)
@@ -57,11 +62,11 @@ class History:
             self.history.setdefault(name, []).append(float(value))
 
     @property
-    def last(self):
+    def last(self) -> dict[str, float]:
         """Figures of the last epoch; empty before the first."""
         return {name: values[-1] for name, values in self.history.items()}
 
-    def plot(self, names=None, ax=None):
+    def plot(self, names: str | Sequence[str] | None = None, ax: Any = None) -> Any:
         """Draw figures over epochs with matplotlib.
 
         Parameters
@@ -102,12 +107,12 @@ class History:
             ax.legend()
         return ax
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Everything, for a file. Times differ from run to run and stay out."""
         return {"epoch": self.epoch, "history": self.history}
 
     @classmethod
-    def from_json(cls, value):
+    def from_json(cls, value: Any) -> Self:
         """What `to_json` gave; its epochs took no time.
 
         Raises

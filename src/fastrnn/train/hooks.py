@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Callback`, the hooks of `Model.fit`, and `Callbacks`, all of a run's as one."""
 
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from fastrnn.util.schema import check
 from fastrnn.util.words import Answering
+
+if TYPE_CHECKING:
+    from fastrnn.train.fit import Run
+    from fastrnn.train.model import Model
+
+# What a callback is told: figures by name.
+Logs: TypeAlias = dict[str, float] | None
 
 
 class Callback(Answering):
@@ -32,8 +42,12 @@ class Callback(Answering):
     # Whether it has to see what the others did in an epoch: a checkpoint does.
     last = False
 
-    model = None
-    run = None
+    if TYPE_CHECKING:  # None only before a run
+        model: Model
+        run: Run
+    else:
+        model = None
+        run = None
 
     def _check_run(self, figures):
         """Refuse a run that would end in an error of this callback's.
@@ -42,20 +56,20 @@ class Callback(Answering):
         user's may add some.
         """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Before the first epoch of a run."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Before an epoch; the first is 0."""
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Before a batch."""
         self.on_batch_begin(batch, logs)
 
-    def on_gradients(self, batch):
+    def on_gradients(self, batch: int) -> None:
         """After backward and before clipping: the model's gradients are the loss's."""
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """After a batch, with the epoch's means so far."""
         self.on_batch_end(batch, logs)
 
@@ -71,13 +85,13 @@ class Callback(Answering):
         run: Any = self.run
         return {"epochs": run.epochs, "steps": run.steps, "verbose": run.verbose}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """After an epoch, with its figures."""
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """After the last epoch, or after Ctrl-C."""
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What a checkpoint has to keep: a dict of numbers, strings, arrays, None.
 
         Its names are attributes, and the same before a run as in it.
@@ -87,7 +101,7 @@ class Callback(Answering):
     # What each of these must be in a file: see `fastrnn.util.schema`.
     _state_rules: ClassVar = {}
 
-    def load_state(self, state):
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave.
 
         Raises
@@ -136,7 +150,7 @@ class Callbacks:
         If one is none.
     """
 
-    def __init__(self, callbacks):
+    def __init__(self, callbacks: Callback | Iterable[Callback]) -> None:
         if isinstance(callbacks, Callback):
             callbacks = [callbacks]
         self.all = list(callbacks)
@@ -160,36 +174,36 @@ class Callbacks:
             for name in ("on_train_batch_begin", "on_gradients", "on_train_batch_end")
         }
 
-    def attach(self, model, run):
+    def attach(self, model: Any, run: Any) -> None:
         """Let all know whose run it is."""
         for callback in self.all:
             callback.model, callback.run = model, run
 
-    def on_train_begin(self):
+    def on_train_begin(self) -> None:
         for callback in self.in_order:
             callback.on_train_begin({})
 
-    def on_epoch_begin(self, epoch):
+    def on_epoch_begin(self, epoch: int) -> None:
         for callback in self.in_order:
             callback.on_epoch_begin(epoch, {})
 
-    def on_train_batch_begin(self, batch):
+    def on_train_batch_begin(self, batch: int) -> None:
         for callback in self._of_batch["on_train_batch_begin"]:
             callback.on_train_batch_begin(batch, {})
 
-    def on_gradients(self, batch):
+    def on_gradients(self, batch: int) -> None:
         for callback in self._of_batch["on_gradients"]:
             callback.on_gradients(batch)
 
-    def on_train_batch_end(self, batch, means):
+    def on_train_batch_end(self, batch: int, means: Any) -> None:
         for callback in self._of_batch["on_train_batch_end"]:
             callback.on_train_batch_end(batch, means.result())
 
-    def on_epoch_end(self, epoch, logs):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         for callback in self.in_order:
             callback.on_epoch_end(epoch, logs)
 
-    def on_train_end(self, logs):
+    def on_train_end(self, logs: dict[str, float]) -> None:
         for callback in self.in_order:
             callback.on_train_end(logs)
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`load_model`: the model in a file, made of nothing but what the file may say."""
 
+from __future__ import annotations
+
 import math
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,9 +17,12 @@ from fastrnn.nn.trainable import freeze_only, named
 from fastrnn.train.model import Model
 from fastrnn.train.saving import KIND, MOST_SEEN, parameters, read
 from fastrnn.util import budget, files
+from fastrnn.util.typing import PathLike
 
 
-def load_model(path, custom_layers=None):
+def load_model(
+    path: PathLike, custom_layers: Mapping[str, type[Module]] | None = None
+) -> Model:
     """The model in a file that `Model.save` or `ModelCheckpoint` wrote.
 
     Parameters

@@ -5,14 +5,17 @@ Above 600 lines for the docstrings of these methods, which are the manual of `fi
 the methods do is short, and most of it is in the files beside this one.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.data import batches
-from fastrnn.data.samples import Samples
+from fastrnn.data.samples import Data, Samples
 from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import naming, objectives
 from fastrnn.losses.base import Loss
@@ -22,8 +25,11 @@ from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
 from fastrnn.train import before_fit, fit, resuming, saving, stateful, summary
 from fastrnn.train.compiling import (
+    DecodeOptions,
     LossLike,
+    MetricLike,
     OptimizerLike,
+    OptimizerOptions,
     in_either_order,
     optimizer_of,
     options_of,
@@ -36,6 +42,7 @@ from fastrnn.train.on_batch import OnBatch
 from fastrnn.train.optimizer import Optimizer
 from fastrnn.util import checks
 from fastrnn.util.keras_names import ATTRIBUTES
+from fastrnn.util.typing import Mask, PathLike, Seed
 from fastrnn.util.words import answering
 
 # Methods that a subclass defines, in which all layers take samples first.
@@ -103,13 +110,17 @@ class Model(OnBatch):
         "metrics": _set_by_compile,
         "stop_training": flag,
     }
-    loss = None
-    output_mask = None
+    loss: Loss | None = None
+    output_mask: Mask = None
     _default_loss = None
-    metrics = ()
-    optimizer = None
-    history = None
-    stop_training = False
+    metrics: tuple[_metrics.Metric, ...] = ()
+    if TYPE_CHECKING:  # None only before `compile` and `fit`
+        optimizer: Optimizer
+        history: History
+    else:
+        optimizer = None
+        history = None
+    stop_training: bool = False
     _seen = None  # the first sample, for `summary`
     _gives_several = False  # whether the output is a tuple of several
 
@@ -125,7 +136,7 @@ class Model(OnBatch):
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in ATTRIBUTES]
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # When the class is made, not in a call: so whoever derives from this class need
         # not know of the rule, and a call costs nothing to find it out.
@@ -138,10 +149,10 @@ class Model(OnBatch):
         self,
         loss: LossLike | OptimizerLike | None = None,
         optimizer: OptimizerLike | LossLike = "adam",
-        metrics: Any = (),
+        metrics: MetricLike | Sequence[MetricLike] | None = (),
         *,
         from_logits: bool | None = None,
-        **optimizer_options: Any,
+        **optimizer_options: Unpack[OptimizerOptions],
     ) -> None:
         """Say what to train for and how.
 
@@ -201,7 +212,7 @@ class Model(OnBatch):
         made = optimizer_of(who, self, optimizer, options)
         self.loss, self.metrics, self.optimizer = loss, metrics, made
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int]) -> Self:
         """Let layers with an input size of None have parameters.
 
         Parameters
@@ -271,25 +282,25 @@ class Model(OnBatch):
     @answering
     def fit(
         self,
-        x: Any,
-        y: Any = None,
+        x: Data | Iterable[Any],
+        y: Data | None = None,
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = 1,
-        callbacks: Sequence[Callback] | Callback | None = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
         validation_split: float = 0.0,
-        validation_data: Any = None,
+        validation_data: Iterable[Any] | None = None,
         shuffle: bool = True,
         class_weight: Mapping[int, float] | str | None = None,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         *,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         tbptt: int | None = None,
-        seed: int | None = None,
-        resume: str | os.PathLike[str] | None = None,
+        seed: Seed = None,
+        resume: PathLike | None = None,
     ) -> History:
         """Train.
 
@@ -456,14 +467,38 @@ class Model(OnBatch):
             )
         return checks.positive_int(who, "batch_size", batch_size)
 
+    @overload
+    def evaluate(
+        self,
+        x: Data | Iterable[Any],
+        y: Data | None = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = ...,
+        steps: int | None = ...,
+        *,
+        return_dict: Literal[True],
+    ) -> dict[str, float]: ...
+    @overload
+    def evaluate(
+        self,
+        x: Data | Iterable[Any],
+        y: Data | None = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = ...,
+        steps: int | None = ...,
+        *,
+        return_dict: bool = ...,
+    ) -> Any: ...
     @answering
     def evaluate(
         self,
-        x: Any,
-        y: Any = None,
+        x: Data | Iterable[Any],
+        y: Data | None = None,
         batch_size: int | None = None,
         verbose: int | str = 0,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | Sequence[ArrayLike] | None = None,
         steps: int | None = None,
         *,
         return_dict: bool = False,
@@ -515,13 +550,13 @@ class Model(OnBatch):
 
     def predict(
         self,
-        x: Any,
+        x: Data | Iterable[Any],
         batch_size: int | None = None,
         verbose: int | str = 0,
         steps: int | None = None,
         *,
         decode: bool = True,
-        **options: Any,
+        **options: Unpack[DecodeOptions],
     ) -> Any:
         """Outputs for samples: what the last layer gives.
 
@@ -588,7 +623,7 @@ class Model(OnBatch):
             bar.done = f"predict  {len(found)} samples"
         return found
 
-    def reset_states(self):
+    def reset_states(self) -> None:
         """Let stateful layers begin anew, from zero or what they learned."""
         stateful.reset_states(self)
 
@@ -610,7 +645,7 @@ class Model(OnBatch):
         return summary.noted_outputs(self, inputs)
 
     @answering
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the whole model to one safetensors file, all of it or nothing.
 
         `load_model` makes it anew; `load` reads the parameters alone.
@@ -630,7 +665,7 @@ class Model(OnBatch):
         saving.check_path(f"{type(self).__name__}.save", path)
         saving.save_model(self, path)
 
-    def load(self, path):
+    def load(self, path: PathLike) -> None:
         """Read all parameters from a file of `save`, or of `Module.save`.
 
         Parameters

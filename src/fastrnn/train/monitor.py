@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Figures that are watched: which of two is better, and the base of who asks."""
 
+from __future__ import annotations
+
 import math
 
 from fastrnn.train.hooks import Callback
@@ -47,7 +49,7 @@ def is_better(value, best, *, upwards=False, min_delta=0.0):
 class Monitor(Callback):
     """Base of the callbacks that watch one figure."""
 
-    def __init__(self, monitor, mode, min_delta=0.0):
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         who = type(self).__name__
         if not isinstance(monitor, str):
             raise TypeError(f"{who}: monitor must be a name, got {monitor!r}")

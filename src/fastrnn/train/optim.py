@@ -5,6 +5,8 @@ Arguments, defaults, formulas and results are PyTorch's; `csrc/kernels/optim.c` 
 the formulas.  Each class is mostly its docstring, with all of its arguments.
 """
 
+from __future__ import annotations
+
 import math
 from typing import ClassVar, overload
 
@@ -67,6 +69,12 @@ class SGD(Optimizer):
     }
     _optional_state: ClassVar = {"momentum_buffer": "momentum"}
 
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+
     @overload
     def __init__(
         self,
@@ -89,15 +97,15 @@ class SGD(Optimizer):
     ) -> None: ...
     def __init__(
         self,
-        model=None,
-        lr=1e-3,
-        momentum=0,
-        dampening=0,
-        weight_decay=0,
-        nesterov=False,
+        model: Module | None = None,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -192,6 +200,13 @@ class RMSprop(Optimizer):
         "momentum_buffer": "momentum",
     }
 
+    alpha: float
+    eps: float
+    weight_decay: float
+    momentum: float
+    centered: bool
+    maximize: bool
+
     @overload
     def __init__(
         self,
@@ -217,16 +232,16 @@ class RMSprop(Optimizer):
     ) -> None: ...
     def __init__(
         self,
-        model=None,
-        lr=1e-2,
-        alpha=0.99,
-        eps=1e-8,
-        weight_decay=0,
-        momentum=0,
-        centered=False,
+        model: Module | None = None,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -308,6 +323,12 @@ class Adagrad(Optimizer):
     }
     _first_only = ("initial_accumulator_value",)
 
+    lr_decay: float
+    weight_decay: float
+    initial_accumulator_value: float
+    eps: float
+    maximize: bool
+
     @overload
     def __init__(
         self,
@@ -330,15 +351,15 @@ class Adagrad(Optimizer):
     ) -> None: ...
     def __init__(
         self,
-        model=None,
-        lr=1e-2,
-        lr_decay=0,
-        weight_decay=0,
-        initial_accumulator_value=0,
-        eps=1e-10,
+        model: Module | None = None,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -419,6 +440,12 @@ class Adam(Optimizer):
     _decoupled = False
     _keras_decay = "AdamW, whose weight decay is decoupled, as Keras's always is"
 
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    amsgrad: bool
+    maximize: bool
+
     @overload
     def __init__(
         self,
@@ -443,15 +470,15 @@ class Adam(Optimizer):
     ) -> None: ...
     def __init__(
         self,
-        model=None,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=0,
-        amsgrad=False,
+        model: Module | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model,
             lr,
@@ -527,15 +554,15 @@ class AdamW(Adam):
     ) -> None: ...
     def __init__(
         self,
-        model=None,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=1e-2,
-        amsgrad=False,
+        model: Module | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
-        maximize=False,
-    ):
+        maximize: bool = False,
+    ) -> None:
         super().__init__(
             model, lr, betas, eps, weight_decay, amsgrad, maximize=maximize
         )

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Optimizer`: what all optimisers share, whatever their formula."""
 
+from __future__ import annotations
+
 import copy
 import numbers
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from fastrnn.nn.attributes import Attributes
 from fastrnn.nn.module import Module
 from fastrnn.nn.sparse import Steps
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 from fastrnn.util.words import arguments_of, owners_of, taken
 
 
@@ -52,12 +55,12 @@ class Optimizer(Attributes):
     _keras_defaults: ClassVar = {}
     _keras_decay: ClassVar = "AdamW decays weights as Keras does"
 
-    def __init__(self, model, lr, **hyperparameters):
+    def __init__(self, model: Module | None, lr: float, **hyperparameters: Any) -> None:
         vars(self)["model"] = None  # it is set once, by `_attach`
         self.lr = lr
         for name, value in hyperparameters.items():
             setattr(self, name, value)
-        self.n_steps = 0
+        self.n_steps: int = 0
         self._made_for, self._steps, self._state = None, None, {}
         self._first = {}  # what arrays kept between steps begin with, by name
         for name, option in self._optional_state.items():
@@ -133,12 +136,12 @@ class Optimizer(Attributes):
         return super()._to_set(name, value) if name in self._first_only else value
 
     @property
-    def lr(self):
+    def lr(self) -> float:
         """Learning rate, in [0, inf)."""
         return self._lr
 
     @lr.setter
-    def lr(self, value):
+    def lr(self, value: float) -> None:
         self._lr = checks.real_in(type(self).__name__, "lr", value, "[0, inf)")
 
     @property
@@ -164,7 +167,7 @@ class Optimizer(Attributes):
             for i, beta in enumerate(values)
         )
 
-    def step(self):
+    def step(self) -> None:
         """Change the model's parameters by one step along its gradients.
 
         Raises
@@ -246,12 +249,12 @@ class Optimizer(Attributes):
         steps = None if made_for is None else Steps(self._kernel, made_for[1])
         self._steps = steps
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set the model's gradients to zero."""
         self._attached("zero_grad")
         self.model.zero_grad()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """Everything that the next steps depend on, besides the model.
 
         Returns
@@ -274,7 +277,7 @@ class Optimizer(Attributes):
             **{name: array.copy() for name, array in self._state.items()},
         }
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave; hyperparameters become those saved.
 
         Parameters

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How training gets on: a bar on a terminal, a line now and then elsewhere."""
 
-import importlib
-import shutil
 import sys
 import textwrap
 import time
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from fastrnn.util.later import Later
 from fastrnn.util.printable import printable
+
+if TYPE_CHECKING:
+    import shutil
+
+    import tqdm
+    import tqdm.auto as tqdm_auto
+else:
+    shutil, tqdm = Later("shutil"), Later("tqdm")
+    tqdm_auto = Later("tqdm.auto")
 
 # Seconds between lines where there is no terminal.
 LINE_SECONDS = 10.0
@@ -21,8 +28,8 @@ _LEAST, _WITH_RATE = 24, 40
 def _bar_class():
     """tqdm's class for a terminal, or in a notebook the one that draws a widget."""
     if "ipykernel" in sys.modules:  # as it is in no other process
-        return importlib.import_module("tqdm.auto").tqdm
-    return tqdm
+        return tqdm_auto.tqdm
+    return tqdm.tqdm
 
 
 def fitted(where, columns):
@@ -86,7 +93,7 @@ class Progress:
     @property
     def elapsed(self):
         """Seconds since training started in this process, as text."""
-        return tqdm.format_interval(time.monotonic() - self._start)
+        return tqdm.tqdm.format_interval(time.monotonic() - self._start)
 
     def update(self, n, where):
         """Count `n` units; `where` says how far the run is and how it does."""
@@ -102,7 +109,7 @@ class Progress:
             left = ""
             if self._total:
                 seconds = (self._total - self._done) / self.speed
-                left = f"  {tqdm.format_interval(seconds)} left"
+                left = f"  {tqdm.tqdm.format_interval(seconds)} left"
             print(
                 f"{where}  {self.speed:,.0f} {self._unit}/s{left}",
                 file=sys.stderr,
@@ -155,5 +162,5 @@ class Reporter(Progress):
         )
         sample = printable(found.sample.strip("\n"), keep="\n\t")
         sample = textwrap.indent(sample, "    | ", lambda line: True)
-        tqdm.write(f"{head}\n{sample}", file=sys.stdout)
+        tqdm.tqdm.write(f"{head}\n{sample}", file=sys.stdout)
         sys.stdout.flush()

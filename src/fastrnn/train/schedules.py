@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Learning-rate schedules; `fastrnn.schedules` is their public name."""
 
-import math
-from typing import ClassVar
+from __future__ import annotations
 
-from fastrnn.train.hooks import Callback
+import math
+from typing import Any, ClassVar
+
+from fastrnn.train.hooks import Callback, Logs
 from fastrnn.train.monitor import Monitor
 from fastrnn.util import checks
 from fastrnn.util.schema import any_of, at_least, integer, number
@@ -15,7 +17,7 @@ class Schedule(Callback):
 
     base_lr = None
 
-    def factor(self, epochs_done):
+    def factor(self, epochs_done: float) -> float:
         """What to multiply the first rate by.
 
         Parameters
@@ -31,12 +33,12 @@ class Schedule(Callback):
                 type(self).__name__, "factor", self.factor(epoch), "[0, inf)"
             )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if self.base_lr is None or not self.run.history.epoch:
             self.base_lr = self.model.optimizer.lr
         self._epoch = 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch
 
     def _done(self, batches):
@@ -44,13 +46,13 @@ class Schedule(Callback):
         steps = self.run.steps  # None before the first epoch of what does not know
         return self._epoch + (batches / steps if steps else 0.0)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         done = self._done(batch)
         self.model.optimizer.lr = self.base_lr * self.factor(done)
 
     _state_rules: ClassVar = {"base_lr": any_of(None, at_least(0))}
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"base_lr": self.base_lr}
 
 
@@ -68,12 +70,12 @@ class StepLR(Schedule):
     [1.0, 1.0, 0.1, 0.1, 0.01]
     """
 
-    def __init__(self, step_size, gamma=0.1):
+    def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         who = type(self).__name__
         self.step_size = checks.positive_int(who, "step_size", step_size)
         self.gamma = checks.real_in(who, "gamma", gamma, "(0, inf)")
 
-    def factor(self, epochs_done):
+    def factor(self, epochs_done: float) -> float:
         return self.gamma ** math.floor(epochs_done / self.step_size)
 
 
@@ -93,14 +95,14 @@ class CosineLR(Schedule):
     [1.0, 0.854, 0.5, 0.146, 0.0]
     """
 
-    def __init__(self, epochs=None, final=0.0):
+    def __init__(self, epochs: int | None = None, final: float = 0.0) -> None:
         who = type(self).__name__
         self.epochs = epochs
         if epochs is not None:
             self.epochs = checks.positive_int(who, "epochs", epochs)
         self.final = checks.probability(who, "final", final)
 
-    def factor(self, epochs_done):
+    def factor(self, epochs_done: float) -> float:
         total = self.run.epochs if self.epochs is None else self.epochs
         share = min(1.0, epochs_done / total)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
@@ -123,7 +125,7 @@ class WarmUp(Schedule):
     [0.0, 0.25, 0.5, 1.0, 0.1]
     """
 
-    def __init__(self, epochs, then=None):
+    def __init__(self, epochs: float, then: Schedule | None = None) -> None:
         who = type(self).__name__
         self.epochs = checks.real_in(who, "epochs", epochs, "(0, inf)")
         if then is not None and not isinstance(then, Schedule):
@@ -135,7 +137,7 @@ class WarmUp(Schedule):
             self.then.model, self.then.run = self.model, self.run
         super()._check_run(figures)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         # A rate of zero would waste a batch: the rise counts the batch at hand.
         done, ahead = self._done(batch), self._done(batch + 1)
         rate = self.base_lr * min(1.0, ahead / self.epochs)
@@ -143,7 +145,7 @@ class WarmUp(Schedule):
             1 if self.then is None else self.then.factor(done)
         )
 
-    def factor(self, epochs_done):
+    def factor(self, epochs_done: float) -> float:
         rise = min(1.0, epochs_done / self.epochs)
         return rise * (1 if self.then is None else self.then.factor(epochs_done))
 
@@ -172,16 +174,16 @@ class ReduceLROnPlateau(Monitor):
 
     def __init__(
         self,
-        monitor="val_loss",
-        factor=0.1,
-        patience=10,
-        min_delta=1e-4,
-        cooldown=0,
-        min_lr=0.0,
-        mode="auto",
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        mode: str = "auto",
         *,
-        verbose=0,
-    ):
+        verbose: int | bool = 0,
+    ) -> None:
         who = type(self).__name__
         super().__init__(monitor, mode, min_delta)
         self.factor = checks.real_in(who, "factor", factor, "(0, 1)")
@@ -189,13 +191,14 @@ class ReduceLROnPlateau(Monitor):
         self.cooldown = checks.not_negative(who, "cooldown", cooldown)
         self.verbose = checks.verbosity(who, verbose)
         self.min_lr = checks.real_in(who, "min_lr", min_lr, "[0, inf)")
-        self.best, self.wait, self.cooling = None, 0, 0
+        self.best: float | None = None
+        self.wait = self.cooling = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self.run.history.epoch:
             self.best, self.wait, self.cooling = None, 0, 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         value = self._value(logs)
         if self.cooling > 0:
             self.cooling -= 1
@@ -218,5 +221,5 @@ class ReduceLROnPlateau(Monitor):
         "cooling": integer(0),
     }
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"best": self.best, "wait": self.wait, "cooling": self.cooling}

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Sequential`: layers one after the other."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.losses.crf import CRF
 from fastrnn.nn import masking
 from fastrnn.nn.attempt import Attempt
+from fastrnn.nn.context import Context
 from fastrnn.nn.deferred import Unbuilt, is_built
 from fastrnn.nn.module import Module
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train.input_shape import Input, given_shape
 from fastrnn.train.model import Model
+from fastrnn.util.typing import Array
 
 
 class Sequential(Model):
@@ -136,21 +142,25 @@ class Sequential(Model):
         setattr(self, str(len(self)), layer)
         self._build_if_known()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._children)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Module]:
         return iter(self._children.values())
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Module, ...]: ...
+    def __getitem__(self, index: int | slice) -> Module | tuple[Module, ...]:
         return tuple(self)[index]
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[Module, ...]:
         """The layers, a tuple."""
         return tuple(self)
 
-    def forward(self, x, *, mask=None):
+    def forward(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
         """Run all layers in order.
 
         Parameters
@@ -172,7 +182,16 @@ class Sequential(Model):
         """
         return self._run(x, None, mask)[0]
 
-    def forward_from(self, x, states=None, *, mask=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def forward_from(
+        self,
+        x: ArrayLike,
+        states: list[Any] | None = None,
+        *,
+        mask: ArrayLike | None = None,
+    ) -> tuple[Array, list[Any]]:
         """Run all layers in order, the recurrent ones from given states.
 
         Parameters
@@ -253,7 +272,7 @@ class Sequential(Model):
             x = y[0] if isinstance(y, tuple) else y
             yield name, layer, x, end, mask
 
-    def backward(self, dy, *, context=None):
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Any:
         """Accumulate all gradients and return the input's.
 
         Parameters
@@ -292,7 +311,7 @@ class Sequential(Model):
             context.release()
         return dy
 
-    def ends_in(self):
+    def ends_in(self) -> Module | None:
         """Itself, a chain: see `Module.ends_in`."""
         return self
 

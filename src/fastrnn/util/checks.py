@@ -11,10 +11,14 @@ take the caller's name as `who` and the argument's as `name`, and raise `TypeErr
 the wrong kind of thing and `ValueError` for the wrong one of its kind.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import numbers
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +34,7 @@ def as_tuple(sizes):
     return f"({inside},)" if len(sizes) == 1 else f"({inside})"
 
 
-def dtype_name(who, dtype):
+def dtype_name(who: str, dtype: Any) -> str:
     """``"float32"`` or ``"float64"`` for anything NumPy takes as one of them."""
     try:
         found = None if dtype is None else np.dtype(dtype).name
@@ -191,12 +195,12 @@ def _index(rule, value):
         raise TypeError(rule) from None
 
 
-def integer(who, name, value):
+def integer(who: str, name: str, value: Any) -> int:
     """`value` as an int; a bool or a float is not taken for one."""
     return _index(f"{who}: {name} must be an integer, got {value!r}", value)
 
 
-def not_negative(who, name, value):
+def not_negative(who: str, name: str, value: Any) -> int:
     """`value` as an int of at least 0."""
     value = integer(who, name, value)
     if value < 0:
@@ -204,7 +208,7 @@ def not_negative(who, name, value):
     return value
 
 
-def positive_int(who, name, value):
+def positive_int(who: str, name: str, value: Any) -> int:
     """`value` as an int of at least 1."""
     rule = f"{who}: {name} must be a positive integer, got {value!r}"
     value = _index(rule, value)
@@ -213,7 +217,7 @@ def positive_int(who, name, value):
     return value
 
 
-def real_in(who, name, value, interval):
+def real_in(who: str, name: str, value: Any, interval: str) -> float:
     """`value` as a float in an interval written as in a paper: ``"[0, 1)"``."""
     error = ValueError
     try:
@@ -242,24 +246,24 @@ def _ends(interval):
     return low, high, interval[0] == "[", interval[-1] == "]"
 
 
-def probability(who, name, value):
+def probability(who: str, name: str, value: Any) -> float:
     """`value` as a float in [0, 1]."""
     return real_in(who, name, value, "[0, 1]")
 
 
-def finite(who, name, value):
+def finite(who: str, name: str, value: Any) -> float:
     """`value` as a finite float."""
     return real_in(who, name, value, "(-inf, inf)")
 
 
-def flag(who, name, value):
+def flag(who: str, name: str, value: Any) -> bool:
     """`value` as a bool; numbers and strings are not taken for one."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{who}: {name} must be True or False, got {value!r}")
     return bool(value)
 
 
-def choice(who, name, value, options):
+def choice(who: str, name: str, value: Any, options: Sequence[str]) -> str:
     """`value`, when it is one of `options`."""
     if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
@@ -267,14 +271,14 @@ def choice(who, name, value, options):
     return value
 
 
-def verbosity(who, value):
+def verbosity(who: str, value: Any) -> int:
     """`value`, 0 or 1, of a callback that can say what it does; flags will do."""
     if value not in (0, 1):
         raise ValueError(f"{who}: verbose must be 0 or 1, got {value!r}")
     return int(value)
 
 
-def takes(function, n):
+def takes(function: Callable[..., Any], n: int) -> bool:
     """Whether a function can be called with so many positional arguments."""
     try:
         inspect.signature(function).bind(*range(n))
@@ -283,7 +287,7 @@ def takes(function, n):
     return True
 
 
-def generator(who, seed):
+def generator(who: str, seed: Any) -> np.random.Generator:
     """The random generator that `seed` (None, an int or a generator) stands for."""
     if isinstance(seed, np.random.Generator):
         return seed

@@ -8,10 +8,17 @@ no number, is an error that names the column.
 pandas is never imported: its objects are known by what they offer.
 """
 
-import decimal
 import numbers
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fastrnn.util.later import Later
+
+if TYPE_CHECKING:
+    import decimal
+else:
+    decimal = Later("decimal")
 
 _NUMBERS = "fiub"
 

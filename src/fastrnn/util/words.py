@@ -7,13 +7,18 @@ write instead. Constructors of all public classes ask the table (`Answering`), a
 the methods that `answering` decorates.
 """
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from fastrnn.util.keras_words import KEYWORDS, Word
+from fastrnn.util.later import Later
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = Later("difflib")
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 
 from fastrnn.util.files import open_regular
@@ -178,7 +177,7 @@ def _new_temporary(target, status):
     folder = os.path.dirname(target)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
-        temporary = os.path.join(folder, f".fastrnn-{secrets.token_hex(8)}.tmp")
+        temporary = os.path.join(folder, f".fastrnn-{os.urandom(8).hex()}.tmp")
         descriptor = os.open(temporary, flags, 0o666 if status is None else 0o600)
         try:
             # Until here it looks abandoned; if somebody removed it, another is made.
