@@ -117,7 +117,7 @@ def test_a_class_of_ones_own_is_called_as_it_says():
             r"^LSTM\(\) has no argument 'name'; lay",
         ),
         (lambda: fastrnn.Dense(5, "relu", True), "must be given by name, got True"),
-        (lambda: fastrnn.Dense(5, unit=3), r"'unit'; did you mean units\?"),
+        (lambda: fastrnn.Dense(5, unit=3), r"'unit'; did you mean units or init\?"),
         (
             lambda: fastrnn.Attention(3, 4, heads=2),
             r"^Attention\(\) has no argument 'h",

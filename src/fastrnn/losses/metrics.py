@@ -96,7 +96,7 @@ class RootMeanSquaredError(MeanSquaredError):
 
     name = "root_mean_squared_error"
 
-    def result(self):
+    def result(self) -> float:
         return math.sqrt(super().result())
 
 

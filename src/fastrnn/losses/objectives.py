@@ -102,7 +102,7 @@ class MeanAbsolutePercentageError(Loss):
 
     name = "mape"
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         scale = 100 / np.maximum(abs(target), pred.dtype.type(1e-7))
         difference = (pred - target) * scale
         d = np.sign(difference) * scale / pred.shape[-1]
@@ -122,7 +122,7 @@ class MeanSquaredLogarithmicError(Loss):
 
     name = "msle"
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         low = pred.dtype.type(1e-7)
         inside, above = pred >= low, np.maximum(pred, low)
         difference = np.log1p(above) - np.log1p(np.maximum(target, low))
@@ -141,7 +141,7 @@ class LogCosh(Loss):
 
     name = "log_cosh"
 
-    def rows(self, pred, target):
+    def rows(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         difference = pred - target
         size = abs(difference)
         values = size + np.log1p(np.exp(-2 * size)) - pred.dtype.type(np.log(2))

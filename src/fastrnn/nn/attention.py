@@ -87,7 +87,8 @@ class Attention(BatchFirst, Module):
     dtype : {"float32", "float64"}
         Type of parameters, input and output.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, uniform as `Linear`'s.
+        For the first values: of ``v`` U(-k, k) with k = 1 / sqrt(units), of the rest
+        those of `Linear`.
 
     Attributes
     ----------
@@ -124,10 +125,10 @@ class Attention(BatchFirst, Module):
     >>> context.shape, weights.shape
     ((3, 2, 6), (3, 2, 5))
     >>> weights[0, 1].round(2)
-    array([0.4, 0.6, 0. , 0. , 0. ], dtype=float32)
+    array([0.34, 0.66, 0.  , 0.  , 0.  ], dtype=float32)
     >>> dquery, dkeys = attention.backward(np.ones_like(context))
     >>> dkeys[:, 1, 0].round(2)
-    array([1.39, 1.57, 0.  , 0.  , 0.  ], dtype=float32)
+    array([1.06, 1.73, 0.  , 0.  , 0.  ], dtype=float32)
     """
 
     _changeable: ClassVar = {"batch_first": flag}

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`BatchNormalization`: each feature shifted and scaled to one size over a batch."""
 
+from __future__ import annotations
+
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn import masking
 from fastrnn.nn.attributes import by
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.nn.sized import SizedAtFirstCall
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class _MovingStatistics(Module):
@@ -100,15 +105,15 @@ class BatchNormalization(SizedAtFirstCall):
 
     def __init__(
         self,
-        axis=-1,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
         *,
-        num_features=None,
-        dtype="float32",
-    ):
+        num_features: int | None = None,
+        dtype: str = "float32",
+    ) -> None:
         who = type(self).__name__
         self.axis = checks.integer(who, "axis", axis)
         self.momentum, self.epsilon = momentum, epsilon
@@ -123,7 +128,7 @@ class BatchNormalization(SizedAtFirstCall):
             self._param["weight"].fill(1)
         self.moving = _MovingStatistics(self.num_features, dtype)
 
-    def forward(self, x, *, mask=None):
+    def forward(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
         """Normalise `x`.
 
         Parameters
@@ -211,7 +216,10 @@ class BatchNormalization(SizedAtFirstCall):
         weights = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
         return max(int(np.count_nonzero(mask)) * rest, 1), weights.astype(x.dtype)
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the parameters' gradients and return the input's.
 
         Parameters
@@ -259,7 +267,7 @@ class BatchNormalization(SizedAtFirstCall):
                 grad += sums[name]
         return dx
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         shown = [f"num_features={self.num_features}"]
         shown += [] if self.axis == -1 else [f"axis={self.axis}"]

@@ -1,20 +1,45 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Conv1D`: a convolution over the steps of sequences."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import Pool
-from fastrnn.nn import init
+from fastrnn.nn import schemes
 from fastrnn.nn.activation import Activated
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
+from fastrnn.nn.init import fan_in_uniform_, uniform_
 from fastrnn.nn.layers import activation_rule
 from fastrnn.nn.sized import SizedAtFirstCall
 from fastrnn.nn.windows import PADDINGS, Windows
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
+
+
+def _schemes(in_channels, kernel_size):
+    """By scheme, the initialisers of a convolution's parameters."""
+    fan_in = in_channels * kernel_size
+
+    def from_fan_in(array, seed):
+        fan_in_uniform_(array, fan_in, seed=seed)
+
+    def glorot(array, seed):
+        bound = math.sqrt(6 / (fan_in + len(array) * kernel_size))
+        uniform_(array, -bound, bound, seed=seed)
+
+    return {
+        "keras": {"weight": glorot, "bias": schemes.zeros_},
+        "torch": {"weight": from_fan_in, "bias": from_fan_in},
+    }
 
 
 class Conv1D(BatchFirst, SizedAtFirstCall, Activated):
@@ -43,11 +68,14 @@ class Conv1D(BatchFirst, SizedAtFirstCall, Activated):
     batch_first : bool
         Whether sequences are (B, T, features) instead of (T, B, features). In a model
         they are.
+    init : {"keras", "torch"}, callable or mapping
+        First values of ``weight`` and ``bias``, in the forms that `LSTM` takes.
+        "keras": Glorot's uniform, whose fans are those of all steps of a window, and 0.
+        "torch": both U(-k, k), k = 1 / sqrt(in_channels kernel_size).
     dtype : {"float32", "float64"}
         Type of parameters, input and output.
     seed : int or numpy.random.Generator, optional
-        For the initial parameters, U(-k, k) with k = 1 / sqrt(in_channels kernel_size),
-        the weight first.
+        For the first values, the weight first.
 
     Attributes
     ----------
@@ -77,23 +105,25 @@ class Conv1D(BatchFirst, SizedAtFirstCall, Activated):
 
     _size_keyword = _input_size_name = "in_channels"
     _input_size_axis = 1
+    _first_values = ("init",)
     _changeable: ClassVar = {"batch_first": flag, "activation": activation_rule}
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "valid",
+        dilation_rate: int = 1,
+        activation: str | Callable[..., Any] | None = None,
+        use_bias: bool = True,
         *,
-        in_channels=None,
-        batch_first=False,
-        dtype="float32",
-        seed=None,
-    ):
+        in_channels: int | None = None,
+        batch_first: bool = False,
+        init: schemes.Init = schemes.DEFAULT,
+        dtype: str = "float32",
+        seed: Seed = None,
+    ) -> None:
         who = type(self).__name__
         self.filters = checks.positive_int(who, "filters", filters)
         self.kernel_size = checks.positive_int(who, "kernel_size", kernel_size)
@@ -114,11 +144,12 @@ class Conv1D(BatchFirst, SizedAtFirstCall, Activated):
         if self.use_bias:
             shapes["bias"] = (self.filters,)
         self._declare(shapes, dtype)
-        for array in self._param.values():
-            init.fan_in_uniform_(array, self.in_channels * self.kernel_size, seed=rng)
+        schemes.fill(
+            who, init, self._param, _schemes(self.in_channels, self.kernel_size), rng
+        )
         self._pool = Pool(most=2)  # one array forward, one backward
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Map the windows of `x`.
 
         Parameters
@@ -168,7 +199,10 @@ class Conv1D(BatchFirst, SizedAtFirstCall, Activated):
     def _matrix(self, arrays):
         return arrays["weight"].reshape(self.filters, -1)
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the parameters' gradients and return the input's.
 
         Parameters
@@ -214,7 +248,7 @@ class Conv1D(BatchFirst, SizedAtFirstCall, Activated):
         )
         return made.back(axis, np.moveaxis(drows, -1, 0), into=dx)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         defaults = {
             "strides": 1, "padding": "valid", "dilation_rate": 1, "activation": None,

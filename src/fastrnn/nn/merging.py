@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Layers that make one array of several: `Concatenate`, `Add` and others."""
 
+from __future__ import annotations
+
 import functools
 import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Mask
 
 
 class Merging(Module):
@@ -25,7 +32,7 @@ class Merging(Module):
     def _split(self, dy, kept):
         raise NotImplementedError
 
-    def forward(self, *arrays):
+    def forward(self, *arrays: ArrayLike) -> Array:
         """Make one array of several.
 
         Parameters
@@ -54,7 +61,12 @@ class Merging(Module):
         self._keep((kept, dtype, y.shape))
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(
+        self, dy: ArrayLike, *, context: Context | None = None
+    ) -> tuple[Array, ...]:
         """Gradients of the arrays.
 
         Parameters
@@ -85,7 +97,7 @@ class Merging(Module):
         context.release()
         return parts
 
-    def merge_masks(self, arrays, masks):
+    def merge_masks(self, arrays: Sequence[Any], masks: Sequence[Mask]) -> Mask:
         """The mask of the output.
 
         Parameters
@@ -130,7 +142,7 @@ class Concatenate(Merging):
 
     _later_arguments = ("axis",)
 
-    def __init__(self, axis=-1):
+    def __init__(self, axis: int = -1) -> None:
         self.axis = checks.integer(type(self).__name__, "axis", axis)
 
     def _place(self, ndim):
@@ -159,7 +171,7 @@ class Concatenate(Merging):
         place, ends = kept
         return (np.array(p, order="C") for p in np.split(dy, ends, axis=place))
 
-    def merge_masks(self, arrays, masks):
+    def merge_masks(self, arrays: Sequence[Any], masks: Sequence[Mask]) -> Mask:
         """The mask of the output, as in Keras.
 
         Parameters
@@ -187,7 +199,7 @@ class Concatenate(Merging):
             return np.concatenate(whole, axis=place)
         return functools.reduce(np.logical_or, whole)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return "" if self.axis == -1 else f"axis={self.axis}"
 

@@ -194,7 +194,7 @@ class Module(Trainable):
         """Accumulate gradients and return the input's; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} does not define backward")
 
-    def ends_in(self) -> Module | None:
+    def ends_in(self) -> Module | tuple[Module, ...] | None:
         """The part whose output is this module's output, or None where it is not known.
 
         A model of one's own may define it, so that losses know whether the output is

@@ -5,14 +5,18 @@ By themselves they take (T, B, features), as recurrent layers do; in a model, or
 ``batch_first``, (B, T, features).
 """
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn import masking, windows
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.transform import StepTransform
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Mask
 
 
 class _Global(StepTransform):
@@ -20,7 +24,7 @@ class _Global(StepTransform):
 
     _changeable: ClassVar = {"batch_first": flag}
 
-    def __init__(self, *, keepdims=False, batch_first=False):
+    def __init__(self, *, keepdims: bool = False, batch_first: bool = False) -> None:
         self.keepdims = checks.flag(type(self).__name__, "keepdims", keepdims)
         self.batch_first = batch_first
 
@@ -38,7 +42,7 @@ class _Global(StepTransform):
     def _as_kept(self, dy, axis):
         return dy if self.keepdims else np.expand_dims(dy, axis)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return "keepdims=True" if self.keepdims else ""
 
@@ -74,11 +78,11 @@ class GlobalAveragePooling1D(_Global):
     array([[1.5]])
     """
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: ArrayLike, mask: ArrayLike | None = None) -> Mask:
         """None: the output has no steps."""
         return
 
-    def forward(self, x, *, mask=None):
+    def forward(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
         """Compute the mean.
 
         Parameters
@@ -115,6 +119,9 @@ class GlobalAveragePooling1D(_Global):
         y = self._as_output(y, axis)
         self._keep(((share, x.shape, axis), x.dtype, y.shape))
         return y
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def _gradient(self, dy, kept):
         share, shape, axis = kept
@@ -167,8 +174,13 @@ class _Pooling(StepTransform):
     _changeable: ClassVar = {"batch_first": flag}
 
     def __init__(
-        self, pool_size=2, strides=None, padding="valid", *, batch_first=False
-    ):
+        self,
+        pool_size: int = 2,
+        strides: int | None = None,
+        padding: str = "valid",
+        *,
+        batch_first: bool = False,
+    ) -> None:
         who = type(self).__name__
         self.pool_size = checks.positive_int(who, "pool_size", pool_size)
         self.strides = (
@@ -186,7 +198,7 @@ class _Pooling(StepTransform):
             self.padding,
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         shown = [str(self.pool_size)]
         shown += [] if self.strides is None else [f"strides={self.strides}"]

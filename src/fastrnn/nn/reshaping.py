@@ -5,7 +5,10 @@ The first three are about the axes of one sample. The first axis is that of samp
 whoever calls them, as in PyTorch and Keras. Integers pass as they are.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -65,7 +68,7 @@ class Reshape(_OfSamples):
     (5, 2, 3)
     """
 
-    def __init__(self, target_shape):
+    def __init__(self, target_shape: Sequence[int]) -> None:
         who = type(self).__name__
         if not isinstance(target_shape, (tuple, list)):
             raise TypeError(
@@ -97,7 +100,7 @@ class Reshape(_OfSamples):
     def _gradient(self, dy, shape):
         return dy.reshape(shape)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return str(self.target_shape)
 
@@ -121,7 +124,7 @@ class Permute(_OfSamples):
     (5, 2, 3)
     """
 
-    def __init__(self, dims):
+    def __init__(self, dims: Sequence[int]) -> None:
         who = type(self).__name__
         if not isinstance(dims, (tuple, list)):
             raise TypeError(f"{who}: dims must be a tuple of integers, got {dims!r}")
@@ -146,7 +149,7 @@ class Permute(_OfSamples):
     def _gradient(self, dy, back):
         return np.ascontiguousarray(dy.transpose(back))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return str(self.dims)
 
@@ -177,7 +180,7 @@ class RepeatVector(BatchFirst, Transform):
     _takes_integers = True
     _changeable: ClassVar = {"batch_first": flag}
 
-    def __init__(self, n, *, batch_first=False):
+    def __init__(self, n: int, *, batch_first: bool = False) -> None:
         self.n = checks.positive_int(type(self).__name__, "n", n)
         self.batch_first = batch_first
 
@@ -189,6 +192,6 @@ class RepeatVector(BatchFirst, Transform):
     def _gradient(self, dy, axis):
         return dy.sum(axis=axis)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The arguments that `repr` shows."""
         return f"{self.n}"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`SizedAtFirstCall`: layers whose arguments, Keras's, leave the input size out."""
 
+from typing import TYPE_CHECKING
+
 from fastrnn.nn.module import Module
 
 
@@ -19,10 +21,12 @@ class SizedAtFirstCall(Module):
     _saved = False
     _size_keyword = None
 
-    def __new__(cls, *args, **kwargs):
-        if kwargs.get(cls._size_keyword) is None:
-            return Module._deferred(cls, args, kwargs)
-        return super().__new__(cls)
+    if not TYPE_CHECKING:  # a checker shall go by __init__
+
+        def __new__(cls, *args, **kwargs):
+            if kwargs.get(cls._size_keyword) is None:
+                return Module._deferred(cls, args, kwargs)
+            return super().__new__(cls)
 
     def __getnewargs_ex__(self):
         # A copy is made of a layer that knows its size.

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`SpatialDropout1D`: dropout of whole features of a sequence."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
 from fastrnn.nn.layers import Dropout
 from fastrnn.util import checks
+from fastrnn.util.typing import Array, Seed
 
 
 class SpatialDropout1D(BatchFirst, Dropout):
@@ -53,11 +58,21 @@ class SpatialDropout1D(BatchFirst, Dropout):
 
     _changeable: ClassVar = {"batch_first": flag}
 
-    def __init__(self, p=0.5, *, seed=None, batch_first=False):
+    @overload
+    def __init__(
+        self, p: float = ..., *, seed: Seed = ..., batch_first: bool = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, rate: float, seed: Seed = ..., batch_first: bool = ...
+    ) -> None: ...
+    def __init__(
+        self, p: float = 0.5, *, seed: Seed = None, batch_first: bool = False
+    ) -> None:
         super().__init__(p, seed=seed)
         self.batch_first = batch_first
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Drop features of `x`.
 
         Parameters
@@ -91,7 +106,10 @@ class SpatialDropout1D(BatchFirst, Dropout):
         self._keep((factors, x.shape, x.dtype))
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input: that of the output where nothing was dropped.
 
         Parameters

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Transform`: the base of layers that have no parameters and take one array."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn.axis_rule import BatchFirst
+from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
+from fastrnn.util.typing import Array
 
 
 class Transform(Module):
@@ -42,7 +49,7 @@ class Transform(Module):
             checks.shape(who, "x", x, self._axes, (None,) * len(self._axes))
         return x
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Compute the output.
 
         Parameters
@@ -64,7 +71,10 @@ class Transform(Module):
         self._keep((kept, x.dtype, y.shape))
         return y
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input.
 
         Parameters

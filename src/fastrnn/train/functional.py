@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Functional`: layers connected in any way that does not lead in a circle."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.losses.ending import LOOKED_THROUGH
 from fastrnn.nn import masking
 from fastrnn.nn.attempt import Attempt
+from fastrnn.nn.context import Context
 from fastrnn.nn.deferred import Unbuilt, is_built
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.merging import Merging
@@ -14,6 +21,8 @@ from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train import connections, states_between
 from fastrnn.train.model import Model
 from fastrnn.util import checks
+
+Names: TypeAlias = str | Sequence[str]
 
 
 class Functional(Model):
@@ -72,7 +81,12 @@ class Functional(Model):
     _others = ("given_inputs", "given_calls", "given_outputs")
     _not_kept = ("inputs", "calls", "outputs")
 
-    def __init__(self, inputs, calls, outputs):
+    def __init__(
+        self,
+        inputs: Names,
+        calls: Sequence[tuple[Module, Names, Names]],
+        outputs: Names,
+    ) -> None:
         who = type(self).__name__
         self._inputs = connections.names(who, "inputs", inputs)
         self._outputs_named = connections.names(who, "outputs", outputs)
@@ -88,28 +102,28 @@ class Functional(Model):
 
     # What a saved model has of the constructor's arguments.
     @property
-    def given_inputs(self):
+    def given_inputs(self) -> tuple[str, ...]:
         """The names of the inputs."""
         return self._inputs
 
     @property
-    def given_calls(self):
+    def given_calls(self) -> tuple[Any, ...]:
         """The calls: layer, names of what it is given, names of its output."""
         return self._calls
 
     @property
-    def given_outputs(self):
+    def given_outputs(self) -> tuple[str, ...]:
         """The names of the outputs."""
         return self._outputs_named
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[Module, ...]:
         """The layers, each once, a tuple."""
         return tuple(self._children.values())
 
     # -- forward and backward ---------------------------------------------------------
 
-    def forward(self, *inputs, mask=None):
+    def forward(self, *inputs: ArrayLike, mask: Any = None) -> Any:
         """Run all calls in order.
 
         Parameters
@@ -214,7 +228,10 @@ class Functional(Model):
             mask = layer.compute_mask(x, mask)
         return y, mask, ends
 
-    def backward(self, dy, *, context=None):
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def backward(self, dy: Any, *, context: Context | None = None) -> Any:
         """Accumulate all gradients and return those of the inputs.
 
         Parameters
@@ -283,7 +300,7 @@ class Functional(Model):
 
     # -- what `Model` asks ------------------------------------------------------------
 
-    def ends_in(self):
+    def ends_in(self) -> tuple[Module, ...] | None:
         """The layers that make the only output, one after the other, or None."""
         if self._gives_several:
             return None
@@ -318,25 +335,28 @@ class Functional(Model):
             for layer, names in self._each(found, {}, [])
         ]
 
-    def compile(self, *args, **options):
-        """Say what to train for and how: see `Model.compile`.
+    if not TYPE_CHECKING:  # a checker shall go by `Model.compile`
 
-        Raises
-        ------
-        ValueError
-            If the model has several outputs: these are trained by `backward`.
-        ValueError, TypeError
-            As for `Model.compile`.
-        """
-        if self._gives_several:
-            raise ValueError(
-                f"{type(self).__name__}.compile: the model must have one output to be "
-                f"trained by fit, got {len(self._outputs_named)}; call forward, "
-                "backward with a gradient for each output, and an optimiser's step"
-            )
-        super().compile(*args, **options)
+        def compile(self, *args: Any, **options: Any) -> None:
+            """Say what to train for and how: see `Model.compile`.
 
-    def build(self, input_shape):
+            Raises
+            ------
+            ValueError
+                If the model has several outputs: these are trained by `backward`.
+            ValueError, TypeError
+                As for `Model.compile`.
+            """
+            if self._gives_several:
+                raise ValueError(
+                    f"{type(self).__name__}.compile: the model must have one output "
+                    f"to be trained by fit, got {len(self._outputs_named)}; call "
+                    "forward, backward with a gradient for each output, and an "
+                    "optimiser's step"
+                )
+            super().compile(*args, **options)
+
+    def build(self, input_shape: Sequence[Any]) -> Self:
         """Let layers with an input size of None have parameters.
 
         Parameters
