@@ -37,6 +37,21 @@ OBJECTS = {
     "norm": "fastrnn.LayerNorm(3)",
     "every_step": "fastrnn.TimeDistributed(fastrnn.Linear(2, 3))",
     "concatenate": "fastrnn.Concatenate()",
+    "add": "fastrnn.Add()",
+    "maximum": "fastrnn.Maximum()",
+    "convolution": "fastrnn.Conv1D(3, 2, in_channels=4)",
+    "batch_norm": "fastrnn.BatchNormalization(num_features=3)",
+    "flatten": "fastrnn.Flatten()",
+    "reshape": "fastrnn.Reshape((3, 2))",
+    "permute": "fastrnn.Permute((2, 1))",
+    "repeat": "fastrnn.RepeatVector(3)",
+    "mean": "fastrnn.GlobalAveragePooling1D()",
+    "largest": "fastrnn.GlobalMaxPooling1D()",
+    "max_pooling": "fastrnn.MaxPooling1D()",
+    "average_pooling": "fastrnn.AveragePooling1D(3)",
+    "spatial_dropout": "fastrnn.SpatialDropout1D(0.5)",
+    "functional": "fastrnn.Functional('x', [(fastrnn.Linear(2, 3), 'x', 'y')], 'y')",
+    "samples_shape": "fastrnn.Input((3, 2))",
     "masking": "fastrnn.Masking()",
     "activation": "fastrnn.Activation('tanh')",
     "model": "fastrnn.Sequential(fastrnn.Linear(2, 3))",
@@ -59,7 +74,12 @@ OBJECTS = {
     "plateau": "fastrnn.schedules.ReduceLROnPlateau()",
     "huber": "fastrnn.objectives.Huber()",
     "crossentropy": "fastrnn.objectives.BinaryCrossentropy()",
+    "rates": "fastrnn.callbacks.LearningRateScheduler(lambda epoch: 0.1)",
     "accuracy": "fastrnn.metrics.Accuracy()",
+    "precision": "fastrnn.metrics.Precision()",
+    "auc": "fastrnn.metrics.AUC()",
+    "log_cosh": "fastrnn.objectives.LogCosh()",
+    "made_later": "fastrnn.Adam(learning_rate=0.1)",
     "top_k": "fastrnn.metrics.TopK()",
 }
 
@@ -70,7 +90,7 @@ def what_objects_have():
     exec("import fastrnn", made)
     for name, expression in OBJECTS.items():
         made[name] = eval(expression, made)
-        found = {*getattr(made[name], "__dict__", ()), *dir(type(made[name]))}
+        found = dir(made[name])
         lines.append(f"{name} = {expression}")
         public = (one for one in sorted(found) if one.isidentifier() and one[0] != "_")
         lines += [f"print({name}.{one})" for one in public]

@@ -22,6 +22,8 @@ OWNERS = {
     "Metric": "every metric",
     "Loss": "every loss",
     "Tokenizer": "WordTokenizer, CharTokenizer",
+    "_Pooling": "MaxPooling1D, AveragePooling1D",
+    "_Global": "GlobalMaxPooling1D, GlobalAveragePooling1D",
     "_AtThreshold": "Precision, Recall, BinaryAccuracy",
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Absent`: what stands for a name of Keras's that this package does not have.
 
-An import such as ``from fastrnn.keras.layers import LSTM, Conv1D`` could not say more
+An import such as ``from fastrnn.keras.layers import LSTM, Conv2D`` could not say more
 than that there is no such name. With these it works, and the first use says what to
 write.
 """

@@ -8,18 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 from fastrnn.keras._absent import answers
 from fastrnn.nn.activation import Activation, ReLU, Softmax
+from fastrnn.nn.batch_norm import BatchNormalization
+from fastrnn.nn.convolution import Conv1D
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Dropout, Linear
 from fastrnn.nn.masking import Masking
-from fastrnn.nn.merging import Concatenate
-from fastrnn.nn.module import Module
+from fastrnn.nn.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
 from fastrnn.nn.norm import LayerNorm
+from fastrnn.nn.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
+from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
+from fastrnn.nn.spatial_dropout import SpatialDropout1D
 from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.recurrent import GRU, LSTM, RNN
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.train.input_shape import Input
 
 Dense, SimpleRNN, InputLayer = Linear, RNN, Input
+# What Keras calls in two ways.
+Convolution1D = Conv1D
+AvgPool1D, MaxPool1D = AveragePooling1D, MaxPooling1D
+GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
 
 
 def LayerNormalization(
@@ -63,35 +84,42 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "Add",
+    "Average",
+    "AveragePooling1D",
+    "AvgPool1D",
+    "BatchNormalization",
     "Bidirectional",
     "Concatenate",
+    "Conv1D",
+    "Convolution1D",
     "Dense",
     "Dropout",
     "Embedding",
+    "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAvgPool1D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPooling1D",
     "Input",
     "InputLayer",
     "LayerNormalization",
     "Masking",
+    "MaxPool1D",
+    "MaxPooling1D",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Permute",
     "ReLU",
+    "RepeatVector",
+    "Reshape",
     "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
+    "Subtract",
     "TimeDistributed",
 ]
 
-# What Keras calls in two ways, and what has another meaning there.
-_SHORT = {
-    "AvgPool1D": "AveragePooling1D",
-    "Convolution1D": "Conv1D",
-    "GlobalAvgPool1D": "GlobalAveragePooling1D",
-    "GlobalMaxPool1D": "GlobalMaxPooling1D",
-    "MaxPool1D": "MaxPooling1D",
-}
-_OTHERS = ("Attention", "RNN")
-
 if not TYPE_CHECKING:  # a checker that saw this would believe in every name
-    _answer = answers("layers", globals())
-
-    def __getattr__(name):
-        # Other layers of this package that have Keras's names, and so its meaning.
-        layer = Module.in_files.get(_SHORT.get(name, name))
-        return _answer(name) if layer is None or name in _OTHERS else layer
+    __getattr__ = answers("layers", globals())

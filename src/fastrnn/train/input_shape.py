@@ -57,8 +57,9 @@ class Input:
             Always.
         """
         raise TypeError(
-            "an Input is the first layer of a Sequential; a model of another form is a "
-            "class that derives from fastrnn.Model, with forward and backward"
+            "an Input is the first layer of a Sequential; layers are connected by "
+            "names in fastrnn.Functional(inputs, calls, outputs), or in a class that "
+            "derives from fastrnn.Model, with forward and backward"
         )
 
     def __repr__(self) -> str:

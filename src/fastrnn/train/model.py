@@ -128,8 +128,9 @@ class Model(OnBatch):
         if cls is Model and (args or kwargs):
             raise TypeError(
                 "Model() takes no inputs and outputs; a chain of layers is "
-                "Sequential([...]), and a model of another form a class that derives "
-                "from Model, with forward and backward"
+                "Sequential([...]), a model with branches or several inputs "
+                "fastrnn.Functional(inputs, calls, outputs), and any other a class "
+                "that derives from Model, with forward and backward"
             )
         return super().__new__(cls, *args, **kwargs)
 

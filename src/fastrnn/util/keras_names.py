@@ -25,7 +25,7 @@ _RATE = (
     "callbacks set the rate: fastrnn.schedules.StepLR, CosineLR, WarmUp, or "
     "keras.callbacks.LearningRateScheduler(function)"
 )
-_INIT = "the functions of fastrnn.init fill layer.parameters[...]"
+_INIT = "init= of layers takes 'keras', 'torch' and functions of fastrnn.init"
 _DECAY = "weights are decayed by the optimiser: AdamW(weight_decay=)"
 _DATA = "fastrnn downloads no data; read your file with pandas or NumPy"
 _ARRAYS = "arrays are NumPy's: use numpy"
@@ -153,7 +153,6 @@ NAMES: dict[str, dict[str, str]] = {
     ),
     "utils": _spread(
         {
-            "give layers and fit a seed=": "set_random_seed",
             "fastrnn.windows(series, length, target=)": "timeseries_dataset_from_array",
             "split_by_time, or fit(validation_split=)": "split_dataset",
             "model.summary() prints the layers": "plot_model model_to_dot",

@@ -24,12 +24,15 @@ class Word(NamedTuple):
         Makes the value for `here` of the value given.
     same : tuple
         Values that ask for what is done in any case, and are taken as that.
+    unless : str or None
+        The argument that decides the same, beside which no value is taken as that.
     """
 
     here: str | None = None
     answer: str = ""
     convert: Callable[[Any], Any] | None = None
     same: tuple[object, ...] = ()
+    unless: str | None = None
 
     def changes_nothing(self, value: object) -> bool:
         """Whether a value asks for what is done in any case."""
@@ -55,9 +58,27 @@ def _of_arrays(what: str) -> list[str]:
 _SHAPE = "_input_shape"  # kept of a layer, for the model that it is the first one of
 _REGULARIZER = _no("weights are decayed by the optimiser: weight_decay=", None)
 _CONSTRAINT = _no("set layer.parameters in a callback's on_train_batch_end", None)
-_INITIALIZER = _no("the functions of fastrnn.init fill layer.parameters[...]")
+_INITIALIZER = _no("layer.parameters[...][...] = sets what it begins with, once built")
 _CLIP = "fit(clip_norm=) scales the gradient, all of it as one vector"
 _LEAVE = "leave it out"
+
+
+def _first(argument: str, *same: object) -> Word:
+    """A word for first values, which `init` decides here."""
+    return Word(
+        None, f"{argument}; functions of fastrnn.init do, too", None, same, "init"
+    )
+
+
+_KERNEL = ("glorot_uniform", "GlorotUniform")
+_ZEROS = ("zeros", "Zeros")
+_OF_WEIGHT = {
+    "kernel_initializer": _first(
+        "init={'weight': 'keras'} is glorot_uniform", *_KERNEL
+    ),
+    "bias_initializer": _first("init={'bias': 0} is zeros", *_ZEROS),
+}
+_DATA_FORMAT = {"data_format": _no("features are the last axis", "channels_last", None)}
 
 
 def _without_samples(shape: Any) -> Any:
@@ -88,6 +109,13 @@ KEYWORDS: dict[str, dict[str, Word]] = {
     },
     "Recurrent": {
         "units": _is("hidden_size"),
+        "kernel_initializer": _first(
+            "init={'weight_ih': 'keras'} is glorot_uniform", *_KERNEL
+        ),
+        "recurrent_initializer": _first(
+            "init={'weight_hh': 'keras'} is orthogonal", "orthogonal", "Orthogonal"
+        ),
+        "bias_initializer": _first("init={'bias_ih': 0} is zeros", *_ZEROS),
         "use_bias": _is("bias"),
         "input_dim": _is(_SHAPE, lambda width: (None, width)),
         "return_state": _no(
@@ -121,12 +149,16 @@ KEYWORDS: dict[str, dict[str, Word]] = {
     },
     "Linear": {
         "units": _is("out_features"),
+        **_OF_WEIGHT,
         "use_bias": _is("bias"),
         "input_dim": _is(_SHAPE, lambda width: (width,)),
     },
     "Embedding": {
         "input_dim": _is("num_embeddings"),
         "output_dim": _is("embedding_dim"),
+        "embeddings_initializer": _first(
+            "init='keras' is uniform, N(0, 1) the default"
+        ),
         "input_length": _is(_SHAPE, lambda length: (length,)),
     },
     "Dropout": {
@@ -143,7 +175,23 @@ KEYWORDS: dict[str, dict[str, Word]] = {
     "Bidirectional": {
         "backward_layer": _no("the other direction is one of the same kind", None),
     },
-    "Concatenate": {"axis": _no("features, the last axis, are joined", -1)},
+    "BatchNormalization": {
+        "beta_initializer": Word(None, _INITIALIZER.answer, None, _ZEROS),
+        "gamma_initializer": Word(None, _INITIALIZER.answer, None, ("ones", "Ones")),
+        "moving_mean_initializer": Word(None, _INITIALIZER.answer, None, _ZEROS),
+        "moving_variance_initializer": Word(
+            None, _INITIALIZER.answer, None, ("ones", "Ones")
+        ),
+        "synchronized": _no(f"{_LEAVE}: everything runs in one process", False),
+    },
+    "Conv1D": {
+        **_OF_WEIGHT,
+        **_DATA_FORMAT,
+        "groups": _no("every filter is of all features", 1),
+    },
+    "Flatten": _DATA_FORMAT,
+    "_Pooling": _DATA_FORMAT,
+    "_Global": _DATA_FORMAT,
     "Optimizer": {
         "learning_rate": _is("lr"),
         "epsilon": _is("eps"),

@@ -111,7 +111,7 @@ def taken(
         word = word_of(owners, name)
         if word is None:
             raise refuse(who, name, known, owners=owners)
-        if word.changes_nothing(value):
+        if word.changes_nothing(value) and word.unless not in given:
             continue
         if word.here is None:
             raise refuse(who, name, known, word.answer)

@@ -6,7 +6,7 @@ from typing import assert_type
 import fastrnn
 
 model = fastrnn.keras.load("model.keras")
-assert_type(model, fastrnn.Sequential)
+assert_type(model, fastrnn.Sequential | fastrnn.Functional)
 graph = fastrnn.onnx.load("model.onnx")
 print(graph([[1.0]]), graph.inputs[0].upper())
 fastrnn.onnx.save(model, "again.onnx", states=True)

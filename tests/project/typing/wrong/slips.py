@@ -12,18 +12,23 @@ model = fastrnn.Sequential(fastrnn.LSTM(1, 3), fastrnn.Linear(3, 1))
 
 fastrnn.LTSM(3, 4)  # wrong
 fastrnn.LSTM("a", 3)  # wrong
-fastrnn.LSTM(3)  # wrong
+fastrnn.LSTM("3")  # wrong
+fastrnn.LSTM(units="3")  # wrong
+fastrnn.LSTM(3, 4, init=3)  # wrong
 fastrnn.LSTM(3, 4, hidden=3)  # wrong
 fastrnn.LSTM(3, 4, bidirectional="yes")  # wrong
 fastrnn.GRU(3, 4, proj_size=2)  # wrong
 fastrnn.GRU(3, 4, seed="0")  # wrong
-fastrnn.Linear(3, "4")  # wrong
+fastrnn.Linear(3, 4.5)  # wrong
 fastrnn.Dropout("a")  # wrong
 fastrnn.Embedding(3.5, 4)  # wrong
 fastrnn.Activation(3)  # wrong
-fastrnn.Concatenate(3)  # wrong
+fastrnn.Concatenate("last")  # wrong
+fastrnn.Dense("3")  # wrong
+fastrnn.Dense(3, unit=4)  # wrong
+fastrnn.Conv1D(3, "4")  # wrong
 fastrnn.Bidirectional("lstm")  # wrong
-fastrnn.Sequential([fastrnn.Linear(3, 4)])  # wrong
+fastrnn.Sequential([3])  # wrong
 fastrnn.Sequential(fastrnn.Linear)  # wrong
 fastrnn.Generator(9, fastrnn.Linear(4, 8))  # wrong
 
@@ -44,11 +49,14 @@ model.save(3)  # wrong
 model[0].trainabel = False  # wrong
 model["lstm"]  # wrong
 model.add(3)  # wrong
+model.evaluate(x, x, return_dict=True).upper()  # wrong
+model.train_on_batch(x)  # wrong
 print(model.fit(x, x).losses)  # wrong
 model.fit(x, x).history["loss"].upper()  # wrong
 
 fastrnn.Adam("adam")  # wrong
 fastrnn.Adam(model, learnin_rate=3)  # wrong
+fastrnn.Adam(learning_rate="fast")  # wrong
 fastrnn.SGD(model, lr="0.1")  # wrong
 fastrnn.clip_grad_norm_(1.0)  # wrong
 EarlyStopping(patience="3")  # wrong
