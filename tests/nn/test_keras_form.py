@@ -84,6 +84,17 @@ def test_a_summary_does_not_make_up_a_length(capsys):
     assert capsys.readouterr().out.splitlines()[2].split()[:3] == ["0", "LSTM", "?"]
 
 
+def test_initialisers_that_are_the_default():
+    given = {"kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
+    for make in (fastrnn.Dense, fastrnn.LSTM):
+        model = fastrnn.Sequential(make(5, input_shape=(7, 3), seed=0, **given))
+        same = fastrnn.Sequential(make(5, input_shape=(7, 3), seed=0))
+        np.testing.assert_array_equal(model.flat_parameters, same.flat_parameters)
+        # Beside an `init` that says otherwise they would mean nothing.
+        with pytest.raises(TypeError, match="'kernel_initializer'; init="):
+            make(5, init="torch", **given)
+
+
 def test_a_class_of_ones_own_is_called_as_it_says():
     class Mine(fastrnn.LSTM):
         def __init__(self, width):
@@ -107,6 +118,10 @@ def test_a_class_of_ones_own_is_called_as_it_says():
         (
             lambda: fastrnn.GRU(5, kernel_initializer="zeros"),
             "init={'weight_ih': 'keras'}",
+        ),
+        (
+            lambda: fastrnn.Embedding(3, 5, embeddings_initializer="uniform"),
+            "; init='keras' is uniform",
         ),
         (
             lambda: fastrnn.RNN(5, recurrent_activation="tanh"),
@@ -137,7 +152,7 @@ def test_a_class_of_ones_own_is_called_as_it_says():
         ),
         (
             lambda: fastrnn.LSTM(3, 5)(fastrnn.Input((7, 3))),
-            "^LSTM: x .*, got Input: an Input is the first layer of a Sequential; a mo",
+            "^LSTM: x .*, got Input: an Input is the first layer of a Sequential; .*Func",
         ),
     ],
 )

@@ -107,6 +107,18 @@ def test_linear_and_embedding():
     assert standard.std() == pytest.approx(1, rel=0.1)
 
 
+def test_convolution():
+    """Glorot's fans of a kernel are those of all steps in its window, as in Keras."""
+    for given in ({}, {"init": "keras"}):
+        layer = fastrnn.Conv1D(40, 5, in_channels=60, seed=0, **given)
+        assert_uniform(layer.parameters["weight"], math.sqrt(6 / (5 * (60 + 40))))
+        assert not layer.parameters["bias"].any()
+    layer = fastrnn.Conv1D(40, 5, init="torch", seed=0)
+    layer(np.ones((7, 1, 60)))
+    for array in layer.parameters.values():
+        assert_uniform(array, 1 / math.sqrt(5 * 60))
+
+
 def test_an_initialiser_is_for_all_weights():
     layer = fastrnn.GRU(H, H, init=init.orthogonal_, seed=0)
     for name in ("weight_ih_l0", "weight_hh_l0"):

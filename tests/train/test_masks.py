@@ -466,7 +466,7 @@ def test_a_crf_of_masked_sequences(rng):
 
 def test_accuracy_of_a_crf_looks_at_no_padding():
     """Without a mask, where tags of -100 say where a sequence ends."""
-    rng = np.random.default_rng(0)  # a path in full would go elsewhere at the end
+    rng = np.random.default_rng(2)  # a path in full would go elsewhere at the end
     x = 3 * rng.standard_normal((8, T, F))
     tags = rng.integers(0, 3, (8, T))
     tags[:, 3:] = -100

@@ -8,7 +8,9 @@ from fastrnn.train.hooks import Callback
 from fastrnn.util import checks
 from fastrnn.util.schema import any_of, at_least
 
-Hook = Callable[..., object] | None
+# What they are called with: logs, and the epoch or batch before them.
+Hook = Callable[[Any], Any] | None
+NumberedHook = Callable[[int, Any], Any] | None
 
 
 class LambdaCallback(Callback):
@@ -39,12 +41,12 @@ class LambdaCallback(Callback):
 
     def __init__(
         self,
-        on_epoch_begin: Hook = None,
-        on_epoch_end: Hook = None,
+        on_epoch_begin: NumberedHook = None,
+        on_epoch_end: NumberedHook = None,
         on_train_begin: Hook = None,
         on_train_end: Hook = None,
-        on_train_batch_begin: Hook = None,
-        on_train_batch_end: Hook = None,
+        on_train_batch_begin: NumberedHook = None,
+        on_train_batch_end: NumberedHook = None,
     ) -> None:
         given = {
             "on_epoch_begin": on_epoch_begin,

@@ -48,6 +48,7 @@ class Optimizer(Attributes):
     _own_state: ClassVar = {}
     _optional_state: ClassVar = {}
     _kernel: ClassVar = ""
+    model: Module  # None only before `compile` or the first batch says which
     _first_only: ClassVar = ()  # hyperparameters that only the first step is due to
 
     # What differs where the optimiser is made without a model, as in Keras; and what to
