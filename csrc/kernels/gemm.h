@@ -203,6 +203,15 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
                          .next = next,
                          .next_step = next_step};
     sum_tiles[nv - 1][mr - 1](&t);
+    if (n == SUM_NV * V) {
+        for (ptrdiff_t r = 0; r < mr; r++)
+#pragma GCC unroll 2
+            for (ptrdiff_t v = 0; v < SUM_NV; v++) {
+                real *to = c + r * c_row + v * V;
+                v_store(to, v_load(to) + v_load(sums + (r * SUM_NV + v) * V));
+            }
+        return;
+    }
     for (ptrdiff_t r = 0; r < mr; r++)
         for (ptrdiff_t v = 0; v < n; v += V) {
             real *to = c + r * c_row + v;
