@@ -279,7 +279,7 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
             backward_steps(&f, s, end, first, K - f.before);
             lead_steps(part, shape->T - s);
         }
-        team_barrier(self); /* all rows are packed, and da may be overwritten */
+        team_barrier(self);    /* all rows are packed, and da may be overwritten */
         if (s == 0 && a->open) /* the next call may have more rows of the block */
             break;
         backward_weights(&f, K);

@@ -115,7 +115,7 @@ typedef struct {
 typedef enum {
     OVERWRITE, /* nothing: C becomes the sums */
     RESUME,    /* the sums begin with it */
-    ADD        /* the sums begin with zero, and are added to it when they are complete */
+    ADD /* the sums begin with zero, and are added to it when they are complete */
 } onto_c;
 
 /* Computes one tile of C.  Unless `bias` is NULL, its nv * V elements are added to each
