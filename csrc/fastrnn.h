@@ -49,7 +49,6 @@ typedef struct {
 } fr_activation;
 
 #define FR_MOST_GATES 4
-#define FR_MOST_SUM_SLOTS (FR_MOST_GATES + 3) /* see fr_backward_args.db_sums */
 
 /* The options of a general cell.  The plain cell has none of them, and kernels of its
  * own in which none of them is looked at.  The fields that a cell knows are those that
@@ -225,16 +224,18 @@ typedef struct {
     double *flow;
 
     /* A long sequence may be gone through in several calls, of which the first has the
-     * last steps.  The biases' gradients then get the bits of one call by way of
-     * db_sums: FR_MOST_SUM_SLOTS * (H + 64) elements, contiguous, which the calls hand
-     * on, and which nobody else may change between the first and the last of them.  Its
-     * content means nothing after the last.  NULL for a call alone, with both flags 0.
-     */
-    void *db_sums;
-    int db_started; /* 1: db_sums holds sums over the steps after those of this call */
-    /* 1: another call follows, with the steps before those of this call.  What is in
-     * db_sums is added to db_ih, db_hh and dP by the last call, for which this is 0. */
-    int db_open;
+     * last steps.  The gradients of parameters then get the bits of one call by way of
+     * `block`: backward_block_size() elements, laid out like a workspace, which the
+     * calls hand on, and which nobody else may change between the first and the last of
+     * them.  It has the rows of the block that a call could not complete, and the sums
+     * for the biases.  Its content means nothing after the last call.  NULL for a call
+     * alone, with both flags 0.  B, I, the cell and the gradients that are wanted are
+     * the same in all of the calls. */
+    void *block;
+    int started; /* 1: `block` holds what the call before has left */
+    /* 1: another call follows, with the steps before those of this call.  The last one,
+     * for which this is 0, adds what is in `block` to the gradients. */
+    int open;
     /* backward_work_size() elements of scratch; see fr_forward_args.work. */
     void *work;
 } fr_backward_args;
@@ -414,6 +415,7 @@ typedef struct {
     ptrdiff_t (*tape_size)(const fr_shape *);
     ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads);
     ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads);
+    ptrdiff_t (*backward_block_size)(const fr_shape *);
 
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);

@@ -19,6 +19,7 @@ from native_layers import run_arrays, run_tensors
 
 from fastrnn.native import (
     addresses,
+    arrays,
     calls,
     celltable,
     core,
@@ -326,8 +327,9 @@ def run_rest(f):
     f.call("memory.aligned", memory.aligned, 3, "float32", p=0.0)
     f.call("memory.lock_anew", memory.lock_anew, memory.Locked(), p=0.0)
     f.call("memory.shared_pool", memory.shared_pool, "a test's", f.random.randint(0, 4))
-    for kind in (calls.Plan, calls.Run, memory.Loan, memory.Locked, memory.Room,
-                 weights.PackedCell, weights.Source, weights.Use):  # fmt: skip
+    for kind in (arrays.OpenBlock, calls.Plan, calls.Run, memory.Loan, memory.Locked,
+                 memory.Room, weights.PackedCell, weights.Source, weights.Use,
+                 ):  # fmt: skip
         short = f"{kind.__module__.removeprefix('fastrnn.native.')}.{kind.__name__}"
         f.call(short, kind, p=0.0)
         f._keep(kind())

@@ -10,6 +10,8 @@ from fastrnn.native.weights import Use
 
 Array = Any
 
+class OpenBlock: ...
+
 class ArrayPlan(Plan):
     n_threads: int
     T: int
@@ -90,10 +92,9 @@ class ArrayPlan(Plan):
         d_start: Array,
         grads: Array,
         grads_start: int,
-        sums: Loan | None = None,
-        started: bool = False,
+        block: OpenBlock | None = None,
         open: bool = False,
         flow: Array | None = None,
         flow_at: int = 0,
     ) -> None: ...
-    def take_sums(self, pool: Pool) -> Loan: ...
+    def take_block(self, pool: Pool) -> OpenBlock: ...

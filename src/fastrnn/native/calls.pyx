@@ -208,7 +208,7 @@ cdef class Run:
                 a.shape, a.n_threads = self.shape, self.n_threads
                 a.shape.I, a.shape.reverse = x.width, self.reverse or d
                 a.clip_value, a.clip_norm = self.clip_value, self.clip_norm
-                a.db_started, a.db_open = self.sums_started, self.sums_open
+                a.started, a.open = self.started, self.open
                 a.x, a.x_step, a.x_row = x.at, x.step, x.row
                 a.y_step, a.y_row = y.step, y.row
                 a.dx_step, a.dx_row = dx.step, dx.row
@@ -227,7 +227,7 @@ cdef class Run:
                 a.dh0 = of_cell(&self.dh0, k, n)
                 a.dc0 = of_cell(&self.dc0, k, n)
                 a.flow = <double *>of_cell(&self.flow, k, n)
-                a.db_sums = of_cell(&self.sums, k, n)
+                a.block = of_cell(&self.blocks, k, n)
                 a.work = of_cell(&self.work, k, n)
                 a.dW, a.dR = g.at[PART_W], g.at[PART_R]
                 a.db_ih, a.db_hh = g.at[PART_B_IH], g.at[PART_B_HH]

@@ -25,7 +25,6 @@ cdef extern from "fastrnn.h" nogil:
         double alpha, beta
 
     enum: FR_MOST_GATES
-    enum: FR_MOST_SUM_SLOTS
 
     ctypedef struct fr_cell_options:
         fr_activation gate[5]
@@ -105,8 +104,8 @@ cdef extern from "fastrnn.h" nogil:
         void *dW_hr
         double clip_value, clip_norm
         double *flow
-        void *db_sums
-        int db_started, db_open
+        void *block
+        int started, open
         void *work
 
     enum: FR_MOST_AT_ONCE
@@ -234,6 +233,7 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
+        ptrdiff_t (*backward_block_size)(const fr_shape *) noexcept nogil
         void (*linear_forward)(const fr_linear_args *) noexcept nogil
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(
