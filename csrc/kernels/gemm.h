@@ -65,13 +65,22 @@ INLINE memory_range panel_part(const real *panel_start, ptrdiff_t K, ptrdiff_t n
     return (memory_range){(const char *)panel_start + i * part, part};
 }
 
-/* C = A B for some rows of A and one panel of B.  C has rows of nv * V elements, all of
- * which are written, those of columns that the matrix lacks too.  Meanwhile `next`, a
- * part of the panel that will be needed next, is fetched into the level-2 cache;
- * otherwise the first tile of every panel would wait for level 3. */
-INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
-                          ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
-                          memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
+/* What the sums of a product begin with: those of row r with the elements at start + r *
+ * row, or with zero where start is NULL. */
+typedef struct {
+    const real *start;
+    ptrdiff_t row;
+} sums_start;
+
+/* C = `from` + A B for some rows of A and one panel of B.  C has rows of nv * V
+ * elements, all of which are written, those of columns that the matrix lacks too; C and
+ * `from` may be the same.  Meanwhile `next`, a part of the panel that will be needed
+ * next, is fetched into the level-2 cache; otherwise the first tile of every panel would
+ * wait for level 3. */
+INLINE void multiply_rows_from(sums_start from, const real *a, ptrdiff_t a_row,
+                               ptrdiff_t n_segments, ptrdiff_t a_segment, ptrdiff_t K,
+                               const real *b, ptrdiff_t nv, memory_range next, real *c,
+                               ptrdiff_t c_row, ptrdiff_t rows)
 {
     if (rows <= 0)
         return;
@@ -95,12 +104,24 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                                  .b_row = nv * V,
                                  .c = c + r * c_row + v * V,
                                  .c_row = c_row,
+                                 .start = from.start ? from.start + r * from.row + v * V
+                                                     : NULL,
+                                 .start_row = from.row,
                                  .next = ahead,
                                  .next_step = next_step};
             rows_tiles[step - 1][mr - 1](&t);
             ahead += next_step * K * n_segments;
         }
     }
+}
+
+/* C = A B, with sums that begin with zero. */
+INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
+                          ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
+                          memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
+{
+    multiply_rows_from((sums_start){NULL, 0}, a, a_row, n_segments, a_segment, K, b, nv,
+                       next, c, c_row, rows);
 }
 
 /* --- weight gradients: M += A^T B, where k runs over the rows of A and of B ------- */

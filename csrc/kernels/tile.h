@@ -96,6 +96,10 @@ typedef struct {
     ptrdiff_t b_row;
     real *c;
     ptrdiff_t c_row;
+    /* What the sums of row r begin with, nv * V elements at start + r * start_row; NULL
+     * for zero. */
+    const real *start;
+    ptrdiff_t start_row;
     /* Memory that is fetched into the level-2 cache meanwhile, next_step bytes for each
      * k. */
     const char *next;
@@ -113,7 +117,7 @@ typedef struct {
 
 /* What a tile does with what C holds. */
 typedef enum {
-    OVERWRITE, /* nothing: C becomes the sums */
+    OVERWRITE, /* nothing: C becomes the sums, which begin with what `start` says */
     RESUME,    /* the sums begin with it */
     ADD /* the sums begin with zero, and are added to it when they are complete */
 } onto_c;
@@ -131,20 +135,23 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const onto_c on
     const ptrdiff_t s = packed_a ? 1 : t->a_row;
     real *const c = t->c;
     vreal acc[MAX_MR][MAX_NV];
-    const real *b = t->b, *start = t->a;
+    const real *b = t->b, *a = t->a, *start = t->start;
+    const ptrdiff_t start_row = t->start_row;
     const char *next = t->next;
 
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
-            acc[r][v] = onto == RESUME ? v_load(c + r * c_row + v * V) : (vreal){0};
+            acc[r][v] = onto == RESUME ? v_load(c + r * c_row + v * V)
+                        : start        ? v_load(start + r * start_row + v * V)
+                                       : (vreal){0};
 
     for (ptrdiff_t segment = t->n_segments; segment > 0; segment--) {
         /* Four rows share one pointer, since twelve pointers would not fit the
          * registers. */
-        const real *group[3] = {start, start + 4 * s, start + 8 * s};
-        start += a_segment;
+        const real *group[3] = {a, a + 4 * s, a + 8 * s};
+        a += a_segment;
 #pragma GCC unroll 2
         for (ptrdiff_t k = 0; k < K; k++) {
             if (mr > 1) { /* a product of one row is bound by what B takes to come */
