@@ -467,6 +467,26 @@ typedef struct {
 int fr_team_prepare(int n_threads, fr_team_report *report);
 int fr_team_size(int n_threads);
 
+/* wait.c: sleeps until fr_wake_word() is called, unless the word has another value than
+ * that already.  May return before. */
+void fr_wait_on_word(_Atomic int *word, int value);
+void fr_wake_word(_Atomic int *word);
+
+/* pace.c: what calls take.  Kernels tell how many of a call's seconds the calling
+ * thread waited for the threads of its team; the caller tells how long the call took,
+ * on at most so many threads, and how much arithmetic it did.  Both are added up for
+ * the calling thread, until fr_pace_take() hands the sums over. */
+typedef struct {
+    int n_threads; /* that all of these calls were allowed to use */
+    int calls;
+    double seconds, waited;
+    double flops;
+} fr_pace;
+double fr_seconds(void); /* on the clock, since some moment */
+void fr_team_waited(double seconds);
+const fr_pace *fr_pace_add(int n_threads, double seconds, double flops);
+void fr_pace_clear(void);
+
 /* The most bytes of stack that a kernel uses, not counting its caller's frame;
  * csrc/README.md says how that was measured. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
