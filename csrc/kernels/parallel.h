@@ -62,47 +62,39 @@ INLINE barrier_state *barrier_of(const team *self)
     return &shared->barriers[(self->level - 1) * shared->n_threads + self->first];
 }
 
-/* Says that this thread has come to the barrier `b`.  Returns whether it is the last
- * one; the others have then been told. */
-INLINE int arrive(const team *self, barrier_state *b, int phase)
+/* Says that this thread has come to the team's barrier.  It may do what does not depend
+ * on the others, who are waited for by team_wait() with the result. */
+INLINE int team_arrive(const team *self)
 {
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) <
-        self->size - 1)
+    if (self->size == 1)
         return 0;
-    atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-    end_phase(&b->phase, phase);
-    return 1;
+    barrier_state *b = barrier_of(self);
+    const int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
+    arrive_in_phase(b, phase, self->size);
+    return phase;
+}
+
+/* Returns when all threads of the team have come to the barrier. */
+INLINE void team_wait(const team *self, int phase)
+{
+    if (self->size == 1)
+        return;
+    barrier_state *b = barrier_of(self);
+    for (int n = 0; n < MAX_SPINS; n++) {
+        if (is_over(b, phase))
+            return;
+        spin_pause();
+    }
+    const double since = is_caller(self) ? fr_seconds() : 0;
+    sleep_in_phase(b, phase, self->size);
+    if (is_caller(self))
+        self->region->waited += fr_seconds() - since;
 }
 
 /* Returns when all threads of the team have called it; they call it equally often. */
 INLINE void team_barrier(const team *self)
 {
-    if (self->size == 1)
-        return;
-    barrier_state *b = barrier_of(self);
-    const int phase = atomic_load_explicit(&b->phase.word, memory_order_relaxed);
-    if (arrive(self, b, phase))
-        return;
-    for (int n = 0; n < MAX_SPINS; n++) {
-        if (atomic_load_explicit(&b->phase.word, memory_order_acquire) != phase)
-            return;
-        spin_pause();
-    }
-    const double since = is_caller(self) ? fr_seconds() : 0;
-    sleep_in_phase(&b->phase, phase);
-    if (is_caller(self))
-        self->region->waited += fr_seconds() - since;
-}
-
-/* The barrier at the end of a region: the calling thread waits for all others, and
- * these go on to OpenMP's own barrier, which comes next. */
-INLINE void last_barrier(const team *self)
-{
-    barrier_state *b = &self->region->all;
-    if (is_caller(self))
-        team_barrier(self);
-    else
-        arrive(self, b, atomic_load_explicit(&b->phase.word, memory_order_relaxed));
+    team_wait(self, team_arrive(self));
 }
 
 /* This thread's even share of n: [*begin, *end). */
@@ -184,13 +176,10 @@ INLINE void lead_steps(const team_part *part, ptrdiff_t steps)
         set_done(&part->own.region->steps[part->own.first + part->own.rank], steps);
 }
 
-/* A thread that has less arithmetic than this costs more time than it saves. */
-#define FLOPS_PER_THREAD 400000.0
-
 /* Returns how many of n_threads have enough to do when they share `flops`. */
 INLINE int useful_threads(double flops, int n_threads)
 {
-    const double useful = flops / FLOPS_PER_THREAD;
+    const double useful = flops / FR_FLOPS_PER_THREAD;
     return useful >= n_threads ? n_threads : useful < 1.0 ? 1 : (int)useful;
 }
 
@@ -247,7 +236,11 @@ INLINE void team_run_within(int n_threads, void *room,
                 shared.waited = fr_seconds() - since;
             body(&self, args);
             subnormals_restore(mode);
-            last_barrier(&self);
+            /* The caller waits for all others.  These go on to OpenMP's own barrier,
+             * which comes next. */
+            const int phase = team_arrive(&self);
+            if (is_caller(&self))
+                team_wait(&self, phase);
         }
         fr_team_waited(shared.waited);
         return;

@@ -5,11 +5,14 @@
  * takes.  Then it sleeps: where the machine has other work, the processor on which the
  * thread would go on spinning is perhaps the one that the awaited thread needs.
  *
- * A `wait_place` is what threads sleep on.  Whoever sleeps there says so in `sleepers`
- * first and then looks at the awaited value once more; whoever changes that value looks
- * at `sleepers` afterwards, and makes a system call only if there are any.  These four
+ * Nobody makes a system call to wake others unless somebody sleeps, and no wake-up may
+ * be lost.  At a barrier both hang on one word, `arrived`: who is about to sleep marks it
+ * there, and sees whether the last thread has arrived; the last one to arrive sees the
+ * mark.  Of two accesses of one word that change it, the later one sees the earlier.
+ * Where steps are counted, who is about to sleep says so in `sleepers` and then looks at
+ * the count once more, and who has changed the count looks at `sleepers`.  These four
  * accesses have one order that all threads agree on (memory_order_seq_cst), so that one
- * of the two sees what the other has written, and no wake-up is lost.
+ * of the two sees what the other has written.
  */
 #ifndef FR_WAIT_H
 #define FR_WAIT_H
@@ -17,6 +20,7 @@
 #include "fastrnn.h"
 #include "target.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #if defined(__x86_64__)
@@ -25,19 +29,18 @@
 
 #define MAX_SPINS 2000 /* some 20 to 100 microseconds */
 
-typedef struct {
-    _Atomic int word; /* another one after each wake-up */
-    _Atomic int sleepers;
-} wait_place;
-
+/* In `arrived`: the threads that have come to the barrier, and a mark that some of them
+ * sleep. */
+enum { ARRIVED = 0xffff, SOME_SLEEP = 0x10000 };
 typedef struct {
     _Atomic int arrived;
-    wait_place phase; /* its word counts the barriers passed */
+    _Atomic int phase; /* counts the barriers passed */
 } __attribute__((aligned(64))) barrier_state;
 
 typedef struct {
     _Atomic ptrdiff_t done;
-    wait_place place;
+    _Atomic int sleepers;
+    _Atomic int woken; /* counts the wake-ups */
 } __attribute__((aligned(64))) step_count;
 
 INLINE void spin_pause(void)
@@ -49,43 +52,61 @@ INLINE void spin_pause(void)
 #endif
 }
 
-/* Sleeps until phase `before` of a barrier is over. */
-static void sleep_in_phase(wait_place *phase, int before)
+/* Says that a thread of a team of `size` has come to a barrier.  The last one to come
+ * ends the phase, and wakes who sleeps in it. */
+INLINE void arrive_in_phase(barrier_state *b, int phase, int size)
 {
-    atomic_fetch_add(&phase->sleepers, 1);
-    while (atomic_load(&phase->word) == before)
-        fr_wait_on_word(&phase->word, before);
-    atomic_fetch_sub(&phase->sleepers, 1);
+    const int before = atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel);
+    if ((before & ARRIVED) < size - 1)
+        return;
+    atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&b->phase, phase + 1, memory_order_release);
+    if (before & SOME_SLEEP)
+        fr_wake_word(&b->phase);
 }
 
-/* Ends a barrier's phase, and wakes who sleeps in it. */
-INLINE void end_phase(wait_place *phase, int before)
+INLINE int is_over(barrier_state *b, int phase)
 {
-    atomic_store(&phase->word, before + 1);
-    if (atomic_load(&phase->sleepers) > 0)
-        fr_wake_word(&phase->word);
+    return atomic_load_explicit(&b->phase, memory_order_acquire) != phase;
+}
+
+/* Sleeps until a phase of a barrier is over.  Where the mark comes after the last
+ * thread, which may not have seen it, the end of the phase is a few instructions away;
+ * a mark left behind then costs the next phase a system call. */
+static __attribute__((noinline)) void sleep_in_phase(barrier_state *b, int phase,
+                                                     int size)
+{
+    const int before =
+        atomic_fetch_or_explicit(&b->arrived, SOME_SLEEP, memory_order_acq_rel);
+    const int arrived = before & ARRIVED; /* 0: the last one has set it back already */
+    while (!is_over(b, phase))
+        if (arrived > 0 && arrived < size)
+            fr_wait_on_word(&b->phase, phase);
+        else
+            sched_yield();
 }
 
 /* Sleeps until `steps` steps are done. */
-static void sleep_until_done(step_count *count, ptrdiff_t steps)
+static __attribute__((noinline)) void sleep_until_done(step_count *count,
+                                                       ptrdiff_t steps)
 {
-    atomic_fetch_add(&count->place.sleepers, 1);
+    atomic_fetch_add(&count->sleepers, 1);
     for (;;) {
-        const int word = atomic_load(&count->place.word);
+        const int woken = atomic_load(&count->woken);
         if (atomic_load(&count->done) >= steps)
             break;
-        fr_wait_on_word(&count->place.word, word);
+        fr_wait_on_word(&count->woken, woken);
     }
-    atomic_fetch_sub(&count->place.sleepers, 1);
+    atomic_fetch_sub(&count->sleepers, 1);
 }
 
 /* Says that `steps` steps are done, and wakes who sleeps until then. */
 INLINE void set_done(step_count *count, ptrdiff_t steps)
 {
     atomic_store(&count->done, steps);
-    if (atomic_load(&count->place.sleepers) > 0) {
-        atomic_fetch_add(&count->place.word, 1);
-        fr_wake_word(&count->place.word);
+    if (atomic_load(&count->sleepers) > 0) {
+        atomic_fetch_add(&count->woken, 1);
+        fr_wake_word(&count->woken);
     }
 }
 
