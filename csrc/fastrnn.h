@@ -484,8 +484,13 @@ typedef struct {
 } fr_pace;
 double fr_seconds(void); /* on the clock, since some moment */
 void fr_team_waited(double seconds);
-const fr_pace *fr_pace_add(int n_threads, double seconds, double flops);
-void fr_pace_clear(void);
+void fr_pace_add(int n_threads, double seconds, double flops);
+/* Sets *pace to the sums if they are of that many seconds or more, and begins anew.
+ * Returns whether they are. */
+int fr_pace_take(double seconds, fr_pace *pace);
+
+/* A thread that has less arithmetic than this costs more time than it saves. */
+#define FR_FLOPS_PER_THREAD 400000.0
 
 /* The most bytes of stack that a kernel uses, not counting its caller's frame;
  * csrc/README.md says how that was measured. */

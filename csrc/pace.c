@@ -32,7 +32,7 @@ void fr_team_waited(double seconds)
     waited += seconds;
 }
 
-const fr_pace *fr_pace_add(int n_threads, double seconds, double flops)
+void fr_pace_add(int n_threads, double seconds, double flops)
 {
     if (own.n_threads != n_threads)
         own = (fr_pace){.n_threads = n_threads};
@@ -41,10 +41,13 @@ const fr_pace *fr_pace_add(int n_threads, double seconds, double flops)
     own.waited += waited;
     own.flops += flops;
     waited = 0;
-    return &own;
 }
 
-void fr_pace_clear(void)
+int fr_pace_take(double seconds, fr_pace *pace)
 {
+    if (own.seconds < seconds)
+        return 0;
+    *pace = own;
     own = (fr_pace){0};
+    return 1;
 }

@@ -22,7 +22,7 @@ from fastrnn.native.calls cimport (
     Plan, Run, Sequence, extent_of_sequence, per_cell, sequence_of_array,
 )
 from fastrnn.native.capi cimport FR_MOST_SUM_SLOTS, fr_shape
-from fastrnn.native.core cimport Kernels, team
+from fastrnn.native.core cimport Kernels, allowed, team
 from fastrnn.native.layout cimport Layout
 from fastrnn.native.memory cimport LINE, Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_start, check_threads, product
@@ -414,7 +414,7 @@ cdef class ArrayPlan(Plan):
                 "ArrayPlan.backward: sums must be from take_sums of this plan")
         if sums is None and (started or open):
             raise ValueError("ArrayPlan.backward: a part of a sequence needs sums")
-        use.add_backward(self.first, self.n_cells, self.n_threads)
+        use.add_backward(self.first, self.n_cells, allowed(self.n_threads))
         if both:
             dx_size = extent_of_sequence(&run.dx[0], &self.shape)
             dx_size = max(round_up(dx_size * size), self.series)

@@ -268,6 +268,14 @@ cdef extern from "fastrnn.h" nogil:
 
     int fr_team_prepare(int n_threads, fr_team_report *report) noexcept nogil
 
+    ctypedef struct fr_pace:
+        int n_threads, calls
+        double seconds, waited, flops
+    double fr_seconds() noexcept nogil
+    void fr_pace_add(int n_threads, double seconds, double flops) noexcept nogil
+    int fr_pace_take(double seconds, fr_pace *pace) noexcept nogil
+    const double FR_FLOPS_PER_THREAD
+
     int fr_n_targets() noexcept nogil
     const char *fr_target_name(int i) noexcept nogil
     int fr_target_supported(int i) noexcept nogil
