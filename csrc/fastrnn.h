@@ -114,6 +114,9 @@ typedef struct {
     int padded; /* 1, with offsets only: arrays have room for all B rows */
     /* NULL for the plain cell; the caller's, read during the call. */
     const fr_cell_options *options;
+    /* Bytes of level-2 cache that each thread has, or 0 where that is not known.  They
+     * decide what threads share, never a result. */
+    ptrdiff_t level2;
 } fr_shape;
 
 /* A forward call.

@@ -74,7 +74,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const ptrdiff_t weights =
         (I * f.pack.columns + S * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
     f.hoisted = rows_owned < 4 || c.has_late_gate || has_wider_R(&c) ||
-                weights / g.group.size > CACHED_WEIGHTS;
+                weights / g.group.size > cached_weights(shape);
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
                             : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
                                         : shape->T;

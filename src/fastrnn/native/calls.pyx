@@ -17,7 +17,7 @@ from fastrnn.native.capi cimport (
     FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_extent, fr_forward_args,
     fr_kernels, fr_shape,
 )
-from fastrnn.native.core cimport Kernels, allowed, began, ended
+from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes
 from fastrnn.native.layout cimport (
     Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR, Parts,
 )
@@ -289,6 +289,7 @@ cdef class Plan:
         self.itemsize = size_of(kernels.kind)
         self.shape.cell, self.shape.H, self.shape.S = layout.cell, layout.H, layout.S
         self.shape.options = layout.cell_options()
+        self.shape.level2 = level2_bytes()
         self.shape.T, self.shape.B, self.shape.I = T, B, I
         self.width = layout.n_directions * layout.S
         widest = self.shape

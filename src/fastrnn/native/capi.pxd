@@ -61,6 +61,7 @@ cdef extern from "fastrnn.h" nogil:
         const ptrdiff_t *offsets
         int padded
         const fr_cell_options *options
+        ptrdiff_t level2
 
     ctypedef struct fr_forward_args:
         fr_shape shape

@@ -28,6 +28,27 @@ STACK = FR_STACK  # bytes that a kernel may use on each thread
 MOST_THREADS = _most_threads
 
 
+cdef ptrdiff_t level2 = 0
+
+
+def set_level2_bytes(ptrdiff_t n_bytes):
+    """Say how much level-2 cache each thread has, for calls planned from now on.
+
+    0 is for not known. Threads are grouped by that; results are the same to the bit.
+    Returns the number before.
+    """
+    global level2
+    cdef ptrdiff_t before = level2
+    if n_bytes < 0:
+        raise ValueError(f"set_level2_bytes: n_bytes must be >= 0, got {n_bytes}")
+    level2 = n_bytes
+    return before
+
+
+cdef ptrdiff_t level2_bytes() noexcept nogil:
+    return level2
+
+
 # Calls get fewer threads than they ask for while an observer says that it is faster.
 cdef double LOOK = 0.01  # seconds of calls after which it is asked
 cdef object observer = None

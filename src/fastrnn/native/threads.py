@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from fastrnn.native import cgroup, core
+from fastrnn.native import caches, cgroup, core
 from fastrnn.native.teamsize import TeamSize
 from fastrnn.util import checks
 
@@ -161,6 +161,7 @@ def _is_forked():
     return bool(flags & _FORKED_WITHOUT_EXEC)
 
 
+core.set_level2_bytes(caches.level2_bytes())
 _set_dynamic(os.environ.get("OMP_DYNAMIC", "").strip().lower() != "false")
 # This process is a child of one where there may have been a pool.
 _forked = _is_forked() and core.openmp_is_shared()
