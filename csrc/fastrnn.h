@@ -113,6 +113,9 @@ typedef struct {
     int padded; /* 1, with offsets only: arrays have room for all B rows */
     /* NULL for the plain cell; the caller's, read during the call. */
     const fr_cell_options *options;
+    /* Bytes of level-2 cache that each thread has, or 0 where that is not known.  They
+     * decide what threads share, never a result. */
+    ptrdiff_t level2;
 } fr_shape;
 
 /* A forward call.
@@ -472,6 +475,31 @@ typedef struct {
 } fr_team_report;
 int fr_team_prepare(int n_threads, fr_team_report *report);
 int fr_team_size(int n_threads);
+
+/* wait.c: sleeps until fr_wake_word() is called, unless the word has another value than
+ * that already.  May return before. */
+void fr_wait_on_word(_Atomic int *word, int value);
+void fr_wake_word(_Atomic int *word);
+
+/* pace.c: what calls take.  Kernels tell how many of a call's seconds the calling
+ * thread waited for the threads of its team; the caller tells how long the call took,
+ * on at most so many threads, and how much arithmetic it did.  Both are added up for
+ * the calling thread, until fr_pace_take() hands the sums over. */
+typedef struct {
+    int n_threads; /* that all of these calls were allowed to use */
+    int calls;
+    double seconds, waited;
+    double flops;
+} fr_pace;
+double fr_seconds(void); /* on the clock, since some moment */
+void fr_team_waited(double seconds);
+void fr_pace_add(int n_threads, double seconds, double flops);
+/* Sets *pace to the sums if they are of that many seconds or more, and begins anew.
+ * Returns whether they are. */
+int fr_pace_take(double seconds, fr_pace *pace);
+
+/* A thread that has less arithmetic than this costs more time than it saves. */
+#define FR_FLOPS_PER_THREAD 400000.0
 
 /* The most bytes of stack that a kernel uses, not counting its caller's frame;
  * csrc/README.md says how that was measured. */

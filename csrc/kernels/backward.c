@@ -7,7 +7,9 @@
  *   (3) what is summed over the rows of the block, the gradients of the parameters.
  * Parts (2) and (3) are in gradients.c.  There is a barrier between (1), (2) and (3).
  * None is needed after (3), because (1) of the next block writes da, and (3) reads only
- * what (2) has packed.  Where another call waits for dx, (1) and (2) take turns, a few
+ * what (2) has packed.  Where threads own rows of the batch, (2) needs nobody else's
+ * da; it only must not pack before all threads have done (3) of the block before, which
+ * they have mostly done while this one was in (1).  Where another call waits for dx, (1) and (2) take turns, a few
  * steps at a time, until the block is done.
  * Source: Werbos 1990.
  */
@@ -204,7 +206,10 @@ static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
     ptrdiff_t k = k0;
     for (ptrdiff_t s = s1 - 1; s >= s0; k += step_rows(&a->shape, s--))
         backward_one_step(f, s, w->da + k * w->da_row);
-    team_barrier(f->self); /* the other threads' da is there */
+    if (!f->own_rows)
+        team_barrier(f->self); /* the other threads' da is there, and (3) is over */
+    else if (f->has_readers)
+        team_wait(f->self, f->readers);
     block_share own = {.s0 = s0, .s1 = s1, .first = k0, .b0 = f->g.b0, .b1 = f->g.b1};
     own.by_batch = f->self->size > 1 && f->g.group.size == 1;
     team_share(f->self, k1 - k0, &own.k0, &own.k1);
@@ -247,6 +252,8 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     f.state = own_panels(&f.g, S, f.pack.R_widest);
     f.second = own_panels(&f.g, H, f.pack.second_widest);
     f.units = c.has_projection ? f.second : f.state;
+    /* dP is summed over all rows of da. */
+    f.own_rows = self->size > 1 && f.g.group.size == 1 && !a->dP;
     const grid_cell g = f.g;
     const backward_work w = f.w;
     const ptrdiff_t j0 = f.units.begin, k0 = f.state.begin;
@@ -283,6 +290,9 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
         if (s == 0 && a->open) /* the next call may have more rows of the block */
             break;
         backward_weights(&f, K);
+        f.has_readers = f.own_rows;
+        if (f.own_rows && s > 0)
+            f.readers = team_arrive(self);
         f.before = K = 0;
     }
 

@@ -131,6 +131,10 @@ typedef struct {
     panel_range state;  /* its panels of dh_{t-1} = da R */
     panel_range second; /* its panels of a second product: the columns are units */
     panel_range units;  /* its units, for which it calls the cell */
+    int own_rows;       /* 1: each of several threads has rows of its own */
+    /* With own_rows, where a block has come before: the phase of the barrier at which
+     * threads arrive when they have read what was packed of it. */
+    int has_readers, readers;
 } backward_run;
 
 #endif

@@ -22,7 +22,7 @@ from fastrnn.native.calls cimport (
     Plan, Run, Sequence, extent_of_sequence, per_cell, sequence_of_array,
 )
 from fastrnn.native.capi cimport fr_shape
-from fastrnn.native.core cimport Kernels, team
+from fastrnn.native.core cimport Kernels, allowed, team
 from fastrnn.native.layout cimport Layout
 from fastrnn.native.memory cimport Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_start, check_threads, product
@@ -433,7 +433,7 @@ cdef class ArrayPlan(Plan):
             raise ValueError(
                 "ArrayPlan.backward: block must be from take_block of a plan of the "
                 "same cells and the same B")
-        use.add_backward(self.first, self.n_cells, self.n_threads)
+        use.add_backward(self.first, self.n_cells, allowed(self.n_threads))
         if both:
             dx_size = extent_of_sequence(&run.dx[0], &self.shape)
             dx_size = max(round_up(dx_size * size), self.series)

@@ -67,10 +67,11 @@ cdef class Run:
     @staticmethod
     cdef Run make(const fr_kernels *table, const fr_shape *shape, int n_threads,
                   int n_layers, int n_directions, ptrdiff_t itemsize)
-    cdef void drop(self, int layer, char *x, char *y) noexcept nogil
+    cdef double flops(self) noexcept nogil
+    cdef void drop(self, int layer, int n_threads, char *x, char *y) noexcept nogil
     cdef void forward(self, const Sequence *xs) noexcept nogil
     cdef void backward(self) noexcept nogil
-    cdef void clear_gradients(self, const Parts *g) noexcept nogil
+    cdef void clear_gradients(self, int n_threads, const Parts *g) noexcept nogil
 
 
 cdef class Plan:

@@ -60,6 +60,7 @@ cdef extern from "fastrnn.h" nogil:
         const ptrdiff_t *offsets
         int padded
         const fr_cell_options *options
+        ptrdiff_t level2
 
     ctypedef struct fr_forward_args:
         fr_shape shape
@@ -268,6 +269,14 @@ cdef extern from "fastrnn.h" nogil:
         int alone
 
     int fr_team_prepare(int n_threads, fr_team_report *report) noexcept nogil
+
+    ctypedef struct fr_pace:
+        int n_threads, calls
+        double seconds, waited, flops
+    double fr_seconds() noexcept nogil
+    void fr_pace_add(int n_threads, double seconds, double flops) noexcept nogil
+    int fr_pace_take(double seconds, fr_pace *pace) noexcept nogil
+    const double FR_FLOPS_PER_THREAD
 
     int fr_n_targets() noexcept nogil
     const char *fr_target_name(int i) noexcept nogil

@@ -4,7 +4,7 @@
 from importlib.metadata import version
 
 from fastrnn.native import core
-from fastrnn.native.threads import get_num_threads
+from fastrnn.native.threads import get_num_threads, is_dynamic
 
 VERSION = version("fastrnn")
 
@@ -22,7 +22,7 @@ def show_config():
         "supported here": " ".join(core.SUPPORTED),
         "active target": core.active_target(),
         "OpenMP": "yes" if core.OPENMP else "no",
-        "threads": get_num_threads(),
+        "threads": f"{get_num_threads()}{', or fewer if faster' * is_dynamic()}",
         "compiler": core.COMPILER,
     }
     print(f"fastrnn {VERSION}")
