@@ -43,7 +43,10 @@ def test_a_run_goes_on(tmp_path):
         X, X[:, :, :1], epochs=4, batch_size=4, verbose=0, callbacks=[keep],
         resume=path,
     )  # fmt: skip
-    np.testing.assert_array_equal(model.flat_parameters, ANSWERS["run"])
+    # Gradients were summed in another order, and have other last digits.
+    np.testing.assert_allclose(
+        model.flat_parameters, ANSWERS["run"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_parameters_of_a_layer():
