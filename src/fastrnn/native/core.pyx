@@ -92,9 +92,13 @@ cdef void ended(double since, int n_threads, double flops) noexcept nogil:
 cdef int observe(int n_threads) except -1:
     global limit
     cdef fr_pace pace
+    cdef int n
     if observed and fr_pace_take(LOOK, &pace):
-        limit = observer(n_threads, pace.n_threads, pace.calls, pace.seconds,
-                         pace.waited, pace.flops)
+        n = observer(n_threads, pace.n_threads, pace.calls, pace.seconds,
+                     pace.waited, pace.flops)
+        if n < 1:
+            raise ValueError(f"an observer must return a number of threads, got {n}")
+        limit = n
     return 0
 
 
