@@ -305,7 +305,9 @@ def run_rest(f):
     f.call("core.kernels", core.kernels, "float32", p=0.0)
     f.call("core.openmp_is_shared", core.openmp_is_shared)
     before = core.set_level2_bytes(0)
-    f.call("core.set_level2_bytes", core.set_level2_bytes, f.random.choice([0, 1 << 16]))
+    f.call(
+        "core.set_level2_bytes", core.set_level2_bytes, f.random.choice([0, 1 << 16])
+    )
     core.set_level2_bytes(before)
     f.call("core.set_observer", core.set_observer, None, p=0.0)  # as the suite has it
     f.call("core.prepare", core.prepare, f.random.randint(1, 3))
