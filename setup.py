@@ -181,7 +181,10 @@ setup(
                 "fastrnn.native.core",
                 [
                     "src/fastrnn/native/core.pyx",
-                    *("csrc/dispatch.c", "csrc/runtime.c", "csrc/team.c"),
+                    *(
+                        f"csrc/{name}.c"
+                        for name in ("dispatch", "pace", "runtime", "team", "wait")
+                    ),
                 ],
                 include_dirs=["csrc"],
                 depends=SOURCES,

@@ -34,12 +34,14 @@ class Worker:
     name : str
         The short name of the library.
     n_threads : int
-        How many threads the library gets, and how many CPUs the process may use.
+        How many threads the library gets.
     dtype : {"float32", "float64"}
     python : str, optional
         The interpreter that has the library. Default: the one that runs this.
     module : str, optional
         The module of the adapter. Default: the adapter of `name`.
+    n_cpus : int, optional
+        How many CPUs the process may use. Default: as many as threads.
 
     Attributes
     ----------
@@ -54,7 +56,7 @@ class Worker:
         If the process fails for another reason than a missing library.
     """
 
-    def __init__(self, name, n_threads, dtype, python=None, module=None):
+    def __init__(self, name, n_threads, dtype, python=None, module=None, n_cpus=None):
         self.name, self.absent = name, None
         with contextlib.ExitStack() as stack:
             self._connection, child = multiprocessing.Pipe()
@@ -65,7 +67,7 @@ class Worker:
                     python or sys.executable,
                     module or adapters.module_of(name),
                     child.fileno(),
-                    (str(n_threads), dtype),
+                    (str(n_threads), dtype, str(n_cpus or n_threads)),
                 )
             stack.callback(self._end)
             self.about = self._receive("start")

@@ -53,6 +53,20 @@ def block_time(call, block=BLOCK):
             gc.enable()
 
 
+def mean_time(call, seconds):
+    """Call for so many seconds, at least once; how many calls, and what all took.
+
+    A first call, which wakes the threads, does not count. Unlike in `block_time`, what
+    stops a call for a while counts.
+    """
+    call()
+    calls, begin = 0, time.perf_counter()
+    while not calls or time.perf_counter() - begin < seconds:
+        call()
+        calls += 1
+    return calls, time.perf_counter() - begin
+
+
 def turns(names, rounds):
     """The names in the order of timing: all in each round, in turn forth and back."""
     for number in range(rounds):

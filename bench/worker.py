@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One library in its own process: ``python -m bench.worker MODULE FD THREADS DTYPE``.
+"""One library in a process: ``python -m bench.worker MODULE FD THREADS DTYPE CPUS``.
 
 `bench.peers` starts this process, and talks to it over the pipe FD. The first message
 of the process is ``{"versions", "settings", ...}`` or ``{"absent": reason}``. Then it
 answers each request: ``prepare`` makes a case and returns its results, ``time`` times a
-block. After an answer ``{"error": text}`` the process ends. Besides the library, the
-interpreter needs NumPy only.
+block, ``mean`` counts the calls of some seconds. After an answer ``{"error": text}``
+the process ends. Besides the library, the interpreter needs NumPy only.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ TRIAL = 0.3
 PR_SET_PDEATHSIG = 1
 
 
-def _confine(n_threads):
-    """Limit this process to `n_threads` CPUs, and let it end when the parent ends.
+def _confine(n_cpus):
+    """Limit this process to `n_cpus` CPUs, and let it end when the parent ends.
 
     On Linux, the system ends it even if it is stopped at that moment.
     """
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[:n_threads])
+        os.sched_setaffinity(0, allowed[:n_cpus])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -107,10 +107,14 @@ class _Session:
             answer["peak"] = self.adapter.peak(self.n_threads, self.dtype)
         return answer
 
+    def mean(self, seconds):
+        calls, seconds = timing.mean_time(self.side.run, seconds)
+        return {"calls": calls, "seconds": seconds}
 
-def serve(connection, module, n_threads, dtype):
+
+def serve(connection, module, n_threads, dtype, n_cpus):
     """Answer requests until the other end closes the pipe."""
-    _confine(n_threads)
+    _confine(n_cpus)
     adapter, hello = _hello(module, n_threads, dtype)
     connection.send(hello)
     if adapter is None:
@@ -124,10 +128,10 @@ def serve(connection, module, n_threads, dtype):
 
 def main(arguments):
     """Run the command line; returns the exit status."""
-    module, descriptor, n_threads, dtype = arguments
+    module, descriptor, n_threads, dtype, n_cpus = arguments
     connection = Connection(int(descriptor))
     try:
-        serve(connection, module, int(n_threads), dtype)
+        serve(connection, module, int(n_threads), dtype, int(n_cpus))
     except Exception:
         # The parent shows the error, because a worker has no terminal.
         connection.send({"error": traceback.format_exc()})

@@ -49,7 +49,6 @@ typedef struct {
 } fr_activation;
 
 #define FR_MOST_GATES 4
-#define FR_MOST_SUM_SLOTS (FR_MOST_GATES + 3) /* see fr_backward_args.db_sums */
 
 /* The options of a general cell.  The plain cell has none of them, and kernels of its
  * own in which none of them is looked at.  The fields that a cell knows are those that
@@ -114,6 +113,9 @@ typedef struct {
     int padded; /* 1, with offsets only: arrays have room for all B rows */
     /* NULL for the plain cell; the caller's, read during the call. */
     const fr_cell_options *options;
+    /* Bytes of level-2 cache that each thread has, or 0 where that is not known.  They
+     * decide what threads share, never a result. */
+    ptrdiff_t level2;
 } fr_shape;
 
 /* A forward call.
@@ -225,16 +227,18 @@ typedef struct {
     double *flow;
 
     /* A long sequence may be gone through in several calls, of which the first has the
-     * last steps.  The biases' gradients then get the bits of one call by way of
-     * db_sums: FR_MOST_SUM_SLOTS * (H + 64) elements, contiguous, which the calls hand
-     * on, and which nobody else may change between the first and the last of them.  Its
-     * content means nothing after the last.  NULL for a call alone, with both flags 0.
-     */
-    void *db_sums;
-    int db_started; /* 1: db_sums holds sums over the steps after those of this call */
-    /* 1: another call follows, with the steps before those of this call.  What is in
-     * db_sums is added to db_ih, db_hh and dP by the last call, for which this is 0. */
-    int db_open;
+     * last steps.  The gradients of parameters then get the bits of one call by way of
+     * `block`: backward_block_size() elements, laid out like a workspace, which the
+     * calls hand on, and which nobody else may change between the first and the last of
+     * them.  It has the rows of the block that a call could not complete, and the sums
+     * for the biases.  Its content means nothing after the last call.  NULL for a call
+     * alone, with both flags 0.  B, I, the cell and the gradients that are wanted are
+     * the same in all of the calls. */
+    void *block;
+    int started; /* 1: `block` holds what the call before has left */
+    /* 1: another call follows, with the steps before those of this call.  The last one,
+     * for which this is 0, adds what is in `block` to the gradients. */
+    int open;
     /* backward_work_size() elements of scratch; see fr_forward_args.work. */
     void *work;
 } fr_backward_args;
@@ -414,6 +418,7 @@ typedef struct {
     ptrdiff_t (*tape_size)(const fr_shape *);
     ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads);
     ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads);
+    ptrdiff_t (*backward_block_size)(const fr_shape *);
 
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);
@@ -470,6 +475,31 @@ typedef struct {
 } fr_team_report;
 int fr_team_prepare(int n_threads, fr_team_report *report);
 int fr_team_size(int n_threads);
+
+/* wait.c: sleeps until fr_wake_word() is called, unless the word has another value than
+ * that already.  May return before. */
+void fr_wait_on_word(_Atomic int *word, int value);
+void fr_wake_word(_Atomic int *word);
+
+/* pace.c: what calls take.  Kernels tell how many of a call's seconds the calling
+ * thread waited for the threads of its team; the caller tells how long the call took,
+ * on at most so many threads, and how much arithmetic it did.  Both are added up for
+ * the calling thread, until fr_pace_take() hands the sums over. */
+typedef struct {
+    int n_threads; /* that all of these calls were allowed to use */
+    int calls;
+    double seconds, waited;
+    double flops;
+} fr_pace;
+double fr_seconds(void); /* on the clock, since some moment */
+void fr_team_waited(double seconds);
+void fr_pace_add(int n_threads, double seconds, double flops);
+/* Sets *pace to the sums if they are of that many seconds or more, and begins anew.
+ * Returns whether they are. */
+int fr_pace_take(double seconds, fr_pace *pace);
+
+/* A thread that has less arithmetic than this costs more time than it saves. */
+#define FR_FLOPS_PER_THREAD 400000.0
 
 /* The most bytes of stack that a kernel uses, not counting its caller's frame;
  * csrc/README.md says how that was measured. */

@@ -8,6 +8,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import all_threads  # noqa: F401  (first: before fastrnn is loaded)
 import blas_threads  # noqa: F401  (first: before NumPy is loaded)
 import numpy as np
 import pytest

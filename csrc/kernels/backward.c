@@ -7,7 +7,9 @@
  *   (3) what is summed over the rows of the block, the gradients of the parameters.
  * Parts (2) and (3) are in gradients.c.  There is a barrier between (1), (2) and (3).
  * None is needed after (3), because (1) of the next block writes da, and (3) reads only
- * what (2) has packed.  Where another call waits for dx, (1) and (2) take turns, a few
+ * what (2) has packed.  Where threads own rows of the batch, (2) needs nobody else's
+ * da; it only must not pack before all threads have done (3) of the block before, which
+ * they have mostly done while this one was in (1).  Where another call waits for dx, (1) and (2) take turns, a few
  * steps at a time, until the block is done.
  * Source: Werbos 1990.
  */
@@ -34,22 +36,23 @@ static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
 }
 
 /* The sum of the squares of n elements.  It is always made of sixteen partial sums, so
- * that its bits do not depend on the width of a vector. */
+ * that its bits do not depend on the width of a vector, and taken in double. */
 static double row_norm2(const real *row, ptrdiff_t n)
 {
-    enum { LANES = 16, VECTORS = LANES * sizeof(real) / V_BYTES };
-    vreal partial[VECTORS] = {{0}};
-    real lanes[LANES];
-    double sum = 0;
-    for (ptrdiff_t j = 0; j < n; j += LANES)
-        for (ptrdiff_t v = 0; v < (ptrdiff_t)VECTORS && j + v * V < n; v++) {
-            const vreal a = v_load_n(row + j + v * V, n - j - v * V);
-            partial[v] = v_fma(a, a, partial[v]);
+    enum { LANES = 16, VECTORS = LANES * sizeof(double) / V_BYTES };
+    vdouble partial[VECTORS] = {{0}};
+    double lanes[LANES], sum = 0;
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        real part[LANES] = {0};
+        memcpy(part, row + j, (size_t)min_size(LANES, n - j) * sizeof(real));
+        for (ptrdiff_t v = 0; v < (ptrdiff_t)VECTORS; v++) {
+            const vdouble a = v_load_double(part + v * VD);
+            partial[v] += a * a;
         }
-    for (ptrdiff_t v = 0; v < (ptrdiff_t)VECTORS; v++)
-        v_store(lanes + v * V, partial[v]);
+    }
+    memcpy(lanes, partial, sizeof lanes);
     for (ptrdiff_t i = 0; i < LANES; i++)
-        sum += (double)lanes[i];
+        sum += lanes[i];
     return sum;
 }
 
@@ -193,20 +196,20 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
                  c->S_padded);
 }
 
-/* Parts (1) and (2) for steps [s0, s1), whose rows are rows [k0, k1) of the block.
- * There is no barrier at the end. */
+/* Parts (1) and (2) for steps [s0, s1), whose rows are rows [k0, k1) of those that this
+ * call adds to the block.  There is no barrier at the end. */
 static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
                            ptrdiff_t k0, ptrdiff_t k1)
 {
     const fr_backward_args *a = f->a;
     const backward_work *w = &f->w;
-    const cell *c = &f->cell;
-    const ptrdiff_t P_begin = c->ops->da_slots * c->H_padded;
-    const ptrdiff_t P_vectors = (w->sum_slots * c->H_padded - P_begin) / V;
-    ptrdiff_t k = k0, v0, v1;
+    ptrdiff_t k = k0;
     for (ptrdiff_t s = s1 - 1; s >= s0; k += step_rows(&a->shape, s--))
         backward_one_step(f, s, w->da + k * w->da_row);
-    team_barrier(f->self); /* the other threads' da is there */
+    if (!f->own_rows)
+        team_barrier(f->self); /* the other threads' da is there, and (3) is over */
+    else if (f->has_readers)
+        team_wait(f->self, f->readers);
     block_share own = {.s0 = s0, .s1 = s1, .first = k0, .b0 = f->g.b0, .b1 = f->g.b1};
     own.by_batch = f->self->size > 1 && f->g.group.size == 1;
     team_share(f->self, k1 - k0, &own.k0, &own.k1);
@@ -215,12 +218,12 @@ static void backward_steps(const backward_run *f, ptrdiff_t s0, ptrdiff_t s1,
     pack_block(f, &own);
     if (a->dx)
         backward_x(f, &own);
-    if (a->dP) {
-        team_share(f->self, P_vectors, &v0, &v1);
-        add_row_sums(w->db + P_begin + v0 * V,
-                     w->da + k0 * w->da_row + P_begin + v0 * V, w->da_row,
-                     (v1 - v0) * V, k1 - k0);
-    }
+}
+
+/* Whether step s goes into a block of K rows, which ends with the step after it. */
+INLINE int goes_into_block(const fr_shape *shape, ptrdiff_t s, ptrdiff_t K)
+{
+    return K == 0 || K + step_rows(shape, s) <= BLOCK_ROWS;
 }
 
 /* --- a call ---------------------------------------------------------------------- */
@@ -243,13 +246,14 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     const ptrdiff_t H = c.H, S = c.S, H_padded = c.H_padded, S_padded = c.S_padded;
     arena workspace = {a->work, 0};
     backward_run f = {.self = self, .a = a, .cell = c, .pack = get_backward_pack(&c)};
-    f.w = carve_backward(shape, &c, a->n_threads, &workspace);
-    if (a->db_sums)
-        f.w.db = a->db_sums;
+    f.w = carve_backward(shape, &c, a->n_threads, &workspace, a->block);
+    f.before = a->started ? *f.w.packed : 0;
     f.g = get_grid_cell(self, shape, &c, n_panels(S, f.pack.R_widest));
     f.state = own_panels(&f.g, S, f.pack.R_widest);
     f.second = own_panels(&f.g, H, f.pack.second_widest);
     f.units = c.has_projection ? f.second : f.state;
+    /* dP is summed over all rows of da. */
+    f.own_rows = self->size > 1 && f.g.group.size == 1 && !a->dP;
     const grid_cell g = f.g;
     const backward_work w = f.w;
     const ptrdiff_t j0 = f.units.begin, k0 = f.state.begin;
@@ -257,7 +261,6 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     const size_t h_bytes = (size_t)(f.state.end - k0) * sizeof(real);
     const ptrdiff_t handed_on =
         part->follows || part->leads ? chained_steps(shape->B) : shape->T;
-    ptrdiff_t v0, v1;
 
     /* The running gradients begin with those of the last states, or with zero. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
@@ -269,24 +272,28 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     }
     if (a->dx && !a->dx_accumulate)
         clear_padding(self, shape, a->dx, a->dx_step, a->dx_row, shape->I);
-    team_share(self, w.sum_slots * H_padded / V, &v0, &v1);
-    if (!a->db_started)
-        memset(w.db + v0 * V, 0, (size_t)((v1 - v0) * V) * sizeof(real));
+    if (!a->started)
+        clear_sums(&f);
 
-    for (ptrdiff_t s1 = shape->T, s0; s1 > 0; s1 = s0) {
-        ptrdiff_t K = 0;
-        for (s0 = s1; s0 > 0 && K + step_rows(shape, s0 - 1) <= w.block;) {
-            const ptrdiff_t end = s0, first = K;
+    ptrdiff_t K = f.before; /* rows of the block, of which those before are packed */
+    for (ptrdiff_t s = shape->T; s > 0;) {
+        while (s > 0 && goes_into_block(shape, s - 1, K)) {
+            const ptrdiff_t end = s, first = K - f.before;
             do
-                K += step_rows(shape, --s0);
-            while (s0 > 0 && end - s0 < handed_on &&
-                   K + step_rows(shape, s0 - 1) <= w.block);
-            follow_steps(part, shape->T - s0);
-            backward_steps(&f, s0, end, first, K);
-            lead_steps(part, shape->T - s0);
+                K += step_rows(shape, --s);
+            while (s > 0 && end - s < handed_on && goes_into_block(shape, s - 1, K));
+            follow_steps(part, shape->T - s);
+            backward_steps(&f, s, end, first, K - f.before);
+            lead_steps(part, shape->T - s);
         }
-        team_barrier(self); /* all rows are packed, and da may be overwritten */
+        team_barrier(self);    /* all rows are packed, and da may be overwritten */
+        if (s == 0 && a->open) /* the next call may have more rows of the block */
+            break;
         backward_weights(&f, K);
+        f.has_readers = f.own_rows;
+        if (f.own_rows && s > 0)
+            f.readers = team_arrive(self);
+        f.before = K = 0;
     }
 
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
@@ -298,9 +305,10 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
         if (c.has_c)
             memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, c_bytes);
     }
-    team_barrier(self); /* the other threads' sums are in db */
-    if (!a->db_open)
-        add_sums(&f, v0, v1);
+    if (!a->open)
+        add_sums(&f);
+    else if (self->rank == 0)
+        *f.w.packed = K;
 }
 
 /* Adds a[1].dx to a[0].dx, for this thread's share of the steps. */

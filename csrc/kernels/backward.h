@@ -12,58 +12,92 @@
 /* Elements of dx of a chunk of rows. */
 #define DX_TILE (CHUNK_ROWS * (ptrdiff_t)MAX_WIDTH)
 
-/* Backward works on blocks of up to `block` rows, which are the active rows of some
- * steps, those of the last step first.  Each row of a block has a row of `da`, which
- * begins with slots of H_padded elements: the slots of da, followed by what else is
- * summed over rows (the three addends of dP, with peepholes) or packed (forward's
- * `between`, with a late gate).  With a projection dh_t follows. */
+/* Backward works on blocks of rows, which are the active rows of some steps, those of
+ * the last step first: as many steps as have at most BLOCK_ROWS rows together, or one
+ * that has more.  Which steps are a block depends on nothing but the active rows of the
+ * steps after it, so that it is the same when a sequence comes in several calls, where
+ * a block may begin in one call and end in the next.
+ *
+ * Each row that a call adds to a block has a row of `da`, which begins with slots of
+ * H_padded elements: the slots of da, followed by what else is summed over rows (the
+ * three addends of dP, with peepholes) or packed (forward's `between`, with a late
+ * gate).  With a projection dh_t follows. */
 typedef struct {
     real *team; /* what the threads of the call wait on */
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
     real *carry, *dc;     /* (B, H_padded) each, see backward_step */
     real *between;        /* (B, H_padded), the result of a second product */
-    real *da;             /* (block, da_row) */
+    real *da;             /* (rows of a block that are this call's, da_row) */
     ptrdiff_t da_row;     /* elements between rows of da */
     ptrdiff_t sum_slots;  /* slots that are summed over rows */
     ptrdiff_t projection; /* the element of a row of da with which dh_t begins */
-    ptrdiff_t block;      /* most rows in a block */
+    ptrdiff_t *dx_offset; /* for each row of da, where the row's part of dx begins */
+    real *tiles;          /* (DX_TILE,) for each thread: dx of a chunk of rows */
+
+    /* What calls hand on that have parts of a sequence, see fr_backward_args.block. */
+    ptrdiff_t *packed; /* how many rows of the block the calls before have packed */
+    ptrdiff_t block;   /* rows that there is room for */
     /* The block packed for dW and dR: x and h_{t-1}, and da, which is A of both. */
     real *x, *h, *a;
     /* A and B of the gradient of a second product's matrix, packed likewise. */
     real *second_a, *second_b;
-    real *db;             /* (sum_slots, H_padded), sums over rows */
-    ptrdiff_t *dx_offset; /* (block,), where the row's part of dx begins */
-    real *tiles;          /* (DX_TILE,) for each thread: dx of a chunk of rows */
+    /* (sum_slots, tiles of H rows, A_LANES) each: sums over rows, and what rounding has
+     * taken from them. */
+    real *sum, *lost;
 } backward_work;
 
-/* Hands out the workspace.  A row of da is one vector longer than it needs to be,
- * because rows a power of two apart would compete for the same few lines of the cache.
- */
+#define POINTER_SIZE ((ptrdiff_t)(sizeof(ptrdiff_t) / sizeof(real))) /* in elements */
+
+/* Elements of the sums over rows. */
+INLINE ptrdiff_t sums_size(const fr_shape *shape, ptrdiff_t sum_slots)
+{
+    return sum_slots * n_row_tiles(shape->H, SUM_NV) * A_LANES;
+}
+
+/* Hands out room for a block of w->block rows and the sums over rows. */
+static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
+                        arena *a)
+{
+    const ptrdiff_t H = shape->H, S = shape->S;
+    w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
+    w->x = take(a, packed_size(w->block, shape->I));
+    w->h = take(a, packed_size(w->block, S));
+    w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
+    w->second_a = c->has_projection ? take(a, packed_a_size(S, w->block)) : w->a;
+    w->second_b = has_second(c) ? take(a, packed_size(w->block, H)) : NULL;
+    w->sum = take(a, sums_size(shape, w->sum_slots));
+    w->lost = take(a, sums_size(shape, w->sum_slots));
+}
+
+INLINE ptrdiff_t n_sum_slots(const cell *c)
+{
+    return c->ops->da_slots + (c->has_peephole ? 3 : 0);
+}
+
+/* Hands out the workspace, and `handed_on`, unless that is NULL.  A row of da is one
+ * vector longer than it needs to be, because rows a power of two apart would compete
+ * for the same few lines of the cache. */
 static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_threads,
-                                    arena *a)
+                                    arena *a, void *handed_on)
 {
     const cell_ops *ops = c->ops;
     const ptrdiff_t B = shape->B, H_padded = c->H_padded;
-    const ptrdiff_t pointers = (ptrdiff_t)(sizeof(void *) / sizeof(real));
+    const ptrdiff_t rows = max_size(B, min_size(total_rows(shape), BLOCK_ROWS));
     backward_work w;
-    w.block = max_size(B, min_size(total_rows(shape), BLOCK_ROWS / B * B));
     w.team = take_team_room(a, n_threads);
     w.dh = take(a, B * c->S_padded);
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
     w.dc = c->has_c ? take(a, B * H_padded) : NULL;
     w.between = has_second(c) ? take(a, B * H_padded) : NULL;
-    w.sum_slots = ops->da_slots + (c->has_peephole ? 3 : 0);
+    w.sum_slots = n_sum_slots(c);
     w.projection = (w.sum_slots + c->has_late_gate) * H_padded;
     w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
-    w.da = take(a, w.block * w.da_row + A_LANES);
-    w.x = take(a, packed_size(w.block, shape->I));
-    w.h = take(a, packed_size(w.block, shape->S));
-    w.a = take(a, ops->da_slots * packed_a_size(shape->H, w.block));
-    w.second_a = c->has_projection ? take(a, packed_a_size(shape->S, w.block)) : w.a;
-    w.second_b = has_second(c) ? take(a, packed_size(w.block, shape->H)) : NULL;
-    w.db = take(a, w.sum_slots * H_padded);
-    w.dx_offset = (ptrdiff_t *)(void *)take(a, w.block * pointers);
+    w.da = take(a, rows * w.da_row + A_LANES);
+    w.dx_offset = (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE);
     w.tiles = take(a, n_threads * DX_TILE);
+    arena other = {handed_on, 0};
+    w.block = handed_on ? max_size(B, BLOCK_ROWS) : rows;
+    carve_block(shape, c, &w, handed_on ? &other : a);
     return w;
 }
 
@@ -71,7 +105,17 @@ static ptrdiff_t backward_work_size(const fr_shape *shape, int n_threads)
 {
     const cell c = get_cell(shape);
     arena a = {NULL, 0};
-    carve_backward(shape, &c, n_threads, &a);
+    carve_backward(shape, &c, n_threads, &a, NULL);
+    return a.used;
+}
+
+static ptrdiff_t backward_block_size(const fr_shape *shape)
+{
+    const cell c = get_cell(shape);
+    arena a = {NULL, 0};
+    backward_work w = {.block = max_size(shape->B, BLOCK_ROWS),
+                       .sum_slots = n_sum_slots(&c)};
+    carve_block(shape, &c, &w, &a);
     return a.used;
 }
 
@@ -82,10 +126,15 @@ typedef struct {
     cell cell;
     backward_pack pack;
     backward_work w;
+    ptrdiff_t before; /* rows of the block that the calls before have packed */
     grid_cell g;
     panel_range state;  /* its panels of dh_{t-1} = da R */
     panel_range second; /* its panels of a second product: the columns are units */
     panel_range units;  /* its units, for which it calls the cell */
+    int own_rows;       /* 1: each of several threads has rows of its own */
+    /* With own_rows, where a block has come before: the phase of the barrier at which
+     * threads arrive when they have read what was packed of it. */
+    int has_readers, readers;
 } backward_run;
 
 #endif

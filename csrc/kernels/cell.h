@@ -12,19 +12,21 @@
 #include "simd.h"
 
 /* What a cell's forward function works on: some rows of one step and one panel of
- * units. The pre-activations are (ax + bias) + ah, where gate g of the panel's unit u
- * is in column g * lanes + u of all three.  In the other arrays a row begins with unit
+ * units. Gate g of the panel's unit u is in column g * lanes + u of ax and ah.  Where
+ * has_one_sum(), ah holds the pre-activations.  Where not, they are ax + ah, and a gate
+ * may need the two apart.  In the other arrays a row begins with unit
  * 0, whatever the panel is, and rows of c, tape, between and held are padded to whole
  * vectors. */
 typedef struct {
     const fr_cell_options *options; /* NULL for the plain cell */
     ptrdiff_t rows;
     ptrdiff_t j, units, lanes; /* the panel is of units j .. j + units - 1 */
-    const real *ax;            /* x W; each *_row is the distance between rows */
+    const real *ax;            /* bias + x W; each *_row is the distance between rows */
     ptrdiff_t ax_row;
-    const real *ah; /* h_{t-1} R; in the second part, `between` by the late gate's R */
+    /* h_{t-1} R, with has_one_sum() onto bias + x W; in the second part, `between` by
+     * the late gate's R. */
+    const real *ah;
     ptrdiff_t ah_row;
-    const real *bias;       /* b_ih + b_hh in the panel's column order */
     const real *bias_apart; /* b_hh of the gate bias_apart, by unit; its bias is b_ih */
     const real *peephole;   /* P by unit, H_padded elements for each of i, o, f */
     const real *h_prev;     /* rows of h_{t-1} */
@@ -132,6 +134,13 @@ typedef struct {
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t H_padded, S_padded;
 } cell;
+
+/* Whether the panels of R have all gates, as those of W have, and none of the gates
+ * needs its part of h R apart.  Then a pre-activation is one sum, bias + x W + h R. */
+INLINE int has_one_sum(const cell *c)
+{
+    return c->ops->R_gates == c->gates && c->bias_apart == NO_GATE;
+}
 
 INLINE int has_second(const cell *c)
 {

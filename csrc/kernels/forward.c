@@ -76,9 +76,9 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     /* A single step of a few rows reads every panel once, and gains nothing from having
      * x W before.  Beside h R the panels of W are read back and forth, too. */
     const int read_once = shape->T == 1 && rows_owned <= CHUNK_ROWS;
-    f.hoisted =
-        c.has_late_gate || has_wider_R(&c) ||
-        (!read_once && (rows_owned < 4 || weights / g.group.size > CACHED_WEIGHTS));
+    f.hoisted = c.has_late_gate || has_wider_R(&c) ||
+                (!read_once &&
+                 (rows_owned < 4 || weights / g.group.size > cached_weights(shape)));
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
                             : f.hoisted ? HOISTED_ROWS / max_size(1, rows_owned) + 1
                                         : shape->T;

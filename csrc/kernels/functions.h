@@ -16,7 +16,7 @@
 INLINE vreal v_expm1_negative(vreal y)
 {
     vreal scale;
-    const vreal p = v_exp_parts(y, &scale);
+    const vreal p = v_exp_parts(v_min(v_set1(EXP_LIMIT), -y), &scale);
     return v_fma(scale, p, scale - v_set1(1));
 }
 

@@ -65,13 +65,22 @@ INLINE memory_range panel_part(const real *panel_start, ptrdiff_t K, ptrdiff_t n
     return (memory_range){(const char *)panel_start + i * part, part};
 }
 
-/* C = A B for some rows of A and one panel of B.  C has rows of nv * V elements, all of
- * which are written, those of columns that the matrix lacks too.  Meanwhile `next`, a
- * part of the panel that will be needed next, is fetched into the level-2 cache;
- * otherwise the first tile of every panel would wait for level 3. */
-INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
-                          ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
-                          memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
+/* What the sums of a product begin with: those of row r with the elements at start + r *
+ * row, or with zero where start is NULL. */
+typedef struct {
+    const real *start;
+    ptrdiff_t row;
+} sums_start;
+
+/* C = `from` + A B for some rows of A and one panel of B.  C has rows of nv * V
+ * elements, all of which are written, those of columns that the matrix lacks too; C and
+ * `from` may be the same.  Meanwhile `next`, a part of the panel that will be needed
+ * next, is fetched into the level-2 cache; otherwise the first tile of every panel would
+ * wait for level 3. */
+INLINE void multiply_rows_from(sums_start from, const real *a, ptrdiff_t a_row,
+                               ptrdiff_t n_segments, ptrdiff_t a_segment, ptrdiff_t K,
+                               const real *b, ptrdiff_t nv, memory_range next, real *c,
+                               ptrdiff_t c_row, ptrdiff_t rows)
 {
     if (rows <= 0)
         return;
@@ -95,6 +104,9 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
                                  .b_row = nv * V,
                                  .c = c + r * c_row + v * V,
                                  .c_row = c_row,
+                                 .start = from.start ? from.start + r * from.row + v * V
+                                                     : NULL,
+                                 .start_row = from.row,
                                  .next = ahead,
                                  .next_step = next_step};
             rows_tiles[step - 1][mr - 1](&t);
@@ -103,11 +115,23 @@ INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
     }
 }
 
+/* C = A B, with sums that begin with zero. */
+INLINE void multiply_rows(const real *a, ptrdiff_t a_row, ptrdiff_t n_segments,
+                          ptrdiff_t a_segment, ptrdiff_t K, const real *b, ptrdiff_t nv,
+                          memory_range next, real *c, ptrdiff_t c_row, ptrdiff_t rows)
+{
+    multiply_rows_from((sums_start){NULL, 0}, a, a_row, n_segments, a_segment, K, b, nv,
+                       next, c, c_row, rows);
+}
+
 /* --- weight gradients: M += A^T B, where k runs over the rows of A and of B ------- */
 
 /* Rows whose sum is added to a weight gradient at a time: as many as make a packed tile
  * of A 16 KiB. */
 #define BLOCK_ROWS 256
+
+/* Most rows of a sum that is added to a weight gradient at a time. */
+#define LONGEST_SUM 512
 
 /* Elements of the packed A of a gradient of M rows, summed over `block` rows. */
 INLINE ptrdiff_t packed_a_size(ptrdiff_t M, ptrdiff_t block)
@@ -131,75 +155,115 @@ static void pack_a(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row
     }
 }
 
-/* Adds rows 0 .. K - 1 of a, in order, to the n sums.  Four vectors of sums at once
- * hide how long an addition takes. */
-static void add_row_sums(real *sum, const real *a, ptrdiff_t a_row, ptrdiff_t n,
-                         ptrdiff_t K)
+/* Sums over the rows of A, for the gradients of biases.  They are the longest sums of
+ * all, and cheap next to the products, so that nothing is lost of what they are made
+ * of: sums of ROW_CHAIN rows, one after the other.  Besides the sum of these there is
+ * the sum of what rounding has taken from it (Knuth's two-sum). */
+#define ROW_CHAIN 16
+
+/* Adds a to a vector of sums, and what rounding takes from the result to `lost`. */
+INLINE void add_and_keep_lost(real *sum, real *lost, vreal a)
 {
-    for (ptrdiff_t j = 0; j < n; j += 4 * V) {
-        const ptrdiff_t left = n - j, vectors = min_size(4, (left + V - 1) / V);
-        vreal s[4];
-        for (ptrdiff_t v = 0; v < vectors; v++)
-            s[v] = v_load_n(sum + j + v * V, left - v * V);
-        for (ptrdiff_t k = 0; k < K; k++)
-            for (ptrdiff_t v = 0; v < vectors; v++)
-                s[v] = s[v] + v_load_n(a + k * a_row + j + v * V, left - v * V);
-        for (ptrdiff_t v = 0; v < vectors; v++)
-            v_store_n(sum + j + v * V, s[v], left - v * V);
+    const vreal before = v_load(sum), after = before + a, added = after - before;
+    v_store(sum, after);
+    v_store(lost, v_load(lost) + ((before - (after - added)) + (a - added)));
+}
+
+/* The sum, with what rounding took from it.  Where an addition gave an infinity, what
+ * it lost is not a number, and the sum is what is left. */
+INLINE vreal sum_and_lost(const real *sum, const real *lost)
+{
+    const vreal a = v_load(lost);
+    return v_load(sum) + v_from_bits(v_as_bits(a) & (vbits)(a == a));
+}
+
+/* Adds the sums over K rows of a packed A to vectors [begin, end) of `sum`, which are
+ * laid out like a row of all tiles of A.  The loop goes through eight vectors side by
+ * side.  Eight independent sums hide how long an addition takes, and eight streams of
+ * loads hide how long it takes to fetch A from the cache of the thread that packed it.
+ */
+static void add_row_sums(real *sum, real *lost, const real *packed_a, ptrdiff_t block,
+                         ptrdiff_t K, ptrdiff_t begin, ptrdiff_t end)
+{
+    enum { AT_ONCE = 8, VECTORS = A_LANES / V };
+    for (ptrdiff_t u = begin; u < end; u += AT_ONCE) {
+        const ptrdiff_t vectors = min_size(AT_ONCE, end - u);
+        const real *a[AT_ONCE];
+        /* Where fewer than eight vectors are left, the last one is repeated. */
+        for (ptrdiff_t i = 0; i < AT_ONCE; i++) {
+            const ptrdiff_t at = u + min_size(i, vectors - 1);
+            a[i] = packed_a + at / VECTORS * block * A_LANES + at % VECTORS * V;
+        }
+        for (ptrdiff_t k0 = 0; k0 < K; k0 += ROW_CHAIN) {
+            vreal chain[AT_ONCE] = {{0}};
+            for (ptrdiff_t k = k0; k < min_size(K, k0 + ROW_CHAIN); k++)
+                for (ptrdiff_t i = 0; i < AT_ONCE; i++)
+                    chain[i] = chain[i] + v_load(a[i] + k * A_LANES);
+            for (ptrdiff_t i = 0; i < vectors; i++)
+                add_and_keep_lost(sum + (u + i) * V, lost + (u + i) * V, chain[i]);
+        }
     }
 }
 
-/* C += A B for a packed A, mr rows and n columns of C; the sums go on from what C
- * holds.  C is part of a matrix without padding, so that a tile that is wider than n
- * columns works on a copy of them. */
+/* C += A B for a packed A, mr rows and n columns of C.  The product is complete before
+ * it is added: a sum that went on from what C holds would have larger rounding errors.
+ */
 INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv,
                          const char *next, ptrdiff_t next_step, real *c,
                          ptrdiff_t c_row, ptrdiff_t mr, ptrdiff_t n)
 {
     const ptrdiff_t width = nv * V;
-    real copy[MAX_MR * SUM_NV * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
-    tile_args t = {.a = a,
-                   .n_segments = 1,
-                   .K = K,
-                   .b = b,
-                   .b_row = width,
-                   .c = c,
-                   .c_row = c_row,
-                   .next = next,
-                   .next_step = next_step};
-    if (n < width) {
-        t.c = copy;
-        t.c_row = width;
-        for (ptrdiff_t r = 0; r < mr; r++)
-            for (ptrdiff_t v = 0; v < width; v += V)
-                v_store(copy + r * width + v,
-                        v_load_n(c + r * c_row + v, max_size(0, min_size(V, n - v))));
-    }
+    real sums[MAX_MR * SUM_NV * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
+    const tile_args t = {.a = a,
+                         .n_segments = 1,
+                         .K = K,
+                         .b = b,
+                         .b_row = width,
+                         .c = sums,
+                         .c_row = width,
+                         .next = next,
+                         .next_step = next_step};
     sum_tiles[nv - 1][mr - 1](&t);
-    for (ptrdiff_t r = 0; n < width && r < mr; r++)
-        for (ptrdiff_t v = 0; v < width; v += V)
-            v_store_n(c + r * c_row + v, v_load(copy + r * width + v),
-                      max_size(0, min_size(V, n - v)));
+    if (n == SUM_NV * V) {
+        for (ptrdiff_t r = 0; r < mr; r++)
+#pragma GCC unroll 2
+            for (ptrdiff_t v = 0; v < SUM_NV; v++) {
+                real *to = c + r * c_row + v * V;
+                v_store(to, v_load(to) + v_load(sums + (r * SUM_NV + v) * V));
+            }
+        return;
+    }
+    for (ptrdiff_t r = 0; r < mr; r++)
+        for (ptrdiff_t v = 0; v < n; v += V) {
+            real *to = c + r * c_row + v;
+            v_store_n(to, v_load_n(to, n - v) + v_load(sums + r * width + v), n - v);
+        }
 }
 
-/* M += A^T B for the mr rows of M that are one tile, and all N columns.  Meanwhile the
- * sums of the next tile and `next`, a part of the next tile of the packed A, are
- * fetched.  Both are far away: about half of A was written by another thread and is in
- * its cache. */
+/* M += A^T B for the mr rows of M that are one tile, and all N columns, in parts of at
+ * most LONGEST_SUM rows of A and B.  Meanwhile the sums of the next tile and `next`, a
+ * part of the next tile of the packed A, are fetched.  Both are far away: about half of
+ * A was written by another thread and is in its cache. */
 INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t block,
                         ptrdiff_t K, memory_range next, real *M, ptrdiff_t mr,
                         ptrdiff_t N)
 {
     const ptrdiff_t panels = n_panels(N, SUM_NV), next_step = next.bytes / (panels * K);
-    for (ptrdiff_t p = 0; p < panels; p++) {
-        const panel q = get_panel(N, SUM_NV, p);
-        const real *sums = M + q.column + q.n;
-        for (ptrdiff_t r = 0; r < mr; r++)
-            for (ptrdiff_t v = 0; v < SUM_NV * V; v += V)
-                __builtin_prefetch(sums + r * N + v);
-        multiply_add(packed_a, packed_b + q.column * block, K, q.nv,
-                     next.start + p * K * next_step, next_step, M + q.column, N, mr,
-                     q.n);
+    const ptrdiff_t parts = n_parts(K, LONGEST_SUM);
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        const ptrdiff_t k0 = part_start(K, parts, part);
+        const ptrdiff_t rows = part_start(K, parts, part + 1) - k0;
+        for (ptrdiff_t p = 0; p < panels; p++) {
+            const panel q = get_panel(N, SUM_NV, p);
+            const real *sums = M + q.column + q.n;
+            for (ptrdiff_t r = 0; r < mr; r++)
+                for (ptrdiff_t v = 0; v < SUM_NV * V; v += V)
+                    __builtin_prefetch(sums + r * N + v);
+            multiply_add(packed_a + k0 * A_LANES,
+                         packed_b + q.column * block + k0 * q.nv * V, rows, q.nv,
+                         next.start + (panels * k0 + p * rows) * next_step, next_step,
+                         M + q.column, N, mr, q.n);
+        }
     }
 }
 

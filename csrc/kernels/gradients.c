@@ -5,7 +5,8 @@
  * the products of what is packed to the gradients of the parameters, dW += da^T x and
  * dR += da^T h_{t-1}, and for the biases sums of da over rows.  All these sums go
  * through the steps in descending order, and in each step through the rows in ascending
- * order; they go on from one block to the next.
+ * order.  Those of a block are complete before they are added to what there is: the
+ * rounding errors of one sum over all blocks would grow with the sequence.
  */
 #include "backward.h"
 
@@ -15,10 +16,11 @@
  */
 typedef struct {
     ptrdiff_t s0, s1; /* the steps */
-    ptrdiff_t first;  /* the row of the block that is row 0 of step s1 - 1 */
+    /* Rows are counted from the first that this call adds to the block. */
+    ptrdiff_t first;  /* the one that is row 0 of step s1 - 1 */
     int by_batch;     /* 1: threads own rows of the batch */
     ptrdiff_t b0, b1; /* with by_batch: the thread's rows of every step */
-    ptrdiff_t k0, k1; /* without: the thread's rows of the block */
+    ptrdiff_t k0, k1; /* without: the thread's rows */
 } block_share;
 
 /* The thread's rows [*b0, *b1) of step s, whose row 0 is row `first` of the block. */
@@ -48,8 +50,8 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
         const rows_at h_prev =
             previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
         for (ptrdiff_t b = b0; b < b1; b++) {
-            const ptrdiff_t k = first + b;
-            w->dx_offset[k] = dx + b * a->dx_row;
+            const ptrdiff_t k = f->before + first + b;
+            w->dx_offset[first + b] = dx + b * a->dx_row;
             if (a->dW)
                 pack_row(w->x, w->block, k, (const real *)a->x + x + b * a->x_row,
                          shape->I, SUM_NV);
@@ -63,7 +65,13 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
 /* Whether a gradient is wanted that is a sum over rows of da, which is then packed. */
 INLINE int sums_da(const fr_backward_args *a)
 {
-    return a->dW || a->dR || a->db_ih || a->db_hh;
+    return a->dW || a->dR || a->db_ih || a->db_hh || a->dP;
+}
+
+/* The slots of a row of da that are packed: those of dP lie behind the slots of da. */
+INLINE ptrdiff_t packed_slots(const backward_run *f)
+{
+    return f->a->dP ? f->w.sum_slots : f->cell.ops->da_slots;
 }
 
 /* Packs rows [k0, k1) of da, and what the gradient of a second product's matrix needs:
@@ -73,13 +81,15 @@ static void pack_da(const backward_run *f, ptrdiff_t k0, ptrdiff_t k1)
     const backward_work *w = &f->w;
     const cell *c = &f->cell;
     const ptrdiff_t H = c->H, H_padded = c->H_padded, size = packed_a_size(H, w->block);
-    for (ptrdiff_t slot = 0; sums_da(f->a) && slot < c->ops->da_slots; slot++)
-        pack_a(w->a + slot * size, w->block, w->da + slot * H_padded, w->da_row, H, k0,
-               k1);
+    const ptrdiff_t before = f->before * A_LANES;
+    for (ptrdiff_t slot = 0; sums_da(f->a) && slot < packed_slots(f); slot++)
+        pack_a(w->a + slot * size + before, w->block, w->da + slot * H_padded,
+               w->da_row, H, k0, k1);
     if (c->has_projection && f->a->dW_hr)
-        pack_a(w->second_a, w->block, w->da + w->projection, w->da_row, c->S, k0, k1);
+        pack_a(w->second_a + before, w->block, w->da + w->projection, w->da_row, c->S,
+               k0, k1);
     for (ptrdiff_t k = k0; c->has_late_gate && f->a->dR && k < k1; k++)
-        pack_row(w->second_b, w->block, k,
+        pack_row(w->second_b, w->block, f->before + k,
                  w->da + k * w->da_row + c->ops->da_slots * H_padded, H, SUM_NV);
 }
 
@@ -102,14 +112,14 @@ static void pack_block(const backward_run *f, const block_share *own)
         if (own->by_batch)
             pack_da(f, first + low, first + high);
         for (ptrdiff_t b = low; c->has_projection && a->dW_hr && b < high; b++)
-            pack_row(f->w.second_b, f->w.block, first + b,
+            pack_row(f->w.second_b, f->w.block, f->before + first + b,
                      m + tape_offset(shape, s, H_padded) + b * H_padded, c->H, SUM_NV);
     }
     if (!own->by_batch)
         pack_da(f, own->k0, own->k1);
 }
 
-/* Part (2): dx = da W for rows [k0, k1) of the block and panel p of W.  Meanwhile part
+/* Part (2): dx = da W for rows [k0, k1) of da and panel p of W.  Meanwhile part
  * i of n of the next panel is fetched. */
 static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
                             ptrdiff_t k1, ptrdiff_t i, ptrdiff_t n)
@@ -178,37 +188,14 @@ INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
     return gate >= 0 && gate < c->ops->R_gates ? gate : NO_GATE;
 }
 
-/* Part (3): adds the rows of da to the biases' sums, for tiles [begin, end) of the
- * packed da.  The loop goes through eight vectors of da side by side.  Eight
- * independent sums hide how long an addition takes, and eight streams of loads hide how
- * long it takes to fetch da from the cache of the thread that packed it. */
-static void sum_da(const backward_run *f, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t K)
+/* This thread's tiles of da whose sums over rows are wanted: [*begin, *end) of the tiles
+ * of all slots, where only the slots that are packed count. */
+INLINE void own_sums(const backward_run *f, ptrdiff_t *begin, ptrdiff_t *end)
 {
-    enum { AT_ONCE = 8, VECTORS = A_LANES / V };
-    const backward_work *w = &f->w;
-    const ptrdiff_t tiles = n_row_tiles(f->cell.H, SUM_NV), last = end * VECTORS - 1;
-    const even_split rows = sum_split(f->cell.H);
-    for (ptrdiff_t u = begin * VECTORS; u <= last; u += AT_ONCE) {
-        const real *da[AT_ONCE];
-        real *db[AT_ONCE];
-        ptrdiff_t lanes[AT_ONCE];
-        vreal sum[AT_ONCE];
-        /* Where fewer than eight vectors are left, the last one is repeated. */
-        for (ptrdiff_t i = 0; i < AT_ONCE; i++) {
-            const ptrdiff_t at = min_size(u + i, last), lane = at % VECTORS * V;
-            const ptrdiff_t item = at / VECTORS, slot = item / tiles,
-                            tile = item % tiles;
-            da[i] = w->a + item * w->block * A_LANES + lane;
-            db[i] = w->db + slot * f->cell.H_padded + share_start(rows, tile) + lane;
-            lanes[i] = max_size(0, rows.each + (tile < rows.longer) - lane);
-            sum[i] = v_load_n(db[i], lanes[i]);
-        }
-        for (ptrdiff_t k = 0; k < K; k++)
-            for (ptrdiff_t i = 0; i < AT_ONCE; i++)
-                sum[i] = sum[i] + v_load(da[i] + k * A_LANES);
-        for (ptrdiff_t i = 0; i < AT_ONCE && u + i <= last; i++)
-            v_store_n(db[i], sum[i], lanes[i]);
-    }
+    const fr_backward_args *a = f->a;
+    const int wanted = a->db_ih || a->db_hh || a->dP;
+    const ptrdiff_t tiles = n_row_tiles(f->cell.H, SUM_NV);
+    team_share(f->self, wanted ? packed_slots(f) * tiles : 0, begin, end);
 }
 
 /* Part (3): this thread's share of the sums over the K rows of a block. */
@@ -221,9 +208,10 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     const ptrdiff_t I = c->I, H = c->H, S = c->S, tiles = n_row_tiles(H, SUM_NV);
     const even_split rows = sum_split(H), S_rows = sum_split(S);
     ptrdiff_t begin, end;
+    own_sums(f, &begin, &end);
+    add_row_sums(w->sum, w->lost, w->a, w->block, K, begin * A_LANES / V,
+                 end * A_LANES / V);
     team_share(f->self, ops->da_slots * tiles, &begin, &end);
-    if (a->db_ih || a->db_hh)
-        sum_da(f, begin, end, K);
     for (ptrdiff_t item = begin; sums_da(a) && item < end; item++) {
         const ptrdiff_t slot = item / tiles, i = item % tiles;
         const ptrdiff_t row = share_start(rows, i), mr = rows.each + (i < rows.longer);
@@ -252,29 +240,44 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     }
 }
 
-/* Adds vectors v0 .. v1 - 1 of the sums over all rows to the gradients: the sums of the
- * slots of da to db_ih and db_hh, and the sums of the slots behind these to dP. */
-static void add_sums(const backward_run *f, ptrdiff_t v0, ptrdiff_t v1)
+/* Sets this thread's sums over rows to zero. */
+static void clear_sums(const backward_run *f)
+{
+    ptrdiff_t begin, end;
+    own_sums(f, &begin, &end);
+    const size_t bytes = (size_t)((end - begin) * A_LANES) * sizeof(real);
+    memset(f->w.sum + begin * A_LANES, 0, bytes);
+    memset(f->w.lost + begin * A_LANES, 0, bytes);
+}
+
+/* Adds this thread's sums over all rows to the gradients: the sums of the slots of da
+ * to db_ih and db_hh, and the sums of the slots behind these to dP. */
+static void add_sums(const backward_run *f)
 {
     const fr_backward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t H = c->H;
-    for (ptrdiff_t v = v0; v < v1; v++) {
-        const ptrdiff_t slot = v * V / c->H_padded, j = v * V % c->H_padded;
-        const ptrdiff_t lanes = min_size(V, H - j);
-        const vreal sum = v_load(f->w.db + v * V);
+    const ptrdiff_t H = c->H, tiles = n_row_tiles(H, SUM_NV);
+    const even_split rows = sum_split(H);
+    ptrdiff_t begin, end;
+    own_sums(f, &begin, &end);
+    for (ptrdiff_t item = begin; item < end; item++) {
+        const ptrdiff_t slot = item / tiles, i = item % tiles;
+        const ptrdiff_t j = share_start(rows, i), mr = rows.each + (i < rows.longer);
         real *to[3] = {NULL, NULL, NULL};
         if (slot >= c->ops->da_slots) {
-            if (a->dP)
-                to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
+            to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
         } else {
             if (a->db_ih && slot < c->gates)
                 to[0] = (real *)a->db_ih + c->ops->w_gate[slot] * H + j;
             if (a->db_hh && R_gate(c, slot) != NO_GATE)
                 to[1] = (real *)a->db_hh + R_gate(c, slot) * H + j;
         }
-        for (int i = 0; i < 3; i++)
-            if (to[i])
-                v_store_n(to[i], v_load_n(to[i], lanes) + sum, lanes);
+        for (ptrdiff_t v = 0; v < mr; v += V) {
+            const ptrdiff_t at = item * A_LANES + v;
+            const vreal sum = sum_and_lost(f->w.sum + at, f->w.lost + at);
+            for (int n = 0; n < 3; n++)
+                if (to[n])
+                    v_store_n(to[n] + v, v_load_n(to[n] + v, mr - v) + sum, mr - v);
+        }
     }
 }

@@ -32,19 +32,18 @@
 INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *options)
 {
     const ptrdiff_t lanes = s->lanes;
-    const vreal br = v_load(s->bias), bz = v_load(s->bias + lanes),
-                bn = v_load(s->bias + 2 * lanes), b_hn = v_load(s->bias_apart + s->j);
+    const vreal b_hn = v_load(s->bias_apart + s->j);
 
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const real *ax = s->ax + row * s->ax_row, *ah = s->ah + row * s->ah_row;
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
 
-        const vreal a_r = (v_load(ax) + br) + v_load(ah);
-        const vreal a_z = (v_load(ax + lanes) + bz) + v_load(ah + lanes);
+        const vreal a_r = v_load(ax) + v_load(ah);
+        const vreal a_z = v_load(ax + lanes) + v_load(ah + lanes);
         const vreal hn = v_load(ah + 2 * lanes) + b_hn;
         const vreal r = options ? v_gate(options, 0, a_r) : v_sigmoid(a_r);
         const vreal z = options ? v_gate(options, 1, a_z) : v_sigmoid(a_z);
-        const vreal a_n = v_fma(r, hn, v_load(ax + 2 * lanes) + bn);
+        const vreal a_n = v_fma(r, hn, v_load(ax + 2 * lanes));
         const vreal n = options ? v_gate(options, 2, a_n) : v_tanh(a_n);
 
         v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
@@ -130,12 +129,11 @@ static void gru_before_forward(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
     const ptrdiff_t lanes = s->lanes;
-    const vreal br = v_load(s->bias), bz = v_load(s->bias + lanes);
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const real *ax = s->ax + row * s->ax_row, *ah = s->ah + row * s->ah_row;
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
-        const vreal a_r = (v_load(ax) + br) + v_load(ah);
-        const vreal a_z = (v_load(ax + lanes) + bz) + v_load(ah + lanes);
+        const vreal a_r = v_load(ax) + v_load(ah);
+        const vreal a_z = v_load(ax + lanes) + v_load(ah + lanes);
         v_store(s->between + row * s->between_row + s->j, v_gate(o, 0, a_r) * h_prev);
         v_store(s->held + row * s->between_row + s->j, v_gate(o, 1, a_z));
         if (s->tape) {
@@ -151,10 +149,9 @@ static void gru_before_forward(const forward_step *s)
 static void gru_before_forward_second(const forward_step *s)
 {
     const fr_cell_options *o = s->options;
-    const vreal bn = v_load(s->bias + 2 * s->lanes);
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const vreal ax = v_load(s->ax + row * s->ax_row + 2 * s->lanes);
-        const vreal a_n = (ax + bn) + v_load(s->ah + row * s->ah_row);
+        const vreal a_n = ax + v_load(s->ah + row * s->ah_row);
         const vreal n = v_gate(o, 2, a_n);
         const vreal z = v_load(s->held + row * s->between_row + s->j);
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);

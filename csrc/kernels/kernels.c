@@ -55,6 +55,7 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .tape_size = tape_size,
     .forward_work_size = forward_work_size,
     .backward_work_size = backward_work_size,
+    .backward_block_size = backward_block_size,
     .linear_forward = linear_forward,
     .linear_backward = linear_backward,
     .linear_work_size = linear_work_size,

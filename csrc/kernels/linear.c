@@ -4,7 +4,9 @@
  *   y = x W^T + b                     x (N, I), W (O, I), b (O,), y (N, O)
  *
  * Backward, from dy (N, O):
- *   dx = dy W;    dW += dy^T x, summed over rows in order;    db += sum of rows of dy
+ *   dx = dy W;    dW += dy^T x;    db += sum of rows of dy
+ *
+ * How rows are summed is in gemm.h: dW of a block of them, which is then added to dW.
  *
  * y and dx are products C = A B, where A is x or dy, k runs over the columns of A, and
  * B is W^T or W in packed panels.  I or O may be a vocabulary, so A and B are cut to
@@ -21,7 +23,6 @@
 
 #define BLOCK_K 512               /* most columns of A in a block of k */
 #define BLOCK_B_BYTES (512 << 10) /* of packed B at a time: a quarter of level 2 */
-#define SUM_BLOCK 512             /* most rows of x and dy whose sum is added to dW */
 #define PANEL_NV 2                /* vectors in a panel: 12x2 tiles read B least */
 
 /* --- C = A B, A in rows -- */
@@ -35,7 +36,7 @@ typedef struct {
 
 INLINE void block_tile(const int mr, const int nv, const block_args *t)
 {
-    tile(mr, nv, 0, t->resume, t->bias, &t->tile);
+    tile(mr, nv, 0, t->resume ? RESUME : OVERWRITE, t->bias, &t->tile);
 }
 
 typedef void block_function(const block_args *);
@@ -166,15 +167,17 @@ static void multiply_share(const team *self, const product *m, ptrdiff_t rows)
 INLINE ptrdiff_t sum_block(ptrdiff_t N, ptrdiff_t I)
 {
     const ptrdiff_t fit = (ptrdiff_t)((1 << 20) / sizeof(real)) / I;
-    const ptrdiff_t most = min_size(SUM_BLOCK, max_size(BLOCK_ROWS, fit));
+    const ptrdiff_t most = min_size(LONGEST_SUM, max_size(BLOCK_ROWS, fit));
     return n_parts(N, max_size(1, n_parts(N, most)));
 }
 
 /* What backward keeps in its workspace, in elements from its start: W packed, at 0; a
- * block of x packed; and for each thread a tile of columns of the same block of dy. */
+ * block of x packed; the sums for db and what rounding took from them, in tiles of
+ * columns; and for each thread a tile of columns of the same block of dy. */
 typedef struct {
     ptrdiff_t block;       /* rows of x and dy in a block */
     ptrdiff_t x;           /* start of the packed x */
+    ptrdiff_t sum, lost;   /* start of the sums, and of what they lost */
     ptrdiff_t dy, dy_size; /* start of the first thread's tile, and size of each */
     ptrdiff_t size;        /* of the workspace */
 } linear_room;
@@ -183,7 +186,9 @@ INLINE linear_room get_linear_room(ptrdiff_t N, ptrdiff_t I, ptrdiff_t O, int n_
 {
     linear_room room = {.block = sum_block(N, I)};
     room.x = packed_size(O, I);
-    room.dy = room.x + round_up(packed_size(room.block, I), 64);
+    room.sum = room.x + round_up(packed_size(room.block, I), 64);
+    room.lost = room.sum + round_up(n_row_tiles(O, SUM_NV) * A_LANES, 64);
+    room.dy = room.lost + room.lost - room.sum;
     room.dy_size = round_up(room.block * A_LANES, 64);
     room.size = room.dy + n_threads * room.dy_size;
     return room;
@@ -216,29 +221,19 @@ static void linear_forward_thread(const team *self, const void *args)
     multiply_share(self, &m, a->N);
 }
 
-/* Packs columns [first, first + mr) of K rows of dy as one packed A (tile.h), and adds
- * the sum of each column to db, unless db is NULL.  The columns after these are
- * prefetched. */
-INLINE void pack_sum_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first,
-                          ptrdiff_t mr, ptrdiff_t K, real *db)
+/* Packs columns [first, first + A_LANES) of K rows of dy as one packed A (tile.h).  The
+ * columns after these are prefetched. */
+INLINE void pack_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first,
+                      ptrdiff_t K)
 {
     const ptrdiff_t left = O - first;
-    vreal sums[A_LANES * sizeof(real) / V_BYTES];
-    for (ptrdiff_t v = 0; v < A_LANES; v += V)
-        sums[v / V] = db ? v_load_n(db + first + v, max_size(0, min_size(V, mr - v)))
-                         : (vreal){0};
     for (ptrdiff_t k = 0; k < K; k++) {
         const real *from = dy + k * O + first;
         __builtin_prefetch(from + A_LANES + A_ROWS);
 #pragma GCC unroll 4
-        for (ptrdiff_t v = 0; v < A_LANES; v += V) {
-            const vreal a = v_load_n(from + v, max_size(0, left - v));
-            v_store(to + k * A_LANES + v, a);
-            sums[v / V] = sums[v / V] + a;
-        }
+        for (ptrdiff_t v = 0; v < A_LANES; v += V)
+            v_store(to + k * A_LANES + v, v_load_n(from + v, max_size(0, left - v)));
     }
-    for (ptrdiff_t v = 0; db && v < mr; v += V)
-        v_store_n(db + first + v, sums[v / V], mr - v);
 }
 
 static void linear_backward_thread(const team *self, const void *args)
@@ -249,6 +244,7 @@ static void linear_backward_thread(const team *self, const void *args)
     const ptrdiff_t block = room.block;
     real *weights = a->work, *packed_x = weights + room.x;
     real *packed_dy = weights + room.dy + self->rank * room.dy_size;
+    real *sum = weights + room.sum, *lost = weights + room.lost;
     const real *x = a->x, *dy = a->dy;
     const ptrdiff_t tiles = n_row_tiles(O, SUM_NV);
     const even_split split = sum_split(O);
@@ -262,6 +258,10 @@ static void linear_backward_thread(const team *self, const void *args)
         const product m = {.a = dy, .b = weights, .c = a->dx, .K = O, .N = I};
         multiply_share(self, &m, N);
     }
+    team_share(self, tiles, &begin, &end);
+    const size_t sum_bytes = (size_t)((end - begin) * A_LANES) * sizeof(real);
+    memset(sum + begin * A_LANES, 0, sum_bytes);
+    memset(lost + begin * A_LANES, 0, sum_bytes);
     for (ptrdiff_t row = 0; (a->dW || a->db) && row < N; row += block) {
         const ptrdiff_t K = min_size(block, N - row);
         team_share(self, K, &begin, &end);
@@ -272,13 +272,26 @@ static void linear_backward_thread(const team *self, const void *args)
         for (ptrdiff_t i = begin; i < end; i++) {
             const ptrdiff_t first = share_start(split, i),
                             mr = split.each + (i < split.longer);
-            pack_sum_tile(packed_dy, dy + row * O, O, first, mr, K, a->db);
+            pack_tile(packed_dy, dy + row * O, O, first, K);
+            if (a->db)
+                add_row_sums(sum + i * A_LANES, lost + i * A_LANES, packed_dy, block, K,
+                             0, A_LANES / V);
             const memory_range next = {(const char *)packed_dy, 0}; /* already cached */
             if (a->dW)
                 add_product(packed_dy, packed_x, block, K, next,
                             (real *)a->dW + first * I, mr, I);
         }
         team_barrier(self);
+    }
+    team_share(self, tiles, &begin, &end);
+    for (ptrdiff_t i = begin; a->db && i < end; i++) {
+        real *db = (real *)a->db + share_start(split, i);
+        const ptrdiff_t mr = split.each + (i < split.longer);
+        for (ptrdiff_t v = 0; v < mr; v += V) {
+            const ptrdiff_t at = i * A_LANES + v;
+            const vreal total = sum_and_lost(sum + at, lost + at);
+            v_store_n(db + v, v_load_n(db + v, mr - v) + total, mr - v);
+        }
     }
 }
 

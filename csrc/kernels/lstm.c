@@ -48,20 +48,16 @@ INLINE peephole load_peephole(const real *P, ptrdiff_t H_padded, ptrdiff_t j)
 INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *options)
 {
     const ptrdiff_t lanes = s->lanes;
-    const vreal bi = v_load(s->bias), bf = v_load(s->bias + lanes),
-                bg = v_load(s->bias + 2 * lanes), bo = v_load(s->bias + 3 * lanes);
     const int has_peephole = options && options->peephole;
     const peephole P = has_peephole ? load_peephole(s->peephole, s->c_row, s->j)
                                     : (peephole){{0}, {0}, {0}};
 
     for (ptrdiff_t r = 0; r < s->rows; r++) {
-        const real *ax = s->ax + r * s->ax_row, *ah = s->ah + r * s->ah_row;
+        const real *a = s->ah + r * s->ah_row;
         real *c_state = s->c + r * s->c_row + s->j;
         const vreal c_prev = v_load(c_state);
-        vreal a_i = (v_load(ax) + bi) + v_load(ah);
-        vreal a_f = (v_load(ax + lanes) + bf) + v_load(ah + lanes);
-        const vreal a_g = (v_load(ax + 2 * lanes) + bg) + v_load(ah + 2 * lanes);
-        vreal a_o = (v_load(ax + 3 * lanes) + bo) + v_load(ah + 3 * lanes);
+        const vreal a_g = v_load(a + 2 * lanes);
+        vreal a_i = v_load(a), a_f = v_load(a + lanes), a_o = v_load(a + 3 * lanes);
         vreal i, f, g, o, c, m;
 
         if (!options) {

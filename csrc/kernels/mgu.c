@@ -30,11 +30,10 @@
  * second part. */
 INLINE void mgu_first_with(const forward_step *s, const fr_cell_options *options)
 {
-    const vreal bf = v_load(s->bias);
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
         const vreal a_f =
-            (v_load(s->ax + row * s->ax_row) + bf) + v_load(s->ah + row * s->ah_row);
+            v_load(s->ax + row * s->ax_row) + v_load(s->ah + row * s->ah_row);
         const vreal f = options ? v_gate(options, 0, a_f) : v_sigmoid(a_f);
         v_store(s->between + row * s->between_row + s->j, f * h_prev);
         v_store(s->held + row * s->between_row + s->j, f);
@@ -47,11 +46,10 @@ INLINE void mgu_first_with(const forward_step *s, const fr_cell_options *options
 /* Second part: n and h_t of one vector of units.  `ah` is fh R_n. */
 INLINE void mgu_second_with(const forward_step *s, const fr_cell_options *options)
 {
-    const vreal bn = v_load(s->bias + s->lanes);
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
         const vreal f = v_load(s->held + row * s->between_row + s->j);
-        const vreal a_n = (v_load(s->ax + row * s->ax_row + s->lanes) + bn) +
+        const vreal a_n = v_load(s->ax + row * s->ax_row + s->lanes) +
                           v_load(s->ah + row * s->ah_row);
         const vreal n = options ? v_gate(options, 1, a_n) : v_tanh(a_n);
         v_store_n(s->h + row * s->h_row + s->j, v_fma(f, n - h_prev, h_prev), s->units);

@@ -10,29 +10,11 @@
 #ifndef FR_PARALLEL_H
 #define FR_PARALLEL_H
 
-#include "fastrnn.h"
-#include "target.h"
-
-#include <sched.h>
-#include <stdatomic.h>
+#include "wait.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#define MAX_SPINS 2000 /* some 20 to 100 microseconds */
-
-typedef struct {
-    _Atomic int arrived;
-    _Atomic int phase; /* counts the barriers passed */
-} __attribute__((aligned(64))) barrier_state;
-
-typedef struct {
-    _Atomic ptrdiff_t done;
-} __attribute__((aligned(64))) step_count;
 
 /* What the threads of a parallel region wait on.  The team of all threads, on level 0,
  * has the barrier `all`.  It may be divided into smaller teams, on level 1, and each of
@@ -44,6 +26,7 @@ typedef struct {
 enum { TEAM_LEVELS = 2 }; /* the levels of smaller teams */
 typedef struct {
     barrier_state all;
+    double waited; /* seconds that the calling thread has waited for others */
     int n_threads;
     barrier_state *barriers; /* (TEAM_LEVELS, n_threads), or NULL */
     step_count *steps;       /* (n_threads,), read by calls that follow, or NULL */
@@ -64,45 +47,54 @@ typedef struct {
     region *region;
 } team;
 
-INLINE void spin_pause(void)
+/* Whether this is the thread that the region's caller runs on.  Its waits are counted,
+ * since its time is the call's: once it sleeps, and where a region is slow to begin. */
+INLINE int is_caller(const team *self)
 {
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
+    return self->first + self->rank == 0;
 }
 
-/* Waits a little between two looks at a value that another thread is to change; n
- * counts the looks so far.  After MAX_SPINS looks the thread lets others run: where
- * there are more threads than processors, spinning would keep the awaited thread from
- * running. */
-INLINE void wait_a_little(int n)
+INLINE barrier_state *barrier_of(const team *self)
 {
-    if (n < MAX_SPINS)
+    region *shared = self->region;
+    if (self->level == 0)
+        return &shared->all;
+    return &shared->barriers[(self->level - 1) * shared->n_threads + self->first];
+}
+
+/* Says that this thread has come to the team's barrier.  It may do what does not depend
+ * on the others, who are waited for by team_wait() with the result. */
+INLINE int team_arrive(const team *self)
+{
+    if (self->size == 1)
+        return 0;
+    barrier_state *b = barrier_of(self);
+    const int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
+    arrive_in_phase(b, phase, self->size);
+    return phase;
+}
+
+/* Returns when all threads of the team have come to the barrier. */
+INLINE void team_wait(const team *self, int phase)
+{
+    if (self->size == 1)
+        return;
+    barrier_state *b = barrier_of(self);
+    for (int n = 0; n < MAX_SPINS; n++) {
+        if (is_over(b, phase))
+            return;
         spin_pause();
-    else
-        sched_yield();
+    }
+    const double since = is_caller(self) ? fr_seconds() : 0;
+    sleep_in_phase(b, phase, self->size);
+    if (is_caller(self))
+        self->region->waited += fr_seconds() - since;
 }
 
 /* Returns when all threads of the team have called it; they call it equally often. */
 INLINE void team_barrier(const team *self)
 {
-    if (self->size == 1)
-        return;
-    region *shared = self->region;
-    barrier_state *b = &shared->all;
-    if (self->level > 0)
-        b = &shared->barriers[(self->level - 1) * shared->n_threads + self->first];
-    const int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) ==
-        self->size - 1) {
-        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->phase, phase + 1, memory_order_release);
-        return;
-    }
-    for (int n = 0; atomic_load_explicit(&b->phase, memory_order_acquire) == phase; n++)
-        wait_a_little(n);
+    team_wait(self, team_arrive(self));
 }
 
 /* This thread's even share of n: [*begin, *end). */
@@ -166,9 +158,13 @@ INLINE void follow_steps(const team_part *part, ptrdiff_t steps)
 {
     for (int i = part->before_begin; part->follows && i < part->before_end; i++) {
         step_count *before = &part->own.region->steps[i];
-        for (int n = 0;
-             atomic_load_explicit(&before->done, memory_order_acquire) < steps; n++)
-            wait_a_little(n);
+        int n = 0;
+        while (atomic_load_explicit(&before->done, memory_order_acquire) < steps &&
+               n++ < MAX_SPINS)
+            spin_pause();
+        if (n <= MAX_SPINS)
+            continue;
+        sleep_until_done(before, steps);
     }
 }
 
@@ -177,18 +173,13 @@ INLINE void follow_steps(const team_part *part, ptrdiff_t steps)
 INLINE void lead_steps(const team_part *part, ptrdiff_t steps)
 {
     if (part->leads)
-        atomic_store_explicit(
-            &part->own.region->steps[part->own.first + part->own.rank].done, steps,
-            memory_order_release);
+        set_done(&part->own.region->steps[part->own.first + part->own.rank], steps);
 }
-
-/* A thread that has less arithmetic than this costs more time than it saves. */
-#define FLOPS_PER_THREAD 400000.0
 
 /* Returns how many of n_threads have enough to do when they share `flops`. */
 INLINE int useful_threads(double flops, int n_threads)
 {
-    const double useful = flops / FLOPS_PER_THREAD;
+    const double useful = flops / FR_FLOPS_PER_THREAD;
     return useful >= n_threads ? n_threads : useful < 1.0 ? 1 : (int)useful;
 }
 
@@ -230,6 +221,7 @@ INLINE void team_run_within(int n_threads, void *room,
 #ifdef _OPENMP
     if (n_threads > 1 && fr_team_size(n_threads) > 1) {
         region shared = {.n_threads = n_threads};
+        const double since = fr_seconds();
         if (room) {
             shared.barriers = room;
             shared.steps = (step_count *)(shared.barriers + TEAM_LEVELS * n_threads);
@@ -240,12 +232,17 @@ INLINE void team_run_within(int n_threads, void *room,
             const team self = {omp_get_thread_num(), omp_get_num_threads(), 0, 0,
                                &shared};
             const uint64_t mode = subnormals_flush();
+            if (is_caller(&self))
+                shared.waited = fr_seconds() - since;
             body(&self, args);
             subnormals_restore(mode);
-            /* A thread that waits here lets others run after a while; one that waits
-             * at OpenMP's own barrier, which comes next, may spin for much longer. */
-            team_barrier(&self);
+            /* The caller waits for all others.  These go on to OpenMP's own barrier,
+             * which comes next. */
+            const int phase = team_arrive(&self);
+            if (is_caller(&self))
+                team_wait(&self, phase);
         }
+        fr_team_waited(shared.waited);
         return;
     }
 #endif

@@ -5,8 +5,9 @@
  * Each step multiplies x_t by W and h_{t-1} by R.  While the panels of both matrices
  * fit the cache, the two products are computed tile by tile, one after the other
  * (fused).  Otherwise x W is computed before, as one product over a block of steps
- * (hoisted), unless a single step reads every panel once in any case.  The sums are
- * the same either way.
+ * (hoisted), unless a single step reads every panel once in any case.  The sums of x W
+ * begin with the bias, and where has_one_sum() those of h R begin with them.  The sums
+ * are the same either way.
  */
 #include "forward.h"
 
@@ -17,8 +18,14 @@ INLINE ptrdiff_t panel_in_turn(const forward_run *f, ptrdiff_t s, ptrdiff_t p0,
     return back_and_forth(f->a->steps_before + s, p0, p1, n);
 }
 
-/* Computes x W of steps [s0, s1) for this thread's rows and panels.  Row b of step s
- * and panel q begins at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
+/* The biases of a panel of W, with which the sums of every row begin. */
+INLINE sums_start panel_bias(const forward_run *f, const unit_panel *q)
+{
+    return (sums_start){(const real *)f->a->packed + f->pack.bias + q->column, 0};
+}
+
+/* Computes bias + x W of steps [s0, s1) for this thread's rows and panels.  Row b of
+ * step s and panel q begins at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
 static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
 {
     const fr_forward_args *a = f->a;
@@ -33,6 +40,7 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
             get_W_panel(&f->cell, panel_in_turn(f, 0, f->p0, f->p1, n_next));
         const real *W = (const real *)a->packed + q.column * shape->I;
         const real *next = (const real *)a->packed + following.column * shape->I;
+        const sums_start bias = panel_bias(f, &q);
         /* A few rows do not fill a tile, and many steps of one row do. */
         if (rows < tile_rows(q.nv) && !shape->offsets) {
             const ptrdiff_t first =
@@ -44,7 +52,8 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
                     c += (s1 - 1 - s0) * c_row;
                     c_row = -c_row;
                 }
-                multiply_rows(
+                multiply_rows_from(
+                    bias,
                     (const real *)a->x + first * a->x_step + (g->b0 + b) * a->x_row,
                     a->x_step, 1, 0, shape->I, W, q.nv,
                     panel_part(next, shape->I, q.nv, b, rows), c, c_row, s1 - s0);
@@ -52,13 +61,14 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
             continue;
         }
         for (ptrdiff_t s = s0; s < s1; s++)
-            multiply_rows((const real *)a->x +
-                              step_offset(shape, s, a->x_step, a->x_row) +
-                              g->b0 * a->x_row,
-                          a->x_row, 1, 0, shape->I, W, q.nv,
-                          panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
-                          f->ax + (s - s0) * rows * columns + q.column, columns,
-                          max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
+            multiply_rows_from(
+                bias,
+                (const real *)a->x + step_offset(shape, s, a->x_step, a->x_row) +
+                    g->b0 * a->x_row,
+                a->x_row, 1, 0, shape->I, W, q.nv,
+                panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
+                f->ax + (s - s0) * rows * columns + q.column, columns,
+                max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
     }
 }
 
@@ -117,15 +127,13 @@ INLINE real *advance(real *p, ptrdiff_t n)
  * units.  It does so field by field: if the struct were copied with wide moves, narrow
  * loads of its fields would have to wait until the wide stores have reached the cache.
  */
-INLINE void place_step(forward_step *step, const forward_step *base,
-                       const forward_run *f, ptrdiff_t b, ptrdiff_t rows,
-                       const unit_panel *q)
+INLINE void place_step(forward_step *step, const forward_step *base, ptrdiff_t b,
+                       ptrdiff_t rows, const unit_panel *q)
 {
     step->rows = rows;
     step->j = q->j;
     step->units = q->units;
     step->lanes = q->lanes;
-    step->bias = (const real *)f->a->packed + f->pack.bias + q->column;
     step->h_prev = base->h_prev + b * base->h_prev_row;
     step->h = base->h + b * base->h_row;
     step->c = advance(base->c, b * base->c_row);
@@ -146,7 +154,10 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
-    real *const ax_tile = f->ax_tile, *const ah_tile = f->ah_tile;
+    real *const ax_tile = f->ax_tile;
+    const int one_sum = has_one_sum(c);
+    real *const ah_tile = one_sum && !f->hoisted ? ax_tile : f->ah_tile;
+    const sums_start zero = {NULL, 0};
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const ptrdiff_t p = panel_in_turn(f, s, f->p0, f->p1, n);
@@ -159,22 +170,23 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
             const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
-            place_step(&step, &base, f, b, mr, &q);
+            place_step(&step, &base, b, mr, &q);
+            sums_start ax = {ax_tile, q.nv * V};
             if (f->hoisted) {
-                step.ax = hoisted_row(f, s, b) + q.column;
-                step.ax_row = f->pack.columns;
+                ax = (sums_start){hoisted_row(f, s, b) + q.column, f->pack.columns};
             } else {
                 const real *W = packed + q.column * I;
-                multiply_rows(
-                    x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
+                multiply_rows_from(
+                    panel_bias(f, &q), x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
                     panel_part(packed + q_next.column * I, I, q.nv, i, chunks.n),
                     ax_tile, q.nv * V, mr);
-                step.ax = ax_tile;
-                step.ax_row = q.nv * V;
             }
-            multiply_rows(step.h_prev, step.h_prev_row, 1, 0, S, R + r.column * S, r.nv,
-                          panel_part(R + r_next.column * S, S, r.nv, i, chunks.n),
-                          ah_tile, r.nv * V, mr);
+            multiply_rows_from(one_sum ? ax : zero, step.h_prev, step.h_prev_row, 1, 0,
+                               S, R + r.column * S, r.nv,
+                               panel_part(R + r_next.column * S, S, r.nv, i, chunks.n),
+                               ah_tile, r.nv * V, mr);
+            step.ax = ax.start;
+            step.ax_row = ax.row;
             step.ah = ah_tile;
             step.ah_row = r.nv * V;
             c->ops->forward(&step);
@@ -211,7 +223,7 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
                           ah_tile, r.nv * V, mr);
             for (ptrdiff_t p = first; p < end; p++) {
                 const unit_panel q = get_W_panel(c, p);
-                place_step(&step, &base, f, b, mr, &q);
+                place_step(&step, &base, b, mr, &q);
                 step.ax = hoisted_row(f, s, b) + q.column;
                 step.ax_row = f->pack.columns;
                 step.ah = ah_tile + q.j - r.j;
@@ -249,7 +261,7 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
             const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
             const unit_panel first =
                 get_W_panel(c, c->has_late_gate ? q.column / V : 0);
-            place_step(&step, &base, f, b, mr, &first);
+            place_step(&step, &base, b, mr, &first);
             const real *in = c->has_projection ? step.h : step.between;
             multiply_rows(in, c->H_padded, 1, 0, H, M + q.column * H, q.nv,
                           panel_part(M + next.column * H, H, q.nv, i, chunks.n), out,
@@ -262,7 +274,7 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
                     continue;
                 }
                 const unit_panel u = get_W_panel(c, (q.column + v) / V);
-                place_step(&step, &base, f, b, mr, &u);
+                place_step(&step, &base, b, mr, &u);
                 step.ax = hoisted_row(f, s, b) + u.column;
                 step.ax_row = f->pack.columns;
                 step.ah = out + v;

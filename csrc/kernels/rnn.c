@@ -22,10 +22,8 @@ INLINE void rnn_forward(const forward_step *s, rnn_kind kind)
 {
     for (ptrdiff_t v = 0; v < s->units; v += V) {
         const ptrdiff_t lanes = min_size(V, s->units - v);
-        const vreal bias = v_load(s->bias + v);
         for (ptrdiff_t r = 0; r < s->rows; r++) {
-            const vreal a = (v_load(s->ax + r * s->ax_row + v) + bias) +
-                            v_load(s->ah + r * s->ah_row + v);
+            const vreal a = v_load(s->ah + r * s->ah_row + v);
             const vreal h = kind == RNN_TANH   ? v_tanh(a)
                             : kind == RNN_RELU ? v_relu(a)
                                                : v_gate(s->options, 0, a);

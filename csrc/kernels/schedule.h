@@ -18,8 +18,11 @@
 #include "parallel.h"
 #include "sequence.h"
 
-/* Bytes of weights that a thread can keep in its share of the level-2 cache. */
-#define CACHED_WEIGHTS (1 << 20)
+/* Bytes of weights that a thread can keep in its level-2 cache. */
+INLINE ptrdiff_t cached_weights(const fr_shape *shape)
+{
+    return shape->level2 > 0 ? shape->level2 : 1 << 20;
+}
 
 static int sequence_threads(const fr_shape *shape, int n_threads)
 {
@@ -45,7 +48,7 @@ static int group_size(int threads, const fr_shape *shape, const cell *c,
     for (int size = 1; size < threads; size++) {
         const int groups = threads / size;
         const int few_rows = shape->B < 4 * groups;
-        const int large = R_bytes > size * CACHED_WEIGHTS;
+        const int large = R_bytes > size * cached_weights(shape);
         const int can_grow = panels >= 4 * size;
         if (groups * size == threads && !few_rows && !(large && can_grow))
             return size;
@@ -78,7 +81,7 @@ static int calls_at_once(const fr_shape *shape, int n_threads, int most, int cha
     most = (int)min_size(min_size(most, FR_MOST_AT_ONCE), threads);
     for (int n = most; n > 1; n--) {
         const ptrdiff_t waits = chained ? n * chained_steps(shape->B) : 0;
-        if (threads % n == 0 && R_bytes <= threads / n * CACHED_WEIGHTS &&
+        if (threads % n == 0 && R_bytes <= threads / n * cached_weights(shape) &&
             shape->T >= 4 * waits)
             return n;
     }

@@ -6,10 +6,11 @@
  *     C[r][:] (+)= sum over k, in order, of A(r, k) * B[k][:]
  * B is a packed panel, [k][nv * V] (panels.h).  A is given as rows, in which k is
  * contiguous, or as a packed panel [k][A_LANES], for gradients of weights, where k runs
- * over time steps and rows of the batch.  Every element of C is one sum over k in
- * ascending order, whatever the shape of the tile.  Results therefore do not depend on
- * where a tile begins, which is what makes them equal for any number of threads and any
- * width of a vector.
+ * over time steps and rows of the batch.  How an element of C is summed does not depend
+ * on the shape of the tile: A in rows gives one sum over k in ascending order, and a
+ * packed A gives sums of SUM_CHAIN values of k, which are added in order.  Results
+ * therefore do not depend on where a tile begins, which is what makes them equal for any
+ * number of threads and any width of a vector.
  *
  * For each k a tile of 6 rows by 4 vectors loads 4 vectors and 6 scalars for 24 fused
  * multiply-adds (FMAs), which keep the two FMA units busy.  A tile one vector wide (12
@@ -95,6 +96,10 @@ typedef struct {
     ptrdiff_t b_row;
     real *c;
     ptrdiff_t c_row;
+    /* What the sums of row r begin with, nv * V elements at start + r * start_row; NULL
+     * for zero. */
+    const real *start;
+    ptrdiff_t start_row;
     /* Memory that is fetched into the level-2 cache meanwhile, next_step bytes for each
      * k. */
     const char *next;
@@ -110,11 +115,17 @@ typedef struct {
 #endif
 #define A_LANES ((A_ROWS + V - 1) / V * V)
 
-/* Computes one tile of C.  The sums begin with what C holds if `onto_c` is set, and
- * with zero if not.  Unless `bias` is NULL, its nv * V elements are added to each
+/* What a tile does with what C holds. */
+typedef enum {
+    OVERWRITE, /* nothing: C becomes the sums, which begin with what `start` says */
+    RESUME,    /* the sums begin with it */
+    ADD /* the sums begin with zero, and are added to it when they are complete */
+} onto_c;
+
+/* Computes one tile of C.  Unless `bias` is NULL, its nv * V elements are added to each
  * finished row: a pass of its own over C would take 3 % longer at K = 128 (float32,
  * x86_v4). */
-INLINE void tile(const int mr, const int nv, const int packed_a, const int onto_c,
+INLINE void tile(const int mr, const int nv, const int packed_a, const onto_c onto,
                  const real *bias, const tile_args *t)
 {
     /* These are copies because the compiler cannot know that a store to C leaves `t` as
@@ -124,20 +135,23 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const int onto_
     const ptrdiff_t s = packed_a ? 1 : t->a_row;
     real *const c = t->c;
     vreal acc[MAX_MR][MAX_NV];
-    const real *b = t->b, *start = t->a;
+    const real *b = t->b, *a = t->a, *start = t->start;
+    const ptrdiff_t start_row = t->start_row;
     const char *next = t->next;
 
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
-            acc[r][v] = onto_c ? v_load(c + r * c_row + v * V) : (vreal){0};
+            acc[r][v] = onto == RESUME ? v_load(c + r * c_row + v * V)
+                        : start        ? v_load(start + r * start_row + v * V)
+                                       : (vreal){0};
 
     for (ptrdiff_t segment = t->n_segments; segment > 0; segment--) {
         /* Four rows share one pointer, since twelve pointers would not fit the
          * registers. */
-        const real *group[3] = {start, start + 4 * s, start + 8 * s};
-        start += a_segment;
+        const real *group[3] = {a, a + 4 * s, a + 8 * s};
+        a += a_segment;
 #pragma GCC unroll 2
         for (ptrdiff_t k = 0; k < K; k++) {
             if (mr > 1) { /* a product of one row is bound by what B takes to come */
@@ -182,6 +196,12 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const int onto_
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++)
                 acc[r][v] = acc[r][v] + v_load(bias + v * V);
+    if (onto == ADD)
+#pragma GCC unroll 12
+        for (int r = 0; r < mr; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++)
+                acc[r][v] = v_load(c + r * c_row + v * V) + acc[r][v];
 #pragma GCC unroll 12
     for (int r = 0; r < mr; r++)
 #pragma GCC unroll 4
@@ -191,12 +211,26 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const int onto_
 
 INLINE void rows_tile(const int mr, const int nv, const tile_args *t)
 {
-    tile(mr, nv, 0, 0, NULL, t);
+    tile(mr, nv, 0, OVERWRITE, NULL, t);
 }
+
+/* Most values of k in a row that a tile of a weight gradient sums one after the other.
+ * The rounding errors of a sum grow with the square root of its length, and a sum of a
+ * few such sums hardly adds to them. */
+#define SUM_CHAIN 64
 
 INLINE void sum_tile(const int mr, const int nv, const tile_args *t)
 {
-    tile(mr, nv, 1, 1, NULL, t);
+    tile_args part = *t;
+    onto_c onto = OVERWRITE;
+    for (ptrdiff_t left = t->K; left > 0; left -= SUM_CHAIN) {
+        part.K = min_size(SUM_CHAIN, left);
+        tile(mr, nv, 1, onto, NULL, &part);
+        part.a += SUM_CHAIN * A_LANES;
+        part.b += SUM_CHAIN * part.b_row;
+        part.next += SUM_CHAIN * part.next_step;
+        onto = ADD;
+    }
 }
 
 typedef void tile_function(const tile_args *);

@@ -63,6 +63,14 @@ def worst_ulp(isa, got, want):
     return float(np.max(error[~tiny] / ulp, initial=0))
 
 
+def assert_limits(name, x, y):
+    """Nothing is outside the limits, and far from zero they are reached exactly."""
+    low, saturates = {"sigmoid": (0, 20), "tanh": (-1, 10)}[name]
+    assert ((low <= y) & (y <= 1)).all()
+    assert (y[x > saturates] == 1).all()
+    assert (y[x < {"sigmoid": -104, "tanh": -10}[name]] == low).all()
+
+
 def float32_chunks():
     """Bit patterns of the finite float32 numbers, positive and negative."""
     end = int(np.float32(np.inf).view(np.uint32))
@@ -96,6 +104,7 @@ def test_every_float32_within_the_promised_ulp(name):
             with core.use_isa(isa):
                 y = results[isa] = activate(name, x)
             worst[isa] = max(worst[isa], worst_ulp(isa, y, want))
+            assert_limits(name, x, y)
         if {"x86_v3", "x86_v4"} <= results.keys():
             v3, v4 = (results[i].view(np.uint32) for i in ("x86_v3", "x86_v4"))
             np.testing.assert_array_equal(v3, v4)

@@ -13,7 +13,7 @@ import pytest
 from fastrnn.native import celltable, core, single
 
 GUARD = 64  # elements; more than a vector
-FLOPS_PER_THREAD = 4e5  # of csrc/kernels/parallel.h: smaller calls get fewer threads
+FLOPS_PER_THREAD = 4e5  # of csrc/fastrnn.h: smaller calls get fewer threads
 
 
 class Buffers:

@@ -241,10 +241,10 @@ class TestPlans:
                 pool, use, x, x_at, None, None, None, 0.0, y, y_at, end, True
             )
 
-        def backward(plan, kept, grads_start=0, sums=None):
+        def backward(plan, kept, grads_start=0, block=None, open=False):
             plan.backward(
                 pool, use, kept, x, 0, None, 0.0, y, 0, y, None, None, x.copy(),
-                end.copy(), np.zeros(9999, "f"), grads_start, sums,
+                end.copy(), np.zeros(9999, "f"), grads_start, block, open,
             )  # fmt: skip
 
         kept = forward(plan, use)
@@ -260,7 +260,11 @@ class TestPlans:
         shorter = forward(arrays.ArrayPlan(kernels, 1, layout, 2, 2), use)
         refused(backward, plan, shorter, match="kept")
         refused(backward, plan, memory.Loan(), match="kept")
-        refused(backward, plan, kept, sums=shorter, match="sums")
+        wider = arrays.ArrayPlan(kernels, 1, layout, 4, 3).take_block(pool)
+        one = arrays.ArrayPlan(kernels, 1, layout, 4, 2, first=1, n_cells=1)
+        for block in (wider, one.take_block(pool), arrays.OpenBlock()):
+            refused(backward, plan, kept, block=block, match="block")
+        refused(backward, plan, kept, open=True, match="block")
         refused(
             arrays.ArrayPlan, kernels, 1, layout, 4, 2, first=1, match="no such cells"
         )

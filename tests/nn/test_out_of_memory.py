@@ -2,6 +2,7 @@
 """Memory that runs out within a call: nothing changes, and the next call is right."""
 
 import _thread
+import signal
 import threading
 import time
 
@@ -261,7 +262,17 @@ def test_an_optimizer_without_memory_takes_no_step(sparse, one_thread):
     assert results[0] == results[1]
 
 
-def test_an_interruption_comes_between_blocks_and_undoes_them(one_thread):
+@pytest.fixture
+def interruptible():
+    """A job started in the background ignores SIGINT; here Ctrl-C interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_comes_between_blocks_and_undoes_them(
+    one_thread, interruptible
+):
     """Ctrl-C waits for `checkpoint_every` steps, not for the whole sequence."""
     layer = fastrnn.LSTM(64, 128, checkpoint_every=50, seed=0)
     x = array(2500, 8, 64)
@@ -273,13 +284,16 @@ def test_an_interruption_comes_between_blocks_and_undoes_them(one_thread):
     layer.zero_grad()
     layer(x)
     kept = contexts(layer)
-    timer = threading.Timer(whole / 10, _thread.interrupt_main)
-    begin = time.perf_counter()
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        layer.backward(y)
-    assert time.perf_counter() - begin < whole / 2
-    assert not layer.flat_grads.any()
-    assert contexts(layer) == kept
+    took = []
+    for _ in range(3):  # on a busy machine one of them may be held up
+        timer = threading.Timer(whole / 10, _thread.interrupt_main)
+        begin = time.perf_counter()
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            layer.backward(y)
+        took.append(time.perf_counter() - begin)
+        assert not layer.flat_grads.any()
+        assert contexts(layer) == kept
+    assert min(took) < whole / 2
     layer.backward(y)
     assert layer.flat_grads.tobytes() == wanted

@@ -19,6 +19,7 @@ from native_layers import run_arrays, run_tensors
 
 from fastrnn.native import (
     addresses,
+    arrays,
     calls,
     celltable,
     core,
@@ -303,6 +304,12 @@ def run_rest(f):
     f.call("core.use_isa", core.use_isa, name, p=0.0)
     f.call("core.kernels", core.kernels, "float32", p=0.0)
     f.call("core.openmp_is_shared", core.openmp_is_shared)
+    before = core.set_level2_bytes(0)
+    f.call(
+        "core.set_level2_bytes", core.set_level2_bytes, f.random.choice([0, 1 << 16])
+    )
+    core.set_level2_bytes(before)
+    f.call("core.set_observer", core.set_observer, None, p=0.0)  # as the suite has it
     f.call("core.prepare", core.prepare, f.random.randint(1, 3))
     zeros = f.array(f.size(), f.random.choice("fd"), 0)
     fitted, clear = f.call(
@@ -326,8 +333,9 @@ def run_rest(f):
     f.call("memory.aligned", memory.aligned, 3, "float32", p=0.0)
     f.call("memory.lock_anew", memory.lock_anew, memory.Locked(), p=0.0)
     f.call("memory.shared_pool", memory.shared_pool, "a test's", f.random.randint(0, 4))
-    for kind in (calls.Plan, calls.Run, memory.Loan, memory.Locked, memory.Room,
-                 weights.PackedCell, weights.Source, weights.Use):  # fmt: skip
+    for kind in (arrays.OpenBlock, calls.Plan, calls.Run, memory.Loan, memory.Locked,
+                 memory.Room, weights.PackedCell, weights.Source, weights.Use,
+                 ):  # fmt: skip
         short = f"{kind.__module__.removeprefix('fastrnn.native.')}.{kind.__name__}"
         f.call(short, kind, p=0.0)
         f._keep(kind())

@@ -99,9 +99,9 @@ def run_arrays(f):
     f.call("memory.Pool.array", pool.array, f.random.randint(0, 4096), "float32")
     kept = f.make("arrays.ArrayPlan.forward", plan.forward, *forward, True)
     gradient = f.random.choice((None, f.array(states, kind)))
-    sums, started, open_ = None, False, False
+    block, open_ = None, False
     if f.chance(0.4):
-        sums = f.make("arrays.ArrayPlan.take_sums", plan.take_sums, pool)
+        block = f.make("arrays.ArrayPlan.take_block", plan.take_block, pool)
         open_ = f.chance(0.5)
     flow, flow_at = None, f.random.choice((0, 3))
     if f.chance(0.3):
@@ -110,7 +110,7 @@ def run_arrays(f):
     fitted, _ = f.call(
         "arrays.ArrayPlan.backward", plan.backward, pool, use, kept, x, x_at, seeds,
         0.5, given_y, y_at, f.random.choice((None, dy)), gradient,
-        gradient if c_name else None, dx, d_start, grads, start, sums, started, open_,
+        gradient if c_name else None, dx, d_start, grads, start, block, open_,
         flow, flow_at,
     )  # fmt: skip
     f.written("arrays.ArrayPlan.backward", fitted, *[d_start] * (layout.S == H))

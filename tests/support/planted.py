@@ -125,8 +125,8 @@ FAULTS = {
     ),
     "gradients: sums of dP are not added": Fault(
         K + "gradients.c",
-        "for (int i = 0; i < 3; i++)",
-        "for (int i = 0; i < 2; i++)",
+        "for (int n = 0; n < 3; n++)",
+        "for (int n = 0; n < 2; n++)",
         "general_cells cell_options",
     ),
     "panels: a panel of one vector that is left over": Fault(

@@ -49,7 +49,7 @@ def activation_ulp(dtype, has_fma):
     """Largest error of sigmoid and tanh in units of the last place of the result.
 
     float32 with FMA: the 2 that is promised.  Without FMA the residuals of the argument
-    reduction and of the reciprocal are rounded twice, and float64's sigmoid divides:
-    half a ULP more on top of up to 2.5 found.
+    reduction and of the quotient are rounded twice: half a ULP more on top of up to 2.5
+    found.
     """
     return 2.0 if dtype == "float32" and has_fma else 3.0

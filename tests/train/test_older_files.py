@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files of older versions load, and give what they gave: see older_models.py."""
+"""Files of older versions load, and give what they gave: see older_models.py.
+
+Tokens, tags and labels are the same.  Numbers are close: newer kernels add in another
+order and have other sigmoids, so that their bits are not those of the version that
+wrote the files.
+"""
 
 from pathlib import Path
 
@@ -19,18 +24,16 @@ SAMPLES = {
     "writer": TOKENS[:, :2],
     "translator": TOKENS,
 }
-# Only fused multiply-adds give the bits that the files were made with.
-pytestmark = pytest.mark.skipif(
-    fastrnn.native.core.active_target() == "baseline", reason="its bits are its own"
-)
+# A rounding error is 6e-8; a dozen steps, and four epochs, leave some of them.
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_models(name):
     model = fastrnn.load_model(OLDER / f"{name}.safetensors")
     found = answer(model.predict(SAMPLES[name]))
-    if name == "cells":  # NumPy computes its LayerNorm, and may round in another way
-        np.testing.assert_allclose(found, ANSWERS[name], rtol=1e-5, atol=1e-6)
+    if name in ("cells", "options"):
+        np.testing.assert_allclose(found, ANSWERS[name], **CLOSE)
     else:
         np.testing.assert_array_equal(found, ANSWERS[name])
 
@@ -43,10 +46,10 @@ def test_a_run_goes_on(tmp_path):
         X, X[:, :, :1], epochs=4, batch_size=4, verbose=0, callbacks=[keep],
         resume=path,
     )  # fmt: skip
-    np.testing.assert_array_equal(model.flat_parameters, ANSWERS["run"])
+    np.testing.assert_allclose(model.flat_parameters, ANSWERS["run"], **CLOSE)
 
 
 def test_parameters_of_a_layer():
     layer = fastrnn.LSTM(3, 4, 2)
     layer.load(OLDER / "layer.safetensors")
-    np.testing.assert_array_equal(layer.eval()(X)[0], ANSWERS["layer"])
+    np.testing.assert_allclose(layer.eval()(X)[0], ANSWERS["layer"], **CLOSE)

@@ -11,6 +11,9 @@ from fastrnn.native.weights import Use
 _Array: TypeAlias = Any
 
 @final
+class OpenBlock: ...
+
+@final
 class ArrayPlan(Plan):
     n_threads: int
     T: int
@@ -91,10 +94,9 @@ class ArrayPlan(Plan):
         d_start: _Array,
         grads: _Array,
         grads_start: int,
-        sums: Loan | None = None,
-        started: bool = False,
+        block: OpenBlock | None = None,
         open: bool = False,
         flow: _Array | None = None,
         flow_at: int = 0,
     ) -> None: ...
-    def take_sums(self, pool: Pool) -> Loan: ...
+    def take_block(self, pool: Pool) -> OpenBlock: ...

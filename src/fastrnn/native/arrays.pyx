@@ -21,10 +21,10 @@ from fastrnn.native.addresses cimport address
 from fastrnn.native.calls cimport (
     Plan, Run, Sequence, extent_of_sequence, per_cell, sequence_of_array,
 )
-from fastrnn.native.capi cimport FR_MOST_SUM_SLOTS, fr_shape
-from fastrnn.native.core cimport Kernels, team
+from fastrnn.native.capi cimport fr_shape
+from fastrnn.native.core cimport Kernels, allowed, team
 from fastrnn.native.layout cimport Layout
-from fastrnn.native.memory cimport LINE, Loan, Pool, round_up
+from fastrnn.native.memory cimport Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_start, check_threads, product
 from fastrnn.native.weights cimport Use
 
@@ -55,6 +55,23 @@ cdef void copy_or_clear(char *to, const char *source, ptrdiff_t n_bytes) noexcep
         memset(to, 0, n_bytes)
     else:
         memcpy(to, source, n_bytes)
+
+
+@cython.final
+cdef class OpenBlock:
+    """What backward calls hand on that go through a sequence part by part.
+
+    The kernels sum the parameters' gradients over blocks of rows, and a block may begin
+    in one call and end in the next. From `ArrayPlan.take_block`; it is for plans of the
+    same cells and the same B.
+    """
+
+    cdef Loan room
+    cdef Kernels kernels
+    cdef Layout layout
+    cdef ptrdiff_t B, n_bytes  # those of a cell
+    cdef int first, n_cells
+    cdef bint started  # it has what a call has left
 
 
 @cython.final
@@ -90,7 +107,7 @@ cdef class ArrayPlan(Plan):
     cdef int first, n_layers, n_directions, n_cells, n_states
     cdef readonly ptrdiff_t x_step, y_step, x_row, y_row
     cdef ptrdiff_t state, series, tape  # elements; bytes rounded up to lines; likewise
-    cdef ptrdiff_t forward_work, backward_work
+    cdef ptrdiff_t forward_work, backward_work, block_size
     cdef readonly int at_once  # cells: a layer's directions, or, `chained`, layers
     cdef bint chained
 
@@ -148,6 +165,8 @@ cdef class ArrayPlan(Plan):
             self.forward_work = max(self.forward_work, round_up(size * self.itemsize))
             size = kernels.table.backward_work_size(&shape, n_threads)
             self.backward_work = max(self.backward_work, round_up(size * self.itemsize))
+            size = kernels.table.backward_block_size(&shape)
+            self.block_size = max(self.block_size, round_up(size * self.itemsize))
         self.chained = self.n_directions == 1
         self.at_once = kernels.table.calls_at_once(
             &shape, n_threads, self.n_layers if self.chained else 2, self.chained)
@@ -198,10 +217,6 @@ cdef class ArrayPlan(Plan):
     cdef ptrdiff_t states(self) noexcept nogil:
         """Bytes of the states of all cells, in lines."""
         return round_up(self.n_states * self.n_cells * self.state * self.itemsize)
-
-    cdef ptrdiff_t sums_size(self) noexcept nogil:
-        """Bytes of a cell's running sums of da: in slots, of whole vectors of units."""
-        return round_up(FR_MOST_SUM_SLOTS * (self.shape.H + LINE) * self.itemsize)
 
     cdef int outside_x(self, Sequence *s, array, str what, ptrdiff_t first,
                        bint writable) except -1:
@@ -352,7 +367,7 @@ cdef class ArrayPlan(Plan):
     def backward(self, Pool pool not None, Use use not None, Loan kept not None,
                  x, ptrdiff_t x_at, seeds, double p, y, ptrdiff_t y_at, dy, dh_n, dc_n,
                  dx, d_start, grads, ptrdiff_t grads_start,
-                 Loan sums=None, bint started=False, bint open=False, flow=None,
+                 OpenBlock block=None, bint open=False, flow=None,
                  ptrdiff_t flow_at=0):
         """Back-propagate through all cells; see `forward` for what it shares with it.
 
@@ -370,9 +385,10 @@ cdef class ArrayPlan(Plan):
         grads : ndarray, 1-D, or None
             The layer's begin at element `grads_start`; added to. None where nobody
             wants them: they are not computed.
-        sums : Loan, optional
-            From `take_sums`, when the sequence comes in several calls, last steps
-            first: `started` for all but the first, `open` for all but the last.
+        block : OpenBlock, optional
+            The same in all calls, when the sequence comes in several, last steps first:
+            `open` for all but the last, which may be followed by those of another
+            sequence.
         flow : ndarray of float64, shape (n_cells, length, B), optional
             Squared norms of dL/dh_t, written; this call's begin at element `flow_at`.
         """
@@ -411,12 +427,13 @@ cdef class ArrayPlan(Plan):
             raise ValueError(
                 "ArrayPlan.backward: kept must be what forward gave for this plan, "
                 "with y and seeds as they are here")
-        if sums is not None and sums.size != self.n_cells * self.sums_size():
+        if block is None and open:
+            raise ValueError("ArrayPlan.backward: a part of a sequence needs a block")
+        if block is not None and not self.takes(block):
             raise ValueError(
-                "ArrayPlan.backward: sums must be from take_sums of this plan")
-        if sums is None and (started or open):
-            raise ValueError("ArrayPlan.backward: a part of a sequence needs sums")
-        use.add_backward(self.first, self.n_cells, self.n_threads)
+                "ArrayPlan.backward: block must be from take_block of a plan of the "
+                "same cells and the same B")
+        use.add_backward(self.first, self.n_cells, allowed(self.n_threads))
         if both:
             dx_size = extent_of_sequence(&run.dx[0], &self.shape)
             dx_size = max(round_up(dx_size * size), self.series)
@@ -450,13 +467,30 @@ cdef class ArrayPlan(Plan):
         if pflow != NULL:
             run.flow = per_cell(<char *>(pflow + flow_at),
                                 self.length * self.B * sizeof(double), False)
-        if sums is not None:
-            run.sums = per_cell(sums.start, self.sums_size(), False)
-        run.sums_started, run.sums_open = started, open
+        if block is not None:
+            run.blocks = per_cell(block.room.start, block.n_bytes, False)
+            run.started = block.started
+            block.started = open
+        run.open = open
         run.add_dx = run.reverse
         with nogil:
             run.backward()
 
-    def take_sums(self, Pool pool not None):
-        """Room for the sums that a chain of backward calls hands on."""
-        return pool.take(self.n_cells * self.sums_size())
+    cdef bint takes(self, OpenBlock block) noexcept:
+        """Whether the block has room for what backward calls of this plan hand on."""
+        return (
+            block.kernels is self.kernels and block.layout is self.layout
+            and block.B == self.B and block.first == self.first
+            and block.n_cells == self.n_cells)
+
+    def take_block(self, Pool pool not None):
+        """An `OpenBlock` for the backward calls of one sequence after another.
+
+        Its room is that of 256 rows, or B if that is more, of x, h and the gates.
+        """
+        cdef OpenBlock block = OpenBlock.__new__(OpenBlock)
+        block.room = pool.take(self.n_cells * self.block_size)
+        block.kernels, block.layout, block.B = self.kernels, self.layout, self.B
+        block.first, block.n_cells = self.first, self.n_cells
+        block.n_bytes = self.block_size
+        return block

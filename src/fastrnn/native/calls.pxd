@@ -53,7 +53,7 @@ cdef class Run:
     cdef void **packed
     cdef Parts *gradients  # of parameters; no addresses where nobody wants them
     cdef PerCell h0, c0, h_n, c_n, tape, work
-    cdef PerCell dh_n, dc_n, dh0, dc0, flow, sums
+    cdef PerCell dh_n, dc_n, dh0, dc0, flow, blocks
     # Dropout between layers:
     cdef const uint64_t *seeds  # of each layer but the last; NULL for none
     cdef double p
@@ -62,15 +62,16 @@ cdef class Run:
     cdef char *second_dx  # of a second direction that runs at once with the first
     cdef bint clear  # gradients are cleared first
     cdef double clip_value, clip_norm
-    cdef bint sums_started, sums_open
+    cdef bint started, open  # the sequence: a call came before, another one follows
 
     @staticmethod
     cdef Run make(const fr_kernels *table, const fr_shape *shape, int n_threads,
                   int n_layers, int n_directions, ptrdiff_t itemsize)
-    cdef void drop(self, int layer, char *x, char *y) noexcept nogil
+    cdef double flops(self) noexcept nogil
+    cdef void drop(self, int layer, int n_threads, char *x, char *y) noexcept nogil
     cdef void forward(self, const Sequence *xs) noexcept nogil
     cdef void backward(self) noexcept nogil
-    cdef void clear_gradients(self, const Parts *g) noexcept nogil
+    cdef void clear_gradients(self, int n_threads, const Parts *g) noexcept nogil
 
 
 cdef class Plan:

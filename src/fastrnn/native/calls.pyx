@@ -17,7 +17,7 @@ from fastrnn.native.capi cimport (
     FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_extent, fr_forward_args,
     fr_kernels, fr_shape,
 )
-from fastrnn.native.core cimport Kernels
+from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes
 from fastrnn.native.layout cimport (
     Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR, Parts,
 )
@@ -140,11 +140,20 @@ cdef class Run:
         self.packed = <void **>(self.gradients + n_cells)
         return self
 
-    cdef void drop(self, int layer, char *x, char *y) noexcept nogil:
+    cdef double flops(self) noexcept nogil:
+        """Floating-point operations of the products of a forward."""
+        cdef int layer, gates = self.table.cell(self.shape.cell).n_gates
+        cdef double columns = 0
+        for layer in range(self.n_layers):
+            columns += self.x[layer].width + self.shape.S
+        return 2.0 * rows_of(&self.shape) * gates * self.shape.H * columns * (
+            self.n_directions)
+
+    cdef void drop(self, int layer, int n_threads, char *x, char *y) noexcept nogil:
         """Dropout of an inner layer's outputs, or of their gradient."""
         cdef fr_dropout_args a
         a.n = rows_of(&self.shape) * self.y[layer].width
-        a.n_threads, a.p, a.seed = self.n_threads, self.p, self.seeds[layer]
+        a.n_threads, a.p, a.seed = n_threads, self.p, self.seeds[layer]
         a.x, a.y = x, y
         self.table.dropout(&a)
 
@@ -155,13 +164,14 @@ cdef class Run:
         cdef fr_forward_args calls[FR_MOST_AT_ONCE]
         cdef const Sequence *x
         cdef const Sequence *y
-        cdef int layer, d, k = 0, n = 0
+        cdef int layer, d, k = 0, n = 0, n_threads = allowed(self.n_threads)
+        cdef double flops = self.flops(), since = began(self.n_threads, flops)
         for layer in range(self.n_layers):
             x, y = &xs[layer], &self.y[layer]
             for d in range(self.n_directions):
                 a = &calls[n]
                 memset(a, 0, sizeof(a[0]))
-                a.shape, a.n_threads = self.shape, self.n_threads
+                a.shape, a.n_threads = self.shape, n_threads
                 a.steps_before = self.steps_before
                 a.shape.I, a.shape.reverse = x.width, self.reverse or d
                 a.x, a.x_step, a.x_row = x.at, x.step, x.row
@@ -181,7 +191,8 @@ cdef class Run:
                     self.table.forward(calls, n, self.chained)
                     n = 0
             if self.seeds != NULL and layer < self.n_layers - 1:
-                self.drop(layer, y.at, xs[layer + 1].at)
+                self.drop(layer, n_threads, y.at, xs[layer + 1].at)
+        ended(since, n_threads, flops)
 
     cdef void backward(self) noexcept nogil:
         """Back-propagate through all cells, the last layer first."""
@@ -193,7 +204,8 @@ cdef class Run:
         cdef const Sequence *dy
         cdef Parts *g
         cdef ptrdiff_t columns
-        cdef int layer, d, k, n = 0
+        cdef int layer, d, k, n = 0, n_threads = allowed(self.n_threads)
+        cdef double flops = self.flops(), since = began(self.n_threads, flops)
         cdef bint both = self.at_once == 2 and self.n_directions == 2
         for layer in range(self.n_layers - 1, -1, -1):
             x, y, dx, dy = (
@@ -202,13 +214,13 @@ cdef class Run:
                 k = layer * self.n_directions + d
                 g = &self.gradients[k]
                 if self.clear:  # the kernels add
-                    self.clear_gradients(g)
+                    self.clear_gradients(n_threads, g)
                 a = &calls[n]
                 memset(a, 0, sizeof(a[0]))
-                a.shape, a.n_threads = self.shape, self.n_threads
+                a.shape, a.n_threads = self.shape, n_threads
                 a.shape.I, a.shape.reverse = x.width, self.reverse or d
                 a.clip_value, a.clip_norm = self.clip_value, self.clip_norm
-                a.db_started, a.db_open = self.sums_started, self.sums_open
+                a.started, a.open = self.started, self.open
                 a.x, a.x_step, a.x_row = x.at, x.step, x.row
                 a.y_step, a.y_row = y.step, y.row
                 a.dx_step, a.dx_row = dx.step, dx.row
@@ -227,7 +239,7 @@ cdef class Run:
                 a.dh0 = of_cell(&self.dh0, k, n)
                 a.dc0 = of_cell(&self.dc0, k, n)
                 a.flow = <double *>of_cell(&self.flow, k, n)
-                a.db_sums = of_cell(&self.sums, k, n)
+                a.block = of_cell(&self.blocks, k, n)
                 a.work = of_cell(&self.work, k, n)
                 a.dW, a.dR = g.at[PART_W], g.at[PART_R]
                 a.db_ih, a.db_hh = g.at[PART_B_IH], g.at[PART_B_HH]
@@ -237,12 +249,13 @@ cdef class Run:
                     self.table.backward(calls, n, self.chained)
                     n = 0
             if self.seeds != NULL and layer > 0:
-                self.drop(layer - 1, dx.at, dx.at)
+                self.drop(layer - 1, n_threads, dx.at, dx.at)
+        ended(since, n_threads, 2 * flops)
 
-    cdef void clear_gradients(self, const Parts *g) noexcept nogil:
+    cdef void clear_gradients(self, int n_threads, const Parts *g) noexcept nogil:
         cdef fr_extent extent
         cdef int i
-        extent.n_threads, extent.n_spans, extent.spans = self.n_threads, 0, NULL
+        extent.n_threads, extent.n_spans, extent.spans = n_threads, 0, NULL
         for i in range(N_PARTS):
             if g.at[i] != NULL:
                 extent.n = g.size[i]
@@ -277,6 +290,7 @@ cdef class Plan:
         self.itemsize = size_of(kernels.kind)
         self.shape.cell, self.shape.H, self.shape.S = layout.cell, layout.H, layout.S
         self.shape.options = layout.cell_options()
+        self.shape.level2 = level2_bytes()
         self.shape.T, self.shape.B, self.shape.I = T, B, I
         self.width = layout.n_directions * layout.S
         widest = self.shape

@@ -25,7 +25,6 @@ cdef extern from "fastrnn.h" nogil:
         double alpha, beta
 
     enum: FR_MOST_GATES
-    enum: FR_MOST_SUM_SLOTS
 
     ctypedef struct fr_cell_options:
         fr_activation gate[5]
@@ -61,6 +60,7 @@ cdef extern from "fastrnn.h" nogil:
         const ptrdiff_t *offsets
         int padded
         const fr_cell_options *options
+        ptrdiff_t level2
 
     ctypedef struct fr_forward_args:
         fr_shape shape
@@ -105,8 +105,8 @@ cdef extern from "fastrnn.h" nogil:
         void *dW_hr
         double clip_value, clip_norm
         double *flow
-        void *db_sums
-        int db_started, db_open
+        void *block
+        int started, open
         void *work
 
     enum: FR_MOST_AT_ONCE
@@ -234,6 +234,7 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t (*tape_size)(const fr_shape *) noexcept nogil
         ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
+        ptrdiff_t (*backward_block_size)(const fr_shape *) noexcept nogil
         void (*linear_forward)(const fr_linear_args *) noexcept nogil
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(
@@ -268,6 +269,14 @@ cdef extern from "fastrnn.h" nogil:
         int alone
 
     int fr_team_prepare(int n_threads, fr_team_report *report) noexcept nogil
+
+    ctypedef struct fr_pace:
+        int n_threads, calls
+        double seconds, waited, flops
+    double fr_seconds() noexcept nogil
+    void fr_pace_add(int n_threads, double seconds, double flops) noexcept nogil
+    int fr_pace_take(double seconds, fr_pace *pace) noexcept nogil
+    const double FR_FLOPS_PER_THREAD
 
     int fr_n_targets() noexcept nogil
     const char *fr_target_name(int i) noexcept nogil

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from fastrnn.native import core
-from fastrnn.native.threads import get_num_threads
+from fastrnn.native.threads import get_num_threads, is_dynamic
 
 # setup.py reads the version here: asking for the installed package's would make
 # `import fastrnn` half as long again.
@@ -24,7 +24,7 @@ def show_config() -> None:
         "supported here": " ".join(core.SUPPORTED),
         "active target": core.active_target(),
         "OpenMP": "yes" if core.OPENMP else "no",
-        "threads": get_num_threads(),
+        "threads": f"{get_num_threads()}{', or fewer if faster' * is_dynamic()}",
         "compiler": core.COMPILER,
     }
     print(f"fastrnn {VERSION}")

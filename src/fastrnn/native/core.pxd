@@ -5,6 +5,10 @@ from fastrnn.native.capi cimport fr_kernels
 
 cdef int team(int n_threads) except -1
 cdef int team_of(str who, int n_threads) except -1
+cdef ptrdiff_t level2_bytes() noexcept nogil
+cdef int allowed(int n_threads) noexcept nogil
+cdef double began(int n_threads, double flops) noexcept nogil
+cdef void ended(double since, int n_threads, double flops) noexcept nogil
 
 
 cdef class Kernels:

@@ -7,6 +7,7 @@ and `single`, optimisers by `optimizers`.  Whatever the arguments are, a call re
 writes nothing but the arrays that it was given: sizes that do not fit them, indices and
 products of sizes that wrap around are refused here (`sizes.pxd` has the bounds).
 Shapes that make sense are the caller's business: `fastrnn.util.checks` has the rules.
+Longer than most files, because all C that is compiled once is linked to this module.
 """
 
 import contextlib
@@ -27,13 +28,87 @@ STACK = FR_STACK  # bytes that a kernel may use on each thread
 MOST_THREADS = _most_threads
 
 
+cdef ptrdiff_t level2 = 0
+
+
+def set_level2_bytes(ptrdiff_t n_bytes):
+    """Say how much level-2 cache each thread has, for calls planned from now on.
+
+    0 is for not known. Threads are grouped by that; results are the same to the bit.
+    Returns the number before.
+    """
+    global level2
+    cdef ptrdiff_t before = level2
+    if n_bytes < 0:
+        raise ValueError(f"set_level2_bytes: n_bytes must be >= 0, got {n_bytes}")
+    level2 = n_bytes
+    return before
+
+
+cdef ptrdiff_t level2_bytes() noexcept nogil:
+    return level2
+
+
+# Calls get fewer threads than they ask for while an observer says that it is faster.
+cdef double LOOK = 0.01  # seconds of calls after which it is asked
+cdef object observer = None
+cdef bint observed = False
+cdef int limit = _most_threads
+
+
+def set_observer(observe):
+    """Let `observe` say how many threads calls get, or nobody, if it is None.
+
+    It is called at the beginning of some calls, with the number of threads that the
+    call may use, and what other calls of this thread took: the number of threads that
+    these had, how many they were, their seconds, how many of those their threads waited
+    for each other, and their floating-point operations. It returns a number of threads.
+    """
+    global observer, observed, limit
+    observer, observed, limit = observe, observe is not None, _most_threads
+
+
+cdef int allowed(int n_threads) noexcept nogil:
+    """How many threads a call gets that may use `n_threads`."""
+    return min(n_threads, limit)
+
+
+cdef double began(int n_threads, double flops) noexcept nogil:
+    """When a call began, or 0 where nobody wants to know.
+
+    `flops` are its operations if it is a forward. Few are not shared among threads.
+    """
+    if n_threads == 1 or not observed or flops < 2 * FR_FLOPS_PER_THREAD:
+        return 0
+    return fr_seconds()
+
+
+cdef void ended(double since, int n_threads, double flops) noexcept nogil:
+    """Note what a call took that had `n_threads` threads."""
+    if since > 0:
+        fr_pace_add(n_threads, fr_seconds() - since, flops)
+
+
+cdef int observe(int n_threads) except -1:
+    global limit
+    cdef fr_pace pace
+    cdef int n
+    if observed and fr_pace_take(LOOK, &pace):
+        n = observer(n_threads, pace.n_threads, pace.calls, pace.seconds,
+                     pace.waited, pace.flops)
+        if n < 1:
+            raise ValueError(f"an observer must return a number of threads, got {n}")
+        limit = n
+    return 0
+
+
 cdef int team_of(str who, int n_threads) except -1:
     """`n_threads`, once it is known to be a team's size, and that there can be one."""
     return team(check_threads(who, n_threads))
 
 
 cdef int team(int n_threads) except -1:
-    """`n_threads`, once it is known that a call here can have so many.
+    """How many threads a call gets, once it is known that it can have `n_threads`.
 
     A call whose parts must all be done or none asks before the first of them.
     """
@@ -61,7 +136,9 @@ cdef int team(int n_threads) except -1:
             f"one that OpenMP made has {report.found}: set OMP_STACKSIZE to 64k or "
             "more before Python starts, or let calls use one thread: "
             "fastrnn.set_num_threads(1), torch.set_num_threads(1) for fastrnn.torch")
-    return n_threads
+    if n_threads > 1:
+        observe(n_threads)
+    return allowed(n_threads)
 
 
 def prepare(int n_threads):
@@ -163,6 +240,7 @@ cdef class Kernels:
                        x, W, b, y, work):
         """``y = x W^T + b`` for x (N, I), W (O, I), b (O,) or None."""
         cdef fr_linear_args a
+        cdef double since, flops = 2.0 * N * I * O
         check_linear(N, I, O)
         a.n_threads, a.N, a.I, a.O = team_of("linear", n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
@@ -172,12 +250,15 @@ cdef class Kernels:
         a.work = address_of_work(work, "work", self.kind,
                                  self.linear_work_size(False, N, I, O, n_threads))
         with nogil:
+            since = began(n_threads, flops)
             self.table.linear_forward(&a)
+            ended(since, a.n_threads, flops)
 
     def linear_backward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                         x, W, dy, dx, dW, db, work):
         """``dx = dy W``, ``dW += dy^T x``, ``db += dy.sum(0)``; each may be None."""
         cdef fr_linear_args a
+        cdef double since, flops = 2.0 * N * I * O
         check_linear(N, I, O)
         a.n_threads, a.N, a.I, a.O = team_of("linear", n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
@@ -189,7 +270,9 @@ cdef class Kernels:
         a.work = address_of_work(work, "work", self.kind,
                                  self.linear_work_size(True, N, I, O, n_threads))
         with nogil:
+            since = began(n_threads, flops)
             self.table.linear_backward(&a)
+            ended(since, a.n_threads, 2 * flops)
 
     def activation(self, str name not None, x not None, y not None):
         """``y = f(x)`` with f the kernels' "sigmoid" or "tanh", as `name` says."""

@@ -16,7 +16,7 @@ from fastrnn.native.calls cimport (
 )
 from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
 from fastrnn.native.celltable cimport CellOptions, cell_at
-from fastrnn.native.core cimport Kernels, team, team_of
+from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
 from fastrnn.native.layout cimport (
     PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR,
 )
@@ -40,7 +40,7 @@ cdef class Shape:
                   ptrdiff_t H, offsets=None, CellOptions options=None):
         self.of = cell_at("Shape", cell)
         memset(&self.c, 0, sizeof(self.c))
-        self.c.cell, self.c.reverse = cell, reverse
+        self.c.cell, self.c.reverse, self.c.level2 = cell, reverse, level2_bytes()
         self.c.T, self.c.B, self.c.I, self.c.H, self.c.S = T, B, I, H, H
         self.options = options
         check_shape("Shape", &self.c, 1)

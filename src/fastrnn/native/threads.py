@@ -12,7 +12,8 @@ import functools
 import os
 import sys
 
-from fastrnn.native import cgroup, core
+from fastrnn.native import caches, cgroup, core
+from fastrnn.native.teamsize import TeamSize
 from fastrnn.util import checks
 
 MOST_THREADS = core.MOST_THREADS
@@ -37,7 +38,7 @@ def _default():
 
 
 def get_num_threads() -> int:
-    """Threads that a kernel call may use.
+    """Threads that a kernel call may use at most.
 
     Returns
     -------
@@ -58,8 +59,8 @@ def get_num_threads() -> int:
     return _default() if _n_threads is None else _n_threads
 
 
-def set_num_threads(n: int) -> None:
-    """Set how many threads a kernel call may use, for the whole process.
+def set_num_threads(n: int, dynamic: bool | None = None) -> None:
+    """Set how many threads a kernel call may use at most, for the whole process.
 
     Results are the same to the bit for any number. Work too small to share runs on
     fewer.
@@ -68,11 +69,17 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         1 to 1024.
+    dynamic : bool, optional
+        Whether calls get fewer threads while that is faster, because other programs use
+        the processors: a team waits for those of its threads that do not run. Calls of
+        the layers notice that by the time that they take, and now and then try another
+        number. Default: as before; at the beginning True, unless the environment has
+        ``OMP_DYNAMIC=false``.
 
     Raises
     ------
     TypeError
-        If `n` is not an integer.
+        If `n` is not an integer, or `dynamic` no bool.
     ValueError
         If `n` is less than 1 or more than 1024.
     RuntimeError
@@ -97,7 +104,20 @@ def set_num_threads(n: int) -> None:
             f"set_num_threads: n must be 1 in a process forked from one where "
             f"OpenMP's threads may have run, got {n}; use the 'spawn' start method"
         )
+    if dynamic is not None:
+        _set_dynamic(checks.flag("set_num_threads", "dynamic", dynamic))
     _n_threads = n
+
+
+def is_dynamic() -> bool:
+    """Whether calls get fewer threads while that is faster."""
+    return _dynamic
+
+
+def _set_dynamic(dynamic):
+    global _dynamic
+    core.set_observer(TeamSize().observe if dynamic else None)
+    _dynamic = dynamic
 
 
 def for_kernel(wanted=None):
@@ -143,6 +163,8 @@ def _is_forked():
     return bool(flags & _FORKED_WITHOUT_EXEC)
 
 
+core.set_level2_bytes(caches.level2_bytes())
+_set_dynamic(os.environ.get("OMP_DYNAMIC", "").strip().lower() != "false")
 # This process is a child of one where there may have been a pool.
 _forked = _is_forked() and core.openmp_is_shared()
 if hasattr(os, "register_at_fork"):

@@ -227,7 +227,7 @@ cdef class Use:
         tensors : sequence of tensor
             The weights, which may have changed since `Packer.take_tensors`.
         """
-        team_of("make_backward", n_threads)
+        n_threads = team_of("make_backward", n_threads)
         if self.packer is None:
             raise ValueError("make_backward: a Use comes from a Packer")
         if self.kernels is not kernels:
@@ -354,7 +354,7 @@ cdef class Packer:
         cdef Use use
         cdef Marks m
         cdef int at = -1
-        team_of("Packer", n_threads)
+        n_threads = team_of("Packer", n_threads)
         use = self.find(source, kernels, n_threads, True, with_backward, &m, &at)
         if use is None:
             with self._lock:
@@ -381,7 +381,7 @@ cdef class Packer:
         cdef Use use
         cdef Marks m
         cdef int at = -1
-        team_of("Packer", n_threads)
+        n_threads = team_of("Packer", n_threads)
         source = self.in_tensors(kernels, tensors, as_tuple(
             versions, "versions", self.layout.n_cells * self.layout.n_parts()))
         use = self.find(source, kernels, n_threads, forward, backward, &m, &at)

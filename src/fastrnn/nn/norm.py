@@ -162,7 +162,10 @@ class LayerNorm(Module):
         sums = []
         if self.elementwise_affine:
             if self._trainable:
-                sums = [product.sum(0), dy.sum(0)] if self.bias else [product.sum(0)]
+                parts = [product, dy] if self.bias else [product]
+                # NumPy adds rows one after the other, which is exact enough in double.
+                sums = [np.add.reduce(part, 0, np.float64) for part in parts]
+                sums = [part.astype(n.dtype) for part in sums]
             weight = self._param["weight"].reshape(-1) / n.shape[1]
             mean, along = dy @ weight, product @ weight
             dx = dy * self._param["weight"].reshape(-1)

@@ -169,11 +169,11 @@ class Blocks:
         """All blocks, the last first, each forward again and then backward."""
         runtime, n_blocks = self._runtime, len(self._begins)
         states = self._first_states[cell or 0]
-        end, sums = np.empty_like(d_start), None
+        end, handed_on = np.empty_like(d_start), None
         results = [d_start, np.empty_like(d_start)]  # block j's is results[j % 2]
         for j in reversed(range(n_blocks)):
             begin, x_at, y_at, block = self._block(plan, j, cell)
-            sums = sums or block.take_sums(runtime.memory)
+            handed_on = handed_on or block.take_block(runtime.memory)
             kept = block.forward(
                 runtime.memory, self._use, x, x_at, states[j, 0], _c(states[j]),
                 None, 0.0, None, 0, end, True,
@@ -181,8 +181,7 @@ class Blocks:
             block.backward(
                 runtime.memory, self._use, kept, x, x_at, None, 0.0, None, y_at,
                 dy, dh, dc, dx, results[j % 2], grads, runtime.start,
-                sums, j < n_blocks - 1, j > 0,
-                flow, ((cell or 0) * plan.length + begin) * self._B,
+                handed_on, j > 0, flow, ((cell or 0) * plan.length + begin) * self._B,
             )  # fmt: skip
             dh, dc = results[j % 2][0], _c(results[j % 2])
 

@@ -61,7 +61,8 @@ def learned(runtime, h0, c0, B):
 def add_learned(runtime, used, d_start):
     """Add the gradients of the initial states to those of the learned parameters."""
     for name, k in used:
-        runtime.named_grads[name] += np.add.reduce(d_start[k], axis=1)
+        total = np.add.reduce(d_start[k], axis=1, dtype=np.float64)
+        runtime.named_grads[name] += total.astype(runtime.dtype)
 
 
 def as_state(parts):
