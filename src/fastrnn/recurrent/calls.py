@@ -177,7 +177,7 @@ class Call:
         seeds, p, every = None, 0.0, None
         if training:
             layer = self.layer
-            every = layer._checkpoint_every
+            every = layer.checkpoint_every
             if layer.dropout > 0:
                 seeds, p = runtime.draw_dropout(layer.dropout)
         end = np.empty(plan.state_shape, runtime.dtype)
