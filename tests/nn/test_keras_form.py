@@ -152,7 +152,7 @@ def test_a_class_of_ones_own_is_called_as_it_says():
         ),
         (
             lambda: fastrnn.LSTM(3, 5)(fastrnn.Input((7, 3))),
-            "^LSTM: x .*, got Input: an Input is the first layer of a Sequential; .*Func",
+            "^LSTM: x .*, got Input: an Input is the first layer of .*; .*Functional",
         ),
     ],
 )

@@ -352,7 +352,10 @@ class CellSuite:
 
     def test_seed_makes_the_same_weights(self, dtype):
         kind = type(self.case().layer(dtype))
-        flat = [kind(3, 4, dtype=dtype, seed=s).flat_parameters for s in (1, 1, 2)]
+        flat = [
+            kind(3, 4, init="torch", dtype=dtype, seed=s).flat_parameters
+            for s in (1, 1, 2)
+        ]
         np.testing.assert_array_equal(flat[0], flat[1])
         assert (flat[0] != flat[2]).all()
         # PyTorch's default: uniform within 1 / sqrt(H).

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`pad_sequences` as Keras has it: one array, with the padding before the steps."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

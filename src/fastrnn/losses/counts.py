@@ -6,6 +6,8 @@ that should be 1 and of those that should be 0 are above a threshold. Logits of 
 cross-entropy are made probabilities first.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

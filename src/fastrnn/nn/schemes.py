@@ -6,6 +6,8 @@ a parameter without the number of its layer and its direction: ``weight_hh`` is 
 of ``weight_hh_l1_reverse``.
 """
 
+from __future__ import annotations
+
 import inspect
 import numbers
 import re

@@ -21,7 +21,7 @@ class GRU(Recurrent[Array]):
     ----------
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
-        ``GRU(50)`` is Keras's way: 50 units, samples first, the last output alone.
+        One number is Keras's way: units, samples first, the last output alone.
     num_layers : int
         Layers stacked, each on the outputs of the one below.
     bias : bool

@@ -5,6 +5,8 @@ A layer is made by ``(input_size, hidden_size, ...)``, or Keras's way by its uni
 ``(units, activation, ...)``. Each class has an overload of its constructor for either.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TypedDict
 

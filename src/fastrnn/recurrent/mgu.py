@@ -12,6 +12,7 @@ class MGU(Recurrent[Array]):
     ----------
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
+        One number is Keras's way: units, samples first, the last output alone.
     activation : str, tuple or dict, optional
         Of n: a function as `GRU` takes it.
     recurrent_activation : str, tuple or dict, optional

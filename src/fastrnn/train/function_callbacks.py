@@ -93,7 +93,11 @@ class LearningRateScheduler(Callback):
     LearningRateScheduler: epoch 1: the learning rate is 0.5
     """
 
-    def __init__(self, schedule: Callable[..., float], verbose: int | bool = 0) -> None:
+    def __init__(
+        self,
+        schedule: Callable[[int], float] | Callable[[int, float], float],
+        verbose: int | bool = 0,
+    ) -> None:
         who = type(self).__name__
         if not callable(schedule):
             raise TypeError(f"{who}: schedule must be a function, got {schedule!r}")

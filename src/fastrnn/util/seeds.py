@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Random generators for those who are given no seed, and what makes them repeatable."""
 
+from __future__ import annotations
+
 import numbers
 import threading
 
