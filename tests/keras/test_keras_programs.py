@@ -195,7 +195,7 @@ def callbacks(keras):
         x, x[:, :1], epochs=2, verbose=0,
         callbacks=[
             Look(),
-            keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=1),
+            keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=2),
             keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1)),
             keras.callbacks.LambdaCallback(on_epoch_end=lambda i, logs: seen.append(i)),
         ],

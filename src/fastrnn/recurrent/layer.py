@@ -28,12 +28,14 @@ from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, inputs, parameters, rows, states, table
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
-from fastrnn.recurrent.keras_arguments import GatedByUnits, GatedOptions
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
 from fastrnn.util.typing import Array, Mask, State, StateLike
 from fastrnn.util.words import answering_constructor
+
+if TYPE_CHECKING:
+    from fastrnn.recurrent.keras_arguments import GatedByUnits, GatedOptions
 
 # Packages whose code runs between a user's line that makes a layer and its constructor.
 _PACKAGES = ("fastrnn.recurrent", "fastrnn.nn", "fastrnn.util")

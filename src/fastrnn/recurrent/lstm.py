@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 import numpy as np
 
 from fastrnn.nn import schemes
 from fastrnn.recurrent import arguments
 from fastrnn.recurrent.arguments import Functions
-from fastrnn.recurrent.keras_arguments import LSTMByUnits, LSTMOptions
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util.typing import Array
+
+if TYPE_CHECKING:
+    from fastrnn.recurrent.keras_arguments import LSTMByUnits, LSTMOptions
 
 
 class LSTM(Recurrent[tuple[Array, Array]]):

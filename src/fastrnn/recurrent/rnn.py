@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 import numpy as np
 
 from fastrnn.nn import schemes
 from fastrnn.recurrent import table
 from fastrnn.recurrent.arguments import Functions
-from fastrnn.recurrent.keras_arguments import ByUnits, Options
 from fastrnn.recurrent.layer import Recurrent
 from fastrnn.util import checks
 from fastrnn.util.typing import Array
+
+if TYPE_CHECKING:
+    from fastrnn.recurrent.keras_arguments import ByUnits, Options
 
 
 class RNN(Recurrent[Array]):

@@ -7,33 +7,50 @@ write instead. Constructors of all public classes ask the table (`Answering`), a
 the methods that `answering` decorates.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from fastrnn.util.keras_words import KEYWORDS, Word
 from fastrnn.util.later import Later
 
 if TYPE_CHECKING:
     import difflib
+
+    from fastrnn.util import keras_words
 else:
     difflib = Later("difflib")
+    keras_words = Later("fastrnn.util.keras_words")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE = __name__.partition(".")[0]
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _code(function: Callable[..., Any]) -> CodeType:
+    """A function's own code. `inspect.signature` would cost every import much more."""
+    code: CodeType = inspect.unwrap(function).__code__
+    return code
 
 
 def arguments_of(function: Callable[..., Any]) -> list[str]:
-    """Names of what a function takes by name, without ``self``."""
-    parameters = inspect.signature(function).parameters
-    return [n for n, one in parameters.items() if one.kind in _NAMED and n != "self"]
+    """Names of what a function takes by name, without ``self``.
+
+    Examples
+    --------
+    >>> arguments_of(fastrnn.Dropout.__init__)
+    ['p', 'seed']
+    """
+    code = _code(function)
+    named = range(code.co_posonlyargcount, code.co_argcount + code.co_kwonlyargcount)
+    return [name for name in map(code.co_varnames.__getitem__, named) if name != "self"]
 
 
-def word_of(owners: Sequence[str], name: str) -> Word | None:
+def word_of(owners: Sequence[str], name: str) -> keras_words.Word | None:
     """What the table says of a word; `owners` are functions or classes, nearest first.
 
     Examples
@@ -41,13 +58,13 @@ def word_of(owners: Sequence[str], name: str) -> Word | None:
     >>> word_of(["Dropout", "Module"], "rate").here
     'p'
     """
-    found = (KEYWORDS.get(owner, {}).get(name) for owner in owners)
+    found = (keras_words.KEYWORDS.get(owner, {}).get(name) for owner in owners)
     return next((word for word in found if word is not None), None)
 
 
 def words_taken(owners: Sequence[str]) -> list[str]:
     """Words of Keras's that stand for arguments here."""
-    tables = [KEYWORDS.get(owner, {}) for owner in owners]
+    tables = [keras_words.KEYWORDS.get(owner, {}) for owner in owners]
     return [name for table in tables for name, word in table.items() if word.here]
 
 
@@ -157,8 +174,7 @@ class Answering:
 
 def answering_constructor(init: Callable[..., None]) -> Callable[..., None]:
     """A constructor that takes Keras's words."""
-    parameters = inspect.signature(init).parameters.values()
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+    if _code(init).co_flags & inspect.CO_VARKEYWORDS:
         return init
     known = arguments_of(init)
 
