@@ -244,5 +244,9 @@ def test_a_saved_model_is_loaded(tmp_path):
     again = keras.models.load_model(path)
     x = np.ones((2, 3), "f")
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+def test_a_file_of_keras_that_is_not_there(tmp_path):
+    pytest.importorskip("h5py", reason="h5py is not installed")
     with pytest.raises(OSError, match=r"model\.keras"):
-        keras.models.load_model(tmp_path / "model.keras")
+        fastrnn.keras.models.load_model(tmp_path / "model.keras")
