@@ -474,6 +474,8 @@ typedef struct {
     int alone; /* calls since the last report that ran alone for want of memory */
 } fr_team_report;
 int fr_team_prepare(int n_threads, fr_team_report *report);
+/* Bytes left on the calling thread's stack; PTRDIFF_MAX where nobody can tell. */
+ptrdiff_t fr_stack_left(void);
 int fr_team_size(int n_threads);
 
 /* wait.c: sleeps until fr_wake_word() is called, unless the word has another value than

@@ -86,6 +86,16 @@ static ptrdiff_t stack_left(void)
 
 #ifdef _OPENMP
 
+ptrdiff_t fr_stack_left(void)
+{
+    if (!own.looked) {
+        if (find_stack(pthread_self(), &own.low, &own.high))
+            return PTRDIFF_MAX;
+        own.looked = 1;
+    }
+    return stack_left();
+}
+
 /* Threads that a region may add to the pool: OpenMP lists these on the stack. */
 #define AT_A_TIME 16
 

@@ -269,6 +269,7 @@ cdef extern from "fastrnn.h" nogil:
         int alone
 
     int fr_team_prepare(int n_threads, fr_team_report *report) noexcept nogil
+    ptrdiff_t fr_stack_left() noexcept nogil
 
     ctypedef struct fr_pace:
         int n_threads, calls

@@ -146,6 +146,11 @@ def prepare(int n_threads):
     team_of("prepare", n_threads)
 
 
+def stack_left():
+    """Bytes left on the calling thread's stack; very many where nobody can tell."""
+    return fr_stack_left()
+
+
 cdef check_indices(str what, const int64_t *indices, ptrdiff_t n, ptrdiff_t size,
                    int64_t also):
     """Indices must be in [0, size) or `also`, or memory is not safe."""

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastrnn.native import celltable
+from fastrnn.native import celltable, core
 from fastrnn.nn.module import Module
 from fastrnn.util import checks
 from fastrnn.util.typing import Array, Seed
@@ -18,6 +18,9 @@ from fastrnn.util.typing import Array, Seed
 # Numbers drawn at a time: they come in float64, and a large weight's would need twice
 # its memory.
 _BLOCK = 1 << 16
+# What OpenBLAS needs of a thread's stack for a QR factorisation, with some to spare: it
+# ends in threads of 40 KiB and does not in those of 48.
+_LAPACK_STACK = 48 << 10
 
 
 def _fill(array, draw):
@@ -290,6 +293,16 @@ def xavier_normal_(
     return _normal(who, array, 0.0, std, seed)
 
 
+def _check_stack(who):
+    """LAPACK, which asks nobody, would end the process where its stack is too small."""
+    left = core.stack_left()
+    if left < _LAPACK_STACK:
+        raise RuntimeError(
+            f"{who}: LAPACK needs {_LAPACK_STACK} bytes of stack, and this thread has "
+            f"{left} left; threading.stack_size sets what new threads get"
+        )
+
+
 def orthogonal_(
     array: Array, gain: float = 1.0, *, n_gates: int = 1, seed: Seed = None
 ) -> Array:
@@ -319,6 +332,8 @@ def orthogonal_(
     ------
     TypeError, ValueError
         As `uniform_` does, and if `array` is no matrix or does not divide into gates.
+    RuntimeError
+        If this thread has too little stack left for LAPACK.
 
     Notes
     -----
@@ -340,6 +355,7 @@ def orthogonal_(
     who = "orthogonal_"
     matrices = _per_gate(who, array, n_gates)
     gain = checks.finite(who, "gain", gain)
+    _check_stack(who)
     rng = checks.generator(who, seed)
     for matrix in matrices:
         rows, columns = matrix.shape
