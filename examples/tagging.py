@@ -83,7 +83,7 @@ def network():
 
 
 def plot(path, x, right, got, title):
-    """Letters in the colour of their tag; where it is wrong, on that of the right one."""
+    """Letters in the colour of their tag; a wrong one stands on the right one's."""
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
