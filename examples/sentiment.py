@@ -94,7 +94,8 @@ def plot(path, models, tokenizer, texts, labels, names, quick):
         axis.text(-2, -row, names[label], ha="right", color=colors(label * 1.0), **font)
         for word, good in zip(tokenizer.split(text), share, strict=True):
             box = {"facecolor": colors(good), "edgecolor": "none", "pad": 1.5}
-            axis.text(column, -row, word, bbox=box, **font)
+            dark = abs(good - 0.5) > 0.42
+            axis.text(column, -row, word, bbox=box, color="w" if dark else "k", **font)
             column += len(word) + 1
         right = (share[-1] > 0.5) == label
         axis.text(column + 1, -row, "right" if right else "WRONG", color="0.4", **font)
