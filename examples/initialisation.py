@@ -213,7 +213,7 @@ def main():
     parser.add_argument("--plot", metavar="FILE", default="initialisation.png")
     options = parser.parse_args()
     chosen = options.tasks.split(",")
-    curves = {}
+    curves: dict[str, dict[str, np.ndarray]] = {}
     for task in chosen[:2] if options.quick else chosen:
         make, _, epochs, _ = TASKS[task]
         data = make(np.random.default_rng(0), options.quick)

@@ -21,6 +21,7 @@ source distribution of vaderSentiment, whose film reviews were rated by twenty p
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 from reviews import bag_of_words, load, split
@@ -90,7 +91,7 @@ def plot(path, models, tokenizer, texts, labels, names, quick):
         numbers, column = tokenizer.encode(text), 0.0
         starts = [numbers[: n + 1] for n in range(len(numbers))]
         share = praise(models, starts)
-        font = {"size": 9, "family": "monospace"}
+        font: dict[str, Any] = {"size": 9, "family": "monospace"}
         axis.text(-2, -row, names[label], ha="right", color=colors(label * 1.0), **font)
         for word, good in zip(tokenizer.split(text), share, strict=True):
             box = {"facecolor": colors(good), "edgecolor": "none", "pad": 1.5}

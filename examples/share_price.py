@@ -86,7 +86,7 @@ def compare_epochs(x, y, rounds):
     for name, make in (("torch", torch_epoch), ("keras", keras_epoch)):
         if importlib.util.find_spec(name):
             epochs[name] = make(x, y)
-    seconds = {name: [] for name in epochs}
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
     for _ in range(rounds + 1):
         for name, epoch in epochs.items():
             start = time.perf_counter()

@@ -13,6 +13,7 @@ import sysconfig
 import time
 import tokenize
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -93,7 +94,11 @@ def plot(path, x, right, got, title):
     for row, line in enumerate(lines):
         for column, letter in enumerate(line[:95]):
             tag, truth = got[at + column], right[at + column]
-            style = {"family": "monospace", "size": 9, "color": COLORS[tag]}
+            style: dict[str, Any] = {
+                "family": "monospace",
+                "size": 9,
+                "color": COLORS[tag],
+            }
             if tag != truth:
                 box = {"facecolor": COLORS[truth], "alpha": 0.35, "edgecolor": "none"}
                 style["bbox"] = {**box, "pad": 1}

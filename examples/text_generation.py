@@ -10,6 +10,7 @@ is held out. Both models are scored in bits per character there.
 import argparse
 import time
 from collections import Counter
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -31,7 +32,8 @@ def n_gram_bits(train, test, orders, size):
     bits = {}
     for n in range(max(orders) + 1):  # n characters of context
         pairs = Counter(train[i : i + n + 1] for i in range(len(train) - n))
-        total, kinds = Counter(), Counter()
+        total: Counter[str] = Counter()
+        kinds: Counter[str] = Counter()
         for gram, count in pairs.items():
             total[gram[:-1]] += count
             kinds[gram[:-1]] += 1
@@ -108,13 +110,14 @@ def main():
     history = [nats / np.log(2) for nats in fitted.history["val_loss"]]
 
     prompt = vocabulary.encode(args.prompt, replace=True)
-    for name, options in {
+    ways: dict[str, dict[str, Any]] = {
         "greedy": {"temperature": 0},
         "temperature 0.7": {"temperature": 0.7, "seed": 0},
         "top-k 10": {"top_k": 10, "seed": 0},
         "top-p 0.9": {"top_p": 0.9, "seed": 0},
         "beam of 8": {"beam_width": 8},
-    }.items():
+    }
+    for name, options in ways.items():
         written = model.generate(prompt, max_length=120, **options).tokens[0]
         print(f"-- {name}: {args.prompt}{vocabulary.decode(written)!r}")
     best = min(n_grams, key=n_grams.get)
