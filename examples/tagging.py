@@ -13,7 +13,9 @@ import sysconfig
 import time
 import tokenize
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 
 import fastrnn
@@ -21,7 +23,9 @@ import fastrnn
 TAGS = "space keyword defined name number string comment operator".split()  # noqa: SIM905
 KINDS = {getattr(tokenize, n.upper()): n for n in ("number", "string", "comment")}
 KINDS[tokenize.OP] = "operator"
-LENGTH, BATCH, OTHER = 128, 32, 127  # OTHER stands for all that is not ASCII
+COLORS = ("#999999", "#cf222e", "#8250df", "#0969da", "#24292f", "#1a7f37", "#9a6700",
+          "#bf3989")  # fmt: skip
+LENGTH, OTHER = 128, 127  # OTHER stands for all that is not ASCII
 
 
 def tag_file(path):
@@ -64,48 +68,50 @@ def load(data, quick):
     return [tuple(map(np.concatenate, zip(*p, strict=True))) for p in (rest, held_out)]
 
 
-class Tagger(fastrnn.Module):
-    def __init__(self):
-        self.embedding = fastrnn.Embedding(128, 32, seed=0)
-        self.lstm = fastrnn.LSTM(32, 96, bidirectional=True, seed=1)
-        self.head = fastrnn.Linear(192, len(TAGS), seed=2)
-        self.crf = fastrnn.CRF(len(TAGS), seed=3)
-
-    def emissions(self, x):
-        return self.head(self.lstm(self.embedding(x))[0])
-
-    def step(self, x, y):
-        loss = self.crf(self.emissions(x), y)
-        dx, _ = self.lstm.backward(self.head.backward(self.crf.backward()))
-        self.embedding.backward(dx)
-        return loss
+def in_windows(array):
+    """A long array as rows of LENGTH; what is left at its end is left out."""
+    return array[: len(array) // LENGTH * LENGTH].reshape(-1, LENGTH)
 
 
-def predict(model, x):
-    """Tags of a long text, in windows of LENGTH."""
-    model.eval()
-    windows = np.resize(x, (-(-len(x) // LENGTH), LENGTH)).T
-    tags, _ = model.crf.decode(model.emissions(windows))
-    model.train()
-    return tags.T.reshape(-1)[: len(x)]
+def network():
+    """Characters to emissions, which the CRF makes tags of."""
+    return fastrnn.Sequential(
+        fastrnn.Embedding(128, 32, seed=0),
+        fastrnn.Bidirectional(fastrnn.LSTM(96, return_sequences=True, seed=1)),
+        fastrnn.Dense(len(TAGS), seed=2),
+        fastrnn.CRF(len(TAGS), seed=3),
+    )
 
 
-def plot(path, x, right, got):
+def plot(path, x, right, got, title):
+    """Letters in the colour of their tag; a wrong one stands on the right one's."""
+    matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(11, 7))
+    figure, axes = plt.subplots(figsize=(11, 7.5), layout="constrained")
     lines = "".join(map(chr, x)).split("\n")[:35]
     at = 0
     for row, line in enumerate(lines):
         for column, letter in enumerate(line[:95]):
-            tag, wrong = got[at + column], got[at + column] != right[at + column]
-            box = {"facecolor": "#ffb0b0", "edgecolor": "none", "pad": 1}
-            style = {"family": "monospace", "size": 9, "bbox": box if wrong else None}
-            axes.text(column, -row, letter, color=f"C{tag}", **style)
+            tag, truth = got[at + column], right[at + column]
+            style: dict[str, Any] = {
+                "family": "monospace",
+                "size": 9,
+                "color": COLORS[tag],
+            }
+            if tag != truth:
+                box = {"facecolor": COLORS[truth], "alpha": 0.35, "edgecolor": "none"}
+                style["bbox"] = {**box, "pad": 1}
+                letter = letter.replace(" ", "_") if tag else letter
+            axes.text(column, -row, letter, **style)
         at += len(line) + 1
-    axes.set(xlim=(-1, 97), ylim=(-35, 1), title="Held-out source; errors on red")
+    axes.set(xlim=(-1, 97), ylim=(-35, 1), title=title)
     axes.axis("off")
-    figure.tight_layout()
+    key = [
+        plt.Line2D([], [], color=color, marker="s", linestyle="none", label=tag)
+        for tag, color in zip(TAGS, COLORS, strict=True)
+    ]
+    figure.legend(handles=key, ncols=len(TAGS), loc="outside lower center")
     figure.savefig(path, dpi=120)
 
 
@@ -117,32 +123,29 @@ def main():
     args = parser.parse_args()
     began = time.perf_counter()
     (x, y), (test_x, test_y) = load(args.data, args.quick)
-    test_x, test_y = test_x[:200_000], test_y[:200_000]
+    x, y = x[: 60_000 if args.quick else None], y[: 60_000 if args.quick else None]
+    end = min(len(test_x), 200_000) // LENGTH * LENGTH
+    test_x, test_y = test_x[:end], test_y[:end]
     counts = np.zeros((128, len(TAGS)))
     np.add.at(counts, (x, y), 1)
     baseline = (counts.argmax(1)[test_x] == test_y).mean()
 
-    model = Tagger()
-    steps = 40 if args.quick else 1500
-    optimizer = fastrnn.Adam(model, lr=3e-3)
-    rng = np.random.default_rng(0)
-    for step in range(steps):
-        starts = rng.integers(0, max(1, len(x) - LENGTH), BATCH)
-        at = np.minimum(starts + np.arange(LENGTH)[:, None], len(x) - 1)
-        model.zero_grad()
-        loss = model.step(x[at], y[at])
-        fastrnn.clip_grad_norm_(model, 5.0)
-        optimizer.lr = 3e-3 * (1 - step / steps)
-        optimizer.step()
-        if step % (steps // 5) == 0:
-            print(f"step {step:5}  loss {loss / LENGTH:.4f} nats per character")
-    got = predict(model, test_x)
+    model, epochs = network(), 3 if args.quick else 2
+    model.compile("crf", "adam", ["accuracy"], lr=3e-3)
+    model.fit(
+        in_windows(x), in_windows(y), epochs=epochs, batch_size=32, clip_norm=5.0,
+        callbacks=[fastrnn.schedules.CosineLR()], seed=4, verbose=2,
+    )  # fmt: skip
+    got = model.predict(in_windows(test_x)).ravel()
     print(f"{len(x):,} characters to train on, {len(test_x):,} held out")
     print(f"most frequent tag of each character  {baseline:.2%}")
     print(f"BiLSTM-CRF                           {(got == test_y).mean():.2%}")
     print(f"time                                 {time.perf_counter() - began:.0f} s")
     middle = len(test_x) // 2 + test_x[len(test_x) // 2 :].tolist().index(ord("\n")) + 1
-    plot(args.plot, test_x[middle:], test_y[middle:], got[middle:])
+    title = "Held-out source: a letter has the colour of its tag, an error stands on "
+    title += "the colour of the right one" + (" (quick)" if args.quick else "")
+    plot(args.plot, test_x[middle:], test_y[middle:], got[middle:], title)
+    print(f"plot: {args.plot}")
 
 
 if __name__ == "__main__":

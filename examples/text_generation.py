@@ -10,14 +10,16 @@ is held out. Both models are scored in bits per character there.
 import argparse
 import time
 from collections import Counter
+from typing import Any
 
+import matplotlib
 import numpy as np
 
 import fastrnn
-from fastrnn.text import StreamBatches, default_text, read_text
+from fastrnn.text import default_text, read_text
 from fastrnn.text.vocabulary import CharVocabulary
 
-BATCH, WINDOW = 32, 100
+WINDOW = 100  # characters that gradients go back through
 
 
 def n_gram_bits(train, test, orders, size):
@@ -30,7 +32,8 @@ def n_gram_bits(train, test, orders, size):
     bits = {}
     for n in range(max(orders) + 1):  # n characters of context
         pairs = Counter(train[i : i + n + 1] for i in range(len(train) - n))
-        total, kinds = Counter(), Counter()
+        total: Counter[str] = Counter()
+        kinds: Counter[str] = Counter()
         for gram, count in pairs.items():
             total[gram[:-1]] += count
             kinds[gram[:-1]] += 1
@@ -43,51 +46,39 @@ def n_gram_bits(train, test, orders, size):
     return {n: bits[n] for n in orders}
 
 
-def loss_bits(model, batches):
-    """Bits per character over all windows, the state carried on."""
-    total, state = 0.0, None
-    with model._evaluating():
-        for inputs, targets in batches:
-            logits, state = model(inputs.T, state=state)
-            total += fastrnn.cross_entropy(logits, targets.T, reduction="sum")[0]
-    return total / batches.n_characters / np.log(2)
+def in_streams(tokens, n):
+    """Tokens as n streams, each the first token and those that go on from it."""
+    streams = tokens[: len(tokens) // n * n].reshape(n, -1)
+    return streams[:, :1], streams[:, 1:]
 
 
-def train(model, batches, held_out, epochs):
-    optimizer = fastrnn.Adam(model, lr=3e-3)
-    history, done, steps = [], 0, epochs * len(batches)
-    for epoch in range(epochs):
-        state = None
-        for inputs, targets in batches:
-            logits, state = model(inputs.T, state=state)  # streams as rows
-            _, dlogits = fastrnn.cross_entropy(logits, targets.T)
-            model.zero_grad()
-            model.backward(dlogits)
-            fastrnn.clip_grad_norm_(model, 1.0)
-            optimizer.lr = 3e-3 * (1 - done / steps)
-            optimizer.step()
-            done += 1
-        history.append(loss_bits(model, held_out))
-        print(f"epoch {epoch + 1:2}  {history[-1]:.3f} bits per character, held out")
-    return history
-
-
-def plot(path, history, n_grams):
+def plot(path, history, n_grams, quick):
+    matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5))
-    axes.plot(range(1, len(history) + 1), history, "o-", color="#0550ae", label="LSTM")
-    best = min(n_grams, key=n_grams.get)
-    for n, bits in list(n_grams.items())[: list(n_grams).index(best) + 1]:
-        axes.axhline(bits, color="gray", lw=1, ls="--")
-        axes.text(
-            len(history), bits, f"{n}-gram", va="bottom", ha="right", color="gray"
-        )
-    axes.set(
-        xlabel="epoch", ylabel="bits per character, held out", title="Text generation"
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 4.5), sharey=True, width_ratios=[3, 2], layout="constrained"
     )
-    axes.legend()
-    figure.tight_layout()
+    best = min(n_grams, key=n_grams.get)
+    left.plot(range(1, len(history) + 1), history, "o-", color="#0550ae", label="LSTM")
+    left.axhline(n_grams[best], color="0.5", ls="--", label=f"best n-gram: {best}-gram")
+    left.set(xlabel="epoch", ylabel="bits per character, held out")
+    left.set_title("LSTM" + (" (quick: small, little text)" if quick else ""))
+    right.plot(list(n_grams), list(n_grams.values()), "s--", color="0.5")
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    for n, bits in n_grams.items():
+        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+        right.annotate(f"{bits:.2f}", (n, bits), bbox=white, **place)
+    right.axhline(history[-1], color="#0550ae", zorder=0)
+    right.set(xlabel="n", title="n-grams, and the LSTM in the end")
+    right.margins(x=0.12)
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3, axis="y")
+    every = [*history, *n_grams.values()]
+    left.set_ylim(min(every) - 0.3, max(every) + 0.3)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
 
 
@@ -106,21 +97,27 @@ def main():
     tokens = vocabulary.encode(text).astype(np.int64)
     n_grams = n_gram_bits(text[:cut], text[cut:], (2, 3, 4, 5, 6, 7), len(vocabulary))
 
-    hidden, epochs = (64, 2) if args.quick else (384, 12)
+    hidden, epochs, streams = (96, 8, 8) if args.quick else (384, 12, 32)
     recurrent = fastrnn.LSTM(64, hidden, seed=0)
     model = fastrnn.Generator(len(vocabulary), recurrent, seed=1)
-    batches = StreamBatches(tokens[:cut], BATCH, WINDOW)
-    held_out = StreamBatches(tokens[cut:], 8, WINDOW)
-    history = train(model, batches, held_out, epochs)
+    model.compile(optimizer="adam", lr=3e-3)
+    # All streams are one batch, which is cut into windows: a step of Adam for each.
+    fitted = model.fit(
+        *in_streams(tokens[:cut], streams), batch_size=streams, tbptt=WINDOW,
+        validation_data=in_streams(tokens[cut:], 8), epochs=epochs, clip_norm=1.0,
+        callbacks=[fastrnn.schedules.CosineLR()], seed=2, verbose=2,
+    )  # fmt: skip
+    history = [nats / np.log(2) for nats in fitted.history["val_loss"]]
 
     prompt = vocabulary.encode(args.prompt, replace=True)
-    for name, options in {
+    ways: dict[str, dict[str, Any]] = {
         "greedy": {"temperature": 0},
         "temperature 0.7": {"temperature": 0.7, "seed": 0},
         "top-k 10": {"top_k": 10, "seed": 0},
         "top-p 0.9": {"top_p": 0.9, "seed": 0},
         "beam of 8": {"beam_width": 8},
-    }.items():
+    }
+    for name, options in ways.items():
         written = model.generate(prompt, max_length=120, **options).tokens[0]
         print(f"-- {name}: {args.prompt}{vocabulary.decode(written)!r}")
     best = min(n_grams, key=n_grams.get)
@@ -128,7 +125,8 @@ def main():
     print(f"best n-gram model ({best}-gram)  {n_grams[best]:.3f} bits per character")
     print(f"LSTM                       {history[-1]:.3f} bits per character")
     print(f"time                       {time.perf_counter() - began:.0f} s")
-    plot(args.plot, history, n_grams)
+    plot(args.plot, history, n_grams, args.quick)
+    print(f"plot: {args.plot}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ import fastrnn
 
 STEPS = 60  # days in a training sequence
 YEAR = 365
+UNITS = {
+    "precipitation": "rain, log(1 + mm)",
+    "temp_max": "highest, °C",
+    "temp_min": "lowest, °C",
+    "wind": "wind, m/s",
+}
 
 
 def load(path):
@@ -46,19 +52,25 @@ def features(table, scaler):
     )
 
 
-def plot(path, dates, truth, forecast, names):
+def plot(path, dates, truth, forecast, names, quick):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        len(names), sharex=True, figsize=(9, 2 * len(names)), layout="constrained"
-    )
+        len(names), sharex=True, squeeze=False, figsize=(9, 2 * len(names) + 1),
+        layout="constrained",
+    )  # fmt: skip
+    axes = axes[:, 0]
     for ax, name, real, said in zip(axes, names, truth.T, forecast.T, strict=True):
         ax.plot(dates, real, color="0.6", linewidth=0.8, label="measured")
         ax.plot(dates, said, color="C0", label="forecast a day ahead")
-        ax.set_ylabel(name)
+        ax.set_ylabel(UNITS.get(name, name))
         ax.grid(alpha=0.3)
-    axes[0].legend()
+    axes[0].set_title("Held-out year" + (" (quick: 3 epochs)" if quick else ""))
+    axes[-1].set_xlabel("date")
+    figure.align_ylabels(axes)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, loc="outside lower center")
     figure.savefig(path, dpi=120)
 
 
@@ -81,9 +93,9 @@ def main():
     targets = np.stack([following[k : k + STEPS] for k in range(0, 3 * len(inputs), 3)])
 
     model = fastrnn.Sequential(
-        fastrnn.GRU(None, 48, seed=0),
+        fastrnn.GRU(48, return_sequences=True, seed=0),
         fastrnn.Dropout(0.2, seed=1),
-        fastrnn.Linear(None, len(names), seed=2),
+        fastrnn.Dense(len(names), seed=2),
     )
     model.compile("mse", "adam", lr=3e-3)
     stop = fastrnn.callbacks.EarlyStopping(patience=8, restore_best_weights=True)
@@ -112,7 +124,7 @@ def main():
         error = np.sqrt(np.mean(((guess - truth) / scaler.scale_) ** 2, axis=0))
         row = "".join(f"{value:15.3f}" for value in error)
         print(f"{name:<16}{row}{np.sqrt(np.mean(error**2)):8.3f}")
-    plot(options.plot, table.index[n_train:], truth, said, names)
+    plot(options.plot, table.index[n_train:], truth, said, names, options.quick)
     print(f"plot: {options.plot}")
 
 

