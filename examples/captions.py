@@ -49,7 +49,9 @@ def plot(path, images, right, got, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--data", metavar="FILE", help="a .npz of images and captions")
     parser.add_argument("--plot", metavar="FILE", default="captions.png")

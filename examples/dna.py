@@ -132,7 +132,9 @@ def plot(path, genome, model, first, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument(
         "--data", metavar="FILE", help="GenBank file, or Biopython's sdist"

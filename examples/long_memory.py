@@ -127,6 +127,7 @@ def plot(path, results, cases, quick):
             curves.plot(at, losses, label=name, color=f"C{color}")
             norms = np.where(flow.norms > 0, flow.norms, np.nan)
             flows.semilogy(norms, color=f"C{color}")
+            flows.set_xlim(-0.05 * T, 1.05 * len(norms))  # also where nothing is left
             if flow.underflow is not None:
                 end = flow.underflow - 1
                 flows.semilogy(end, norms[end], "x", color=f"C{color}")
@@ -141,7 +142,6 @@ def plot(path, results, cases, quick):
         flows.set(
             xlabel="steps back in time (x: below, float32 underflows)",
             ylabel="norm of the gradient, before training",
-            xlim=(-0.05 * T, 1.05 * len(flow.norms)),
             ylim=(1e-20, 1e3),
         )
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
@@ -151,7 +151,9 @@ def plot(path, results, cases, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--adding", type=int, nargs="+", default=[100, 300],
                         metavar="T", help="numbers")  # fmt: skip

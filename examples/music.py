@@ -78,7 +78,9 @@ def plot(path, tokens, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--data", metavar="FILE", help="a score in MusicXML instead")
     parser.add_argument("--plot", metavar="FILE", default="music.png")

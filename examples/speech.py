@@ -54,7 +54,9 @@ def error_rate(got, right):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--data", metavar="FILE", help="a CSV of WAV file, transcript")
     parser.add_argument("--plot", metavar="FILE", default="speech.png")

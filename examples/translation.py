@@ -51,7 +51,9 @@ def report(name, got, right):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--data", metavar="FILE", help="a CSV of source and target")
     parser.add_argument("--plot", metavar="FILE", default="translation.png")
@@ -111,13 +113,15 @@ def plot(path, test, letters, weights, quick):
     figure, axes = plt.subplots(2, 2, figsize=(13, 12), layout="constrained")
     for axis, i in zip(axes.flat, order, strict=False):
         source, target = test[i]
-        image = axis.imshow(weights[i].T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axis.imshow(weights[i].T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(len(letters[i])), letters[i])
         axis.set_yticks(range(len(source)), map(sound, source), fontsize=8)
         verdict = "right" if got[i] == target else f"right: {target}"
         axis.set(xlabel="letter written", ylabel="letter read, by its name in Unicode")
         axis.set_title(f"{got[i]}   ({verdict})", fontsize=10)
-    figure.colorbar(image, ax=axes, shrink=0.5, label="share of the attention")
+    figure.colorbar(
+        axes[0, 0].images[0], ax=axes, shrink=0.5, label="share of the attention"
+    )
     figure.suptitle(
         "Attention: which letter of the source each letter comes from"
         + (", after two epochs only (--quick)" if quick else "")
