@@ -19,6 +19,7 @@ gradient fares on its way back through time is drawn below the learning curves.
 import argparse
 import math
 import time
+from typing import Any
 
 import numpy as np
 from memory_tasks import LETTERS, adding, copying
@@ -43,20 +44,24 @@ def make(name, inputs, outputs, every_step):
     All but the identity RNN begin with PyTorch's uniform weights, as the figures in
     README.md do: fastrnn's own default, an orthogonal matrix, helps a plain RNN.
     """
-    options = {"return_sequences": every_step, "init": "torch", "seed": 0}
-    head = {"init": "torch", "seed": 1}
+    init: Any = "torch"
+    head_init: Any = "torch"
     if name == "identity RNN":
-        identity = {"weight_hh": fastrnn.init.identity_, "weight_ih": small(5)}
-        options["init"] = identity | {"bias_ih": 0, "bias_hh": 0}
-        head["init"] = {"weight": small(6), "bias": 0}
-        layer = fastrnn.RNN(inputs, H, nonlinearity="relu", **options)
-    elif name == "tanh RNN":
-        layer = fastrnn.RNN(inputs, H, **options)
-    else:
-        layer = {"LSTM": fastrnn.LSTM, "GRU": fastrnn.GRU}[name](inputs, H, **options)
+        init = {"weight_hh": fastrnn.init.identity_, "weight_ih": small(5)}
+        init |= {"bias_ih": 0, "bias_hh": 0}
+        head_init = {"weight": small(6), "bias": 0}
+    layer: fastrnn.RNN | fastrnn.LSTM | fastrnn.GRU
+    options: dict[str, Any] = {"return_sequences": every_step, "init": init, "seed": 0}
     if name == "LSTM":
+        layer = fastrnn.LSTM(inputs, H, **options)
         fastrnn.init.forget_gate_bias_(layer, 1.0)
-    return fastrnn.Sequential(layer, fastrnn.Linear(H, outputs, **head))
+    elif name == "GRU":
+        layer = fastrnn.GRU(inputs, H, **options)
+    else:
+        nonlinearity = "relu" if name == "identity RNN" else "tanh"
+        layer = fastrnn.RNN(inputs, H, nonlinearity=nonlinearity, **options)
+    head = fastrnn.Linear(H, outputs, init=head_init, seed=1)
+    return fastrnn.Sequential(layer, head)
 
 
 def last_state(y):
@@ -119,8 +124,10 @@ def plot(path, results, cases, quick):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    size = {"figsize": (4.5 * len(cases) + 2, 8), "squeeze": False}
-    figure, axes = plt.subplots(2, len(cases), layout="constrained", **size)
+    figure, axes = plt.subplots(
+        2, len(cases), squeeze=False,
+        figsize=(4.5 * len(cases) + 2, 8), layout="constrained",
+    )  # fmt: skip
     for (curves, flows), (task, T) in zip(axes.T, cases, strict=True):
         for color, name in enumerate(NETWORKS):
             at, losses, flow = results[task, T, name]
