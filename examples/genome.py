@@ -44,7 +44,7 @@ def load(path):
 
 def words(bases, k):
     """The number of the word of k bases that starts at each position."""
-    number = 0
+    number = np.zeros_like(bases[..., k - 1 :])
     for i in range(k):
         number = 4 * number + bases[..., i : bases.shape[-1] - k + 1 + i]
     return number

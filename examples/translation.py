@@ -19,37 +19,13 @@ from hindi import hindi_english, sound
 
 import fastrnn
 
-START, END, FIRST = 0, 1, 2  # target tokens; letters from FIRST on
+START, END = "<s>", "</s>"
 BLEUS = "13a", "char"  # of words and of letters
 
 
 def read(path):
     with open(path, encoding="utf-8", newline="") as file:
         return [tuple(row[:2]) for row in list(csv.reader(file))[1:]]
-
-
-class Letters:
-    """Numbers from `first` on for the letters of some texts."""
-
-    def __init__(self, texts, first):
-        self.letters = sorted(set("".join(texts)))
-        self.index = {letter: first + i for i, letter in enumerate(self.letters)}
-        self.first, self.size = first, first + len(self.letters)
-
-    def encode(self, text):
-        known = [self.index[letter] for letter in text if letter in self.index]
-        return np.array(known or [self.first])
-
-    def decode(self, tokens):
-        return "".join(self.letters[max(0, token - self.first)] for token in tokens)
-
-
-def padded(rows):
-    lengths = np.array([len(row) for row in rows])
-    array = np.zeros((len(rows), lengths.max()), np.int64)
-    for b, row in enumerate(rows):
-        array[b, : len(row)] = row
-    return array, lengths
 
 
 def nearest(train, sources):
@@ -75,7 +51,9 @@ def report(name, got, right):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--data", metavar="FILE", help="a CSV of source and target")
     parser.add_argument("--plot", metavar="FILE", default="translation.png")
@@ -85,65 +63,70 @@ def main():
     pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
     cut = len(pairs) // 10
     test, train = pairs[:cut], pairs[cut:]
-    source, target = (
-        Letters([pair[side] for pair in train], FIRST if side else 0) for side in (0, 1)
+
+    source = fastrnn.Vocabulary.of(s for s, _ in train)  # of letters
+    target = fastrnn.Vocabulary.of(
+        (t for _, t in train), specials=("<unk>", START, END)
     )
     model = fastrnn.EncoderDecoder(
         fastrnn.LSTM(64, 128, bidirectional=True, seed=0),
         fastrnn.LSTM(64, 256, seed=1),
-        source.size, target.size, start=START, end=END,
+        len(source), len(target), start=target[START], end=target[END],
         attention="additive", units=128, dropout=0.3, seed=2,
     )  # fmt: skip
-    sources = [source.encode(s) for s, _ in train]
-    targets = [target.encode(t) for _, t in train]
-    optimizer = fastrnn.Adam(model, lr=2e-3)
-    rng = np.random.default_rng(0)
-    epochs, batch = (2, 32) if args.quick else (40, 32)
-    order = np.argsort([len(s) for s in sources], kind="stable")
-    batches = np.array_split(order, max(1, len(train) // batch))
-    for epoch in range(epochs):
-        losses = []
-        for rows in rng.permutation(len(batches)):
-            x, lengths = padded([sources[i] for i in batches[rows]])
-            wanted = [targets[i] for i in batches[rows]]
-            inputs, outputs = fastrnn.teacher_forcing(wanted, START, END)
-            logits, _ = model(x, inputs, lengths)
-            loss, dlogits = fastrnn.cross_entropy(logits, outputs)
-            model.zero_grad()
-            model.backward(dlogits)
-            fastrnn.clip_grad_norm_(model, 1.0)
-            optimizer.step()
-            losses.append(loss)
-        optimizer.lr = 2e-3 * (1 - (epoch + 1) / epochs) + 1e-5
-        if (epoch + 1) % max(1, epochs // 8) == 0:
-            print(f"epoch {epoch + 1:3}  loss {np.mean(losses):.3f} nats per letter")
+    model.compile(optimizer="adam", lr=2e-3)
+    model.fit(
+        [source.encode(s) for s, _ in train],
+        [target.encode(t) for _, t in train],
+        epochs=2 if args.quick else 40,
+        callbacks=[fastrnn.schedules.CosineLR()],
+        clip_norm=1.0,
+        seed=0,
+    )
 
-    x, lengths = padded([source.encode(s) for s, _ in test])
+    # As `predict`, but that it gives what each letter looked at, too.
+    x, lengths = fastrnn.pad_sequences(
+        [source.encode(s) for s, _ in test], batch_first=True
+    )
     result = model.translate(x, lengths, max_length=40, beam_width=5)
-    got, right = [target.decode(t) for t in result.tokens], [t for _, t in test]
+    letters = [target.decode(tokens) for tokens in result.tokens]
+    got = ["".join(row) for row in letters]
+    right = [t for _, t in test]
     for (s, t), g in list(zip(test, got, strict=True))[:12]:
         print(f"   {s}  ->  {g}" + ("" if g == t else f"   (right: {t})"))
     print(f"{len(train)} pairs to train on, {len(test)} held out")
     report("nearest training pair", nearest(train, [s for s, _ in test]), right)
     report("encoder-decoder", got, right)
     print(f"time {time.perf_counter() - began:.0f} s")
-    plot(args.plot, test, got, result.weights)
+    plot(args.plot, test, letters, result.weights, args.quick)
 
 
-def plot(path, test, got, weights):
+def plot(path, test, letters, weights, quick):
     """What each letter written looked at, for the longest four, right ones first."""
+    import matplotlib
+
+    matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
+    got = ["".join(row) for row in letters]
     order = sorted(range(len(test)), key=lambda i: (got[i] != test[i][1], -len(got[i])))
-    figure, axes = plt.subplots(2, 2, figsize=(10, 9), squeeze=False)
+    figure, axes = plt.subplots(2, 2, figsize=(13, 12), layout="constrained")
     for axis, i in zip(axes.flat, order, strict=False):
+        source, target = test[i]
         axis.imshow(weights[i].T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(got[i])), got[i])
-        axis.set_yticks(range(len(test[i][0])), map(sound, test[i][0]))
-        axis.set_xlabel("written")
-    figure.suptitle("Attention: which letter of the source each letter comes from")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+        axis.set_xticks(range(len(letters[i])), letters[i])
+        axis.set_yticks(range(len(source)), map(sound, source), fontsize=8)
+        verdict = "right" if got[i] == target else f"right: {target}"
+        axis.set(xlabel="letter written", ylabel="letter read, by its name in Unicode")
+        axis.set_title(f"{got[i]}   ({verdict})", fontsize=10)
+    figure.colorbar(
+        axes[0, 0].images[0], ax=axes, shrink=0.5, label="share of the attention"
+    )
+    figure.suptitle(
+        "Attention: which letter of the source each letter comes from"
+        + (", after two epochs only (--quick)" if quick else "")
+    )
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_a_model_is_left_as_it_was(batch_first):
     ).eval()
     model.flat_grads[...] = 3
     found = fastrnn.diagnose(model, X, lambda y: fastrnn.mse_loss(y, np.ones_like(y)))
-    assert found.flows[0].name == "0.layer 0"
+    assert found.flows[0].name == "model[0]"
     assert (model.flat_grads == 3).all()
     assert not model.training
     assert "backward" not in vars(model._children["0"])
@@ -121,7 +121,8 @@ def test_plot_with_matplotlib_has_the_norms_by_lag(tmp_path):
     assert axes.get_ylabel() == "norm of dL/dh"
     assert len(axes.lines) == len(found.flows) == 4
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == [flow.name for flow in found.flows]
+    names = ["layer 0", "layer 0 reverse", "layer 1", "layer 1 reverse"]
+    assert legend == [f"{name} (GRU)" for name in names]
     y, _ = gru(X)
     *_, norms = gru.backward(last_and_first(y)[1], record_flow=True)
     for cell, (line, flow) in enumerate(zip(axes.lines, found.flows, strict=True)):
@@ -143,24 +144,77 @@ def test_plot_with_matplotlib_has_the_norms_by_lag(tmp_path):
     pyplot.close("all")
 
 
+class Axes:
+    """Notes what is drawn: no package is needed."""
+
+    def __init__(self):
+        self.lines, self.names, self.x_limits, self.texts = [], [], None, []
+
+    def semilogy(self, *values, label, color=None):
+        self.lines.append(values)
+        self.names.append(label)
+
+    def set_xlim(self, *limits):
+        self.x_limits = limits
+
+    def set_xlabel(self, text):
+        self.texts.append(text)
+
+    set_ylabel = set_xlabel
+
+    def legend(self, loc, title):
+        self.texts.append(loc)
+
+
 def test_plot_draws_one_line_of_each_flow():
-    class Axes:
-        lines, labels = [], []
-
-        def semilogy(self, norms, label):
-            self.lines.append(norms)
-            self.labels.append(label)
-
-        def set_xlabel(self, text):
-            self.labels.append(text)
-
-        set_ylabel = set_xlabel
-
-        def legend(self):
-            self.labels.append("legend")
-
     axes = Axes()
     found = fastrnn.diagnose(rnn(0.5), X, last_step)
     assert found.plot(axes) is axes
-    assert axes.labels == ["layer 0", "time lag, steps", "norm of dL/dh", "legend"]
-    assert (axes.lines[0] > 0).all()
+    assert axes.names == ["layer 0 (RNN)"]
+    assert axes.texts == ["time lag, steps", "norm of dL/dh", "best"]
+    assert (axes.lines[0][0] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gradient_too_small_for_its_dtype_is_said_to_be(dtype):
+    """From where 0.03 a step has made it less than what the dtype can square."""
+    layer = rnn(0.03, dtype=dtype)
+    steps = {"float32": 60, "float64": 400}[dtype]
+    x = 1e-3 * np.ones((steps, 3, 2), dtype)
+    found = fastrnn.diagnose(layer, x, last_step)
+    (flow,) = found.flows
+    least = {"float32": 1e-19, "float64": 1e-154}[dtype]
+    assert flow.underflow == pytest.approx(np.log(least) / np.log(0.03), abs=2)
+    assert (flow.norms[flow.underflow :] == 0).all()
+    said = f"from lag {flow.underflow} of {steps - 1} on, where {dtype} underflows"
+    assert said in str(found)
+    axes = Axes()
+    found.plot(axes)
+    assert axes.names == ["layer 0 (RNN)", f"below {least:.0e}: {dtype} underflows"]
+    last = flow.underflow - 1
+    assert axes.lines[1][:2] == ((last,), (flow.norms[last],))
+    assert axes.x_limits[1] >= steps - 1  # the axis does not stop where the line does
+
+
+def test_zeros_of_another_cause_are_no_underflow():
+    layer = rnn(1.0, "relu")
+    layer.parameters["bias_ih_l0"][...] = -9  # all units are dead
+    assert fastrnn.diagnose(layer, X, last_step).flows[0].underflow is None
+    both = fastrnn.GRU(2, 4, bidirectional=True, seed=0)
+    forward, reverse = fastrnn.diagnose(both, X, last_step).flows
+    assert forward.underflow is None
+    assert reverse.underflow is None
+
+
+def test_names_say_where_a_layer_is():
+    """As one writes it; a number of a layer only where there are several."""
+    model = fastrnn.Sequential(
+        fastrnn.LSTM(2, 4, 2, seed=0),
+        fastrnn.Bidirectional(fastrnn.GRU(4, 4, seed=0)),
+    )
+    found = fastrnn.diagnose(model, X, lambda y: (y.sum(), np.ones_like(y)))
+    names = [flow.name for flow in found.flows]
+    assert names[:2] == ["model[0] layer 0", "model[0] layer 1"]
+    assert len(set(names)) == len(names) == 4
+    for name in names:
+        assert isinstance(eval(name.split()[0], {"model": model}), fastrnn.Module)

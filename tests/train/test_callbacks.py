@@ -287,6 +287,36 @@ def test_plots(tmp_path):
     plt.close("all")
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7])
+def test_pictures_of_epochs_say_what_their_axes_are(epochs):
+    plt = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    plt.switch_backend("agg")
+    history, monitor = History(), GradientMonitor()
+    for epoch in range(epochs):
+        history.add(epoch, {"loss": 2.0, "val_loss": 3.0, "mae": 1.0}, 0.1)
+    monitor.mean = {"0": [1.0] * epochs, "1": [0.1] * epochs}
+    for axes in (history.plot(), history.plot(["mae", "loss"]), monitor.plot()):
+        axes.figure.canvas.draw()
+        ticks = axes.get_xticks()
+        assert (ticks == ticks.round()).all()  # no epoch 1.2
+        assert axes.get_xlabel() == "epoch"
+        # Beside the lines, and inside the picture.
+        box = axes.get_legend().get_window_extent()
+        assert box.x0 >= axes.get_window_extent().x1
+        assert box.x1 <= axes.figure.bbox.x1
+        for line in axes.lines:
+            assert (line.get_marker() == "o") == (epochs == 1)
+    assert history.plot().get_ylabel() == "loss"
+    assert history.plot(["mae", "val_loss", "loss"]).get_ylabel() == "mae, loss"
+    assert "norm" in monitor.plot().get_ylabel()
+    mine = plt.subplots()[1]
+    assert history.plot(ax=mine) is mine  # whose legend stays inside: room is theirs
+    mine.figure.canvas.draw()
+    inside = mine.get_legend().get_window_extent()
+    assert inside.x1 <= mine.get_window_extent().x1
+    plt.close("all")
+
+
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)

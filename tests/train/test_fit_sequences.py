@@ -477,6 +477,8 @@ def test_edit_distance_by_definition(rng):
     for _ in range(100):
         a, b = (rng.integers(0, 3, rng.integers(0, 6)).tolist() for _ in range(2))
         assert edit_distance(a, b) == plain(a, b)
+    for a, b in (("six fou", "six four"), ("kitten", "sitting"), ("", "a"), ("a", "")):
+        assert edit_distance(a, b) == plain(a, b)
 
 
 # -- what is refused ------------------------------------------------------------------

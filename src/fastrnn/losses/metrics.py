@@ -248,15 +248,22 @@ class LabelErrorRate(Metric):
             self.count += len(right)
 
 
-def edit_distance(a: Sequence[int] | Array, b: Sequence[int] | Array) -> int:
+def edit_distance(
+    a: Sequence[int] | Array | str, b: Sequence[int] | Array | str
+) -> int:
     """Fewest insertions, deletions and substitutions that turn `a` into `b`.
+
+    Sequences of labels, or strings, whose labels are their characters.
 
     Examples
     --------
     >>> edit_distance([1, 2, 3], [1, 3, 3, 4])
     2
+    >>> edit_distance("six fou", "six four")
+    1
     """
-    b, steps = np.asarray(b), np.arange(len(b) + 1)
+    b = np.asarray(list(b) if isinstance(b, str) else b)
+    steps = np.arange(len(b) + 1)
     row = steps
     for i, label in enumerate(a):
         new = np.minimum(row[1:] + 1, row[:-1] + (label != b))

@@ -16,12 +16,13 @@ from fastrnn.nn.module import Module
 from fastrnn.recurrent import arguments, table
 from fastrnn.recurrent.calls import watched_by
 from fastrnn.recurrent.layer import Recurrent
-from fastrnn.util.extras import pyplot
 from fastrnn.util.functions import sigmoid
+from fastrnn.util.pictures import axes_for, name_lines
 from fastrnn.util.typing import Array
 
 # A gradient whose norm changes by less than these factors flows well enough.
 _VANISHED, _EXPLODED = 1e-3, 1e3
+_NEAR_NOTHING = 1e3  # one lag after a norm this many times the smallest, it may be 0
 _SATURATED, _DEAD = 0.5, 0.1  # a remedy is named for shares that are larger
 
 
@@ -32,7 +33,8 @@ class Flow:
     Attributes
     ----------
     name : str
-        The layer's place in the model, its number and direction.
+        The layer's place in the model, as one writes it, such as "model[0]"; the number
+        of the layer, where there are several in one or it is the model; "reverse".
     kind : str
         Class of the layer: "RNN", "LSTM", "GRU" or another.
     norms : ndarray, shape (T,)
@@ -45,6 +47,8 @@ class Flow:
         have options.
     dead : float or None
         Share of a ReLU layer's units that are zero at every step of every sequence.
+    dtype : str
+        Of the layer, and so of the gradients.
     """
 
     name: str
@@ -52,6 +56,25 @@ class Flow:
     norms: Array
     saturated: dict[str, float]
     dead: float | None
+    dtype: str = "float32"
+
+    @property
+    def underflow(self) -> int | None:
+        """The first lag from which on the gradient is too small to measure, or None.
+
+        A norm is measured by squares, in the layer's dtype: what is less than about
+        1e-19 in float32, and 1e-154 in float64, is zero. Other zeros are exact: no
+        gradient arrives, or all units are dead.
+        """
+        lag = int(np.flatnonzero(self.norms).max(initial=-1)) + 1
+        if lag in (0, len(self.norms)):
+            return None
+        return lag if self.norms[lag - 1] < _NEAR_NOTHING * self._least else None
+
+    @property
+    def _least(self):
+        """The smallest norm whose square the dtype can hold."""
+        return float(np.sqrt(np.finfo(self.dtype).tiny))
 
     @property
     def ratio(self) -> float:
@@ -101,6 +124,9 @@ class Diagnosis:
     def plot(self, axes: Any = None) -> Any:
         """Draw norms against time lag, on a logarithmic scale, which has no zero.
 
+        A line that ends in a cross before the longest lag is of a gradient that is too
+        small to measure from there on: squares of the norm underflow in its dtype.
+
         Parameters
         ----------
         axes : matplotlib.axes.Axes, optional
@@ -115,14 +141,24 @@ class Diagnosis:
         ImportError
             If Matplotlib is not installed.
         """
-        if axes is None:
-            axes = pyplot("Diagnosis.plot").subplots()[1]
+        axes, new = axes_for("Diagnosis.plot", axes)
+        ends = {}  # by label: lags and norms where lines end for underflow
         for flow in self.flows:
             seen = np.where(flow.norms > 0, flow.norms, np.nan)
-            axes.semilogy(seen, label=flow.name)
+            axes.semilogy(seen, label=f"{flow.name} ({flow.kind})")
+            if flow.underflow is not None:
+                last = flow.underflow - 1
+                label = f"below {flow._least:.0e}: {flow.dtype} underflows"
+                ends.setdefault(label, []).append((last, flow.norms[last]))
+        for label, points in ends.items():
+            lags, norms = zip(*points, strict=True)
+            axes.semilogy(lags, norms, "x", color="black", label=label)
+        longest = max(len(flow.norms) for flow in self.flows) - 1
+        margin = 0.05 * max(1, longest)
+        axes.set_xlim(-margin, longest + margin)  # all lags, also where nothing is left
         axes.set_xlabel("time lag, steps")
         axes.set_ylabel("norm of dL/dh")
-        axes.legend()
+        name_lines(axes, new)
         return axes
 
 
@@ -241,10 +277,25 @@ class _Watcher:
 def _flows(prefix, layer, flow, gates):
     D, kind = layer._runtime.n_directions, layer._runtime.cell.layer
     for cell, norms in enumerate(flow):
-        backwards = bool(cell % D)
-        name = f"{prefix}layer {cell // D}" + (" reverse" if backwards else "")
+        parts = [_place(prefix)] if prefix else []
+        if not prefix or len(flow) > D:
+            parts.append(f"layer {cell // D}")
+        if cell % D:
+            parts.append("reverse")
         saturated, dead = gates.get(cell, ({}, None))
-        yield Flow(name, kind, norms, saturated, dead)
+        yield Flow(" ".join(parts), kind, norms, saturated, dead, str(layer.dtype))
+
+
+def _place(prefix):
+    """Where a layer is in a model, as one writes it.
+
+    Examples
+    --------
+    >>> _place("0."), _place("encoder."), _place("1.2.layer.")
+    ('model[0]', 'model.encoder', 'model[1][2].layer')
+    """
+    names = prefix.removesuffix(".").split(".")
+    return "model" + "".join(f"[{n}]" if n.isdigit() else f".{n}" for n in names)
 
 
 def _saturation(call):
@@ -341,6 +392,11 @@ def _in_words(flow):
     ratio, lag = flow.ratio, len(flow.norms) - 1
     if not np.isfinite(ratio):
         return "no finite gradient arrives at the newest steps"
+    if flow.underflow is not None:
+        return (
+            f"the gradient vanishes, to less than {flow._least:.0e} from lag "
+            f"{flow.underflow} of {lag} on, where {flow.dtype} underflows"
+        )
     if ratio < _VANISHED:
         return f"the gradient vanishes, to {ratio:.1e} of its size over {lag} steps"
     if ratio > _EXPLODED:

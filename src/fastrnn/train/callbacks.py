@@ -22,7 +22,7 @@ from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint
 from fastrnn.train.saving import check_path
 from fastrnn.util import checks
-from fastrnn.util.extras import pyplot
+from fastrnn.util.pictures import axes_for, count_epochs, name_lines
 from fastrnn.util.schema import any_of, dict_of, integer, list_of, number
 from fastrnn.util.typing import PathLike
 
@@ -347,13 +347,14 @@ class GradientMonitor(Callback):
         -------
         matplotlib.axes.Axes
         """
-        if ax is None:
-            ax = pyplot("GradientMonitor.plot").subplots()[1]
+        ax, new = axes_for("GradientMonitor.plot", ax)
         for name, values in self.mean.items():
-            ax.plot(np.arange(len(values)) + 1, values, label=name)
-        ax.set(xlabel="epoch", ylabel="norm of the gradient", yscale="log")
+            marker = "o" if len(values) == 1 else None
+            ax.plot(np.arange(len(values)) + 1, values, label=name, marker=marker)
+        ax.set(ylabel="norm of the gradient, mean of the batches", yscale="log")
+        count_epochs(ax)
         ax.grid(alpha=0.3)
-        ax.legend()
+        name_lines(ax, new, "layer")
         return ax
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from fastrnn.util.extras import pyplot
+from fastrnn.util.pictures import axes_for, count_epochs, name_lines
 from fastrnn.util.printable import printable
 from fastrnn.util.schema import check, dict_of, integer, list_of, number
 
@@ -69,6 +69,9 @@ class History:
     def plot(self, names: str | Sequence[str] | None = None, ax: Any = None) -> Any:
         """Draw figures over epochs with matplotlib.
 
+        The vertical axis is called what is drawn: ``loss`` also stands for
+        ``val_loss``.
+
         Parameters
         ----------
         names : str or list of str, optional
@@ -97,14 +100,18 @@ class History:
                     f"History.plot: names must be among those noted ({known}), "
                     f"got {name!r}"
                 )
-        if ax is None:
-            ax = pyplot("History.plot").subplots()[1]
+        ax, new = axes_for("History.plot", ax)
         for name in names:
-            ax.plot([epoch + 1 for epoch in self.epoch], self.history[name], label=name)
-        ax.set_xlabel("epoch")
+            # A run of one epoch is a dot.
+            marker = "o" if len(self.epoch) == 1 else None
+            epochs = [epoch + 1 for epoch in self.epoch]
+            ax.plot(epochs, self.history[name], label=name, marker=marker)
+        drawn = dict.fromkeys(name.removeprefix("val_") for name in names)
+        ax.set_ylabel(", ".join(drawn))
+        count_epochs(ax)
         ax.grid(alpha=0.3)
         if names:
-            ax.legend()
+            name_lines(ax, new)
         return ax
 
     def to_json(self) -> dict[str, Any]:
