@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -62,9 +64,9 @@ class Flow:
     def underflow(self) -> int | None:
         """The first lag from which on the gradient is too small to measure, or None.
 
-        A norm is measured by squares, in the layer's dtype: what is less than about
-        1e-19 in float32, and 1e-154 in float64, is zero. Other zeros are exact: no
-        gradient arrives, or all units are dead.
+        Kernels flush numbers below 1e-38 to zero in float32, and norms, which are
+        measured by squares in float64, below 1e-154 are zero in any case. Other zeros
+        are exact: no gradient arrives, or all units are dead.
         """
         lag = int(np.flatnonzero(self.norms).max(initial=-1)) + 1
         if lag in (0, len(self.norms)):
@@ -73,8 +75,9 @@ class Flow:
 
     @property
     def _least(self):
-        """The smallest norm whose square the dtype can hold."""
-        return float(np.sqrt(np.finfo(self.dtype).tiny))
+        """The smallest norm of numbers of the dtype whose square float64 can hold."""
+        tiny = float(np.finfo(self.dtype).tiny)
+        return max(tiny, math.sqrt(sys.float_info.min))
 
     @property
     def ratio(self) -> float:
@@ -125,7 +128,7 @@ class Diagnosis:
         """Draw norms against time lag, on a logarithmic scale, which has no zero.
 
         A line that ends in a cross before the longest lag is of a gradient that is too
-        small to measure from there on: squares of the norm underflow in its dtype.
+        small to measure from there on: it underflows in its dtype.
 
         Parameters
         ----------
