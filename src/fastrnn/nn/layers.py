@@ -369,9 +369,14 @@ class Dropout(Module):
         mask, shape, dtype = context.saved
         dy = checks.float_array(who, "dy", dy, dtype)
         checks.same_shape(who, "dy", dy, "y", shape)
+        dx = self._gradient(dy, mask)
+        context.release()
+        return dx
+
+    def _gradient(self, dy, mask):
+        """The input's gradient, from what forward kept of its choice."""
         dx = np.empty_like(dy)
         self._drop(mask, dy, dx)
-        context.release()
         return dx
 
     def extra_repr(self) -> str:

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
-from fastrnn.nn.context import Context
 from fastrnn.nn.layers import Dropout
 from fastrnn.util import checks
 from fastrnn.util.typing import Array, Seed
@@ -109,32 +108,5 @@ class SpatialDropout1D(BatchFirst, Dropout):
     if TYPE_CHECKING:
         __call__ = forward
 
-    def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
-        """Gradient of the input: that of the output where nothing was dropped.
-
-        Parameters
-        ----------
-        dy : array_like, shape of the output
-            Gradient of the loss with respect to the output.
-        context : Context, optional
-            What the forward in question left in ``context``. Default: the last one.
-
-        Returns
-        -------
-        ndarray, shape of `dy`
-
-        Raises
-        ------
-        RuntimeError
-            If there was no forward in training mode, or its context has been used.
-        ValueError, TypeError
-            If `dy` does not fit the output.
-        """
-        who = f"{type(self).__name__}.backward"
-        context = self._context(context)
-        factors, shape, dtype = context.saved
-        dy = checks.float_array(who, "dy", dy, dtype)
-        checks.same_shape(who, "dy", dy, "y", shape)
-        dx = dy * factors
-        context.release()
-        return dx
+    def _gradient(self, dy, factors):
+        return dy * factors

@@ -3,6 +3,8 @@
 
 An epoch's order of samples is drawn from the run's seed and the epoch's number alone,
 so a run that goes on from a checkpoint sees the batches that an unbroken one would.
+Longer than most files, because training, evaluation and prediction go through batches
+in the same way, which stands here once.
 """
 
 import contextlib
