@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Packed weights so large that both forms take turns in one room.
+"""Packed weights of which both forms take turns in one room, as large ones do.
 
 Nobody can tell but by the memory: gradients have the bits of a layer that has had its
 weights to itself, whatever happens between a forward and its backward.
@@ -16,27 +16,37 @@ import pytest
 from cells import KINDS, Case, assert_same_bits, data, run_backward, run_forward
 
 import fastrnn
-from fastrnn.native import celltable, core, single
+from fastrnn.native import celltable, core, single, weights
 from fastrnn.recurrent import table
 
-# Forms of somewhat more than 4 MiB in float32, units and inputs not whole vectors.
-BY_GATES = {1: (740, 741), 2: (530, 523), 3: (450, 447), 4: (370, 391)}
+# Forms of somewhat more than `SMALL` in float32, units and inputs not whole vectors.
+SMALL = 1 << 16  # bytes from which forms take turns in these tests, but for the last
+BY_GATES = {1: (93, 92), 2: (66, 65), 3: (57, 55), 4: (46, 49)}
 SIZES = {
     cell.name: BY_GATES[len(cell.gates)]
     for cell in (table.cells_of(kind)[0] for kind in KINDS)
 }
-FORM = 4 << 20  # bytes
 CELLS = {
     **{cell: (Case(cell, 3, 2, *sizes), {}) for cell, sizes in SIZES.items()},
-    "projected": (Case("lstm", 3, 2, 600, 410), {"proj_size": 203, "peephole": True}),
+    "projected": (Case("lstm", 3, 2, 75, 51), {"proj_size": 25, "peephole": True}),
     "before": (Case("gru", 3, 2, *SIZES["gru"]), {"reset_after": False}),
-    "stack": (Case("gru", 3, 2, 422, 421, 2, True), {}),
+    "stack": (Case("gru", 3, 2, 57, 55, 2, True), {}),
     "merged": (
         Case("rnn_tanh", 3, 2, *SIZES["rnn_tanh"], 2, True),
         {"merge_mode": "sum"},
     ),
 }
+FORM = 4 << 20  # bytes from which forms take turns unless a test says otherwise
+LARGE = {1: (740, 741), 2: (530, 523), 3: (450, 447), 4: (370, 391)}
 with_cells = pytest.mark.parametrize("which", CELLS)
+
+
+@pytest.fixture(autouse=True)
+def turns_from():
+    """Let small forms take turns: what is tested is the same, and takes less time."""
+    before = weights.set_turns_from(SMALL)
+    yield before
+    weights.set_turns_from(before)
 
 
 @pytest.fixture(params=[1, 2], ids=lambda n: f"{n}thr")
@@ -48,7 +58,7 @@ def n_threads(request):
 
 
 class Run:
-    """A layer of large cells, and calls of it."""
+    """A layer of cells whose forms take turns, and calls of it."""
 
     def __init__(self, which, dtype):
         self.case, options = CELLS[which]
@@ -273,20 +283,23 @@ def test_forwards_and_backwards_of_several_threads(which):
 
 
 @pytest.mark.parametrize("which", SIZES)
-def test_training_needs_room_for_one_form(which):
-    run = Run(which, "float32")
-    x = data(run.case).x.astype("f")
-    optimizer = fastrnn.SGD(run.layer, lr=1e-3)
+def test_training_needs_room_for_one_form(which, turns_from):
+    assert turns_from == FORM
+    weights.set_turns_from(FORM)
+    case = Case(which, 3, 2, *LARGE[len(celltable.cell(which).gates)])
+    layer = case.layer("float32")
+    x = data(case).x.astype("f")
+    optimizer = fastrnn.SGD(layer, lr=1e-3)
     tracemalloc.start()
     try:
         for _ in range(3):
-            y, _ = run.layer(x)
-            run.layer.backward(np.ones_like(y))
+            y, _ = layer(x)
+            layer.backward(np.ones_like(y))
             optimizer.step()
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    one = 4 * run.layer.flat_parameters.size
+    one = 4 * layer.flat_parameters.size
     assert FORM <= one < most < 1.5 * one
 
 
@@ -312,11 +325,11 @@ def test_backward_form_from_the_forward_form(isa, dtype, name, I, H, threads, rn
         options = {**options, "proj_size": H // 2}
     cell = option_cells.Cell(kind, activations, **options)
     v, _ = cell.data((1, 1, I, H))
-    weights = [
+    parts = [
         np.ascontiguousarray(v[key], dtype) if key in v else None
         for key in ("W", "R", "b_ih", "b_hh", "P", "W_hr")
     ]
-    weights[0][0, 0], weights[1][-1, -1] = -0.0, np.nan  # numbers are moved, not added
+    parts[0][0, 0], parts[1][-1, -1] = -0.0, np.nan  # numbers are moved, not added
     kernels, which = core.kernels(dtype), celltable.CELLS[kind]
 
     def pack(backward, forward=None):
@@ -325,13 +338,13 @@ def test_backward_form_from_the_forward_form(isa, dtype, name, I, H, threads, rn
         raw = np.full(size + 16, 7, dtype)
         packed = raw[-raw.ctypes.data % 64 // raw.itemsize :][:size]
         single.pack(
-            kernels, backward, shape, *weights[:4], packed, *weights[4:], threads,
+            kernels, backward, shape, *parts[:4], packed, *parts[4:], threads,
             forward,
         )  # fmt: skip
         return packed
 
     forward, want = pack(False), pack(True)
-    for array in weights:
+    for array in parts:
         if array is not None:
             array[...] = 3  # of which nothing may be read
     assert pack(True, forward).tobytes() == want.tobytes()

@@ -310,6 +310,9 @@ def run_rest(f):
         "core.set_level2_bytes", core.set_level2_bytes, f.random.choice([0, 1 << 16])
     )
     core.set_level2_bytes(before)
+    before = weights.set_turns_from(0)
+    f.call("weights.set_turns_from", weights.set_turns_from, f.random.choice([0, 99]))
+    weights.set_turns_from(before)
     f.call("core.set_observer", core.set_observer, None, p=0.0)  # as the suite has it
     f.call("core.prepare", core.prepare, f.random.randint(1, 3))
     zeros = f.array(f.size(), f.random.choice("fd"), 0)

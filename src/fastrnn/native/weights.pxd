@@ -10,7 +10,6 @@ from fastrnn.native.memory cimport Loan, Pool
 
 cdef enum:
     FINGERPRINT_WORDS = 64
-    TURNS_FROM = 4 << 20  # bytes: see `PackedCell`
 
 
 cdef struct Marks:

@@ -11,6 +11,7 @@ from fastrnn.native.memory import Loan, Pool
 _Array: TypeAlias = Any
 _Tensor: TypeAlias = Any
 
+def set_turns_from(n_bytes: int) -> int: ...
 @final
 class Source: ...
 

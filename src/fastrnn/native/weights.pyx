@@ -25,6 +25,23 @@ from fastrnn.native.views cimport as_tuple, dense
 from fastrnn.native import memory
 
 
+cdef ptrdiff_t turns_from = 4 << 20
+
+
+def set_turns_from(ptrdiff_t n_bytes):
+    """Say how large a form is whose room both forms take in turns: see `PackedCell`.
+
+    That holds for weights packed from now on; results are the same to the bit. Returns
+    the number before.
+    """
+    global turns_from
+    cdef ptrdiff_t before = turns_from
+    if n_bytes < 0:
+        raise ValueError(f"set_turns_from: n_bytes must be >= 0, got {n_bytes}")
+    turns_from = n_bytes
+    return before
+
+
 # -- how weights are known again ------------------------------------------------------
 
 @cython.final
@@ -98,7 +115,7 @@ cdef bint same_content(const Marks *a, const Marks *b) noexcept nogil:
 cdef class PackedCell:
     """The weights of one cell in the kernels' forms, as they were at one moment.
 
-    Both are made for a forward in training, unless they are large (`TURNS_FROM` on):
+    Both are made for a forward in training, unless they are large (`set_turns_from`):
     then backward makes its form, in the forward form's room if nobody needs that any
     more. An optimiser changes the weights before the next forward, so neither form is
     packed more often, and a cell's weights are held twice instead of three times. For
@@ -113,7 +130,7 @@ cdef class PackedCell:
         """Of the weights that these are the marks of, without forms."""
         cdef PackedCell self = PackedCell.__new__(PackedCell)
         self.marks = m[0]
-        self.turns = m.table.packed_forward_size(shape) * itemsize >= TURNS_FROM
+        self.turns = m.table.packed_forward_size(shape) * itemsize >= turns_from
         return self
 
     cdef Loan room(self, Pool pool, const fr_shape *shape, ptrdiff_t itemsize,
