@@ -4,8 +4,9 @@
 Environment: FASTRNN_TARGETS="baseline x86_v3" builds fewer targets,
 FASTRNN_NO_OPENMP=1 builds without threads, FASTRNN_POOL=1 with those of csrc/pool.c in
 place of OpenMP's (as on Windows), FASTRNN_LIBOMP=FOLDER with the libomp there, for
-Apple's compiler, FASTRNN_SANITIZE=address,undefined adds sanitizers, FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR=1 makes
-compiler warnings errors.
+Apple's compiler, FASTRNN_SANITIZE=address,undefined adds sanitizers,
+FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR=1 makes compiler
+warnings errors.
 """
 
 import importlib

@@ -2,8 +2,9 @@
 """How many threads the kernels use.
 
 A pool of threads, GNU OpenMP's or our own, does not survive a fork, and a thread that
-had one hangs in its next parallel region in the child.  Other libraries share the pool where they share
-the runtime, PyTorch first of all, and no function tells whether they have made one.
+had one hangs in its next parallel region in the child.  Other libraries share OpenMP's
+pool where they share the runtime, PyTorch first of all, and no function tells whether
+they have made one.
 """
 
 from __future__ import annotations
