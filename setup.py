@@ -86,7 +86,7 @@ def thread_flags(compiler):
     if os.environ.get("FASTRNN_NO_OPENMP"):
         return [], []
     if sys.platform == "win32":  # WaitOnAddress is in that library
-        return ["-DFR_POOL"], ["-lsynchronization"]
+        return ["-DFR_POOL"], ["-lapi-ms-win-core-synch-l1-2-0"]
     if os.environ.get("FASTRNN_POOL"):
         return ["-DFR_POOL"], []
     source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
