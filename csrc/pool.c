@@ -104,6 +104,7 @@ static void work(worker *self)
  * the process they are gone already. */
 static void disband(pool *p)
 {
+    own = NULL;
     for (int i = 0; i < p->n_workers; i++) {
         worker *w = p->workers[i];
         w->last = 1;
