@@ -73,6 +73,20 @@ def test_recorded_calls_have_the_same_bits(built, tmp_path, target, dtype):
         )
 
 
+def test_a_byte_that_differs_is_found(built, tmp_path):
+    record = tmp_path / "record"
+    words = [built / "replay", "record", "baseline", "float32", record]
+    subprocess.run(words, check=True, capture_output=True)
+    content = bytearray(record.read_bytes())
+    content[-1] ^= 1  # of the last output
+    record.write_bytes(content)
+    words = [built / "replay", "check", "baseline", "float32", record, "1"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "embedding: another dweight" in done.stdout
+    assert "1 outputs different" in done.stdout
+
+
 def wide_stack_moves(code):
     """By function: aligned moves of wide vectors on its stack, and if it aligns that.
 
