@@ -2,15 +2,19 @@
 """What pyproject.toml cannot say: the kernels, compiled once per target and dtype.
 
 Environment: FASTRNN_TARGETS="baseline x86_v3" builds fewer targets,
-FASTRNN_NO_OPENMP=1 builds without threads, FASTRNN_SANITIZE=address,undefined adds
-sanitizers, FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR=1 makes
-compiler warnings errors.
+FASTRNN_NO_OPENMP=1 builds without threads, FASTRNN_POOL=1 with those of csrc/pool.c in
+place of OpenMP's (as on Windows), FASTRNN_LIBOMP=FOLDER with the libomp there, for
+Apple's compiler, FASTRNN_SANITIZE=address,undefined adds sanitizers,
+FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR=1 makes compiler
+warnings errors.
 """
 
+import importlib
 import itertools
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,16 +62,16 @@ def machine():
     return MACHINE_ALIASES.get(name, name)
 
 
-def compiles(compiler, source, flags, link=False):
-    """Whether a one-file program compiles (and links) with `flags`."""
+def compiles(compiler, source, flags, linking=None):
+    """Whether a one-file program compiles with `flags`, and links with `linking`."""
     folder = tempfile.mkdtemp()
     try:
         path = Path(folder, "probe.c")
         path.write_text(source)
         objects = compiler.compile([str(path)], output_dir=folder, extra_postargs=flags)
-        if link:
+        if linking is not None:
             compiler.link_executable(
-                objects, "probe", output_dir=folder, extra_postargs=flags
+                objects, "probe", output_dir=folder, extra_postargs=linking
             )
     except Exception as error:  # distutils raises CompileError, LinkError or OSError
         print(f"fastrnn: probe {' '.join(flags) or '(no flags)'} failed: {error}")
@@ -77,14 +81,25 @@ def compiles(compiler, source, flags, link=False):
     return True
 
 
-def openmp_flags(compiler):
+def thread_flags(compiler):
+    """Flags for compiling and for linking that decide whose threads run the kernels."""
     if os.environ.get("FASTRNN_NO_OPENMP"):
-        return []
+        return [], []
+    if sys.platform == "win32":  # WaitOnAddress is in that library
+        return ["-DFR_POOL"], ["-lapi-ms-win-core-synch-l1-2-0"]
+    if os.environ.get("FASTRNN_POOL"):
+        return ["-DFR_POOL"], []
     source = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-    if compiles(compiler, source, ["-fopenmp"], link=True):
-        return ["-fopenmp"]
-    print("fastrnn: WARNING: no OpenMP; the kernels will run on one thread")
-    return []
+    if folder := os.environ.get("FASTRNN_LIBOMP"):
+        compiling = ["-Xpreprocessor", "-fopenmp", f"-I{folder}/include"]
+        linking = [f"-L{folder}/lib", "-lomp", f"-Wl,-rpath,{folder}/lib"]
+        if compiles(compiler, source, compiling, linking):
+            return compiling, linking
+        raise SystemExit(f"FASTRNN_LIBOMP: no libomp to build with in {folder}")
+    if compiles(compiler, source, ["-fopenmp"], ["-fopenmp"]):
+        return ["-fopenmp"], ["-fopenmp"]
+    print("fastrnn: no OpenMP; the kernels will run on threads of csrc/pool.c")
+    return ["-DFR_POOL"], []
 
 
 def usable_targets(compiler):
@@ -109,11 +124,32 @@ def n_cpus():
     return os.cpu_count() or 1
 
 
+def windows_compiler(asked):
+    """The class of compilers to build with on Windows, after `CC` is set for it.
+
+    Microsoft's compiler has no vector types, and GCC aligns the stack of a function for
+    no vector of more than 16 bytes there: docs/platforms_windows.md says more. So the
+    compiler is Clang, which Zig's package brings, unless `CC` names another Clang.
+    """
+    if asked not in (None, "mingw32"):
+        raise SystemExit(
+            f"fastrnn: on Windows --compiler must be mingw32, whose driver runs Clang, "
+            f"got {asked}: the kernels need the vector types of GCC and Clang"
+        )
+    if "CC" not in os.environ:
+        zig = Path(importlib.import_module("ziglang").__file__).with_name("zig.exe")
+        target = f"-target {machine()}-windows-gnu -fno-sanitize=undefined"
+        os.environ["CC"] = f'"{zig.as_posix()}" cc {target}'
+    return "mingw32"
+
+
 class BuildKernels(build_ext):
     """Compile the kernels once per target and dtype, then the extension."""
 
     def finalize_options(self):
         super().finalize_options()
+        if sys.platform == "win32":
+            self.compiler = windows_compiler(self.compiler)
         self.parallel = self.parallel or n_cpus()
 
     def rebuild_if_changed(self, configuration):
@@ -143,11 +179,11 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
     def add_kernels(self, ext, flags):
-        openmp = openmp_flags(self.compiler)
-        ext.extra_link_args += openmp
+        threads, linking = thread_flags(self.compiler)
+        ext.extra_link_args += linking
         targets = list(usable_targets(self.compiler))
         command = self.compiler.compiler_so
-        self.rebuild_if_changed([command, flags, openmp, targets, CHECKS])
+        self.rebuild_if_changed([command, flags, threads, targets, CHECKS])
         newest = max(os.path.getmtime(path) for path in [*SOURCES, "setup.py"])
 
         def build(target, bits):
@@ -161,7 +197,7 @@ class BuildKernels(build_ext):
                     output_dir=folder,
                     macros=[("FR_TARGET", name), ("FR_DOUBLE", str(int(bits == "64")))],
                     include_dirs=["csrc"],
-                    extra_postargs=flags + openmp + target_flags,
+                    extra_postargs=flags + threads + target_flags,
                 )
             return str(built)
 
@@ -169,7 +205,7 @@ class BuildKernels(build_ext):
         with ThreadPoolExecutor(self.parallel) as pool:
             ext.extra_objects += pool.map(build, *zip(*units, strict=True))
         ext.define_macros += [(f"FR_HAVE_{name}", None) for name, _ in targets]
-        ext.extra_compile_args += openmp
+        ext.extra_compile_args += threads
 
 
 CHECKS = bool(os.environ.get("FASTRNN_CYTHON_CHECKS"))
@@ -183,7 +219,15 @@ setup(
                     "src/fastrnn/native/core.pyx",
                     *(
                         f"csrc/{name}.c"
-                        for name in ("dispatch", "pace", "runtime", "team", "wait")
+                        for name in (
+                            "dispatch",
+                            "machine",
+                            "pace",
+                            "pool",
+                            "runtime",
+                            "team",
+                            "wait",
+                        )
                     ),
                 ],
                 include_dirs=["csrc"],

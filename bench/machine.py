@@ -59,7 +59,7 @@ def build():
     return {
         "isa": core.active_target(),
         "compiler": core.COMPILER,
-        "openmp": core.OPENMP,
+        "openmp": core.THREADING == "OpenMP",
     }
 
 

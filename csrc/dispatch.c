@@ -87,11 +87,13 @@ const char *fr_compiler(void)
 #endif
 }
 
-int fr_has_openmp(void)
+const char *fr_threading(void)
 {
-#ifdef _OPENMP
-    return 1;
+#if defined(_OPENMP)
+    return "OpenMP";
+#elif defined(FR_POOL)
+    return "fastrnn";
 #else
-    return 0;
+    return "";
 #endif
 }

@@ -478,10 +478,27 @@ int fr_team_prepare(int n_threads, fr_team_report *report);
 ptrdiff_t fr_stack_left(void);
 int fr_team_size(int n_threads);
 
+/* pool.c, in builds with FR_POOL: the threads of the calling thread's pool, itself
+ * included, and a larger pool, as one of the FR_TEAM_ results.  fr_pool_run() calls
+ * member(rank, n_threads, data) on each of n_threads threads that the pool has, rank 0
+ * on the calling thread, and returns when all have returned, with the seconds that the
+ * calling thread waited for the others. */
+int fr_pool_size(void);
+int fr_pool_grow(int n_threads);
+double fr_pool_run(int n_threads, void (*member)(int rank, int size, void *data),
+                   void *data);
+
 /* wait.c: sleeps until fr_wake_word() is called, unless the word has another value than
- * that already.  May return before. */
+ * that already.  May return before.  fr_yield() lets another thread run first. */
 void fr_wait_on_word(_Atomic int *word, int value);
 void fr_wake_word(_Atomic int *word);
+void fr_yield(void);
+
+/* machine.c: what the system tells of the processors.  Bytes of level-2 cache that each
+ * has for itself, and how many this process may use; 0 where it does not tell, or
+ * Python can read it from files. */
+ptrdiff_t fr_level2_bytes(void);
+int fr_allowed_cpus(void);
 
 /* pace.c: what calls take.  Kernels tell how many of a call's seconds the calling
  * thread waited for the threads of its team; the caller tells how long the call took,
@@ -518,7 +535,8 @@ const char *fr_target_name(int i);
 int fr_target_supported(int i);
 const fr_kernels *fr_target_kernels(int i, int is_double);
 const char *fr_compiler(void);
-int fr_has_openmp(void);
+/* Whose threads run the teams: "OpenMP", "fastrnn" (pool.c), or "" where none do. */
+const char *fr_threading(void);
 
 /* runtime.c: whether another library in this process needs the same OpenMP runtime. */
 int fr_openmp_is_shared(void);

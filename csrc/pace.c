@@ -9,7 +9,12 @@
 #define _GNU_SOURCE
 #include "fastrnn.h"
 
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
 #include <time.h>
+#endif
 
 #if defined(__GLIBC__)
 #define STATIC_TLS __attribute__((tls_model("initial-exec")))
@@ -22,9 +27,16 @@ static _Thread_local double waited STATIC_TLS; /* in the present call */
 
 double fr_seconds(void)
 {
+#if defined(_WIN32)
+    LARGE_INTEGER ticks, per_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&per_second);
+    return (double)ticks.QuadPart / (double)per_second.QuadPart;
+#else
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#endif
 }
 
 void fr_team_waited(double seconds)

@@ -4,7 +4,8 @@
  * GNU OpenMP ends the process when it cannot start a thread or get a few bytes of
  * memory, and a kernel on too small a stack ends the process as well.  Threads, memory
  * and stack are therefore tried here first, where a failure can become an exception.
- * This file is compiled once, not once per target.
+ * This file is compiled once, not once per target.  The threads of pool.c are simply
+ * started: there a failure ends nothing.
  *
  * OpenMP keeps a pool of threads for every thread that enters parallel regions.  The
  * pool has as many threads as the last region had, and any others end.  What this file
@@ -14,13 +15,18 @@
 #include "fastrnn.h"
 
 #include <errno.h>
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
 #include <pthread.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#ifdef _OPENMP
-#include <omp.h>
 #endif
 
 /* Places a thread-local variable in memory that every thread has from its start, so
@@ -50,13 +56,14 @@ static _Thread_local own_team own STATIC_TLS;
 
 #define FRAME ((char *)__builtin_frame_address(0))
 
+#if defined(__linux__)
+
 /* Sets *low and *high to the ends of the stack of a thread that is alive, or to NULL
  * where the system does not tell.  Returns 0, or ENOMEM where memory to find out is
  * lacking. */
 static int find_stack(pthread_t thread, char **low, char **high)
 {
     *low = *high = NULL;
-#if defined(__linux__)
     pthread_attr_t attributes;
     void *start = NULL;
     size_t size = 0, guard = 0;
@@ -69,11 +76,38 @@ static int find_stack(pthread_t thread, char **low, char **high)
         *high = (char *)start + size;
     }
     pthread_attr_destroy(&attributes);
-#else
-    (void)thread;
-#endif
     return 0;
 }
+
+static int find_own_stack(void)
+{
+    return find_stack(pthread_self(), &own.low, &own.high);
+}
+
+#elif defined(_WIN32)
+
+/* Windows keeps the last pages of a stack for what handles its overflow. */
+#define KEPT_BY_SYSTEM (16 << 10)
+
+static int find_own_stack(void)
+{
+    ULONG_PTR low = 0, high = 0;
+    GetCurrentThreadStackLimits(&low, &high);
+    if (high - low > KEPT_BY_SYSTEM) {
+        own.low = (char *)low + KEPT_BY_SYSTEM;
+        own.high = (char *)high;
+    }
+    return 0;
+}
+
+#else
+
+static int find_own_stack(void)
+{
+    return 0; /* the place of the stack stays unknown */
+}
+
+#endif
 
 /* Bytes left on the calling thread's stack; PTRDIFF_MAX where its place is unknown. */
 static ptrdiff_t stack_left(void)
@@ -82,19 +116,19 @@ static ptrdiff_t stack_left(void)
     return known ? FRAME - own.low : PTRDIFF_MAX;
 }
 
-/* --- threads --------------------------------------------------------------------- */
-
-#ifdef _OPENMP
-
 ptrdiff_t fr_stack_left(void)
 {
     if (!own.looked) {
-        if (find_stack(pthread_self(), &own.low, &own.high))
+        if (find_own_stack())
             return PTRDIFF_MAX;
         own.looked = 1;
     }
     return stack_left();
 }
+
+/* --- OpenMP's threads ------------------------------------------------------------ */
+
+#ifdef _OPENMP
 
 /* Threads that a region may add to the pool: OpenMP lists these on the stack. */
 #define AT_A_TIME 16
@@ -224,6 +258,7 @@ static void fill_pool(int n, worker *workers)
 static int find_least_stack(const worker *workers, int n, ptrdiff_t *least)
 {
     *least = PTRDIFF_MAX;
+#if defined(__linux__)
     for (int i = 1; i < n; i++) {
         char *low, *high;
         if (workers[i].at == NULL)
@@ -234,6 +269,10 @@ static int find_least_stack(const worker *workers, int n, ptrdiff_t *least)
         if (low && workers[i].at - low < *least)
             *least = workers[i].at - low;
     }
+#else
+    (void)workers;
+    (void)n;
+#endif
     return 0;
 }
 
@@ -267,6 +306,8 @@ static int grow(int n, fr_team_report *report)
 
 #endif
 
+/* --- what callers and kernels ask ------------------------------------------------ */
+
 int fr_team_size(int n_threads)
 {
 #ifdef _OPENMP
@@ -282,6 +323,10 @@ int fr_team_size(int n_threads)
     }
     free(workers);
     own.alone++;
+#elif defined(FR_POOL)
+    if (fr_pool_size() >= n_threads)
+        return n_threads;
+    own.alone++;
 #else
     (void)n_threads;
 #endif
@@ -295,20 +340,24 @@ int fr_team_prepare(int n_threads, fr_team_report *report)
     *report = (fr_team_report){.needed = OWN_STACK, .alone = own.alone};
     own.alone = 0;
     if (!own.looked) {
-        if (find_stack(pthread_self(), &own.low, &own.high))
+        if (find_own_stack())
             return FR_TEAM_NO_MEMORY;
         own.looked = 1;
     }
     report->found = stack_left();
     if (report->found < OWN_STACK)
         return FR_TEAM_SMALL_STACK;
-#ifdef _OPENMP
     if (n_threads > 1 && own.ready < n_threads) {
+#if defined(_OPENMP)
         const int state = grow(n_threads, report);
+#elif defined(FR_POOL)
+        const int state = fr_pool_grow(n_threads);
+#else
+        const int state = FR_TEAM_READY;
+#endif
         if (state != FR_TEAM_READY)
             return state;
     }
-#endif
     if (n_threads > own.ready)
         own.ready = n_threads;
     return FR_TEAM_READY;

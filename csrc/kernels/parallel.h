@@ -2,10 +2,10 @@
 /* parallel.h -- the team of threads that runs a kernel, smaller teams within it, and
  * how threads wait for each other.
  *
- * A call of a kernel has one parallel region, whose threads are its team.  Without
- * OpenMP, or with one thread, no region is entered: GNU OpenMP makes a pool of threads
- * for the first region, the pool does not survive fork(), and a process that never
- * made one can fork safely.
+ * A call of a kernel has one parallel region, whose threads are its team: OpenMP's, or
+ * those of pool.c.  In a build without threads, or with one thread, no region is
+ * entered: a pool of threads is made for the first region, the pool does not survive
+ * fork(), and a process that never made one can fork safely.
  */
 #ifndef FR_PARALLEL_H
 #define FR_PARALLEL_H
@@ -213,12 +213,33 @@ INLINE void subnormals_restore(uint64_t mode)
 #endif
 }
 
+#ifdef FR_POOL
+typedef struct {
+    region *shared;
+    double since; /* when the region was asked for */
+    void (*body)(const team *, const void *);
+    const void *args;
+} region_member_args;
+
+/* What each thread of pool.c does in a region. */
+static void region_member(int rank, int size, void *data)
+{
+    const region_member_args *a = data;
+    const team self = {rank, size, 0, 0, a->shared};
+    const uint64_t mode = subnormals_flush();
+    if (is_caller(&self))
+        a->shared->waited = fr_seconds() - a->since;
+    a->body(&self, a->args);
+    subnormals_restore(mode);
+}
+#endif
+
 /* Runs body(self, args) on a team of up to n_threads threads.  `room` has team_room()
  * bytes and begins a cache line; it is NULL where the body keeps the team whole. */
 INLINE void team_run_within(int n_threads, void *room,
                             void (*body)(const team *, const void *), const void *args)
 {
-#ifdef _OPENMP
+#if defined(_OPENMP) || defined(FR_POOL)
     if (n_threads > 1 && fr_team_size(n_threads) > 1) {
         region shared = {.n_threads = n_threads};
         const double since = fr_seconds();
@@ -227,6 +248,11 @@ INLINE void team_run_within(int n_threads, void *room,
             shared.steps = (step_count *)(shared.barriers + TEAM_LEVELS * n_threads);
             memset(room, 0, (size_t)team_room(n_threads));
         }
+#ifdef FR_POOL
+        region_member_args region_args = {&shared, since, body, args};
+        const double at_end = fr_pool_run(n_threads, region_member, &region_args);
+        shared.waited += at_end;
+#else
 #pragma omp parallel num_threads(n_threads)
         {
             const team self = {omp_get_thread_num(), omp_get_num_threads(), 0, 0,
@@ -242,6 +268,7 @@ INLINE void team_run_within(int n_threads, void *room,
             if (is_caller(&self))
                 team_wait(&self, phase);
         }
+#endif
         fr_team_waited(shared.waited);
         return;
     }

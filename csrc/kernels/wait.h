@@ -20,7 +20,6 @@
 #include "fastrnn.h"
 #include "target.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 
 #if defined(__x86_64__)
@@ -73,8 +72,8 @@ INLINE int is_over(barrier_state *b, int phase)
 /* Sleeps until a phase of a barrier is over.  Where the mark comes after the last
  * thread, which may not have seen it, the end of the phase is a few instructions away;
  * a mark left behind then costs the next phase a system call. */
-static __attribute__((noinline)) void sleep_in_phase(barrier_state *b, int phase,
-                                                     int size)
+static __attribute__((noinline, unused)) void sleep_in_phase(barrier_state *b,
+                                                             int phase, int size)
 {
     const int before =
         atomic_fetch_or_explicit(&b->arrived, SOME_SLEEP, memory_order_acq_rel);
@@ -83,7 +82,7 @@ static __attribute__((noinline)) void sleep_in_phase(barrier_state *b, int phase
         if (arrived > 0 && arrived < size)
             fr_wait_on_word(&b->phase, phase);
         else
-            sched_yield();
+            fr_yield();
 }
 
 /* Sleeps until `steps` steps are done. */

@@ -14,7 +14,7 @@ import fastrnn
 from fastrnn.native import core
 
 pytestmark = [
-    pytest.mark.skipif(not core.OPENMP, reason="a build without threads"),
+    pytest.mark.skipif(core.THREADING != "OpenMP", reason="about OpenMP's threads"),
     pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux's files"),
 ]
 

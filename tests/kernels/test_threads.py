@@ -181,7 +181,7 @@ def test_layers_take_turns_where_that_is_better(threads, rng, T, dropout):
     assert_same_bits("2 threads:", *results)
 
 
-@pytest.mark.skipif(not core.OPENMP, reason="a build without threads uses one")
+@pytest.mark.skipif(not core.THREADING, reason="a build without threads uses one")
 @pytest.mark.parametrize("limit", ["1", "2", "3"])
 def test_fewer_threads_come_than_were_asked_for(limit):
     """Then there may be fewer of them than calls to run at once."""
@@ -333,7 +333,7 @@ def test_the_processor_keeps_subnormal_numbers_after_a_call(threads, n_threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
-@pytest.mark.skipif(not core.OPENMP, reason="a build without threads has no pool")
+@pytest.mark.skipif(not core.THREADING, reason="a build without threads has no pool")
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_forked_child_works_after_the_parent_used_threads(threads, cell):
     """On one thread: GNU OpenMP's pool does not survive the fork."""
@@ -364,7 +364,7 @@ def test_a_forked_child_works_after_the_parent_used_threads(threads, cell):
     assert_same_bits("parent:", all_results(case, "float32"), want)
 
 
-@pytest.mark.skipif(not core.OPENMP, reason="a build without threads uses one")
+@pytest.mark.skipif(not core.THREADING, reason="a build without threads uses one")
 @pytest.mark.parametrize(("setting", "want"), [("3", 3), (" 5 ,2", 5)])
 def test_omp_num_threads_is_the_default(setting, want):
     code = "import fastrnn; print(fastrnn.get_num_threads())"
@@ -377,7 +377,7 @@ def test_omp_num_threads_is_the_default(setting, want):
 
 def test_set_num_threads(threads):
     threads(3)
-    assert fastrnn.get_num_threads() == (3 if core.OPENMP else 1)
+    assert fastrnn.get_num_threads() == (3 if core.THREADING else 1)
 
 
 @pytest.mark.parametrize("n_threads", [0, 1.5, "2", None, True])

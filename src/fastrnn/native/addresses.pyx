@@ -61,8 +61,8 @@ cdef void *address(object array, str what, char kind, ptrdiff_t size,
     where, found = view.buf, view.len // itemsize
     given = view.format[0] if view.format != NULL else b"B"
     order = format_order(view.format)
-    if given == b"q" and sizeof(long) == sizeof(long long):
-        given = b"l"  # NumPy has two names for int64
+    if given == b"l" and view.itemsize == sizeof(long long):
+        given = b"q"  # int64 has two names where C's long is as long as long long
     if given != kind or view.itemsize != itemsize or (
             view.format != NULL and view.format[1] != 0):
         other = view.format if view.format != NULL else b"B"
@@ -136,7 +136,7 @@ cdef object checked_offsets(offsets, ptrdiff_t T, ptrdiff_t B):
 
 cdef const ptrdiff_t *offsets_in(copy) except NULL:
     """Where offsets that `checked_offsets` gave lie."""
-    return <const ptrdiff_t *>address(copy, "offsets", b"l", 1, False, True)
+    return <const ptrdiff_t *>address(copy, "offsets", b"q", 1, False, True)
 
 
 def offsets_of(batch_sizes not None, ptrdiff_t rows):
@@ -155,8 +155,8 @@ def offsets_of(batch_sizes not None, ptrdiff_t rows):
         return None
     copy = np.array(batch_sizes)  # aligned, and nobody can change it
     result = np.zeros(T + 1, np.intp)
-    sizes = <const int64_t *>address(copy, "batch_sizes", b"l", T, False)
-    offsets = <ptrdiff_t *>address(result, "offsets", b"l", T + 1, True)
+    sizes = <const int64_t *>address(copy, "batch_sizes", b"q", T, False)
+    offsets = <ptrdiff_t *>address(result, "offsets", b"q", T + 1, True)
     for t in range(T):
         if not 1 <= sizes[t] <= min(before, left):
             return None

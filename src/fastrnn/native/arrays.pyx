@@ -278,7 +278,7 @@ cdef class ArrayPlan(Plan):
             return NULL
         if not 0 <= p <= 1:
             raise ValueError(f"ArrayPlan: p must be in [0, 1], got {p}")
-        return <const uint64_t *>address(seeds, "seeds", b"l", self.n_layers - 1, False)
+        return <const uint64_t *>address(seeds, "seeds", b"q", self.n_layers - 1, False)
 
     def forward(self, Pool pool not None, Use use not None, x, ptrdiff_t x_at,
                 h0, c0, seeds, double p, y, ptrdiff_t y_at, end, bint training):

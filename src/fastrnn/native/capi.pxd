@@ -284,5 +284,7 @@ cdef extern from "fastrnn.h" nogil:
     int fr_target_supported(int i) noexcept nogil
     const fr_kernels *fr_target_kernels(int i, int is_double) noexcept nogil
     const char *fr_compiler() noexcept nogil
-    int fr_has_openmp() noexcept nogil
+    const char *fr_threading() noexcept nogil
+    ptrdiff_t fr_level2_bytes() noexcept nogil
+    int fr_allowed_cpus() noexcept nogil
     int fr_openmp_is_shared() noexcept nogil

@@ -23,7 +23,7 @@ def show_config() -> None:
         "built targets": " ".join(core.BUILT),
         "supported here": " ".join(core.SUPPORTED),
         "active target": core.active_target(),
-        "OpenMP": "yes" if core.OPENMP else "no",
+        "threads of": core.THREADING or "nobody: a call uses one",
         "threads": f"{get_num_threads()}{', or fewer if faster' * is_dynamic()}",
         "compiler": core.COMPILER,
     }

@@ -146,6 +146,16 @@ def prepare(int n_threads):
     team_of("prepare", n_threads)
 
 
+def system_level2_bytes():
+    """Level-2 cache of a CPU as the system tells C; 0 where it does not."""
+    return fr_level2_bytes()
+
+
+def system_allowed_cpus():
+    """CPUs that this process may use as the system tells C; 0 where it does not."""
+    return fr_allowed_cpus()
+
+
 def stack_left():
     """Bytes left on the calling thread's stack; very many where nobody can tell."""
     return fr_stack_left()
@@ -171,7 +181,7 @@ cdef fr_embedding_args embedding(int n_threads, ptrdiff_t n, ptrdiff_t rows,
     product("embedding", rows, width)
     a.n, a.rows, a.width = n, rows, width
     a.n_threads, a.padding = team_of("embedding", n_threads), padding
-    a.indices = <const int64_t *>address(indices, "indices", b"l", n, False)
+    a.indices = <const int64_t *>address(indices, "indices", b"q", n, False)
     return a
 
 
@@ -194,7 +204,7 @@ cdef fr_extent extent_of(int n_threads, ptrdiff_t n, spans) except *:
     a.n_threads = team_of("a flat array", n_threads)
     if spans is not None:
         m = len(spans)
-        a.spans = <const int64_t *>address(spans, "spans", b"l", 2 * m, False)
+        a.spans = <const int64_t *>address(spans, "spans", b"q", 2 * m, False)
         a.n_spans = m
         for i in range(2 * m):
             if not before <= a.spans[i] <= n:
@@ -349,7 +359,7 @@ cdef class Kernels:
         a.rows, a.classes = rows, classes
         a.n_threads = team_of("cross_entropy", n_threads)
         a.logits = address(logits, "logits", self.kind, rows * classes, False)
-        a.targets = <const int64_t *>address(targets, "targets", b"l", rows, False)
+        a.targets = <const int64_t *>address(targets, "targets", b"q", rows, False)
         a.dlogits = address(dlogits, "dlogits", self.kind, rows * classes, True)
         a.ignore_index, a.weight = ignore_index, weight
         check_indices("targets", a.targets, rows, classes, ignore_index)
@@ -428,7 +438,8 @@ BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
 _tables = dict(_supported())
 SUPPORTED = tuple(_tables)
 COMPILER = fr_compiler().decode()
-OPENMP = bool(fr_has_openmp())
+# Whose threads the kernels run on: "OpenMP", "fastrnn", or "" in a build without any.
+THREADING = fr_threading().decode()
 
 
 def openmp_is_shared():

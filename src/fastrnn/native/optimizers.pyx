@@ -42,8 +42,8 @@ cdef class TableRows:
         cdef int64_t row, before = -1, now = self.c.now
         self.size = product("TableRows", size, self.c.width)
         self.c.n, self.c.capacity = n, len(self.rates)
-        self.c.rows = <const int64_t *>address(self.rows, "rows", b"l", n, False)
-        self.c.seen = <int64_t *>address(self.seen, "seen", b"l", size, True)
+        self.c.rows = <const int64_t *>address(self.rows, "rows", b"q", n, False)
+        self.c.seen = <int64_t *>address(self.seen, "seen", b"q", size, True)
         if self.c.capacity < 1:
             raise ValueError("TableRows: rates must be those of one step at least")
         for i in range(n):

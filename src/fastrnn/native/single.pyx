@@ -51,7 +51,7 @@ cdef class Shape:
             if options.proj_size:
                 self.c.S = options.proj_size
         if offsets is not None:
-            address(offsets, "Shape: offsets", b"l", T + 1, False)
+            address(offsets, "Shape: offsets", b"q", T + 1, False)
             self.offsets = checked_offsets(offsets, T, B)
             self.c.offsets = offsets_in(self.offsets)
         self.rows = rows_of(&self.c)

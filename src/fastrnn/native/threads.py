@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How many threads the kernels use.
 
-GNU OpenMP's pool of threads does not survive a fork, and a thread that had one hangs in
-its next parallel region in the child.  Other libraries share the pool where they share
-the runtime, PyTorch first of all, and no function tells whether they have made one.
+A pool of threads, GNU OpenMP's or our own, does not survive a fork, and a thread that
+had one hangs in its next parallel region in the child.  Other libraries share OpenMP's
+pool where they share the runtime, PyTorch first of all, and no function tells whether
+they have made one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def _default():
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:
-        allowed = os.cpu_count() or 1
+        allowed = core.system_allowed_cpus() or os.cpu_count() or 1
     return min(allowed, cgroup.cpu_limit() or allowed)
 
 
@@ -45,7 +46,7 @@ def get_num_threads() -> int:
     int
         What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
         that this process may run on, control-group limits included, as they were at the
-        first call. 1 in a build without OpenMP, and in a process forked from one where
+        first call. 1 in a build without threads, and in a process forked from one where
         OpenMP's threads may have run: ours, or another library's that shares the
         runtime, as PyTorch does.
 
@@ -54,7 +55,7 @@ def get_num_threads() -> int:
     >>> get_num_threads() >= 1
     True
     """
-    if _forked or not core.OPENMP:
+    if _forked or not core.THREADING:
         return 1
     return _default() if _n_threads is None else _n_threads
 
@@ -129,7 +130,7 @@ def for_kernel(wanted=None):
     if wanted is None:
         n = get_num_threads()
     else:
-        n = 1 if _forked or not core.OPENMP else min(wanted, MOST_THREADS)
+        n = 1 if _forked or not core.THREADING else min(wanted, MOST_THREADS)
     if n > 1:
         _pool_exists = True
     return n
@@ -163,7 +164,7 @@ def _is_forked():
     return bool(flags & _FORKED_WITHOUT_EXEC)
 
 
-core.set_level2_bytes(caches.level2_bytes())
+core.set_level2_bytes(caches.level2_bytes() or core.system_level2_bytes())
 _set_dynamic(os.environ.get("OMP_DYNAMIC", "").strip().lower() != "false")
 # This process is a child of one where there may have been a pool.
 _forked = _is_forked() and core.openmp_is_shared()

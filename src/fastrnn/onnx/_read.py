@@ -116,7 +116,7 @@ class Contents:
         offset = int(entries.get("offset", 0))
         length = int(entries.get("length", n_bytes))
         self._check_size(what, n_bytes, length, "bytes")
-        with open(open_regular(path, os.O_NOFOLLOW), "rb") as file:
+        with open(open_regular(path, follow=False), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not 0 <= offset <= offset + length <= size:
                 raise ValueError(

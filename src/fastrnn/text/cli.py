@@ -2,6 +2,7 @@
 """The command line: ``fastrnn train``, ``generate`` and ``info``."""
 
 import argparse
+import errno
 import io
 import math
 import os
@@ -322,6 +323,14 @@ def _info(args):
     return 0
 
 
+def _is_broken_pipe(error):
+    """Whether nobody reads our output any more."""
+    if isinstance(error, BrokenPipeError):
+        return True
+    # What Windows says then, and of no file that has a name.
+    return os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -359,14 +368,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         return args.run(args)
-    except BrokenPipeError:
-        # Whoever read our output has enough; let the flush at exit find no pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return _INTERRUPTED
     except OSError as error:
+        if _is_broken_pipe(error):
+            # Whoever read our output has enough; let the flush at exit find no pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         named = error.filename is not None and error.strerror is not None
         _print_error(f"{error.filename}: {error.strerror}" if named else error)
     except (ValueError, FloatingPointError) as error:

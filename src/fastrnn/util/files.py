@@ -46,33 +46,49 @@ def allowance(n_bytes):
     return 4 * n_bytes + (32 << 20)
 
 
-def open_regular(path, flags=0):
+# A pipe without a writer would be waited for without O_NONBLOCK, which Windows lacks;
+# O_BINARY is Windows's, so that line ends are left alone.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path, follow=True):
     """A descriptor of a regular file; nothing else is waited for or read.
 
     Parameters
     ----------
     path : path-like
-    flags : int
-        For `os.open`, besides those of reading.
+    follow : bool
+        Whether the last part of the path may be a symbolic link.
 
     Raises
     ------
     OSError
-        If the file cannot be opened, or is a folder.
+        If the file cannot be opened, is a folder, or a link that is not followed.
     ValueError
         If it is a device, a pipe or a socket, which may never end.
     """
-    # A pipe without a writer would be waited for without O_NONBLOCK.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
+    flags = _READ if follow else _READ | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError as error:
+        if os.path.isdir(path):  # which Windows does not open at all
+            raise _is_folder(path) from error
+        raise
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        if follow or os.path.samestat(status, os.lstat(path)):
+            return descriptor
+        os.close(descriptor)  # followed all the same, on a system without O_NOFOLLOW
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
     os.close(descriptor)
+    mode = status.st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(
-            errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)
-        )
+        raise _is_folder(path)
     raise ValueError(f"{os.fspath(path)}: must be a regular file, got {_kind_of(mode)}")
+
+
+def _is_folder(path):
+    return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
 
 
 def _kind_of(mode):

@@ -5,17 +5,23 @@ The new contents are written to a temporary file beside the target, which then t
 target's name. Its writer holds a lock on the temporary file (`flock`, which ends with
 the process however that ends), so a temporary file without a lock belongs to nobody any
 more: whoever next writes in the folder removes it. The lock stays with the file when
-it is renamed, which is how `Claim` keeps others from a file through a whole run.
+it is renamed, which is how `Claim` keeps others from a file through a whole run. Where
+there is no `flock`, as on Windows, `lock_files` does the same in another way.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
 
+from fastrnn.util import lock_files
 from fastrnn.util.files import open_regular
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 
 _TEMPORARY = re.compile(r"\.fastrnn-[0-9a-f]{16}\.tmp")
 
@@ -49,7 +55,9 @@ def write_atomically(path, data):
     OSError
         If the file cannot be written, and it names `path`; the file is then as it was.
     """
-    os.close(_written(path, data, new=False))
+    descriptor = _written(path, data, new=False)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 class Claim:
@@ -74,10 +82,24 @@ class Claim:
 
     def __init__(self, path, new):
         self.path, self._new, self._held = os.fspath(path), new, None
-        if not new:
-            self._held = self._taken()
-        elif os.path.exists(self.path):
+        self._lock_file = None
+        if new and os.path.exists(self.path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path)
+        if fcntl is None:
+            if not new:
+                os.close(open_regular(self.path))
+            self._lock_file = self._made_lock_file()
+        elif not new:
+            self._held = self._taken()
+
+    def _made_lock_file(self):
+        try:
+            return lock_files.LockFile(self.path)
+        except FileExistsError as error:
+            raise ValueError(
+                f"{self.path}: must not be in use, got one that another run is "
+                f"writing now, or left {error.filename} when the machine lost power"
+            ) from error
 
     def _taken(self):
         """The descriptor of the file under this name, locked."""
@@ -114,7 +136,8 @@ class Claim:
             raise ValueError(f"Claim.write: path must be {self.path}, got {path}")
         descriptor = _written(path, data, self._new)
         self._new = False
-        self.close()
+        if self._held is not None:
+            os.close(self._held)
         self._held = descriptor
 
     def close(self):
@@ -122,6 +145,9 @@ class Claim:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
 
     def __enter__(self):
         return self
@@ -131,10 +157,16 @@ class Claim:
 
 
 def _written(path, data, new):
-    """Write the file at `path`; the descriptor of what is there now, locked."""
+    """Write the file at `path`; the descriptor of what is there now, locked.
+
+    It is None where there are no such locks.
+    """
     target = os.path.realpath(path)
     try:
         status = _status(target)
+        if fcntl is None:
+            lock_files.write(target, data, new, _TEMPORARY.fullmatch)
+            return None
         _remove_abandoned(os.path.dirname(target))
         descriptor, temporary = _new_temporary(target, status)
         try:
