@@ -31,7 +31,7 @@ RIGHT, AS_IT_IS = b"\1", b"\0"  # the first byte: whether to make checksums righ
 
 
 def with_checksums(data, path):
-    """Write a file's bytes with its checksums made right; False where there are none."""
+    """Write a file's bytes, its checksums made right; False where it has none."""
     try:
         if data[:2] == b"PK":
             _write_zip(data, path)

@@ -369,6 +369,10 @@ def layer_norms(model: Module) -> dict[str, float]:
     >>> layer_norms(model)
     {'0': 5.0}
     """
+    if not isinstance(model, Module):
+        raise TypeError(
+            f"layer_norms: model must be a Module, got {type(model).__name__}"
+        )
     squares = {}
     stay = [p for p, leaf in model._leaves()[0] if not leaf._trainable]
     for name, grad in model.grads.items():
