@@ -65,14 +65,19 @@ def test_public_names_with_drawn_arguments(tried):
             "fit: loss must be a Loss, got str",
         ),
         (
+            lambda: fastrnn.metrics.by_name("compile", "mse", "mse"),
+            TypeError,
+            "compile: loss must be a Loss, got str",
+        ),
+        (
             lambda: fastrnn.callbacks.GradientMonitor().plot(np.zeros(3)),
             TypeError,
             r"GradientMonitor\.plot: ax must be matplotlib's Axes, got ndarray",
         ),
         (
-            lambda: fastrnn.Add().merge_masks([1, 2], [None, "all"]),
+            lambda: fastrnn.Concatenate().merge_masks([1, 2], [None, "all"]),
             TypeError,
-            "Add: masks must be ndarrays of bool or None, got str",
+            "Concatenate: masks must be ndarrays of bool or None, got str",
         ),
     ],
 )
