@@ -19,6 +19,7 @@ from selection import (  # noqa: F401  (hooks)
     pytest_report_collectionfinish,
     pytest_runtest_makereport,
 )
+from tried import pytest_terminal_summary, tried  # noqa: F401  (a hook and a fixture)
 
 import fastrnn
 from fastrnn.native import core

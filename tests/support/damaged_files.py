@@ -440,12 +440,36 @@ def write_damaged(number, kind, whole, path):
         path.write_bytes(damaged_bytes(rng, data))
 
 
-def _limit_memory(size):
+@contextmanager
+def limited(size):
+    """Let the process have no more memory, within the body, than a file may take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     statm = Path("/proc/self/statm")
     if statm.exists():
         now = int(statm.read_text().split()[0]) * resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (now + most_memory(size), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def is_refused(read, path):
+    """Whether a file is refused, as it has to be where it cannot be read.
+
+    What is raised must be a ValueError that names the file and that a terminal can
+    show; reading must take no more memory than it may.
+    """
+    with limited(Path(path).stat().st_size):
+        try:
+            read(path)
+        except ValueError as error:
+            if str(path) not in str(error) or re.search(
+                "[\x00-\x09\x0b-\x1f]", str(error)
+            ):
+                raise
+            return True
+    return False
 
 
 def main(kind, whole, n, first=0):
@@ -459,26 +483,15 @@ def main(kind, whole, n, first=0):
     read(read_whole)  # what is imported late is imported before memory is limited
     for number in range(int(first), int(first) + int(n)):
         write_damaged(number, kind, whole, path)
-        size = path.stat().st_size
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        _limit_memory(size)
         # Ends the process even where a library written in C does not return.
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         try:
-            read(path)
-        except ValueError as error:
-            refused += 1
-            if str(path) not in str(error) or re.search(
-                "[\x00-\x09\x0b-\x1f]", str(error)
-            ):
-                print(f"{kind} {number}: {error!r}")
-                raise
+            refused += is_refused(read, path)
         except BaseException:
             print(f"{kind} {number}")
             raise
         finally:
             faulthandler.cancel_dump_traceback_later()
-            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     print(f"{refused} refused")
 
 

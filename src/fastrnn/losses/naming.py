@@ -109,6 +109,8 @@ def spelled(metric: Metric) -> str | None:
 
 def _check_loss(who, name, loss):
     """Refuse a metric that the loss's outputs and targets do not have."""
+    if not isinstance(loss, Loss):
+        raise TypeError(f"{who}: loss must be a Loss, got {type(loss).__name__}")
     of_sequences = _OF_SEQUENCES.get(loss.name)
     fits = name != LabelErrorRate.name if of_sequences is None else name == of_sequences
     if not fits:

@@ -298,6 +298,8 @@ def class_weights(
     ValueError, TypeError
         If the loss has no classes, or a class or weight is not one.
     """
+    if not isinstance(loss, Loss):
+        raise TypeError(f"{who}: loss must be a Loss, got {type(loss).__name__}")
     if not loss.classes:
         raise ValueError(
             f"{who}: class_weight needs a loss with classes, got {loss.name!r}"

@@ -24,6 +24,7 @@ class _MovingStatistics(Module):
     # The layer's forward writes them. They stay out of every optimiser's sight,
     # whatever becomes of `trainable` in the model that they are in.
     _trainable = property(lambda self: False, lambda self, value: None)
+    _written_by_forward = True
 
     def __init__(self, n, dtype):
         self._declare({"mean": (n,), "variance": (n,)}, dtype)

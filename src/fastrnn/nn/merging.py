@@ -113,9 +113,18 @@ class Merging(Module):
             As in Keras: a step counts if it does in one of the arrays. None if an array
             has no mask, all steps of which count then.
         """
+        self._check_masks(masks)
         if any(mask is None for mask in masks):
             return None
         return functools.reduce(np.logical_or, masks)
+
+    def _check_masks(self, masks):
+        for mask in masks:
+            if mask is not None and getattr(mask, "dtype", None) != np.dtype(bool):
+                raise TypeError(
+                    f"{type(self).__name__}: masks must be ndarrays of bool or None, "
+                    f"got {type(mask).__name__}"
+                )
 
 
 class Concatenate(Merging):
@@ -187,6 +196,7 @@ class Concatenate(Merging):
             Joined along the axis of steps; along one that comes after it, a step counts
             if it does in one of the arrays.
         """
+        self._check_masks(masks)
         if all(mask is None for mask in masks):
             return None
         ndim = max(mask.ndim for mask in masks if mask is not None)

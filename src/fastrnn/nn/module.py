@@ -87,6 +87,8 @@ class Module(Trainable):
     # Classes of this package that a saved model's file may name, by their names.
     in_files: ClassVar[dict[str, type[Module]]] = {}
     _saved = True  # False, in a class's own body, of one that no file names
+    # Whether forwards in training mode change the parameters, as of moving means.
+    _written_by_forward = False
     _deferred = None  # `deferred.Unbuilt`, once that module has been imported
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -39,6 +39,8 @@ class Stream:
     ------
     ValueError
         If the layer is bidirectional: the second direction needs the signal's end.
+    TypeError
+        If `layer` is not a recurrent layer.
 
     Notes
     -----
@@ -58,6 +60,11 @@ class Stream:
     __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h")
 
     def __init__(self, layer: Module, batch_size: int = 1) -> None:
+        if not hasattr(layer, "_runtime"):  # as all recurrent layers have it
+            raise TypeError(
+                "Stream: layer must be a recurrent layer, such as LSTM, got "
+                f"{type(layer).__name__}"
+            )
         who = f"{type(layer).__name__}.stream"
         B = checks.positive_int(who, "batch_size", batch_size)
         if layer.bidirectional:
@@ -123,7 +130,13 @@ class Stream:
         ValueError, TypeError
             If `x_t` is not such an array; the state has not changed then.
         """
-        if x_t.shape != self._shape:
+        try:
+            fits = x_t.shape == self._shape
+        except AttributeError:
+            raise TypeError(
+                f"Stream.step: x_t must be an ndarray, got {type(x_t).__name__}"
+            ) from None
+        if not fits:
             raise ValueError(
                 f"Stream.step: x_t must have shape (B, input_size) = {self._shape}, "
                 f"got {x_t.shape}"

@@ -136,7 +136,17 @@ class Tokenizer(Answering):
         return {token: i for i, token in enumerate(tokens)}
 
     def decode(self, indices: ArrayLike) -> str:
-        """The text of numbers, special tokens but the unknown one left out."""
+        """The text of numbers, special tokens but the unknown one left out.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no vocabulary yet.
+        ValueError, TypeError
+            If a number is none of its numbers.
+        """
+        if self.vocabulary is None:
+            raise RuntimeError(f"{type(self).__name__}: fit must come before decode")
         left_out = set(self.specials) - {UNKNOWN}
         tokens = self.vocabulary.decode(indices)
         return self.join([token for token in tokens if token not in left_out])

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -17,6 +16,7 @@ import numpy as np
 
 from fastrnn.nn.describe import describe
 from fastrnn.nn.module import Module
+from fastrnn.train import csv_log
 from fastrnn.train.hooks import Callback, Logs
 from fastrnn.train.monitor import Monitor
 from fastrnn.train.resuming import save_checkpoint
@@ -257,7 +257,9 @@ class CSVLogger(Callback):
     ----------
     path : path-like
     append : bool
-        Whether to go on below what the file has, as a resumed run does.
+        Whether to go on below what the file has, as a resumed run does. That one takes
+        the lines of epochs that it runs again out of the file first: a run that was
+        killed may have written them after its last checkpoint.
     """
 
     @overload
@@ -270,29 +272,20 @@ class CSVLogger(Callback):
         self._names = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        self._names = None
-        goes_on = self.append or bool(self.run.history.epoch)
-        if goes_on and os.path.exists(self.path):
-            with open(self.path, newline="", encoding="utf-8") as file:
-                try:
-                    self._names = next(csv.reader(file), None)
-                except (csv.Error, UnicodeDecodeError) as error:
-                    raise ValueError(
-                        f"CSVLogger: {self.path}: must be a CSV file to go on with, "
-                        f"got: {error}"
-                    ) from error
+        done = len(self.run.history.epoch)
+        if (self.append or done) and os.path.exists(self.path):
+            self._names = csv_log.go_on(self.path, done or None)
         else:
-            with open(self.path, "w", encoding="utf-8"):
-                pass  # a path that cannot be written is known before an epoch is run
+            csv_log.begin(self.path)
+            self._names = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if self._names is None:
-                self._names = ["epoch", *logs]
-                writer.writerow(self._names)
-            row = {"epoch": epoch + 1, **logs}
-            writer.writerow([row.get(name, "") for name in self._names])
+        if self._names is None:
+            names = [csv_log.EPOCH, *logs]
+            csv_log.add_line(self.path, names)
+            self._names = names
+        row = {csv_log.EPOCH: epoch + 1, **logs}
+        csv_log.add_line(self.path, [row.get(name, "") for name in self._names])
 
 
 class GradientMonitor(Callback):
@@ -376,6 +369,10 @@ def layer_norms(model: Module) -> dict[str, float]:
     >>> layer_norms(model)
     {'0': 5.0}
     """
+    if not isinstance(model, Module):
+        raise TypeError(
+            f"layer_norms: model must be a Module, got {type(model).__name__}"
+        )
     squares = {}
     stay = [p for p, leaf in model._leaves()[0] if not leaf._trainable]
     for name, grad in model.grads.items():

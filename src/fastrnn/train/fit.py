@@ -21,6 +21,7 @@ from fastrnn.losses.crf import CRF
 from fastrnn.losses.sequences import ConditionalRandomField
 from fastrnn.nn import masking
 from fastrnn.train import interrupt
+from fastrnn.train.carried import Carried
 from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.train.history import format_logs
 from fastrnn.train.monitor import is_better
@@ -122,6 +123,7 @@ class Run:
         self._best = None  # value, parameters and number of the best epoch
         self._now = None  # the epoch at hand
         self._bar, self._bar_time, self._bar_waiting = None, 0.0, 0
+        self._carried = None  # of the model, while the run goes on
 
     @property
     def figures(self):
@@ -143,6 +145,7 @@ class Run:
         with model._training(), model.loss.watching():
             try:
                 self.callbacks.on_train_begin()
+                self._carried = Carried(model)
                 for epoch in range(first, self.epochs):
                     self._epoch(epoch)
                     if model.stop_training:
@@ -193,16 +196,18 @@ class Run:
     def _batch(self, epoch, step, means, inputs, target, weight):
         self.callbacks.on_train_batch_begin(step)
         if self.options.tbptt is None:
-            pred = self.model(*inputs)
-            self._update(epoch, step, means, pred, target, weight)
+            with self._carried:
+                pred = self.model(*inputs)
+                self._update(epoch, step, means, pred, target, weight)
         else:
             state, (x, *others) = None, inputs
             for start in range(0, x.shape[1], self.options.tbptt):
                 window = slice(start, start + self.options.tbptt)
-                pred, state = self.model.forward_from(x[:, window], state, *others)
                 timed = weight is not None and weight.ndim > 1
                 w = weight[:, window] if timed else weight
-                self._update(epoch, step, means, pred, target[:, window], w)
+                with self._carried:
+                    pred, state = self.model.forward_from(x[:, window], state, *others)
+                    self._update(epoch, step, means, pred, target[:, window], w)
         self.callbacks.on_train_batch_end(step, means)
         self._show(epoch, step, means)
 
@@ -252,7 +257,8 @@ def learn(model, means, pred, target, weight, where, options, on_gradients=None)
     Raises
     ------
     FloatingPointError
-        If the loss or the gradient is not finite; parameters are as before.
+        If the loss or the gradient is not finite; parameters are as before, and by
+        `Carried`, in which the caller has run forward, so is what forward changed.
     """
     pred = pred[0] if isinstance(pred, tuple) else pred
     n, mask = model.loss.count(pred, target), masking.of_output(model)
@@ -293,8 +299,9 @@ def train_on_batch(model, samples):
     means, where = Means(model.metrics), "train_on_batch: training diverged"
     with model._training(), model.loss.watching():
         for inputs, target, weight in samples.epoch(samples.n):
-            pred = model(*inputs)
-            learn(model, means, pred, target, weight, where, FitOptions())
+            with Carried(model):
+                pred = model(*inputs)
+                learn(model, means, pred, target, weight, where, FitOptions())
     return means.result()
 
 

@@ -21,8 +21,17 @@ def axes_for(who, given):
     axes : matplotlib.axes.Axes
     new : bool
         Whether they are new.
+
+    Raises
+    ------
+    TypeError
+        If `given` is nothing to draw on.
     """
     if given is not None:
+        if not callable(getattr(given, "plot", None)):
+            raise TypeError(
+                f"{who}: ax must be matplotlib's Axes, got {type(given).__name__}"
+            )
         return given, False
     # Wider than usual, for the legend beside the axes.
     return pyplot(who).subplots(figsize=(8.5, 4.8), layout="constrained")[1], True

@@ -60,6 +60,34 @@ def write_atomically(path, data):
         os.close(descriptor)
 
 
+def append_whole(path, data):
+    """Add bytes to the end of a file, which exists: all of them, or none.
+
+    Parameters
+    ----------
+    path : path-like
+    data : bytes
+
+    Raises
+    ------
+    OSError
+        If they cannot be written, and it names `path`; the file is then as it was.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
+        try:
+            _write_all(descriptor, data)
+        except BaseException:
+            if stat.S_ISREG(before.st_mode):
+                os.ftruncate(descriptor, before.st_size)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        os.close(descriptor)
+
+
 class Claim:
     """A file that this process alone writes, again and again, until it is closed.
 

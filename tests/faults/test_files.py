@@ -3,7 +3,9 @@
 
 Each format's copies are read in a process of its own, which ends at the first that
 raises anything else, takes more than ten times the file and 64 MiB of memory, or does
-not come back. FASTRNN_FUZZ_EXAMPLES=3000 tries that many of each format.
+not come back. FASTRNN_FUZZ_EXAMPLES=3000 tries that many of each format;
+`tests/support/fuzz_files.py` lets a fuzzer look for them that sees which lines they
+reach.
 """
 
 import os
@@ -31,7 +33,7 @@ def test_a_file_is_the_same_in_every_run(tmp_path, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", damaged_files.FORMATS)
-def test_damaged_copies_are_refused_or_read(tmp_path, kind):
+def test_damaged_copies_are_refused_or_read(tmp_path, kind, tried):
     if kind in NEEDS:
         pytest.importorskip(NEEDS[kind], reason=f"{NEEDS[kind]} is not installed")
     whole = tmp_path / "whole"
@@ -46,3 +48,4 @@ def test_damaged_copies_are_refused_or_read(tmp_path, kind):
     assert done.returncode == 0, done.stdout + done.stderr
     refused = int(done.stdout.split()[0])
     assert N // 4 < refused <= N
+    tried(N, f"damaged files of the kind {kind}, {refused} of them refused")
