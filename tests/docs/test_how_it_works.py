@@ -18,10 +18,9 @@ ROLE = re.compile(r"\{\w+\}`")
 PATH = re.compile(
     r"(?:csrc|src|tests|docs|bench|examples)/[\w./]+|[A-Z]+\.md|setup\.py"
 )
-# What is written like a name of the code: with an underscore, in capitals, as a class.
-NAME = re.compile(r"[A-Za-z]\w*_\w+|_\w+|[A-Z][A-Z0-9]{2,}|(?:[A-Z][a-z]+){1,}\w*")
-# Names of what stands elsewhere: of OpenMP and the shell, of PyTorch.
-ELSEWHERE = {"FASTRNN_TARGETS", "PackedSequence", "NULL"}
+# A name of the code; shorter ones, as in `da = dh R`, are the letters of equations.
+NAME = re.compile(r"[A-Za-z_]\w{2,}")
+ELSEWHERE = {"PackedSequence"}  # PyTorch's
 
 
 def in_backticks(text):
