@@ -111,7 +111,7 @@ def panels():
     d.box(310, 66, 300, 30, "none", "", line=INK)
     d.text(460, 81, "k = 0: V numbers of each gate", "middle", 13)
     d.text(460, 111, "k = 1", "middle", 13)
-    d.text(460, 186, "and so on, row after row", "middle", 13)
+    d.text(460, 171, "and so on, row after row", "middle", 13)
     d.text(460, 291, "k = I - 1", "middle", 13)
     d.text(460, 330, "read from beginning to end,", "middle", 13)
     d.text(460, 348, "one row for each k of the product", "middle", 13)

@@ -33,8 +33,8 @@ def test_every_committed_result_is_in_a_page(bench):
 
 
 def test_an_unknown_word_is_refused(bench):
-    text = "<!-- bench-table: epyc-2core-0.1.0.json trian -->\n<!-- bench-table-end -->"
-    with pytest.raises(bench("result").FormatError, match=r"trian -->: must be of .*"):
+    text = "<!-- bench-table: epyc-2core-0.1.0.json trains -->\n<!-- bench-table-end -->"
+    with pytest.raises(bench("result").FormatError, match=r"trains -->: must be of .*"):
         bench("pages").with_tables(text)
 
 
