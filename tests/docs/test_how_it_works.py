@@ -102,6 +102,8 @@ def test_drawings_are_what_the_script_draws():
 def test_pages_are_reached_from_the_first():
     tree = re.search(r"```\{toctree\}\n(?::.*\n)*\n(.*?)```", PAGES["index"], re.DOTALL)
     assert {*tree[1].split(), "index"} == set(PAGES)
-    linked = re.findall(r"\{doc\}`([^`]+)`", "".join(PAGES.values()))
-    for page in linked:
-        assert (FOLDER / f"{page}.md").exists(), page
+    every = "".join(PAGES.values())
+    linked = [f"{page}.md" for page in re.findall(r"\{doc\}`([^`]+)`", every)]
+    linked += re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", every))
+    for path in linked:
+        assert (FOLDER / path).exists(), path
