@@ -45,6 +45,9 @@ SHAPES = _shapes(
 )
 STEP_SHAPES = _shapes("T1-B1-I64-H64")
 QUICK_SHAPES = _shapes("T100-B32-I64-H64", "T100-B1-I128-H128")
+SUMMARY_SHAPES = _shapes(
+    "T100-B64-I128-H128", "T100-B32-I64-H64", "T100-B1-I128-H128", "T100-B64-I512-H512"
+)
 CHECK_SHAPES = _shapes("T5-B3-I7-H17")
 CHECK_STEP_SHAPES = _shapes("T1-B3-I7-H17")
 
@@ -73,7 +76,7 @@ def grid(cells=CELLS, directions=PASSES, shapes=SHAPES):
 
 
 def standard():
-    """The cases from which the figures in the README come."""
+    """The cases of most tables and pictures in docs/benchmarks.md."""
     return [
         *grid(directions=("train", "forward")),
         *grid(directions=("forward", "step"), shapes=STEP_SHAPES),
@@ -86,6 +89,14 @@ def quick():
     return [
         *grid(directions=("train", "forward"), shapes=QUICK_SHAPES),
         *grid(directions=("step",), shapes=STEP_SHAPES),
+        ModelCase(models.by_name("char-H128")),
+    ]
+
+
+def summary():
+    """The cases of the README's table: some minutes, which may be taken in pieces."""
+    return [
+        *grid(("lstm", "gru", "rnn"), ("train",), SUMMARY_SHAPES),
         ModelCase(models.by_name("char-H128")),
     ]
 

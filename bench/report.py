@@ -7,20 +7,31 @@ another, for a commit message.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
+from bench import cases
 from bench.adapters import NAMES, PEERS
 from bench.result import CELL_NAMES, PASS_NAMES, FormatError, load, threads
+
+# What a table may be of: the passes of a layer's cases, and whole models.
+PASSES = (*cases.PASSES, "model")
 
 # -- lines ----------------------------------------------------------------------------
 
 
+def _unit(value):
+    """The unit that fits a time in milliseconds, and how many of it a ms has."""
+    if value < 0.1:
+        return 1e3, "µs"
+    return (1, "ms") if value < 1000 else (1e-3, "s")
+
+
 def milliseconds(value):
     """A time as text: three significant digits and a fitting unit."""
-    if value < 0.1:
-        return f"{1e3 * value:.3g} µs"
-    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+    factor, unit = _unit(value)
+    return f"{factor * value:.3g} {unit}"
 
 
 def case_line(record):
@@ -91,14 +102,30 @@ def _row_name(record):
 
 
 def _ratio(entry):
-    return f"{entry['ratio']['median']:.2f}x" if entry else ""
+    return f"{entry['ratio']['median']:.2f}x"
 
 
-def _table(title, records):
+def _time_and_spread(ms):
+    """A time with its quartiles, to three digits: ``29.1 ms (29.0 to 29.9)``."""
+    factor, unit = _unit(ms["median"])
+    low, median, high = (factor * ms[name] for name in ("q1", "median", "q3"))
+    digits = max(0, 2 - math.floor(math.log10(median)))
+    return f"{median:.{digits}f} {unit} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _ratio_and_spread(entry):
+    """A peer's ratio with its quartiles; empty for a peer that has no such case."""
+    if entry is None:
+        return ""
+    ratio = entry["ratio"]
+    return f"{ratio['median']:.2f}x ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+
+
+def _table(title, records, name=_row_name):
     """A table with a row for each case.
 
     It has fastrnn's time and share of peak, and the ratios of each peer and of the
-    best.
+    best. Times and peers' ratios have their quartiles behind them.
     """
     names = [p for p in PEERS if any(p in r["libraries"] for r in records)]
     rows = [[title, "fastrnn", "of peak", *(PEERS[p] for p in names), "best peer"]]
@@ -106,14 +133,60 @@ def _table(title, records):
         libraries = record["libraries"]
         rows.append(
             [
-                _row_name(record),
-                milliseconds(libraries["fastrnn"]["ms"]["median"]),
+                name(record),
+                _time_and_spread(libraries["fastrnn"]["ms"]),
                 f"{record['share']:.0%}",
-                *(_ratio(libraries.get(name)) for name in names),
+                *(_ratio_and_spread(libraries.get(peer)) for peer in names),
                 f"**{_ratio(record['best'])}**",
             ]
         )
     return _markdown(rows)
+
+
+def _timed(result, passes):
+    """The cases of a result that were timed, of some passes (``model`` is one)."""
+    return [
+        record
+        for record in result["cases"]
+        if "share" in record
+        and (record["pass"] if record["kind"] == "layer" else "model") in passes
+    ]
+
+
+def _title(record):
+    if record["kind"] != "layer":
+        return "Whole training step"
+    return f"{CELL_NAMES[record['cell']]}, {PASS_NAMES[record['pass']]}"
+
+
+def machine(result):
+    """Where a result was measured, and what stands in a row of its tables."""
+    return (
+        f"{where(result)}. Each row: our time, its share of the FMA peak measured in "
+        "the same run, and each library's time by ours; in brackets the quartiles of "
+        f"{result['settings']['rounds']} rounds."
+    )
+
+
+def pass_tables(result, passes):
+    """A list of tables, one for each cell and pass, and one for the models."""
+    groups = {}
+    for record in _timed(result, passes):
+        groups.setdefault(_title(record), []).append(record)
+    return [_table(title, records) for title, records in groups.items()]
+
+
+def summary_table(result):
+    """One table of the cases of `bench.cases.summary` that a result has."""
+
+    def name(record):
+        cell = "" if record["kind"] != "layer" else CELL_NAMES[record["cell"]] + " "
+        return cell + _row_name(record)
+
+    found = {record["id"]: record for record in _timed(result, PASSES)}
+    wanted = (case.id for case in cases.summary())
+    records = [found[case_id] for case_id in wanted if case_id in found]
+    return _table("Training step", records, name)
 
 
 def tables(result):
@@ -121,19 +194,7 @@ def tables(result):
 
     Each cell and pass has a table, and so have the models.
     """
-    groups = {}
-    for record in result["cases"]:
-        if "share" in record:
-            title = "Whole training step"
-            if record["kind"] == "layer":
-                cell, direction = CELL_NAMES[record["cell"]], record["pass"]
-                title = f"{cell}, {PASS_NAMES[direction]}"
-            groups.setdefault(title, []).append(record)
-    parts = [
-        f"{where(result)}. Each row: our time, its share of the FMA peak measured in "
-        "the same run, and each library's time by ours."
-    ]
-    parts += [_table(title, records) for title, records in groups.items()]
+    parts = [machine(result), *pass_tables(result, PASSES)]
     for name, reason in result["absent"].items():
         parts.append(f"{NAMES[name]} was absent: {reason}.")
     return "\n\n".join(parts)

@@ -22,11 +22,12 @@ from bench import (
     timing,
     verify,
 )
-from bench.result import FORMAT
+from bench.result import FORMAT, FormatError, load
 
-ROUNDS = {"standard": 11, "deepbench": 5, "quick": 3, "check": 0}
+ROUNDS = {"standard": 11, "summary": 11, "deepbench": 5, "quick": 3, "check": 0}
 SUITES = {
     "standard": cases.standard,
+    "summary": cases.summary,
     "deepbench": deepbench.suite,
     "quick": cases.quick,
     "check": cases.check,
@@ -95,6 +96,10 @@ def measure(record, workers, rounds, block):
     record["share"] = libraries["fastrnn"]["gflops"] / peak["median"]
 
 
+# What all cases of a file have in common, besides the machine.
+_ABOUT = ("libraries", "absent", "settings")
+
+
 def _start(options, workers, absent, todo):
     """The result of a run in which no case has been measured yet."""
     return {
@@ -117,6 +122,31 @@ def _start(options, workers, absent, todo):
     }
 
 
+def goes_on(before, now):
+    """The result `before`, to which the cases of a run that starts `now` are added.
+
+    Raises
+    ------
+    bench.result.FormatError
+        If the two differ in anything that figures depend on: the machine (but for its
+        load), the libraries' versions, or the settings.
+    """
+
+    def about(result):
+        machine = {k: v for k, v in result["machine"].items() if k != "load_average"}
+        return {"machine": machine, **{k: result[k] for k in _ABOUT}}
+
+    # As a file has it: with lists in place of tuples.
+    was, is_now = about(before), json.loads(json.dumps(about(now)))
+    for what in was:
+        if was[what] != is_now[what]:
+            raise FormatError(
+                f"bench: --go-on: {what} must be that of the file, {was[what]}, got "
+                f"{is_now[what]}"
+            )
+    return before
+
+
 def run(todo, options, log):
     """Measure a list of cases; return the whole result as plain values.
 
@@ -134,6 +164,10 @@ def run(todo, options, log):
                 'pip install ".[bench]"'
             )
         result = _start(options, workers, absent, todo)
+        if options.go_on and options.json.exists():
+            result = goes_on(load(options.json), result)
+            done = {record["id"] for record in result["cases"]}
+            todo = [case for case in todo if case.id not in done]
         for case in tqdm(todo, desc="bench", unit="case", disable=None, leave=False):
             record = prepare(case, workers, options.dtype)
             if set(record["libraries"]) == {"fastrnn"}:
@@ -238,6 +272,11 @@ def parser():
     p.add_argument("--rounds", type=_positive, help="timed blocks of each")
     p.add_argument("--dtype", choices=tuple(verify.TOLERANCE), default="float32")
     p.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    p.add_argument(
+        "--go-on",
+        action="store_true",
+        help="leave out the cases that FILE has already, and keep those",
+    )
     p.add_argument("--table", action="store_true", help="print Markdown tables")
     return p
 
@@ -265,6 +304,8 @@ def main(arguments=None):
     todo = _todo(options)
     if not todo:
         p.error("no case: pass step needs a shape with T1")
+    if options.go_on and options.json is None:
+        p.error("--go-on needs --json FILE")
     options.threads = options.threads or fastrnn.get_num_threads()
     if options.threads > machine.cpus_allowed():
         p.error(
@@ -284,7 +325,7 @@ def main(arguments=None):
 
     try:
         result = run(todo, options, log)
-    except (peers.WorkerError, ArithmeticError) as error:
+    except (peers.WorkerError, ArithmeticError, FormatError) as error:
         print(error, file=sys.stderr)
         return 1
     if not is_check:

@@ -17,7 +17,13 @@ TINY = "T5-B3-I7-H17"
 
 def test_ids_are_unique_and_lead_back_to_their_cases(bench):
     cases, deepbench = bench("cases"), bench("deepbench")
-    suites = [cases.standard(), cases.quick(), cases.check(), deepbench.every()]
+    suites = [
+        cases.standard(),
+        cases.quick(),
+        cases.check(),
+        cases.summary(),
+        deepbench.every(),
+    ]
     for suite in suites:
         ids = [case.id for case in suite]
         assert len(set(ids)) == len(ids)
@@ -218,11 +224,32 @@ def result(bench, ours=2.0):
 def test_the_tables_say_time_share_and_ratios(bench):
     text = bench("report").tables(result(bench))
     assert "| LSTM, training step | fastrnn | of peak | PyTorch | JAX | best" in text
-    assert "| T100 B32 I64 H64 | 2 ms | 50% | 2.50x | 2.00x | **2.00x** |" in text
+    peers = "2.50x (2.50 to 2.50) | 2.00x (2.00 to 2.00) | **2.00x**"
+    ours = "2.00 ms (2.00 to 2.00)"
+    assert f"| T100 B32 I64 H64 | {ours} | 50% | {peers} |" in text
     assert "| RNN, single step |" in text
-    assert "| Character model V65 E64 H512 x2 T100 B64 | 2 ms |" in text
+    assert f"| Character model V65 E64 H512 x2 T100 B64 | {ours} |" in text
     assert "a CPU, 2 threads, x86_v3, float32" in text
     assert "Keras was absent: not installed." in text
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        ((0.0408, 0.0413, 0.0421), "41.3 µs (40.8 to 42.1)"),
+        ((7.086, 7.146, 7.189), "7.15 ms (7.09 to 7.19)"),
+        ((34.96, 35.0, 35.1), "35.0 ms (35.0 to 35.1)"),
+        ((381.2, 386.0, 395.4), "386 ms (381 to 395)"),
+        ((1200.0, 1234.0, 1300.0), "1.23 s (1.20 to 1.30)"),
+    ],
+)
+def test_a_time_has_its_quartiles_in_its_own_unit(bench, ms, text):
+    found = result(bench)
+    record = found["cases"][0]
+    record["libraries"]["fastrnn"]["ms"] = dict(
+        zip(("q1", "median", "q3"), ms, strict=True)
+    )
+    assert f"| {text} | 50% |" in bench("report").tables(found)
 
 
 def test_compare_says_what_changed(bench):

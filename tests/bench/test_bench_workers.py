@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The benchmark's workers, and whole runs of it with the peers that are there."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -196,6 +197,14 @@ def test_a_run_writes_json_and_prints_the_table(bench, fake, tmp_path, capsys):
     out = capsys.readouterr()
     assert "| GRU, training step | fastrnn | of peak | PyTorch | best peer |" in out.out
     assert ids[0] in out.err
+    # A run that goes on measures only what the file lacks.
+    part = json.loads(file.read_text())
+    del part["cases"][1]
+    file.write_text(json.dumps(part))
+    assert run_main(bench, "--cases", ",".join(ids), *options, "--go-on") == 0
+    again = bench("report").load(file)["cases"]
+    assert [case["id"] for case in again] == ids
+    assert again[0] == found["cases"][0]
 
 
 @pytest.mark.parametrize(

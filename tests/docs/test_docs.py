@@ -77,10 +77,6 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
             exec(compile(block, f"README block {k}", "exec"), namespace)
 
 
-def test_readme_is_short():
-    assert len(README.splitlines()) < 300
-
-
 def stub(module):
     """Names at the top of a module's stub, and those of each class's members."""
     path = PACKAGE / "native" / f"{module.__name__.rpartition('.')[2]}.pyi"

@@ -288,7 +288,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         return getattr(self, "proj_size", 0) or self.hidden_size
 
     def _candidate(self, gates, ax, h, recur):
-        """What goes into the function of a gate that is not one plain sum, or None.
+        """What goes into the function of a gate that is not a sigmoid, or None.
 
         For `diagnose`, which runs plain cells again in NumPy. A class whose cell has
         such a gate writes its equation here; without one, a report leaves the gate out.

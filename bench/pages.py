@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Write the tables of committed results into the pages that show them.
+
+A table stands between two comments, of which the first says what it is::
+
+    <!-- bench-table: epyc-2core-0.1.0.json train model -->
+    <!-- bench-table-end -->
+
+After the name of a file of ``bench/results`` come words: ``machine`` is the sentence
+about the machine and the versions; ``forward``, ``train``, ``step`` and ``model`` are
+the tables of these passes; ``summary`` is one table of the cases of the suite of that
+name. ``python -m bench.pages`` brings all pages up to date. A test holds the pages to
+the files.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from bench import report
+from bench.result import FormatError, load
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+MARK = re.compile(
+    r"(?P<begin><!-- bench-table: (?P<file>\S+) (?P<words>[a-z ]+) -->\n)"
+    r".*?(?P<end><!-- bench-table-end -->)",
+    re.DOTALL,
+)
+
+
+def _parts(result, words, mark):
+    for word in words:
+        if word == "machine":
+            yield report.machine(result)
+        elif word == "summary":
+            yield report.summary_table(result)
+        elif word in report.PASSES:
+            yield from report.pass_tables(result, [word])
+        else:
+            known = ", ".join(("machine", "summary", *report.PASSES))
+            raise FormatError(f"bench.pages: {mark}: must be of {known}, got {word}")
+
+
+def with_tables(text):
+    """The text of a page with its tables made anew from the files that it names."""
+
+    def table(found):
+        result, words = load(RESULTS / found["file"]), found["words"].split()
+        parts = "\n\n".join(_parts(result, words, found["begin"].strip()))
+        return f"{found['begin']}{parts}\n{found['end']}"
+
+    return MARK.sub(table, text)
+
+
+def main(arguments=None):
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m bench.pages", description=__doc__)
+    parser.parse_args(arguments)
+    try:
+        for page in PAGES:
+            text = page.read_text(encoding="utf-8")
+            page.write_text(with_tables(text), encoding="utf-8")
+    except FormatError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
