@@ -171,6 +171,8 @@ def _accelerate(module):
 
 def _torch_runs(module):
     """Why PyTorch runs a module of fastrnn whatever its input is, or None."""
+    if _classes.is_in_shards(module):
+        return None  # its weights now are parts of those that a forward will have
     if isinstance(module, torch.nn.RNNBase):
         which, weights = _path.layers_spec(module), _path.layers_weights(module)
     else:

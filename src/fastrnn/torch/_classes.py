@@ -2,6 +2,7 @@
 """Which class of fastrnn replaces a class of PyTorch, or a class derived from it."""
 
 import copy
+import sys
 import types
 import weakref
 
@@ -116,34 +117,71 @@ def torch_class(cls):
     return next((base for base in cls.__mro__ if base in OURS), None)
 
 
+def _wrapped(cls):
+    """The class from which a tool of PyTorch derived `cls` for its modules, or None.
+
+    A parametrization derives a class from a module's class alone. `fully_shard` and
+    `replicate` derive it from a class of torch.distributed, which is no module, and
+    from the module's class.
+    """
+    *others, last = cls.__bases__
+    if not others:
+        return last if cls.__module__ == parametrize.__name__ else None
+    of_tool = others[0].__module__.startswith("torch.distributed.")
+    is_wrapper = of_tool and not issubclass(others[0], torch.nn.Module)
+    return last if is_wrapper and len(others) == 1 else None
+
+
 def class_of(module):
-    """The class that a module had before it was parametrized, if it was."""
-    # A parametrization gives each module a class of its own, derived from the former.
-    wrapped = parametrize.is_parametrized(module)
-    return type(module).__bases__[0] if wrapped else type(module)
+    """The class that a module had before tools of PyTorch derived others from it."""
+    cls = type(module)
+    while (inner := _wrapped(cls)) is not None:
+        cls = inner
+    return cls
 
 
 def set_class(module, cls):
-    """Give a module another class, and keep its parametrizations.
+    """Give a module another class, and keep what tools of PyTorch derived from it.
 
     Assigning to ``__class__`` is Python's documented way to do this. PyTorch has no
-    function for it, and does the same where it parametrizes a module. Every other way
-    to replace a module makes a new object: the references to the old one that the user
-    holds, hooks and the optimiser's view of the model would be left behind.
+    function for it, and does the same where it parametrizes or shards a module. Every
+    other way to replace a module makes a new object: the references to the old one that
+    the user holds, hooks and the optimiser's view of the model would be left behind.
     """
-    if parametrize.is_parametrized(module):
-        # A copy of the module shares the parametrized class, so its bases must not be
-        # changed: the module gets a new class with the same attributes.
-        old = type(module)
-        content = {
-            name: value
-            for name, value in vars(old).items()
-            if name not in ("__dict__", "__weakref__")
-        }
-        cls = types.new_class(
-            old.__name__, (cls,), exec_body=lambda ns: ns.update(content)
-        )
-    module.__class__ = cls
+    module.__class__ = _wrap_as(type(module), cls)
+
+
+def _wrap_as(old, cls):
+    """The class `cls`, or one derived from it as the class `old` is by PyTorch's tools.
+
+    Modules may share `old`, as a copy shares the class of a parametrized module, so its
+    bases must not be changed: the module gets a new class with the same attributes.
+    """
+    inner = _wrapped(old)
+    if inner is None:
+        return cls
+    content = {
+        name: value
+        for name, value in vars(old).items()
+        if name not in ("__dict__", "__weakref__")
+    }
+    bases = (*old.__bases__[:-1], _wrap_as(inner, cls))
+    return types.new_class(old.__name__, bases, exec_body=lambda ns: ns.update(content))
+
+
+def is_sharded(module):
+    """Whether `torch.distributed.fsdp.fully_shard` was called with this very module.
+
+    Such a module has its whole weights only while its forward or backward runs.
+    """
+    # Where nobody has imported this, nobody has sharded; importing it takes a second.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return isinstance(module, getattr(fsdp, "FSDPModule", ()))
+
+
+def is_in_shards(module):
+    """Whether `fully_shard` shards the weights of this module, as its own or a part."""
+    return getattr(module, "_is_fsdp_managed_module", False)
 
 
 def own_forward(module):

@@ -11,6 +11,10 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn.torch import _autocast, _classes, _compile, _path
 
 _CELL = torch.nn.modules.rnn.RNNCellBase
+_IN_SHARDS = (
+    "fully_shard gathers this layer's weights only while the model runs that it was "
+    "called with: explain that model"
+)
 
 
 class Path(NamedTuple):
@@ -95,9 +99,19 @@ def explain(module: torch.nn.Module, input: Any, hx: Any = None) -> Path:
             f"some, got {type(module).__name__}"
         )
     inner, compiled = _compiled_from(module)
-    if isinstance(inner, _classes.BASES):
-        return _explain(inner, input, hx, compiled)
-    return _explain_inside(module, input, hx)
+    if not isinstance(inner, _classes.BASES):
+        return _explain_inside(module, input, hx)
+    if _classes.is_sharded(inner):
+        # Not by a run: the first module that runs is the root of all for fully_shard.
+        inner.unshard()
+        try:
+            return _explain(inner, input, hx, compiled)
+        finally:
+            inner.reshard()
+    path = _explain(inner, input, hx, compiled)
+    if path.name == "PyTorch" and _classes.is_in_shards(inner):
+        path = Path(path.name, f"{path.reason}; {_IN_SHARDS}")
+    return path
 
 
 def _compiled_from(module):
@@ -168,8 +182,9 @@ def _explain_inside(model, input, hx):
     seen, hooks = {name: [] for name in names}, []
     try:
         twin = copy.deepcopy(model)
-    # A tensor that is a result of autograd raises RuntimeError, a lock TypeError.
-    except (RuntimeError, TypeError):
+    # A tensor that is a result of autograd raises RuntimeError, a lock TypeError, and a
+    # sharded module AssertionError.
+    except (RuntimeError, TypeError, AssertionError):
         twin = model
     for name in names:
 
@@ -190,6 +205,8 @@ def _explain_inside(model, input, hx):
     finally:
         for hook in hooks:
             hook.remove()
+        for module in filter(_classes.is_sharded, twin.modules()):
+            module.reshard()  # what a backward would do, which does not come
     return Paths((names[name], _together(paths)) for name, paths in seen.items())
 
 
