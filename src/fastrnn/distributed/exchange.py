@@ -61,8 +61,9 @@ class Exchange:
         self._received = np.empty_like(self._sent)
         self._heads = [b[:, :head].view(np.float64) for b in self._both()]
         self._slices = [b[:, head:].view(dtype) for b in self._both()]
-        self._flat = np.zeros(n * self._slice, dtype)
+        self._flat = np.empty((n, self._slice), dtype)
         self._mine = np.zeros(self._slice, dtype)
+        self._chunks = np.empty((2, _CHUNK))
 
     def _both(self):
         return self._sent, self._received
@@ -89,31 +90,44 @@ class Exchange:
         -------
         ndarray of float64, shape (n, n_head)
         """
-        flat, at = self._flat, 0
-        for part in parts:
-            flat[at : at + part.size] = part
-            at += part.size
-        self._slices[0][...] = flat.reshape(self._slices[0].shape)
+        for part, begin, row, into in self._places(parts):
+            size = min(part.size - begin, self._slice - into)
+            self._slices[0][row, into : into + size] = part[begin : begin + size]
         self._heads[0][...] = head
         self._comm.Alltoall(self._sent, self._received)
         heads = self._heads[1].copy()
         self._add(weigh(heads))
-        self._comm.Allgather(self._mine, flat.reshape(-1, self._slice))
-        at = 0
+        self._comm.Allgather(self._mine, self._flat)
+        flat, at = self._flat.reshape(-1), 0
         for part in parts:
             part[...] = flat[at : at + part.size]
             at += part.size
         return heads
+
+    def _places(self, parts):
+        """Each stretch of a part that lies in one slice: where it begins, and where to.
+
+        The end of the last slice is nobody's, and stays zero.
+        """
+        at = 0
+        for part in parts:
+            begin = 0
+            while begin < part.size:
+                row, into = divmod(at + begin, self._slice)
+                yield part, begin, row, into
+                begin += self._slice - into
+            at += part.size
 
     def _add(self, weights):
         """The sum of this rank's slices, weighted, in ascending order of ranks."""
         some = [(w, s) for w, s in zip(weights, self._slices[1], strict=True) if w]
         with np.errstate(over="ignore", invalid="ignore"):  # who clips finds that
             for begin in range(0, self._slice, _CHUNK):
-                span = slice(begin, begin + _CHUNK)
-                total = np.zeros(self._mine[span].size)
+                span = slice(begin, min(begin + _CHUNK, self._slice))
+                total, term = (one[: span.stop - begin] for one in self._chunks)
+                total.fill(0)
                 for weight, one in some:
-                    term = one[span].astype(np.float64)
+                    term[...] = one[span]
                     term *= weight
                     total += term
                 self._mine[span] = total
