@@ -366,13 +366,18 @@ typedef struct {
     void *dweight;          /* (rows, width), backward, accumulated */
 } fr_embedding_args;
 
+/* x may be part of a larger array, some rows of each of its steps, say: `block` elements
+ * beside one another, the first of all being element `first` of the larger array, and
+ * the next block `stride` elements further on.  Choices are those of the larger array.
+ * An array that is no part of another has block n, and first 0. */
 typedef struct {
     ptrdiff_t n;
     int n_threads;
     double p; /* in [0, 1] */
     uint64_t seed;
-    const void *x; /* (n,) */
-    void *y;       /* (n,), may be x */
+    ptrdiff_t block, first, stride; /* block > 0 where n > 0 */
+    const void *x;                  /* (n,) */
+    void *y;                        /* (n,), may be x */
 } fr_dropout_args;
 
 /* A fully connected layer: forward reads x, W and b and writes y, backward reads x, W

@@ -60,6 +60,37 @@ def test_any_shape_and_in_place(dtype, isa):
     np.testing.assert_array_equal(x, want)
 
 
+@pytest.mark.parametrize("width", [1, 2, 7, 32])
+@pytest.mark.parametrize("rows", [(0, 9), (0, 4), (4, 9), (3, 4), (1, 2)])
+def test_rows_make_the_choices_of_the_whole_array(rows, width, dtype, isa, rng):
+    """Of (T, B, width) some of the B rows, as a process of several has them."""
+    x, (first, last) = rng.standard_normal((5, 9, width)).astype(dtype), rows
+    want = dropout(x, 0.4, 11)[:, first:last]
+    part = np.ascontiguousarray(x[:, first:last])
+    y, block = np.full_like(part, np.nan), (last - first) * width
+    place = block, first * width, 9 * width
+    for n_threads in (1, 3):
+        core.kernels(dtype).dropout(n_threads, 11, 0.4, part, y, *place)
+        np.testing.assert_array_equal(y, want)
+
+
+def test_a_large_part_is_that_of_the_whole_for_any_thread_count(dtype, isa):
+    whole = dropout(np.ones(2 * 65536 + 5, dtype), 0.3, 5)
+    for first in (1, 2, 65537):
+        x = np.ones(65536, dtype)
+        for n_threads in (1, 3):
+            y = np.empty_like(x)
+            core.kernels(dtype).dropout(n_threads, 5, 0.3, x, y, x.size, first)
+            np.testing.assert_array_equal(y, whole[first : first + x.size])
+
+
+@pytest.mark.parametrize("place", [(-1, 0, 0), (1, -1, 0), (1, 0, -1)])
+def test_a_place_is_not_negative(place):
+    x = np.ones(3, "f")
+    with pytest.raises(ValueError, match="block, first and stride must be >= 0, got"):
+        core.kernels("float32").dropout(1, 0, 0.5, x, x, *place)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_drops_are_uniform_and_independent(p):
     """Rate, neighbours at several distances, and seeds: within five sigma."""

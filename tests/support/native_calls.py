@@ -199,7 +199,8 @@ def run_flat(f):
     f.call("core.Kernels.norm", of.norm, n_threads, x, power, spans)
     f.call("core.Kernels.scale", of.scale, n_threads, x, 0.5, spans)
     f.call("core.Kernels.clamp", of.clamp, n_threads, x, 0.5, spans)
-    f.call("core.Kernels.dropout", of.dropout, n_threads, 5, 0.5, x, y)
+    place = f.random.choice(((0, 0, 0), (1, 3, 2), (n, 5, 0)))
+    f.call("core.Kernels.dropout", of.dropout, n_threads, 5, 0.5, x, y, *place)
     f.call("core.Kernels.mse", of.mse, n_threads, n, x, f.array(n, kind), 1.0, y)
     f.call("core.Kernels.clear", of.clear, n_threads, x, spans)
     # A round takes time: no wild numbers of them.

@@ -252,6 +252,7 @@ class Pairs(Samples):
     """
 
     several = ragged = False
+    pads = True
 
     def __init__(self, who, inputs, y, weight, assemble, n):
         self.who, self.inputs, self.y, self.n = who, inputs, y, n
@@ -311,6 +312,12 @@ class Pairs(Samples):
         inputs, target = self._assemble(*self.rows(indices), y)
         weight = None if self.weight is None else self.weight[indices]
         return inputs, target, weight
+
+    def take_part(self, indices, span):
+        """As `take`, the rows being as long as those of the whole batch are."""
+        inputs, target, weight = self.take(indices)
+        weight = None if weight is None else weight[span]
+        return tuple(one[span] for one in inputs), target[span], weight
 
 
 def written(samples, batch_size, write):

@@ -68,6 +68,8 @@ class Samples:
     [[0, 2], [1]]
     """
 
+    pads = False  # whether the rows of a batch are made as long as its longest
+
     def __init__(self, who, x, y=(), weight=None):
         if y is None:
             raise TypeError(f"{who}: y must be targets, got None")
@@ -259,9 +261,13 @@ class Samples:
         ------
         (tuple, ndarray or list, ndarray or None)
         """
-        order = np.arange(self.n) if rng is None else rng.permutation(self.n)
-        for indices in self.batches(batch_size, order, rng):
+        for indices in self.order(batch_size, rng):
             yield self.take(indices)
+
+    def order(self, batch_size, rng=None):
+        """Indices of samples, batch by batch, of an epoch: a list of ndarray."""
+        order = np.arange(self.n) if rng is None else rng.permutation(self.n)
+        return self.batches(batch_size, order, rng)
 
     def sample(self):
         """The inputs of one sample."""
@@ -290,6 +296,10 @@ class Samples:
         y = None if self.y is None else _pick(self.y, indices, span)
         weight = None if self.weight is None else _pick(self.weight, indices, span)
         return inputs, y, weight
+
+    def take_part(self, indices, span):
+        """What `take` gives, of some of the rows of a batch."""
+        return self.take(indices[span])
 
 
 def _pick(values, indices, span):

@@ -110,6 +110,7 @@ class EncoderDecoder(WritingModel):
     """
 
     _others = ("given_attention", "given_dropout")
+    _given_lengths = ("encoder",)
     _child_names = (
         "attention", "bridge", "combine", "concatenate", "decoder", "dropout",
         "encoder", "head", "source", "target",

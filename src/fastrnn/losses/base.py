@@ -151,6 +151,18 @@ class Loss(Attributes):
         """
         return self(pred, target, weight, *(() if mask is None else (mask,)))
 
+    def of_part(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None,
+        mask: Array | None,
+        share: float,
+    ) -> tuple[float, Array]:
+        """As `of_batch`, the gradients being `share` times those of the mean loss."""
+        loss, d = self.of_batch(pred, target, weight, mask)
+        return loss, d * d.dtype.type(share)
+
     # -- of arrays --------------------------------------------------------------------
 
     def options(self) -> dict[str, Any]:
@@ -164,6 +176,17 @@ class Loss(Attributes):
     def count(self, pred: Array, target: ArrayLike) -> int:
         """Rows that the mean is over: by these an epoch's batches are weighted."""
         return math.prod(np.shape(pred)[:-1])
+
+    def divisor(self, pred: Array, target: ArrayLike, mask: Array | None) -> int:
+        """Rows that the mean of `of_batch` divides by, those that a mask leaves.
+
+        The mean of a joint batch is that of its parts, weighted by these. A class that
+        has a `count` of its own has this, too.
+        """
+        if mask is None:
+            return self.count(pred, target)
+        rest = math.prod(np.shape(pred)[mask.ndim : -1])
+        return int(np.count_nonzero(mask)) * rest
 
     def prepare(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         """Both as arrays of the shapes that `rows` takes.

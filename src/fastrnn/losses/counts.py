@@ -9,7 +9,7 @@ cross-entropy are made probabilities first.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ class _Counts(Metric):
     """Base: how many positives and negatives are above each of some thresholds."""
 
     higher_is_better = True
+    summed: ClassVar[tuple[str, ...]] = ("above", "in_all")
     thresholds: npt.NDArray[np.float64]
 
     def __init__(self, loss: Loss | None = None, name: str | None = None) -> None:

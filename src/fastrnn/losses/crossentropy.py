@@ -195,6 +195,9 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     def count(self, pred: Array, target: ArrayLike) -> int:
         return int(np.count_nonzero(np.asarray(target) != self.ignore_index))
 
+    def divisor(self, pred: Array, target: ArrayLike, mask: Array | None) -> int:
+        return self.count(pred, target if mask is None else np.asarray(target)[mask])
+
     def prepare(self, pred: Array, target: ArrayLike) -> tuple[Array, Array]:
         target = checks.integer_array(self.name, "y", target)
         if target.ndim == pred.ndim and target.shape[-1] == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,10 +34,14 @@ class Metric(Answering):
     name : str
     higher_is_better : bool
         Which way a callback that watches it looks.
+    summed : tuple of str
+        The attributes, numbers or arrays, that `update` adds to: a distributed run adds
+        up those of all processes. A class with a `reset` of its own says which.
     """
 
     name = ""
     higher_is_better = False
+    summed: ClassVar[tuple[str, ...]] = ("total", "count")
 
     def __init__(self, loss: Loss | None = None, name: str | None = None) -> None:
         self.loss = loss

@@ -168,6 +168,10 @@ class Custom(Loss):
     def count(self, pred: Array, target: ArrayLike) -> int:
         return len(pred)
 
+    def divisor(self, pred: Array, target: ArrayLike, mask: Array | None) -> int:
+        """Samples, which the function's result is taken for a mean of."""
+        return len(pred)
+
     def __call__(
         self,
         pred: Array,

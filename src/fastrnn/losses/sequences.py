@@ -28,6 +28,9 @@ class _OfSequences(Loss):
     def count(self, pred: Array, target: ArrayLike) -> int:
         return len(pred)
 
+    def divisor(self, pred: Array, target: ArrayLike, mask: Array | None) -> int:
+        return len(pred) if mask is None else int(mask.any(axis=1).sum())
+
     def decode(self, pred: Array, mask: Array | None = None) -> Any:
         """The best answer to each of a batch's outputs, from the steps that count."""
         raise NotImplementedError
@@ -102,6 +105,19 @@ class ConditionalRandomField(_OfSequences):
                 loss = self.crf(pred, target, self._lengths(target), weights=weight)
                 return loss, self.crf.backward() if self.crf.training else None
         return self._of_counted(pred, target, weight, mask)
+
+    def of_part(
+        self,
+        pred: Array,
+        target: ArrayLike,
+        weight: Array | None,
+        mask: Array | None,
+        share: float,
+    ) -> tuple[float, Array]:
+        # The layer's own gradients are made with the loss: by weights they scale, too.
+        scaled = np.full(len(pred), share) * (1 if weight is None else weight)
+        loss, d = self.of_batch(pred, target, scaled, mask)
+        return loss / share, d
 
     def _of_counted(self, pred, target, weight, mask):
         """As a call, the mean being over the sequences with a step that counts."""

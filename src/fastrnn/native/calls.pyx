@@ -154,6 +154,7 @@ cdef class Run:
         cdef fr_dropout_args a
         a.n = rows_of(&self.shape) * self.y[layer].width
         a.n_threads, a.p, a.seed = n_threads, self.p, self.seeds[layer]
+        a.block, a.first, a.stride = a.n, 0, 0
         a.x, a.y = x, y
         self.table.dropout(&a)
 

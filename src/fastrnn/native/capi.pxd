@@ -202,6 +202,7 @@ cdef extern from "fastrnn.h" nogil:
         int n_threads
         double p
         uint64_t seed
+        ptrdiff_t block, first, stride
         const void *x
         void *y
 

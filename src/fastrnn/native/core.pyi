@@ -115,5 +115,13 @@ class Kernels:
         dweight: _Array,
     ) -> None: ...
     def dropout(
-        self, n_threads: int, seed: int, p: float, x: _Array, y: _Array
+        self,
+        n_threads: int,
+        seed: int,
+        p: float,
+        x: _Array,
+        y: _Array,
+        block: int = 0,
+        first: int = 0,
+        stride: int = 0,
     ) -> None: ...

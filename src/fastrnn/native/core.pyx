@@ -406,16 +406,24 @@ cdef class Kernels:
         with nogil:
             self.table.embedding_backward(&a)
 
-    def dropout(self, int n_threads, uint64_t seed, double p, x not None, y not None):
+    def dropout(self, int n_threads, uint64_t seed, double p, x not None, y not None,
+                ptrdiff_t block=0, ptrdiff_t first=0, ptrdiff_t stride=0):
         """``y = x / (1 - p)``, or 0 with probability p; `seed` fixes which.
 
-        `x` and `y` may have any shape, and may be the same array.
+        `x` and `y` may have any shape, and may be the same array. They may be part of a
+        larger array: `block` elements from `first` on, so many `stride` elements
+        further on, and so forth. 0 for `block` is all of `x`.
         """
         cdef fr_dropout_args a
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p must be in [0, 1], got {p}")
         a.n = memoryview(x).nbytes // size_of(self.kind)
         a.n_threads, a.p, a.seed = team_of("dropout", n_threads), p, seed
+        if block < 0 or first < 0 or stride < 0:
+            raise ValueError(
+                "dropout: block, first and stride must be >= 0, got "
+                f"{block}, {first} and {stride}")
+        a.block, a.first, a.stride = block or a.n, first, stride
         a.x = address(x, "x", self.kind, a.n, False)
         a.y = address(y, "y", self.kind, a.n, True)
         with nogil:

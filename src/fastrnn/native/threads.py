@@ -31,11 +31,26 @@ def _default():
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdigit() and int(asked) > 0:
         return min(int(asked), MOST_THREADS)
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-    else:
-        allowed = core.system_allowed_cpus() or os.cpu_count() or 1
+    allowed = len(allowed_cpus())
     return min(allowed, cgroup.cpu_limit() or allowed)
+
+
+def allowed_cpus() -> set[int]:
+    """Numbers of the CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(core.system_allowed_cpus() or os.cpu_count() or 1))
+
+
+def is_chosen() -> bool:
+    """Whether somebody chose a number of threads, by a call or by the environment."""
+    return _n_threads is not None or bool(os.environ.get("OMP_NUM_THREADS"))
+
+
+def forget_chosen() -> None:
+    """Go back to the default number of threads."""
+    global _n_threads
+    _n_threads = None
 
 
 def get_num_threads() -> int:

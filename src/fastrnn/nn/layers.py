@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import Pool
-from fastrnn.nn import schemes
+from fastrnn.nn import joint, schemes
 from fastrnn.nn.activation import Activated, by_name
 from fastrnn.nn.attributes import by
 from fastrnn.nn.context import Context
@@ -325,13 +325,15 @@ class Dropout(Module):
         TypeError
             If `x` is not real numbers.
         """
-        x = checks.float_array(type(self).__name__, "x", x, checks.float_dtype(x))
+        who = type(self).__name__
+        x = checks.float_array(who, "x", x, checks.float_dtype(x))
+        joint.check_rows(who, x.shape)
         if not self.training:
             self._keep(None)
             return x
         y = np.empty_like(x)  # a choice is drawn once nothing can fail any more
         # The kernel makes the same choice again for the same mask: it is not stored.
-        mask = int(self.generator.integers(2**63)), self.p
+        mask = self._draw(x)
         self._drop(mask, x, y)
         self._keep((mask, x.shape, x.dtype))
         return y
@@ -339,9 +341,16 @@ class Dropout(Module):
     if TYPE_CHECKING:
         __call__ = forward
 
+    def _draw(self, x):
+        """A choice of elements of `x`: seed, probability, place in the joint array."""
+        seed = int(self.generator.integers(2**63))
+        seed, place = joint.choices(type(self).__name__, seed, x)
+        return seed, self.p, place
+
     @staticmethod
     def _drop(mask, x, y):
-        core.kernels(x.dtype).dropout(threads.for_kernel(), *mask, x, y)
+        seed, p, place = mask
+        core.kernels(x.dtype).dropout(threads.for_kernel(), seed, p, x, y, *place)
 
     def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Gradient of the input: that of the output where nothing was dropped.

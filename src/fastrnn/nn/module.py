@@ -113,6 +113,9 @@ class Module(Trainable):
                     return Module._deferred(cls, args, kwargs)
             return super().__new__(cls)
 
+    # Names of the children that forward gives lengths, so that they leave out steps.
+    _given_lengths: ClassVar[tuple[str, ...]] = ()
+
     _changeable: ClassVar = {"training": flag}
 
     def _knows(self, name, value):

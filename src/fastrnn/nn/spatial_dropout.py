@@ -100,7 +100,7 @@ class SpatialDropout1D(BatchFirst, Dropout):
         ones = np.ones_like(x[:, :1] if axis == 1 else x[:1])
         factors = np.empty_like(ones)
         y = np.empty_like(x)  # a choice is drawn once nothing can fail any more
-        self._drop((int(self.generator.integers(2**63)), self.p), ones, factors)
+        self._drop(self._draw(ones if axis == 1 else ones[0]), ones, factors)
         np.multiply(x, factors, out=y)
         self._keep((factors, x.shape, x.dtype))
         return y

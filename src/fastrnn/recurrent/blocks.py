@@ -9,6 +9,8 @@ the whole sequence gives.
 
 import numpy as np
 
+from fastrnn.nn import joint
+
 
 class Blocks:
     """One forward in blocks, which its backward runs again.
@@ -81,8 +83,9 @@ class Blocks:
         if self._seeds is None:
             return x
         dropped = np.empty_like(x)
-        seed = int(self._seeds[k])
-        plan.kernels.dropout(plan.n_threads, seed, self._p, x, dropped)
+        width = x.size // (self._T * self._B)
+        seed, place = joint.choices_of_steps(int(self._seeds[k]), self._B, width)
+        plan.kernels.dropout(plan.n_threads, seed, self._p, x, dropped, *place)
         return dropped
 
     def _cells(self, k):

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 from fastrnn.native import threads
+from fastrnn.nn import joint
 from fastrnn.recurrent import flow, states
 from fastrnn.recurrent.blocks import Blocks
 from fastrnn.recurrent.last import last_states
@@ -175,8 +176,17 @@ class Call:
         """
         runtime, plan = self.runtime, self.plan
         seeds, p, every = None, 0.0, None
+        layer, in_blocks = self.layer, False
+        if layer.dropout > 0 and joint.now.share is not None:
+            # The kernels' own dropout does not know of a joint batch.
+            in_blocks = runtime.n_layers > 1 and training
+            if self.rows is not None and runtime.n_layers > 1:
+                raise ValueError(
+                    f"{type(layer).__name__}: dropout must be 0 in a distributed run "
+                    "where lengths, masks or resets leave out steps, got "
+                    f"{layer.dropout:g}"
+                )
         if training:
-            layer = self.layer
             every = layer.checkpoint_every
             if layer.dropout > 0:
                 seeds, p = runtime.draw_dropout(layer.dropout)
@@ -196,9 +206,12 @@ class Call:
             # Where rows end early, y is zero after their last steps.
             empty = np.empty if plan.is_whole else np.zeros
             y = empty(plan.y_shape, runtime.dtype)
-            if every is not None and every < plan.T and plan.keeps:
+            in_blocks |= every is not None and every < plan.T and plan.keeps
+            if in_blocks:
                 self.adds_at_once = False
+                every = min(every or plan.T, plan.T)
                 kept = Blocks(runtime, plan, use, every, seeds, p)
+                use.keep_forward()
                 kept.forward(plan, x, h0, c0, y, end)
             else:
                 kept = plan.forward(

@@ -2,6 +2,7 @@
 """The command line: ``fastrnn train``, ``generate`` and ``info``."""
 
 import argparse
+import contextlib
 import errno
 import io
 import math
@@ -10,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
+from fastrnn.distributed.launch import launched
 from fastrnn.native.config import VERSION, show_config
 from fastrnn.native.threads import get_num_threads, set_num_threads
-from fastrnn.text import checkpoint, streams
+from fastrnn.text import checkpoint, streams, team
 from fastrnn.text.model import CELLS
 from fastrnn.text.settings import Settings
 from fastrnn.text.training import Trainer, train
@@ -96,7 +98,8 @@ def _add_train(commands):
         "train a character model on a text",
         "Train a character model on a text, its last tenth held out. The checkpoint is "
         "whole at any moment; a run that was stopped goes on with --resume, with the "
-        "numbers of one that was not.",
+        "numbers of one that was not. Processes that mpiexec starts train one model "
+        "together (needs mpi4py).",
     )
     default = {field.name: field.default for field in fields(Settings)}
 
@@ -182,31 +185,56 @@ def _add_info(commands):
 def _train(args):
     if args.threads is not None:
         set_num_threads(args.threads)
-    with _claimed(args) as claim:
-        trainer = _resumed(args) if args.resume else _started(args)
+    crew = team.of_this_process()
+    with contextlib.ExitStack() as held:
+        claims = []
+
+        def prepare():
+            claims.append(held.enter_context(_claimed(args)))
+            found = _resumed(args) if args.resume else _started(args)
+            crew.check(_trainer(args, found).settings)
+            return found
+
+        trainer = _trainer(args, crew.from_main(prepare))
         if trainer.step == trainer.total_steps:
-            print(
-                f"{args.out} has been trained for all of its "
-                f"{trainer.settings.epochs} epochs; a larger --epochs goes on"
-            )
+            if crew.main:
+                print(
+                    f"{args.out} has been trained for all of its "
+                    f"{trainer.settings.epochs} epochs; a larger --epochs goes on"
+                )
             return 0
-        print(_run_description(trainer), flush=True)
-        reporter = Reporter(trainer)
-        try:
-            train(trainer, args.out, reporter, claim.write)
-        except FileExistsError as error:
-            raise _exists(args) from error
-        except KeyboardInterrupt:
-            reporter.close()
-            print(
-                f"stopped after {trainer.epoch:.1f} epochs; {args.out} is at most a "
-                "few seconds behind; go on with: fastrnn train --resume --out "
-                f"{args.out}",
-                file=sys.stderr,
-            )
-            return _INTERRUPTED
-        finally:
-            reporter.close()
+        with crew.of_run():
+            trainer.join(crew)
+            if crew.main:
+                return _run(args, trainer, claims[0].write)
+            try:
+                train(trainer, args.out, _Silent())
+            except FloatingPointError as error:
+                raise team.ElsewhereError from error
+            return 0
+
+
+def _run(args, trainer, write):
+    """Train, and show how it gets on."""
+    print(_run_description(trainer), flush=True)
+    reporter = Reporter(trainer)
+    try:
+        train(trainer, args.out, reporter, write)
+    except FileExistsError as error:
+        raise _exists(args) from error
+    except KeyboardInterrupt:
+        if trainer.team.size > 1:
+            raise
+        reporter.close()
+        print(
+            f"stopped after {trainer.epoch:.1f} epochs; {args.out} is at most a "
+            "few seconds behind; go on with: fastrnn train --resume --out "
+            f"{args.out}",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
+    finally:
+        reporter.close()
     bits = trainer.evaluations[-1][2]
     print(
         f"{bits:.3f} bits/char held out after {reporter.elapsed} "
@@ -214,6 +242,16 @@ def _train(args):
         f"try: fastrnn generate {args.out}"
     )
     return 0
+
+
+class _Silent:
+    """The reporter of a process that prints nothing."""
+
+    def window(self, trainer, n_characters):
+        """Pass over a window."""
+
+    def evaluation(self, trainer, found):
+        """Pass over an evaluation."""
 
 
 def _claimed(args):
@@ -231,21 +269,29 @@ def _exists(args):
     )
 
 
-def _started(args):
+def _trainer(args, found):
+    """The trainer of a run, from what `_started` or `_resumed` found in files."""
+    words, source, contents = found
+    if contents is not None:
+        return Trainer.resume(args.out, contents, words, epochs=args.epochs)
     given = {name: value for name, value in vars(args).items() if value is not None}
     shape = {name: given.get(name, value) for name, value in _SHAPE.items()}
     settings = Settings(
         **{f.name: given[f.name] for f in fields(Settings) if f.name in given}
     )
-    words = (
-        streams.default_text() if args.text is None else streams.read_text(args.text)
-    )
-    # Absolute: --resume may be given in another folder.
-    source = None if args.text is None else os.path.abspath(args.text)
     return Trainer.start(words, settings, source=source, **shape)
 
 
+def _started(args):
+    """The text of a new run, and where it is."""
+    if args.text is None:
+        return streams.default_text(), None, None
+    # Absolute: --resume may be given in another folder.
+    return streams.read_text(args.text), os.path.abspath(args.text), None
+
+
 def _resumed(args):
+    """The text of a run that goes on, where it is, and its checkpoint."""
     contents = checkpoint.read(args.out)
     meta = contents[1]
     for name, value in {**meta["model"], **meta["settings"]}.items():
@@ -263,18 +309,19 @@ def _resumed(args):
         words = streams.read_text(source, meta["text"]["characters"])
     else:
         words = streams.default_text()
-    return Trainer.resume(args.out, contents, words, epochs=args.epochs)
+    return words, source, contents
 
 
 def _run_description(trainer):
     model, characters = trainer.model, trainer.text["characters"]
-    config = model.config
+    config, n = model.config, trainer.team.size
+    processes = f" in each of {n} processes" if n > 1 else ""
     return (
         f"text: {characters:,} characters, {trainer.n_held_out:,} held out, "
         f"{len(model.vocabulary.characters)} different\n"
         f"model: {config['cell']}, {config['num_layers']} x {config['hidden_size']} "
         f"units, {model.flat_parameters.size:,} parameters; "
-        f"{get_num_threads()} threads"
+        f"{get_num_threads()} threads{processes}"
     )
 
 
@@ -380,6 +427,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_error(f"{error.filename}: {error.strerror}" if named else error)
     except (ValueError, FloatingPointError) as error:
         _print_error(error)
+    except (ModuleNotFoundError, RuntimeError) as error:
+        if launched() == 1:
+            raise
+        _print_error(error)
+    except team.ElsewhereError:
+        pass  # the process that failed has printed why
     except MemoryError as error:
         _print_error(f"not enough memory: {error}")
     return _ERROR

@@ -17,6 +17,7 @@ from fastrnn.text import checkpoint
 from fastrnn.text.model import CharModel
 from fastrnn.text.settings import Settings
 from fastrnn.text.streams import StreamBatches, check_length, split_held_out
+from fastrnn.text.team import Solo
 from fastrnn.text.vocabulary import CharVocabulary
 from fastrnn.train.clip import clip_grad_norm_
 from fastrnn.train.optim import Adam
@@ -48,13 +49,14 @@ class Evaluation:
     sample: str
 
 
-def evaluate(model, batches):
+def evaluate(model, batches, team):
     """Bits per character of a model on a text, the state carried through each stream.
 
     Parameters
     ----------
     model : CharModel
     batches : StreamBatches
+    team : Solo or Team
 
     Returns
     -------
@@ -62,10 +64,12 @@ def evaluate(model, batches):
     """
     state = None
     total = 0.0
-    for inputs, targets in batches:
-        logits, state = model.predict(inputs, state)
-        total += cross_entropy(logits, targets, reduction="sum")[0]
-    return total / batches.n_characters / math.log(2)
+    for window in batches:
+        inputs, targets = map(team.columns, window)
+        if targets.size:  # there may be fewer streams than processes
+            logits, state = model.predict(inputs, state)
+            total += cross_entropy(logits, targets, reduction="sum")[0]
+    return team.total(total) / batches.n_characters / math.log(2)
 
 
 class Trainer:
@@ -128,6 +132,7 @@ class Trainer:
             type(self).__name__, settings.seed if rng is None else rng
         )
         self.state = None
+        self.team, self.late = Solo(), False
         self.step = 0
         self.total_steps = settings.epochs * len(self.batches)
         self.evaluations = []
@@ -153,6 +158,20 @@ class Trainer:
         model = CharModel(vocabulary, seed=rng, **shape)
         return cls(model, text, settings, source=source, rng=rng)
 
+    def join(self, team):
+        """Train together with other processes, all of which call this.
+
+        Parameters
+        ----------
+        team : Solo or Team
+        """
+        self.team = team
+        team.settle(self.model)
+        if isinstance(self.state, tuple):
+            self.state = tuple(map(team.columns, self.state))
+        elif self.state is not None:
+            self.state = team.columns(self.state)
+
     # -- one window -------------------------------------------------------------------
 
     @property
@@ -172,8 +191,14 @@ class Trainer:
         """Bits per character in training since the last evaluation."""
         return self.loss_sum / max(1, self.loss_count) / math.log(2)
 
-    def train_window(self):
+    def train_window(self, late=False):
         """Train on the next window.
+
+        Parameters
+        ----------
+        late : bool
+            Whether a checkpoint is due after it; ``trainer.late`` is what the first
+            process says.
 
         Returns
         -------
@@ -188,11 +213,13 @@ class Trainer:
         window = self.step % len(self.batches)
         if window == 0:
             self.state = None
-        inputs, targets = self.batches[window]
+        inputs, targets = map(self.team.columns, self.batches[window])
         logits, state = self.model(inputs, self.state)
         loss, dlogits = cross_entropy(logits, targets)
         self.model.zero_grad()
         self.model.backward(dlogits)
+        size = targets.size
+        loss, n, self.late = self.team.reduce(self.model, loss, size, late)
         norm = clip_grad_norm_(self.model, self.settings.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
@@ -204,9 +231,9 @@ class Trainer:
         self.optimizer.step()
         self.state = state
         self.step += 1
-        self.loss_sum += loss * targets.size
-        self.loss_count += targets.size
-        return targets.size
+        self.loss_sum += loss * n
+        self.loss_count += n
+        return n
 
     # -- evaluation -------------------------------------------------------------------
 
@@ -227,15 +254,16 @@ class Trainer:
         -------
         Evaluation
         """
-        held_out = evaluate(self.model, self.held_out)
-        sample = "".join(
-            self.model.generate(
+        held_out = evaluate(self.model, self.held_out, self.team)
+        sample = ""
+        if self.team.main:  # the checkpoint keeps its generator
+            characters = self.model.generate(
                 self._prompt,
                 SAMPLE_LENGTH,
                 temperature=_SAMPLE_TEMPERATURE,
                 seed=self.rng,
             )
-        )
+            sample = "".join(characters)
         found = Evaluation(self.epoch, self.train_bits, held_out, sample)
         self.evaluations.append([self.step, found.train_bits, held_out])
         self.loss_sum, self.loss_count = 0.0, 0
@@ -244,7 +272,7 @@ class Trainer:
     # -- checkpoints ------------------------------------------------------------------
 
     def save(self, path, write=write_atomically):
-        """Write a checkpoint, whole or not at all.
+        """Write a checkpoint, whole or not at all, on the first process.
 
         Parameters
         ----------
@@ -257,10 +285,15 @@ class Trainer:
         OSError
             If the file cannot be written.
         """
+        state = {}
+        if self.state is not None:
+            named = _named_state(self.state).items()
+            state = {name: self.team.joined(array) for name, array in named}
+        if not self.team.main:
+            return
         arrays = with_prefix("model", self.model.state_dict())
         arrays |= with_prefix("optimizer", self.optimizer.state_dict())
-        if self.state is not None:
-            arrays |= with_prefix("state", _named_state(self.state))
+        arrays |= with_prefix("state", state)
         meta = {
             "model": self.model.config,
             "vocabulary": self.model.vocabulary.characters,
@@ -383,11 +416,12 @@ def train(trainer, path, reporter, write=write_atomically):
         trainer.save(path, write)
     saved = time.monotonic()
     while trainer.step < trainer.total_steps:
-        reporter.window(trainer, trainer.train_window())
+        late = time.monotonic() - saved >= CHECKPOINT_SECONDS
+        reporter.window(trainer, trainer.train_window(late))
         due = trainer.evaluation_due
         if due:
             reporter.evaluation(trainer, trainer.evaluate())
-        if due or time.monotonic() - saved >= CHECKPOINT_SECONDS:
+        if due or trainer.late:
             trainer.save(path, write)
             saved = time.monotonic()
 

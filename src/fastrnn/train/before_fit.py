@@ -112,7 +112,7 @@ def check(run):
     size = run.options.batch_size
     for who, samples in (("fit", run.train), ("fit: validation", run.validation)):
         if samples is not None:
-            stateful.check_batches(who, run.model, samples, size, False)
+            run.reduction.check_stateful(who, run.model, samples, size, False)
             _try_batch(who, run.model, samples, size)
     figures = run.figures
     for callback in run.callbacks.in_order:

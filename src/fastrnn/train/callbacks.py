@@ -115,11 +115,12 @@ class EarlyStopping(Monitor):
     def on_train_end(self, logs: Logs = None) -> None:
         who = type(self).__name__
         if self.stopped_epoch is not None and self.verbose:
-            print(f"{who}: epoch {self.stopped_epoch + 1} is the last")
+            self._say(f"{who}: epoch {self.stopped_epoch + 1} is the last")
         if self.best_weights is not None:
             self.model.flat_parameters[...] = self.best_weights
             if self.verbose:
-                print(f"{who}: the weights are those of epoch {self.best_epoch + 1}")
+                epoch = self.best_epoch + 1
+                self._say(f"{who}: the weights are those of epoch {epoch}")
 
     _state_rules: ClassVar = {
         "best": any_of(None, number),
@@ -179,6 +180,7 @@ class ModelCheckpoint(Monitor):
     """
 
     last = True
+    main_only = True
 
     @overload
     def __init__(
@@ -242,7 +244,7 @@ class ModelCheckpoint(Monitor):
         path = _filled(self.path, {**logs, "epoch": epoch + 1})
         save_checkpoint(self.run, path)
         if self.verbose:
-            print(f"{type(self).__name__}: epoch {epoch + 1} is in {path}")
+            self._say(f"{type(self).__name__}: epoch {epoch + 1} is in {path}")
 
     _state_rules: ClassVar = {"best": any_of(None, number)}
 
@@ -261,6 +263,8 @@ class CSVLogger(Callback):
         the lines of epochs that it runs again out of the file first: a run that was
         killed may have written them after its last checkpoint.
     """
+
+    main_only = True
 
     @overload
     def __init__(self, path: PathLike, append: bool = ...) -> None: ...

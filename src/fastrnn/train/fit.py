@@ -10,7 +10,7 @@ in the same way, which stands here once.
 import contextlib
 import functools
 import inspect
-import math
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -19,18 +19,19 @@ import numpy as np
 from fastrnn.data.batches import Batches, all_outputs
 from fastrnn.losses.crf import CRF
 from fastrnn.losses.sequences import ConditionalRandomField
-from fastrnn.nn import masking
+from fastrnn.nn import joint, masking
 from fastrnn.train import interrupt
 from fastrnn.train.carried import Carried
-from fastrnn.train.clip import clip_grad_norm_, clip_grad_value_
 from fastrnn.train.history import format_logs
 from fastrnn.train.monitor import is_better
 from fastrnn.train.progress import Progress
+from fastrnn.train.reduction import Alone
 from fastrnn.train.stateful import (
     reset_states,
     states_kept_on_error,
     states_of_their_own,
 )
+from fastrnn.train.step import Means, Record, Step
 from fastrnn.util import checks
 from fastrnn.util.words import taken
 
@@ -47,6 +48,7 @@ class FitOptions:
     clip_norm: float | None = None
     clip_value: float | None = None
     tbptt: int | None = None
+    gradient_accumulation_steps: int = 1
 
     def __post_init__(self):
         who = "fit"
@@ -57,31 +59,13 @@ class FitOptions:
                 checks.real_in(who, name, getattr(self, name), "(0, inf]")
         if self.tbptt is not None:
             checks.positive_int(who, "tbptt", self.tbptt)
-
-
-class Means:
-    """Loss and metrics over the batches seen so far."""
-
-    def __init__(self, metrics):
-        self.metrics = metrics
-        self.loss, self.n = 0.0, 0
-        for metric in metrics:
-            metric.reset()
-
-    def update(self, loss, n, pred, target, mask=None):
-        """Take in a batch of `n` rows, of which `mask`, if any, says which count."""
-        self.loss += loss * n
-        self.n += n
-        masked = () if mask is None else (mask,)
-        for metric in self.metrics:
-            metric.update(pred, target, *masked)
-
-    def result(self, prefix=""):
-        """The means by name."""
-        found = {f"{prefix}loss": self.loss / self.n if self.n else math.nan}
-        for metric in self.metrics:
-            found[f"{prefix}{metric.name}"] = metric.result()
-        return found
+        name, n = "gradient_accumulation_steps", self.gradient_accumulation_steps
+        checks.positive_int(who, name, n)
+        if n > 1 and self.tbptt is not None:
+            raise ValueError(
+                f"{who}: {name} must be 1 with tbptt, where every window has a step "
+                f"of the optimiser, got {n}"
+            )
 
 
 class Run:
@@ -101,6 +85,8 @@ class Run:
     history : History
         Epochs done before, and where this run's go.
     verbose : {0, 1, 2}
+    reduction : Alone or Ranks
+        What is done with other processes that train together with this one.
     """
 
     def __init__(
@@ -114,16 +100,24 @@ class Run:
         callbacks,
         history,
         verbose,
+        reduction,
     ):
         self.model, self.train, self.validation = model, train, validation
         self.epochs, self.options, self.seed = epochs, options, seed
-        self.callbacks, self.history, self.verbose = callbacks, history, verbose
-        # Batches in an epoch; None until one has shown how many there are.
-        self.steps = train.count_batches(options.batch_size)
+        self.callbacks, self.history = callbacks, history
+        self.reduction, self.main = reduction, reduction.main
+        self.verbose = verbose if self.main else 0
+        self.steps = None
         self._best = None  # value, parameters and number of the best epoch
         self._now = None  # the epoch at hand
         self._bar, self._bar_time, self._bar_waiting = None, 0.0, 0
         self._carried = None  # of the model, while the run goes on
+
+    def count_steps(self):
+        """Find how many steps an epoch has; None until one has shown it."""
+        n = self.reduction.count(self.train, self.options.batch_size)
+        together = self.options.gradient_accumulation_steps
+        self.steps = None if n is None else -(-n // together)
 
     @property
     def figures(self):
@@ -151,6 +145,8 @@ class Run:
                     if model.stop_training:
                         break
             except KeyboardInterrupt:
+                if self.reduction.size > 1:
+                    raise  # the other processes cannot be asked to stop here
                 with interrupt.once_more_later():
                     self.history.interrupted = True
                     if self._best is not None:
@@ -172,16 +168,20 @@ class Run:
         means, step = Means(self.model.metrics), 0
         if self.verbose == 1:
             self._bar = Progress(self.steps, 0, "batches")
-        for batch in self.train.epoch(self.options.batch_size, rng):
-            self._batch(epoch, step, means, *batch)
+        size, reduction = self.options.batch_size, self.reduction
+        batches = reduction.epoch(self.train, size, rng)
+        together = self.options.gradient_accumulation_steps
+        while group := list(itertools.islice(batches, together)):
+            self._group(epoch, step, means, group)
             step += 1
         self.steps = step
         logs = means.result()
         if self.validation is not None:
-            size = self.options.batch_size
             with states_of_their_own(self.model):
-                logs = logs | evaluate(self.model, self.validation, size, "val_")
-        logs = logs | {"lr": self.model.optimizer.lr}
+                logs = logs | evaluate(
+                    self.model, self.validation, size, "val_", reduction=reduction
+                )
+        logs = reduction.from_main(logs | {"lr": self.model.optimizer.lr})
         self.history.add(epoch, logs, time.monotonic() - start)
         value = logs[self.monitored]
         if is_better(value, None if self._best is None else self._best[0]):
@@ -192,35 +192,50 @@ class Run:
         if self.verbose == 2:
             print(self._where(epoch + 1), flush=True)
         self.callbacks.on_epoch_end(epoch, logs)
+        self._follow_main()
 
-    def _batch(self, epoch, step, means, inputs, target, weight):
+    def _follow_main(self):
+        """Let what callbacks decided on the first process hold on all."""
+        model = self.model
+        now = model.stop_training, model.optimizer.lr
+        stop, lr = self.reduction.from_main(now)
+        if (stop, lr) != now:
+            model.stop_training, model.optimizer.lr = stop, lr
+
+    def _group(self, epoch, step, means, group):
+        """Train on batches that share a step of the optimiser; mostly it is one."""
         self.callbacks.on_train_batch_begin(step)
-        if self.options.tbptt is None:
-            with self._carried:
-                pred = self.model(*inputs)
-                self._update(epoch, step, means, pred, target, weight)
-        else:
-            state, (x, *others) = None, inputs
-            for start in range(0, x.shape[1], self.options.tbptt):
-                window = slice(start, start + self.options.tbptt)
-                timed = weight is not None and weight.ndim > 1
-                w = weight[:, window] if timed else weight
-                with self._carried:
-                    pred, state = self.model.forward_from(x[:, window], state, *others)
-                    self._update(epoch, step, means, pred, target[:, window], w)
-        self.callbacks.on_train_batch_end(step, means)
-        self._show(epoch, step, means)
-
-    def _update(self, epoch, step, means, pred, target, weight):
-        """Loss, gradients and a step of the optimiser."""
         where = f"fit: training diverged in epoch {epoch + 1}, batch {step + 1}"
 
         def on_gradients():
             self.callbacks.on_gradients(step)
 
-        learn(
-            self.model, means, pred, target, weight, where, self.options, on_gradients
-        )
+        if self.options.tbptt is None:
+            with self._carried:
+                whole = self._step(means)
+                for share, inputs, target, weight in group:
+                    with joint.sharing(share):
+                        whole.add(self.model(*inputs), target, weight)
+                whole.take(where, on_gradients)
+        else:
+            ((share, (x, *others), target, weight),) = group
+            state = None
+            for start in range(0, x.shape[1], self.options.tbptt):
+                window = slice(start, start + self.options.tbptt)
+                timed = weight is not None and weight.ndim > 1
+                w = weight[:, window] if timed else weight
+                with self._carried:
+                    one = self._step(means)
+                    with joint.sharing(share):
+                        x_now = x[:, window]
+                        pred, state = self.model.forward_from(x_now, state, *others)
+                        one.add(pred, target[:, window], w)
+                    one.take(where, on_gradients)
+        self.callbacks.on_train_batch_end(step, means)
+        self._show(epoch, step, means)
+
+    def _step(self, means):
+        return Step(self.model, means, self.options, self.reduction)
 
     def _where(self, epoch, logs=None):
         logs = self.history.last if logs is None else logs
@@ -235,52 +250,6 @@ class Run:
             text = self._where(epoch + 1, means.result())
             self._bar.update(self._bar_waiting, text)
             self._bar_time, self._bar_waiting = now, 0
-
-
-def learn(model, means, pred, target, weight, where, options, on_gradients=None):
-    """Loss, gradients and a step of the optimiser, from the output for a batch.
-
-    Parameters
-    ----------
-    model : Model
-        In training mode.
-    means : Means
-        Takes in the batch.
-    pred, target, weight
-        Output, targets and weights or None.
-    where : str
-        What an error begins with.
-    options : FitOptions
-    on_gradients : callable, optional
-        Called between backward and clipping.
-
-    Raises
-    ------
-    FloatingPointError
-        If the loss or the gradient is not finite; parameters are as before, and by
-        `Carried`, in which the caller has run forward, so is what forward changed.
-    """
-    pred = pred[0] if isinstance(pred, tuple) else pred
-    n, mask = model.loss.count(pred, target), masking.of_output(model)
-    left_out = options.tbptt and mask is not None and not mask.any()
-    if n == 0 or left_out:
-        return  # padding alone, as in the last windows of a batch
-    model.zero_grad()
-    loss, dpred = model.loss.of_batch(pred, target, weight, mask)
-    model.backward(dpred)
-    if on_gradients is not None:
-        on_gradients()
-    if options.clip_value is not None:
-        clip_grad_value_(model, options.clip_value)
-    norm = clip_grad_norm_(model, options.clip_norm or math.inf)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise FloatingPointError(
-            f"{where}: loss {loss}, gradient norm {norm}; lower the learning rate "
-            f"({model.optimizer.lr:g}), give clip_norm, or look for NaN in the data"
-        )
-    # Before the step, for a metric may fail.
-    means.update(loss, n, pred, target, mask)
-    model.optimizer.step()
 
 
 def train_on_batch(model, samples):
@@ -300,8 +269,9 @@ def train_on_batch(model, samples):
     with model._training(), model.loss.watching():
         for inputs, target, weight in samples.epoch(samples.n):
             with Carried(model):
-                pred = model(*inputs)
-                learn(model, means, pred, target, weight, where, FitOptions())
+                step = Step(model, means, FitOptions(), Alone())
+                step.add(model(*inputs), target, weight)
+                step.take(where)
     return means.result()
 
 
@@ -356,7 +326,7 @@ class Shown:
             self._bar.update(n, where)
 
 
-def evaluate(model, samples, batch_size, prefix="", bar=None):
+def evaluate(model, samples, batch_size, prefix="", bar=None, reduction=None):
     """Loss and metrics of a compiled model; stateful layers go on.
 
     Parameters
@@ -368,22 +338,32 @@ def evaluate(model, samples, batch_size, prefix="", bar=None):
         Before each name.
     bar : Progress, optional
         Counts batches.
+    reduction : Alone or Ranks, optional
+        Default: `Alone`.
 
     Returns
     -------
     dict of str to float
+        Of the samples of all processes.
     """
-    means, loss = Means(model.metrics), model.loss
+    reduction = Alone() if reduction is None else reduction
+    means, loss, records = Means(model.metrics), model.loss, []
     with model._evaluating(), states_kept_on_error(model), loss.watching():
-        for inputs, target, weight in samples.epoch(batch_size):
+        for share, inputs, target, weight in reduction.epoch(samples, batch_size):
+            records.append(Record())
+            if share is not None and not share.counts:
+                continue
             pred = model(*inputs)
             pred = pred[0] if isinstance(pred, tuple) else pred
             n, mask = loss.count(pred, target), masking.of_output(model)
             if n:
                 value = loss.of_batch(pred, target, weight, mask)[0]
-                means.update(value, n, pred, target, mask)
+                means.measure(pred, target, mask)
+                divisor = loss.divisor(pred, target, mask)
+                records[-1] = Record(value, divisor, n, True)
             if bar is not None:
                 bar.update(1, "evaluate")
+    reduction.means(means, records)
     return means.result(prefix)
 
 

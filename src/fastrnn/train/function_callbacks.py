@@ -115,7 +115,7 @@ class LearningRateScheduler(Callback):
         self.lr = checks.real_in(who, "the rate of schedule", rate, "[0, inf)")
         optimizer.lr = self.lr
         if self.verbose:
-            print(f"{who}: epoch {epoch + 1}: the learning rate is {self.lr:g}")
+            self._say(f"{who}: epoch {epoch + 1}: the learning rate is {self.lr:g}")
 
     _state_rules: ClassVar = {"lr": any_of(None, at_least(0))}
 

@@ -42,12 +42,21 @@ class Callback(Answering):
     # Whether it has to see what the others did in an epoch: a checkpoint does.
     last = False
 
+    # Whether, of several processes that train together, the first one alone calls it:
+    # as what writes a file wants. All others are called on every process.
+    main_only: ClassVar[bool] = False
+
     if TYPE_CHECKING:  # None only before a run
         model: Model
         run: Run
     else:
         model = None
         run = None
+
+    def _say(self, text):
+        """Print, on the one process that prints."""
+        if self.run.main:
+            print(text)
 
     def _check_run(self, figures):
         """Refuse a run that would end in an error of this callback's.
@@ -167,7 +176,10 @@ class Callbacks:
                         f"{type(callback).__name__} has, for nobody calls it here; "
                         "on_epoch_end comes after validation, with its figures"
                     )
-        self.in_order = sorted(self.all, key=lambda callback: callback.last)
+        self._set_called(self.all)
+
+    def _set_called(self, callbacks):
+        self.in_order = sorted(callbacks, key=lambda callback: callback.last)
         # An epoch has many batches: nobody is called for nothing.
         self._of_batch = {
             name: [c for c in self.in_order if _overrides(c, name)]
@@ -175,9 +187,10 @@ class Callbacks:
         }
 
     def attach(self, model: Any, run: Any) -> None:
-        """Let all know whose run it is."""
+        """Let all know whose run it is, and call those that this process is to."""
         for callback in self.all:
             callback.model, callback.run = model, run
+        self._set_called([c for c in self.all if run.main or not c.main_only])
 
     def on_train_begin(self) -> None:
         for callback in self.in_order:

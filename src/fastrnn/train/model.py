@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn.data import batches
 from fastrnn.data.samples import Data, Samples
+from fastrnn.distributed.protocol import Communicator
 from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import naming, objectives
 from fastrnn.losses.base import Loss
@@ -40,6 +41,7 @@ from fastrnn.train.hooks import Callback, Callbacks
 from fastrnn.train.input_shape import sample_shape, without_samples
 from fastrnn.train.on_batch import OnBatch
 from fastrnn.train.optimizer import Optimizer
+from fastrnn.train.reduction import reduction_of
 from fastrnn.util import checks
 from fastrnn.util.keras_names import ATTRIBUTES
 from fastrnn.util.typing import Mask, PathLike, Seed
@@ -300,8 +302,11 @@ class Model(OnBatch):
         clip_norm: float | None = None,
         clip_value: float | None = None,
         tbptt: int | None = None,
+        gradient_accumulation_steps: int = 1,
         seed: Seed = None,
         resume: PathLike | None = None,
+        distributed: Communicator | None = None,
+        sharded: bool = False,
     ) -> History:
         """Train.
 
@@ -351,6 +356,10 @@ class Model(OnBatch):
             Steps that gradients go back through: sequences are cut into windows of so
             many, each with a step of the optimiser, the state carried on. For targets
             at every step.
+        gradient_accumulation_steps : int
+            Batches that share a step of the optimiser, along the gradient of the mean
+            over all of their rows: memory of one for the step of many. A callback's
+            "batch" is all that share a step.
         seed : int, optional
             For the order of samples: the same seed, data and initial weights give the
             same weights, bit by bit, for any number of threads.
@@ -359,6 +368,11 @@ class Model(OnBatch):
             the run that wrote it; the result is that of an unbroken run. What a run
             changes as it goes, the learning rate and which layers are `trainable`, is
             as in the checkpoint, whatever it was before.
+        distributed : Communicator, optional
+            Of the processes that train this model together, all of which call `fit`
+            alike: see `fastrnn.distributed` and the notes.
+        sharded : bool
+            Whether each of them has other samples, which are all of them together.
 
         Returns
         -------
@@ -389,55 +403,73 @@ class Model(OnBatch):
         backward of a batch: the model has the parameters of the best epoch (by
         ``val_loss``, else ``loss``; those of the last step before there is one), a line
         says so unless `verbose` is 0, and ``history.interrupted`` is True.
+
+        With `distributed`, `batch_size` is that of the joint batch, of which each
+        process has some rows. Every process ends with the same weights: those of one
+        process with the joint batches, to rounding, and for one number of processes the
+        same bits in every run. The first one prints and writes files. All begin with
+        its parameters, generators and seed. An error or Ctrl-C on one ends all.
         """
         who = "fit"
-        self._compiled(who)
-        steps_per_epoch = batches.steps_of(who, "steps_per_epoch", steps_per_epoch, x)
-        batch_size = self._batch_size(who, batch_size, x)
-        options = fit.FitOptions(batch_size, shuffle, clip_norm, clip_value, tbptt)
-        epochs = checks.positive_int(who, "epochs", epochs)
-        verbose = fit.verbosity(who, verbose, 1)
-        share = checks.real_in(who, "validation_split", validation_split, "[0, 1)")
-        callbacks = Callbacks(() if callbacks is None else callbacks)
-        if batches.is_batches(x):
-            before_fit.check_iterable(
-                x, y=y, validation_split=share, sample_weight=sample_weight,
-                tbptt=tbptt, resume=resume, class_weight=class_weight,
-            )  # fmt: skip
-            train = self._batches(who, x, steps_per_epoch, "steps_per_epoch")
-            train.check_epochs(epochs)
-        else:
-            checks.targets_given(who, "y", y)
-            train = self._samples(who, x, y, sample_weight)
-        validation = before_fit.validation(
-            self, validation_data, share, validation_steps
-        )
-        if share:
-            train, validation = train.split(share)
-        if class_weight is not None:
-            train.scale_classes(
-                lambda y: objectives.class_weights(who, class_weight, self.loss, y)
+        reduction = reduction_of(who, distributed, sharded)
+        with reduction.agreeing():
+            self._compiled(who)
+            steps_per_epoch = batches.steps_of(
+                who, "steps_per_epoch", steps_per_epoch, x
             )
-        if tbptt is not None:
-            if not self.loss.steps:
-                raise ValueError(
-                    f"{who}: tbptt must be None with the loss {self.loss.name!r}, "
-                    "which is of whole sequences"
+            batch_size = self._batch_size(who, batch_size, x)
+            options = fit.FitOptions(
+                batch_size, shuffle, clip_norm, clip_value, tbptt,
+                gradient_accumulation_steps,
+            )  # fmt: skip
+            epochs = checks.positive_int(who, "epochs", epochs)
+            verbose = fit.verbosity(who, verbose, 1)
+            share = checks.real_in(who, "validation_split", validation_split, "[0, 1)")
+            callbacks = Callbacks(() if callbacks is None else callbacks)
+            if batches.is_batches(x):
+                before_fit.check_iterable(
+                    x, y=y, validation_split=share, sample_weight=sample_weight,
+                    tbptt=tbptt, resume=resume, class_weight=class_weight,
+                )  # fmt: skip
+                train = self._batches(who, x, steps_per_epoch, "steps_per_epoch")
+                train.check_epochs(epochs)
+            else:
+                checks.targets_given(who, "y", y)
+                train = self._samples(who, x, y, sample_weight)
+            validation = before_fit.validation(
+                self, validation_data, share, validation_steps
+            )
+            if share:
+                train, validation = train.split(share)
+            reduction.check_data((train, validation), class_weight)
+            if class_weight is not None:
+                train.scale_classes(
+                    lambda y: objectives.class_weights(who, class_weight, self.loss, y)
                 )
-            train.check_steps()
-        self._see(train.sample())
-        before_fit.check_balance(self, class_weight, train.sample())
-        run = fit.Run(
-            self, train, validation, epochs, options, before_fit.seed_of(who, seed),
-            callbacks, History(), verbose,
-        )  # fmt: skip
-        go_on = None if resume is None else resuming.resume(resume, run, seed)
-        callbacks.attach(self, run)
-        before_fit.check(run)
+            if tbptt is not None:
+                if not self.loss.steps:
+                    raise ValueError(
+                        f"{who}: tbptt must be None with the loss {self.loss.name!r}, "
+                        "which is of whole sequences"
+                    )
+                train.check_steps()
+            self._see(train.sample())
+            before_fit.check_balance(self, class_weight, train.sample())
+            run = fit.Run(
+                self, train, validation, epochs, options,
+                before_fit.seed_of(who, seed), callbacks, History(), verbose, reduction,
+            )  # fmt: skip
+            go_on = None if resume is None else resuming.resume(resume, run, seed)
+            callbacks.attach(self, run)
+            before_fit.check(run)
+            reduction.check_model(self, train)
         if go_on is not None:
-            go_on()
+            with reduction.agreeing():
+                go_on()
+        reduction.settle(run)
         self.history = run.history
-        run.run()
+        with reduction.of_run():
+            run.run()
         return run.history
 
     def _samples(self, who, x, y=(), weight=None):
@@ -479,6 +511,8 @@ class Model(OnBatch):
         steps: int | None = ...,
         *,
         return_dict: Literal[True],
+        distributed: Communicator | None = ...,
+        sharded: bool = ...,
     ) -> dict[str, float]: ...
     @overload
     def evaluate(
@@ -491,6 +525,8 @@ class Model(OnBatch):
         steps: int | None = ...,
         *,
         return_dict: bool = ...,
+        distributed: Communicator | None = ...,
+        sharded: bool = ...,
     ) -> Any: ...
     @answering
     def evaluate(
@@ -503,6 +539,8 @@ class Model(OnBatch):
         steps: int | None = None,
         *,
         return_dict: bool = False,
+        distributed: Communicator | None = None,
+        sharded: bool = False,
     ) -> Any:
         """Loss and metrics on samples; stateful layers go on, as in `predict`.
 
@@ -518,6 +556,8 @@ class Model(OnBatch):
             Batches to take, where `x` gives batches.
         return_dict : bool
             Whether to return figures by name.
+        distributed, sharded
+            As for `fit`: the figures are those of all processes' samples.
 
         Returns
         -------
@@ -531,21 +571,27 @@ class Model(OnBatch):
             As for `fit`.
         """
         who = "evaluate"
-        self._compiled(who)
-        verbose = fit.verbosity(who, verbose, 0)
-        return_dict = checks.flag(who, "return_dict", return_dict)
-        steps = batches.steps_of(who, "steps", steps, x)
-        batch_size = self._batch_size(who, batch_size, x)
-        if batches.is_batches(x):
-            before_fit.check_iterable(x, who, y=y, sample_weight=sample_weight)
-            samples = self._batches(who, x, steps, "steps", anew=True)
-        else:
-            checks.targets_given(who, "y", y)
-            samples = self._samples(who, x, y, sample_weight)
-        self._see(samples.sample())
-        stateful.check_batches(who, self, samples, batch_size, True)
-        with fit.shown(verbose, samples, batch_size) as bar:
-            found = fit.evaluate(self, samples, batch_size, bar=bar)
+        reduction = reduction_of(who, distributed, sharded)
+        with reduction.agreeing():
+            self._compiled(who)
+            verbose = fit.verbosity(who, verbose, 0) if reduction.main else 0
+            return_dict = checks.flag(who, "return_dict", return_dict)
+            steps = batches.steps_of(who, "steps", steps, x)
+            batch_size = self._batch_size(who, batch_size, x)
+            if batches.is_batches(x):
+                before_fit.check_iterable(x, who, y=y, sample_weight=sample_weight)
+                samples = self._batches(who, x, steps, "steps", anew=True)
+            else:
+                checks.targets_given(who, "y", y)
+                samples = self._samples(who, x, y, sample_weight)
+            reduction.check_data((samples,))
+            self._see(samples.sample())
+            reduction.check_stateful(who, self, samples, batch_size, True)
+            reduction.check_model(self, samples)
+        with fit.shown(verbose, samples, batch_size) as bar, reduction.of_run():
+            found = fit.evaluate(
+                self, samples, batch_size, bar=bar, reduction=reduction
+            )
             bar.done = f"evaluate  {format_logs(found)}"
         return figures_of(found, return_dict)
 

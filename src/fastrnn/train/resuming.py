@@ -22,6 +22,9 @@ from fastrnn.util.container import with_prefix, without_prefix
 from fastrnn.util.printable import short
 from fastrnn.util.schema import check, dict_of, integer, list_of, row_of
 
+# Options that older versions did not write, as their runs had them.
+_LATER = {"gradient_accumulation_steps": 1}
+
 _RUN_META = {
     "options": dict,
     "seed": integer(0, math.inf),
@@ -174,7 +177,7 @@ def _check_same_run(run, meta, kept, history):
     for what, found, ours in (
         ("the model", meta["model"], describe(run.model)),
         ("the loss", *loss),
-        ("the run's options", kept["options"], asdict(run.options)),
+        ("the run's options", _LATER | kept["options"], asdict(run.options)),
         (
             "callbacks",
             [name for name, _ in kept["callbacks"]],

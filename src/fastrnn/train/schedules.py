@@ -213,7 +213,7 @@ class ReduceLROnPlateau(Monitor):
                 self.wait, self.cooling = 0, self.cooldown
                 if self.verbose:
                     who = type(self).__name__
-                    print(f"{who}: the learning rate is now {optimizer.lr:g}")
+                    self._say(f"{who}: the learning rate is now {optimizer.lr:g}")
 
     _state_rules: ClassVar = {
         "best": any_of(None, number),

@@ -205,7 +205,7 @@ KEYWORDS: dict[str, dict[str, Word]] = {
         "ema_momentum": _no("there is no moving average of weights", 0.99),
         "ema_overwrite_frequency": _no("there is no average of weights", None),
         "loss_scale_factor": _no("computing is in float32 and float64", None),
-        "gradient_accumulation_steps": _no("give fit a larger batch_size", None),
+        "gradient_accumulation_steps": _no("it is an argument of fit", None),
     },
     "Adam": {
         "beta_1": _no("betas=(beta_1, beta_2)"),
