@@ -310,6 +310,9 @@ def run_rest(f):
         "core.set_level2_bytes", core.set_level2_bytes, f.random.choice([0, 1 << 16])
     )
     core.set_level2_bytes(before)
+    most = core.set_most_threads(1)
+    f.call("core.set_most_threads", core.set_most_threads, f.random.choice([1, 2]))
+    core.set_most_threads(most)
     f.call("core.set_observer", core.set_observer, None, p=0.0)  # as the suite has it
     f.call("core.prepare", core.prepare, f.random.randint(1, 3))
     zeros = f.array(f.size(), f.random.choice("fd"), 0)
