@@ -47,7 +47,7 @@ def test_public_names_with_drawn_arguments(tried):
         (
             lambda: fastrnn.LSTM(2, 3).stream().step([[1.0, 2.0]]),
             TypeError,
-            r"Stream\.step: x_t must be an ndarray, got list",
+            r"Stream\.step: x_t must be a float32 array, got a list",
         ),
         (
             lambda: fastrnn.WordTokenizer().decode([1]),

@@ -37,6 +37,20 @@ def test_one_thread_in_a_child_of_a_child():
     )
 
 
+def test_one_thread_for_a_stream_that_was_made_before():
+    program(
+        "import fastrnn",
+        "fastrnn.set_num_threads(2, dynamic=False)",
+        "x = np.ones((8, 512), 'f')",
+        "stream = fastrnn.LSTM(512, 1024, seed=0).stream(8)",
+        "kept = stream.step(x).copy()",
+        "stream.reset()",
+        "def in_child():\n    assert (stream.step(x) == kept).all()",
+        "fork(in_child)",
+        "assert (stream.step(x) == kept).all()",
+    )
+
+
 def test_one_thread_where_others_have_the_runtime():
     """`openmp_is_shared` finds out; test_drop_in_fork.py has PyTorch do it."""
     program(

@@ -111,7 +111,7 @@ def test_a_stream_copies_what_is_of_its_type(way, rng):
     for x_t in x:
         one = streams[0].step(x_t).copy()
         assert_same([streams[1].step(LIES[way](x_t))], [one])
-    with pytest.raises(TypeError, match="x must have buffer format 'f', got 'd'"):
+    with pytest.raises(TypeError, match="x_t must be a float32 array, got float64"):
         streams[1].step(x[0].astype("d"))
 
 

@@ -84,9 +84,15 @@ def test_refusals_change_nothing(rng):
     message = r"Stream\.step: x_t must have shape \(B, input_size\) = \(2, 3\)"
     with pytest.raises(ValueError, match=message):
         stream.step(x.T)
-    with pytest.raises(TypeError, match="x must have buffer format 'f', got 'd'"):
+    message = r"Stream\.step: x_t must be a float32 array, got "
+    with pytest.raises(TypeError, match=message + "float64"):
         stream.step(x.astype("d"))
-    with pytest.raises(ValueError, match="not C-contiguous"):
+    with pytest.raises(TypeError, match=message + "a list"):
+        stream.step(x.tolist())
+    with pytest.raises(TypeError, match=message + "a memoryview"):
+        stream.step(memoryview(x.astype("d")))
+    message = r"Stream\.step: x_t must be C-contiguous, got strides \(4, 8\)"
+    with pytest.raises(ValueError, match=message):
         stream.step(np.asfortranarray(x))
     with pytest.raises(ValueError, match=r"mask must have shape \(B,\) = \(2,\)"):
         stream.reset([True])

@@ -314,6 +314,9 @@ def run_rest(f):
     before = weights.set_turns_from(0)
     f.call("weights.set_turns_from", weights.set_turns_from, f.random.choice([0, 99]))
     weights.set_turns_from(before)
+    most = core.set_most_threads(1)
+    f.call("core.set_most_threads", core.set_most_threads, f.random.choice([1, 2]))
+    core.set_most_threads(most)
     f.call("core.set_observer", core.set_observer, None, p=0.0)  # as the suite has it
     f.call("core.prepare", core.prepare, f.random.randint(1, 3))
     zeros = f.array(f.size(), f.random.choice("fd"), 0)

@@ -68,9 +68,24 @@ def set_observer(observe):
     observer, observed, limit = observe, observe is not None, _most_threads
 
 
+# No call gets more, whatever number of threads it was made for.
+cdef int most = _most_threads
+
+
+def set_most_threads(int n):
+    """Let no call have more than `n` threads, made before or not; returns what it was.
+
+    In a process whose OpenMP threads did not survive a fork it is 1.
+    """
+    global most
+    cdef int before = most
+    most = check_threads("set_most_threads", n)
+    return before
+
+
 cdef int allowed(int n_threads) noexcept nogil:
     """How many threads a call gets that may use `n_threads`."""
-    return min(n_threads, limit)
+    return min(n_threads, limit, most)
 
 
 cdef double began(int n_threads, double flops) noexcept nogil:
@@ -114,7 +129,7 @@ cdef int team(int n_threads) except -1:
     """
     cdef fr_team_report report
     cdef int state
-    report.alone = 0
+    report.alone, n_threads = 0, min(n_threads, most)
     state = fr_team_prepare(n_threads, &report)
     if report.alone > 0:
         warnings.warn(

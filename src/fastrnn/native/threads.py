@@ -161,6 +161,8 @@ def _after_fork():
     global _forked, _others_at_fork
     _forked = _forked or _pool_exists or _others_at_fork
     _others_at_fork = True
+    if _forked:
+        core.set_most_threads(1)  # a stream made before was made for more
 
 
 def _is_forked():

@@ -133,9 +133,7 @@ class Stream:
         try:
             fits = x_t.shape == self._shape
         except AttributeError:
-            raise TypeError(
-                f"Stream.step: x_t must be an ndarray, got {type(x_t).__name__}"
-            ) from None
+            raise self._wrong_type(f"a {type(x_t).__name__}") from None
         if not fits:
             raise ValueError(
                 f"Stream.step: x_t must have shape (B, input_size) = {self._shape}, "
@@ -143,15 +141,27 @@ class Stream:
             )
         try:
             y = self._step(x_t)
-        except TypeError:  # from the checks before the step: no state has changed
-            if x_t.dtype.newbyteorder("=") != self._dtype or (
-                x_t.flags.aligned and x_t.dtype.isnative
-            ):
-                raise
-            y = self._step(x_t.astype(self._dtype))
+        except (TypeError, ValueError):  # no state has changed
+            y = self._step(self._readable(x_t))
         for step in self._rest:
             y = step(y)
         return y
+
+    def _wrong_type(self, what):
+        return TypeError(f"Stream.step: x_t must be a {self._dtype} array, got {what}")
+
+    def _readable(self, x_t):
+        """A copy that kernels read of what they refused, or an error that says why."""
+        if not isinstance(x_t, np.ndarray):
+            raise self._wrong_type(f"a {type(x_t).__name__}")
+        if x_t.dtype.newbyteorder("=") != self._dtype:
+            raise self._wrong_type(x_t.dtype)
+        if not x_t.flags.c_contiguous:
+            raise ValueError(
+                "Stream.step: x_t must be C-contiguous, got strides "
+                f"{x_t.strides}; np.ascontiguousarray(x_t) makes it so"
+            )
+        return x_t.astype(self._dtype)
 
     def reset(self, mask: ArrayLike | None = None) -> None:
         """Set the state to zero, or to the layer's learned initial state.
