@@ -30,7 +30,9 @@ extensions = [
     "files",
     "mathml",
     "one_name",
+    "pages",
     "results",
+    "signatures",
 ]
 templates_path = ["_templates"]
 # What belongs to no page of its own. The gallery's generator writes a page of times.
@@ -41,9 +43,6 @@ exclude_patterns = ["_build", "README.md", "sg_execution_times.rst"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "smartquotes"]
 myst_heading_anchors = 4  # links such as page.md#a-heading
 smartquotes_action = "qe"  # quotation marks and dots, but -- stays: it begins options
-
-# Lists of pages name them by patterns, in the order to be read in: some may be missing.
-suppress_warnings = ["toc.empty_glob"]
 
 # --- reference -------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Say in words what a picture shows: "a thin wide seven leaning right".
-=====================================================================
+"""Say in words what a picture shows: "a thin wide seven leaning right"
+====================================================================
 
 The 1797 handwritten digits that scikit-learn carries. A caption is the digit's label
 and what the pixels measure: ink, width and slant, each in words if it is among the

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sentences in a CSV: clean them, leave out stop words, fit an LSTM, and predict.
-===============================================================================
+"""Sentences in a CSV: clean them, leave out stop words, fit an LSTM, and predict
+==============================================================================
 
 As Keras tutorials on comments and tweets do it, with Keras's words. Without `--data` a
 file comments.csv is read; if there is none, it is written first: 12,800 snippets of

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which first values learn better? Keras's and PyTorch's, on eight tasks.
-=======================================================================
+"""Which first values learn better? Keras's and PyTorch's, on eight tasks
+======================================================================
 
 Each task trains one small model with every scheme and three seeds, and judges it after
 every epoch by data that it is not trained on.

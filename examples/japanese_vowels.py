@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tell nine speakers apart by how they say two vowels.
-====================================================
+"""Tell nine speakers apart by how they say two vowels
+===================================================
 
 JapaneseVowels, which aeon carries: 270 utterances to train on and 370 to test, 12
 cepstral coefficients at 7 to 29 steps each, nothing padded. Beside the recurrent

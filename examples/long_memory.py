@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How far back can a network remember? The adding problem and the copying task.
-=============================================================================
+"""How far back can a network remember? The adding problem and the copying task
+============================================================================
 
 Adding: of 100 or 300 numbers two are marked, and their sum is asked for after the last
 [1]_. Copying: ten letters are to be repeated after 100 blank steps. An RNN of rectified

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compose a chorale from a seed note, after the Bach chorales that music21 carries.
-=================================================================================
+"""Compose a chorale from a seed note, after the Bach chorales that music21 carries
+================================================================================
 
 Four voices on a grid of eighth notes, one token after another: soprano, alto, tenor,
 bass of the first eighth, then of the second, and so on. A token is a pitch, a rest or

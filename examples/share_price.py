@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forecast a share's closing price from the last 100 days, as a Keras tutorial does.
-==================================================================================
+"""Forecast a share's closing price from the last 100 days, as a Keras tutorial does
+=================================================================================
 
 The scaler and the network see the first 65 % of the days. The last 35 % are forecast
 day by day, each from the true prices before it, and judged beside the plainest guess:

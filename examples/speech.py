@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Spell spoken digits: a bidirectional LSTM trained with CTC.
-===========================================================
+"""Spell spoken digits: a bidirectional LSTM trained with CTC
+==========================================================
 
 The audio is made on the spot by the speech synthesiser eSpeak NG (from the package
 espeakng-loader): one to four digits in many voices, speeds and pitches, with noise. The

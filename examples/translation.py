@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hindi to English, letter by letter: an encoder-decoder with attention.
-======================================================================
+"""Hindi to English, letter by letter: an encoder-decoder with attention
+=====================================================================
 
 Names of places, languages, currencies and scripts that Babel has in both languages, and
 the short messages that Django has. Most are one name in two scripts, so the model has

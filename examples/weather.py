@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forecast tomorrow's weather in Seattle, several variables at once.
-==================================================================
+"""Forecast tomorrow's weather in Seattle, several variables at once
+=================================================================
 
 Rain, highest and lowest temperature and wind of four years, day by day, which
 vega_datasets carries. A GRU reads the year so far and says at every day what the next

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""GluonTS' DeepAR, an LSTM that forecasts distributions, with and without fastrnn.
-================================================================================
+"""GluonTS' DeepAR, an LSTM that forecasts distributions, with and without fastrnn
+===============================================================================
 
 ::
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Darts' GRU forecaster of carbon dioxide in the air, with and without fastrnn.
-=============================================================================
+"""Darts' GRU forecaster of carbon dioxide in the air, with and without fastrnn
+============================================================================
 
 ::
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RecurrentPPO of sb3-contrib on CartPole without velocities, with and without fastrnn.
-=====================================================================================
+"""RecurrentPPO of sb3-contrib on CartPole without velocities, with and without fastrnn
+====================================================================================
 
 ::
 
