@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Say in words what a picture shows: "a thin wide seven leaning right".
+"""Say in words what a picture shows: "a thin wide seven leaning right"
+====================================================================
 
 The 1797 handwritten digits that scikit-learn carries. A caption is the digit's label
 and what the pixels measure: ink, width and slant, each in words if it is among the
@@ -7,11 +8,15 @@ lowest or highest quarter of the training images. A `Generator` writes the words
 linear layer makes its GRU's first state of the pixels. Beside it: the most frequent
 caption, and that of the nearest training image.
 
+::
+
     python examples/captions.py [--quick] [--data FILE.npz] [--plot FILE.png]
 
 `--data` takes a NumPy file of your own with arrays ``images`` (N, height, width),
 numbers from 0 up, and ``captions`` (N,), strings.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/captions.png'
 
 import argparse
 import textwrap

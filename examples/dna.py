@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Does the middle of these 1200 bases code for a protein, on this strand?
+=======================================================================
 
 The chloroplast genome of thale cress: 154,478 bases, 85 coding regions annotated by
-people. It is a test file in Biopython's source distribution; its wheel has none:
+people. It is a test file in Biopython's source distribution; its wheel has none::
 
     pip download --no-binary :all: --no-deps biopython
     python examples/dna.py [--quick] [--data FILE] [--plot FILE.png]
@@ -14,6 +15,8 @@ logistic regression on the counts of words of three to six bases, in all the str
 its middle half. Every fifth block of the genome is held out in turn, less what also
 occurs in the rest (cross-validation).
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/dna_quick.png'
 
 import argparse
 import time

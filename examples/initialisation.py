@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which first values learn better? Keras's and PyTorch's, on eight tasks.
+"""Which first values learn better? Keras's and PyTorch's, on eight tasks
+======================================================================
 
 Each task trains one small model with every scheme and three seeds, and judges it after
 every epoch by data that it is not trained on.
 
+::
+
     python examples/initialisation.py [--quick] [--plot FILE.png] [--tasks NAME,NAME]
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/initialisation_quick.png'
 
 import argparse
 import time

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tell nine speakers apart by how they say two vowels.
+"""Tell nine speakers apart by how they say two vowels
+===================================================
 
 JapaneseVowels, which aeon carries: 270 utterances to train on and 370 to test, 12
 cepstral coefficients at 7 to 29 steps each, nothing padded. Beside the recurrent
 network: the nearest neighbour under dynamic time warping.
+
+::
 
     python examples/japanese_vowels.py [--quick] [--data FILE.ts] [--plot FILE.png]
 
 `--data` takes sequences of classes of your own in the .ts format that aeon reads; every
 third is held out.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/japanese_vowels.png'
 
 import argparse
 import time

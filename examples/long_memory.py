@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How far back can a network remember? The adding problem and the copying task.
+"""How far back can a network remember? The adding problem and the copying task
+============================================================================
 
 Adding: of 100 or 300 numbers two are marked, and their sum is asked for after the last
 [1]_. Copying: ten letters are to be repeated after 100 blank steps. An RNN of rectified
 linear units that starts as the identity [2]_, a plain RNN, LSTM and GRU of 100 units
 are trained on all three. Beside them: always answering 1, and guessing letters. How the
 gradient fares on its way back through time is drawn below the learning curves.
+
+::
 
     python examples/long_memory.py [--quick] [--adding T [T ...]] [--copying T]
                                    [--steps N] [--plot FILE.png]
@@ -15,6 +18,8 @@ gradient fares on its way back through time is drawn below the learning curves.
 .. [2] Q. Le, N. Jaitly, G. Hinton, "A Simple Way to Initialize Recurrent Networks of
    Rectified Linear Units", arXiv:1504.00941, 2015.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/long_memory_quick.png'
 
 import argparse
 import math

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compose a chorale from a seed note, after the Bach chorales that music21 carries.
+"""Compose a chorale from a seed note, after the Bach chorales that music21 carries
+================================================================================
 
 Four voices on a grid of eighth notes, one token after another: soprano, alto, tenor,
 bass of the first eighth, then of the second, and so on. A token is a pitch, a rest or
 "the same note goes on". Every tenth chorale is held out.
 
+::
+
     python examples/music.py [--quick] [--data FILE.mxl] [--plot FILE.png]
 
 writes a MIDI file and a piano roll; `--data` composes after a score of your own.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/music_quick.png'
 
 import argparse
 import time

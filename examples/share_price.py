@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forecast a share's closing price from the last 100 days, as a Keras tutorial does.
+"""Forecast a share's closing price from the last 100 days, as a Keras tutorial does
+=================================================================================
 
 The scaler and the network see the first 65 % of the days. The last 35 % are forecast
 day by day, each from the true prices before it, and judged beside the plainest guess:
 tomorrow's price is today's. The prices are Google's, 2004 to 2008, which matplotlib
 carries.
 
+::
+
     python examples/share_price.py [--quick] [--data FILE.csv] [--plot FILE.png]
 
 `--data` takes a CSV with columns ``date`` and ``close``. Where PyTorch or Keras are
 installed, an epoch of the same network is timed in them, too.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/share_price.png'
 
 import argparse
 import importlib.util

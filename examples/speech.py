@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Spell spoken digits: a bidirectional LSTM trained with CTC.
+"""Spell spoken digits: a bidirectional LSTM trained with CTC
+==========================================================
 
 The audio is made on the spot by the speech synthesiser eSpeak NG (from the package
 espeakng-loader): one to four digits in many voices, speeds and pitches, with noise. The
 model hears log-mel features and writes letters; where each one is in the audio it is
 never told. Voices that are held out are never trained on.
 
+::
+
     python examples/speech.py [--quick] [--data FILE.csv] [--plot FILE.png]
 
 `--data` takes a CSV of WAV file (16-bit mono) and transcript, with a header.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/speech_quick.png'
 
 import argparse
 import time

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tag every character of Python source: a BiLSTM with a CRF on top.
+"""Tag every character of Python source: a BiLSTM with a CRF on top
+================================================================
 
 The text is Python's own standard library and the tags are those of its `tokenize`, so
 they are right by definition. Files that are held out are never trained on.
 
+::
+
     python examples/tagging.py [--quick] [--data FILE.py] [--plot FILE.png]
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/tagging_quick.png'
 
 import argparse
 import keyword

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Write text from a prompt: a character LSTM against an n-gram model.
+"""Write text from a prompt: a character LSTM against an n-gram model
+==================================================================
 
 The text is the English that Python carries, the help topics of `pydoc`; the last tenth
 is held out. Both models are scored in bits per character there.
 
+::
+
     python examples/text_generation.py [--quick] [--data FILE.txt] [--plot FILE.png]
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/text_generation_quick.png'
 
 import argparse
 import time

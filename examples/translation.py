@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hindi to English, letter by letter: an encoder-decoder with attention.
+"""Hindi to English, letter by letter: an encoder-decoder with attention
+=====================================================================
 
 Names of places, languages, currencies and scripts that Babel has in both languages, and
 the short messages that Django has. Most are one name in two scripts, so the model has
 to learn how Devanagari sounds, and English spelling. A tenth is held out.
 
+::
+
     python examples/translation.py [--quick] [--data FILE.csv] [--plot FILE.png]
 
 `--data` takes a CSV file of two columns, source and target, with a header.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/translation_quick.png'
 
 import argparse
 import csv

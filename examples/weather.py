@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forecast tomorrow's weather in Seattle, several variables at once.
+"""Forecast tomorrow's weather in Seattle, several variables at once
+=================================================================
 
 Rain, highest and lowest temperature and wind of four years, day by day, which
 vega_datasets carries. A GRU reads the year so far and says at every day what the next
 brings; the last year is held out. Beside it: the same day a year before
 (seasonal-naive), today's weather, and the mean of the day of the year.
 
+::
+
     python examples/weather.py [--quick] [--data FILE.csv] [--plot FILE.png]
 
 `--data` takes a CSV with a column ``date`` and columns of numbers.
 """
+
+# sphinx_gallery_thumbnail_path = 'pictures/weather.png'
 
 import argparse
 import time

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""GluonTS' DeepAR, an LSTM that forecasts distributions, with and without fastrnn.
+"""GluonTS' DeepAR, an LSTM that forecasts distributions, with and without fastrnn
+===============================================================================
+
+::
 
     pip install gluonts lightning "fastrnn[torch]"
     python deepar_gluonts.py [--quick] [--seeds 6]

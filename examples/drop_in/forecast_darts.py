@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Darts' GRU forecaster of carbon dioxide in the air, with and without fastrnn.
+"""Darts' GRU forecaster of carbon dioxide in the air, with and without fastrnn
+============================================================================
+
+::
 
     pip install u8darts pytorch-lightning "fastrnn[torch]"
     python forecast_darts.py [--quick]

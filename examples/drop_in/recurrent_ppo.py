@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RecurrentPPO of sb3-contrib on CartPole without velocities, with and without fastrnn.
+"""RecurrentPPO of sb3-contrib on CartPole without velocities, with and without fastrnn
+====================================================================================
+
+::
 
     pip install sb3-contrib "fastrnn[torch]"
     python recurrent_ppo.py [--quick]

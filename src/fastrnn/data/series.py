@@ -32,7 +32,7 @@ def one_hot(
 
     Returns
     -------
-    ndarray, shape (*indices.shape, num_classes)
+    ndarray, shape indices.shape + (num_classes,)
 
     Raises
     ------

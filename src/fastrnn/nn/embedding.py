@@ -184,7 +184,7 @@ class Embedding(Module):
 
         Returns
         -------
-        ndarray, shape (*indices.shape, embedding_dim)
+        ndarray, shape indices.shape + (embedding_dim,)
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Embedding(Module):
 
         Parameters
         ----------
-        dy : array_like, shape (*indices.shape, embedding_dim)
+        dy : array_like, shape indices.shape + (embedding_dim,)
             Gradient of the loss with respect to the output.
         context : Context, optional
             What the forward in question left in ``context``. Default: the last one.

@@ -98,7 +98,7 @@ class LayerNorm(Module):
 
         Parameters
         ----------
-        x : array_like, shape (..., *normalized_shape)
+        x : array_like, whose last axes have the shape normalized_shape
 
         Returns
         -------
