@@ -477,6 +477,9 @@ int fr_team_prepare(int n_threads, fr_team_report *report);
 /* Bytes left on the calling thread's stack; PTRDIFF_MAX where nobody can tell. */
 ptrdiff_t fr_stack_left(void);
 int fr_team_size(int n_threads);
+/* Processors that OpenMP has for its threads, 0 without OpenMP.  Where the environment
+ * asks for bound threads, the calling thread is bound to some of them alone. */
+int fr_openmp_processors(void);
 
 /* wait.c: sleeps until fr_wake_word() is called, unless the word has another value than
  * that already.  May return before. */

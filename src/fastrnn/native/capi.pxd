@@ -286,3 +286,4 @@ cdef extern from "fastrnn.h" nogil:
     const char *fr_compiler() noexcept nogil
     int fr_has_openmp() noexcept nogil
     int fr_openmp_is_shared() noexcept nogil
+    int fr_openmp_processors() noexcept nogil

@@ -18,6 +18,8 @@ from fastrnn.util import checks
 
 MOST_THREADS = core.MOST_THREADS
 _FORKED_WITHOUT_EXEC = 0x40  # Linux's PF_FORKNOEXEC
+# With one of these OpenMP binds the main thread to one place as soon as it is loaded.
+_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
 
 _n_threads = None  # as set; None: the default
 _pool_exists = False  # a call with several threads has been made
@@ -32,6 +34,8 @@ def _default():
         return min(int(asked), MOST_THREADS)
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
+        if any(name in os.environ for name in _BINDING):
+            allowed = max(allowed, core.openmp_processors())
     else:
         allowed = os.cpu_count() or 1
     return min(allowed, cgroup.cpu_limit() or allowed)
