@@ -482,6 +482,9 @@ int fr_team_prepare(int n_threads, fr_team_report *report);
 /* Bytes left on the calling thread's stack; PTRDIFF_MAX where nobody can tell. */
 ptrdiff_t fr_stack_left(void);
 int fr_team_size(int n_threads);
+/* Processors that OpenMP has for its threads, 0 without OpenMP.  Where the environment
+ * asks for bound threads, the calling thread is bound to some of them alone. */
+int fr_openmp_processors(void);
 
 /* pool.c, in builds with FR_POOL: the threads of the calling thread's pool, itself
  * included, and a larger pool, as one of the FR_TEAM_ results.  fr_pool_run() calls

@@ -362,3 +362,12 @@ int fr_team_prepare(int n_threads, fr_team_report *report)
         own.ready = n_threads;
     return FR_TEAM_READY;
 }
+
+int fr_openmp_processors(void)
+{
+#ifdef _OPENMP
+    return omp_get_num_procs();
+#else
+    return 0;
+#endif
+}

@@ -375,6 +375,21 @@ def test_omp_num_threads_is_the_default(setting, want):
     assert int(done.stdout) == want
 
 
+@pytest.mark.skipif(not core.OPENMP, reason="a build without threads uses one")
+@pytest.mark.parametrize("binding", ["OMP_PROC_BIND=true", "OMP_PLACES=cores"])
+def test_threads_that_openmp_binds_are_as_many_as_others(binding):
+    code = "import fastrnn; print(fastrnn.get_num_threads())"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    name, _, value = binding.partition("=")
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=one, capture_output=True, check=True
+        ).stdout
+        for one in (environment, {**environment, name: value})
+    ]
+    assert found[0] == found[1]
+
+
 def test_set_num_threads(threads):
     threads(3)
     assert fastrnn.get_num_threads() == (3 if core.THREADING else 1)

@@ -289,3 +289,4 @@ cdef extern from "fastrnn.h" nogil:
     ptrdiff_t fr_level2_bytes() noexcept nogil
     int fr_allowed_cpus() noexcept nogil
     int fr_openmp_is_shared() noexcept nogil
+    int fr_openmp_processors() noexcept nogil

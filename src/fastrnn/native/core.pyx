@@ -465,6 +465,11 @@ COMPILER = fr_compiler().decode()
 THREADING = fr_threading().decode()
 
 
+def openmp_processors():
+    """Processors that OpenMP has for its threads; 0 in a build without it."""
+    return fr_openmp_processors()
+
+
 def openmp_is_shared():
     """Whether another library here needs the OpenMP runtime that the kernels use."""
     return bool(fr_openmp_is_shared())

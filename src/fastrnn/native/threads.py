@@ -19,6 +19,8 @@ from fastrnn.util import checks
 
 MOST_THREADS = core.MOST_THREADS
 _FORKED_WITHOUT_EXEC = 0x40  # Linux's PF_FORKNOEXEC
+# With one of these OpenMP binds the main thread to one place as soon as it is loaded.
+_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")
 
 _n_threads = None  # as set; None: the default
 _pool_exists = False  # a call with several threads has been made
@@ -32,6 +34,8 @@ def _default():
     if asked.isdigit() and int(asked) > 0:
         return min(int(asked), MOST_THREADS)
     allowed = len(allowed_cpus())
+    if any(name in os.environ for name in _BINDING):
+        allowed = max(allowed, core.openmp_processors())
     return min(allowed, cgroup.cpu_limit() or allowed)
 
 
