@@ -18,7 +18,7 @@ GUARD = 64  # bytes before and after an array
 PATTERN = 0xA5
 WILD = (0, -1, -7, 2**31 - 1, 2**31, 2**32, 2**40, 2**61, 2**62, 2**63 - 1, -(2**63))
 _MOST = 10**6  # elements of an array
-_OTHER_TYPES = {"f": "d", "d": "f", "l": "i", "B": "f"}
+_OTHER_TYPES = {"f": "d", "d": "f", "q": "i", "B": "f"}
 
 
 class Tensor:
@@ -139,7 +139,7 @@ class Fuzz:
         if how == 4:  # not at a multiple of its elements' size
             bytes_ = bytearray(array.itemsize * n + 1)
             return memoryview(bytes_)[1:].cast(kind)
-        if how == 5 and kind == "l" and n:
+        if how == 5 and kind == "q" and n:
             array = self.array(array.shape, kind, array.ravel())
             array.flat[self.random.randrange(n)] = self.random.choice(WILD)
             return array
