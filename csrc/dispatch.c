@@ -20,23 +20,45 @@ typedef struct {
      {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64},                 \
      supported_##target}
 
-/* __builtin_cpu_supports also checks that the operating system saves the registers. */
+#if defined(FR_HAVE_x86_v3) || defined(FR_HAVE_x86_v4)
+#include <cpuid.h>
+
+/* Registers that the operating system saves: bits of XCR0. */
+enum { VECTORS_OF_32 = 0x6, VECTORS_OF_64 = 0xe6 };
+
+/* Whether the processor has instructions, by bits of what CPUID says, and the operating
+ * system saves their registers.  __builtin_cpu_supports() asks the same of a runtime
+ * library, and Zig's, with which wheels for Windows are made, always says no. */
+static int has(unsigned in_leaf1_c, unsigned in_leaf7_b, unsigned registers)
+{
+    unsigned a, b, c, d, saved, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) ||
+        (c & in_leaf1_c) != in_leaf1_c)
+        return 0;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+#if defined(__APPLE__)
+    registers &= VECTORS_OF_32; /* it saves the others from their first use on */
+#endif
+    return (saved & registers) == registers &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & in_leaf7_b) == in_leaf7_b;
+}
+#endif
+
 #ifdef FR_HAVE_x86_v4
 DECLARE(x86_v4)
 static int supported_x86_v4(void)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
-           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    return has(bit_FMA,
+               bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL |
+                   bit_AVX2 | bit_BMI2,
+               VECTORS_OF_64);
 }
 #endif
 #ifdef FR_HAVE_x86_v3
 DECLARE(x86_v3)
 static int supported_x86_v3(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi2");
+    return has(bit_FMA, bit_AVX2 | bit_BMI2, VECTORS_OF_32);
 }
 #endif
 DECLARE(baseline)
@@ -67,9 +89,6 @@ const char *fr_target_name(int i)
 
 int fr_target_supported(int i)
 {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_cpu_init();
-#endif
     return targets[i].supported();
 }
 

@@ -428,6 +428,7 @@ def test_a_state_may_be_overwritten_before_backward(kind, rng):
     np.testing.assert_array_equal(dx, expected)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_locks_held_at_a_fork_are_open_in_the_child():
     layer = fastrnn.GRU(3, 5, seed=0).eval()
     x = np.ones((4, 2, 3), "f")

@@ -83,7 +83,7 @@ class TestProductsOfSizes:
             )  # fmt: skip
 
     def test_tables(self, kernels):
-        empty, none = np.zeros(0, "f"), np.zeros(0, "l")
+        empty, none = np.zeros(0, "f"), np.zeros(0, "q")
         for rows, width in ((HUGE, 4), (2**32, 2**32)):
             refused(
                 kernels.embedding_forward, 1, 0, rows, width, none, empty, empty,
@@ -187,7 +187,7 @@ class TestArrays:
         assert (one.step(np.ones(2, "f")) == 0).all()
 
     def test_rows_that_change_after_they_were_checked(self, kernels):
-        rows, seen = np.array([0, 1]), np.zeros(2, "l")
+        rows, seen = np.array([0, 1]), np.zeros(2, "q")
         which = optimizers.TableRows(2, rows, seen, 1, np.ones((1, 3), "f"), True)
         p, g = np.zeros(4, "f"), np.ones(4, "f")
         rows[1] = 10**9

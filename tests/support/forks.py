@@ -12,7 +12,9 @@ from fastrnn.native import core
 # The mark of files whose programs fork.
 NEEDED = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
-    pytest.mark.skipif(not core.THREADING, reason="a build without threads has no pool"),
+    pytest.mark.skipif(
+        not core.THREADING, reason="a build without threads has no pool"
+    ),
 ]
 # A part of a program: ``fork(run)`` calls `run` in a child, and fails where that does.
 FORK = """

@@ -181,7 +181,7 @@ def spans_of(f, n):
     if f.chance(0.5):
         return None
     ends = sorted(f.random.randint(0, n) for _ in range(2 * f.random.randint(0, 3)))
-    return f.array((len(ends) // 2, 2), "l", ends or 0)
+    return f.array((len(ends) // 2, 2), "q", ends or 0)
 
 
 def run_flat(f):
@@ -208,12 +208,12 @@ def run_flat(f):
     bad = f.random.choice(((1, -1), (1, -(2**63)), (0, 3), (2000, 3), (1, "x")))
     refused(f, "core.Kernels.fma_peak", of.fma_peak, *bad)
     rows, width, n = f.size(), f.size(), f.random.randint(0, 9)
-    logits, targets = f.array((n, width), kind), f.array(n, "l", range(width))
+    logits, targets = f.array((n, width), kind), f.array(n, "q", range(width))
     f.call(
         "core.Kernels.cross_entropy", of.cross_entropy, n_threads, n, width, logits,
         targets, -100, 1.0, f.array((n, width), kind, "nan"),
     )  # fmt: skip
-    indices, table = f.array(n, "l", range(rows)), f.array((rows, width), kind)
+    indices, table = f.array(n, "q", range(rows)), f.array((rows, width), kind)
     f.call(
         "core.Kernels.embedding_forward", of.embedding_forward, n_threads, n, rows,
         width, indices, table, f.array((n, width), kind, "nan"), f.chance(0.5),
@@ -268,8 +268,8 @@ def run_optimisers(f):
         some = sorted(f.random.sample(range(size), f.random.randint(0, size)))
         rows = f.make(
             "optimizers.TableRows", optimizers.TableRows, width,
-            f.array(len(some), "l", some or 0),
-            f.array(size, "l", max(0, now - f.random.randint(0, capacity))), now,
+            f.array(len(some), "q", some or 0),
+            f.array(size, "q", max(0, now - f.random.randint(0, capacity))), now,
             f.array((capacity, optimizers.N_RATES), kind, 0.1), f.chance(0.5),
         )  # fmt: skip
     p, g = f.array(P, kind), f.array(P, kind)
@@ -307,6 +307,8 @@ def run_rest(f):
     f.call("core.openmp_is_shared", core.openmp_is_shared)
     f.call("core.openmp_processors", core.openmp_processors)
     f.call("core.stack_left", core.stack_left)
+    f.call("core.system_level2_bytes", core.system_level2_bytes)
+    f.call("core.system_allowed_cpus", core.system_allowed_cpus)
     before = core.set_level2_bytes(0)
     f.call(
         "core.set_level2_bytes", core.set_level2_bytes, f.random.choice([0, 1 << 16])
@@ -331,7 +333,7 @@ def run_rest(f):
         except KeyError:
             f.exceptions["core.kernels"] += 1
     sizes = sorted((f.size() for _ in range(f.size())), reverse=True)
-    total, given = sum(sizes), f.array(len(sizes), "l", sizes)
+    total, given = sum(sizes), f.array(len(sizes), "q", sizes)
     fitted, found = f.call("addresses.offsets_of", addresses.offsets_of, given, total)
     assert not fitted or found.tolist() == np.cumsum([0, *sizes]).tolist()
     refused(f, "core.Kernels", core.Kernels)

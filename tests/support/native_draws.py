@@ -24,7 +24,7 @@ def threads(f):
 def ragged(f, T, B):
     """Offsets of T steps of at most B rows that never grow."""
     sizes = sorted((f.random.randint(1, B) for _ in range(T)), reverse=True)
-    return f.array(T + 1, "l", np.cumsum([0, *sizes]))
+    return f.array(T + 1, "q", np.cumsum([0, *sizes]))
 
 
 def options_of(f, cell, H):

@@ -18,7 +18,13 @@ GUARD = 64  # bytes before and after an array
 PATTERN = 0xA5
 WILD = (0, -1, -7, 2**31 - 1, 2**31, 2**32, 2**40, 2**61, 2**62, 2**63 - 1, -(2**63))
 _MOST = 10**6  # elements of an array
-_OTHER_TYPES = {"f": "d", "d": "f", "l": "i", "B": "f"}
+_OTHER_TYPES = {"f": "d", "d": "f", "q": "i", "B": "f"}
+
+
+def _kind_of(array):
+    """The letter of an array's type; int64 has two, of which some systems use one."""
+    kind = "q" if array.dtype == np.int64 else array.dtype.char
+    return kind if kind in _OTHER_TYPES else "f"
 
 
 class Tensor:
@@ -124,7 +130,7 @@ class Fuzz:
         return self.random.choice((None, 1, *others))
 
     def _spoilt_array(self, array):
-        kind = array.dtype.char if array.dtype.char in "fdlB" else "f"
+        kind = _kind_of(array)
         n, how = array.size, self.random.randint(0, 9)
         if how == 0:
             return None
@@ -139,7 +145,7 @@ class Fuzz:
         if how == 4:  # not at a multiple of its elements' size
             bytes_ = bytearray(array.itemsize * n + 1)
             return memoryview(bytes_)[1:].cast(kind)
-        if how == 5 and kind == "l" and n:
+        if how == 5 and kind == "q" and n:
             array = self.array(array.shape, kind, array.ravel())
             array.flat[self.random.randrange(n)] = self.random.choice(WILD)
             return array
@@ -153,7 +159,7 @@ class Fuzz:
         if how == 0 or array.size > _MOST:  # a view: what is like it would be large
             return None
         if how == 1:
-            return Tensor(self.array(array.shape, _OTHER_TYPES[array.dtype.char], 1))
+            return Tensor(self.array(array.shape, _OTHER_TYPES[_kind_of(array)], 1))
         if how == 2:
             return Tensor(array, is_cpu=False)
         if how == 3:

@@ -87,7 +87,7 @@ def run_arrays(f):
     h0 = f.random.choice((None, f.array(states, kind)))
     c0 = f.random.choice((None, f.array(states, kind))) if c_name else None
     inner = (layout.n_layers if n_cells > 1 or "n_cells" not in more else 1) - 1
-    seeds = f.array(inner, "l", range(1, 9)) if f.chance(0.3) else None
+    seeds = f.array(inner, "q", range(1, 9)) if f.chance(0.3) else None
     own_y, end = f.chance(0.3), f.array((1 + c_name, *states), kind, "nan")
     given_y, x_at, y_at = None if own_y else y, *f.random.choices((0, 2), k=2)
     forward = (pool, use, x, x_at, h0, c0, seeds, 0.5, given_y, y_at, end)

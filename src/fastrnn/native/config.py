@@ -10,6 +10,9 @@ from fastrnn.native.threads import get_num_threads, is_dynamic
 # `import fastrnn` half as long again.
 VERSION = "0.1.0"
 
+# What to say of OpenMP, by whose threads there are.
+_OPENMP = {"OpenMP": "yes", "fastrnn": "no, a pool of its own", "": "no"}
+
 
 def show_config() -> None:
     """Print what this build can do and what is in use.
@@ -23,7 +26,7 @@ def show_config() -> None:
         "built targets": " ".join(core.BUILT),
         "supported here": " ".join(core.SUPPORTED),
         "active target": core.active_target(),
-        "threads of": core.THREADING or "nobody: a call uses one",
+        "OpenMP": _OPENMP[core.THREADING],
         "threads": f"{get_num_threads()}{', or fewer if faster' * is_dynamic()}",
         "compiler": core.COMPILER,
     }

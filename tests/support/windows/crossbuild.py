@@ -99,7 +99,8 @@ def make(folder):
     found = objects(folder / "here", ["gcc"], ["-fopenmp"], built)
     subprocess.run(["gcc", "-fopenmp", *found, "-o", here, "-lm"], check=True)
     found = objects(folder / "windows", zig(), ["-DFR_POOL"], folder / "none")
-    subprocess.run([*zig(), *found, "-o", there, "-lapi-ms-win-core-synch-l1-2-0"], check=True)
+    command = [*zig(), *found, "-o", there, "-lapi-ms-win-core-synch-l1-2-0"]
+    subprocess.run(command, check=True)
     return here, there
 
 
