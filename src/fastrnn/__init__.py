@@ -4,7 +4,8 @@
 Layers are `LSTM`, `GRU`, `RNN`, `MGU`, `Linear`, `Embedding` and others; `Sequential`
 makes a model of them, which is compiled, fitted and asked as in Keras. Functions that
 fill parameters are in `fastrnn.init`, what is named in `compile` and `fit` in
-`fastrnn.objectives`, `fastrnn.metrics`, `fastrnn.callbacks` and `fastrnn.schedules`.
+`fastrnn.objectives`, `fastrnn.metrics`, `fastrnn.callbacks` and `fastrnn.schedules`;
+`fastrnn.distributed` is for training by several processes.
 
 These need other packages, and are imported when they are first asked for:
 `fastrnn.torch` (PyTorch's layers on these kernels), `fastrnn.keras` and `fastrnn.onnx`
@@ -25,7 +26,7 @@ from __future__ import annotations
 import importlib as _importlib
 from typing import TYPE_CHECKING
 
-from fastrnn import callbacks, init, metrics, objectives, schedules
+from fastrnn import callbacks, distributed, init, metrics, objectives, schedules
 from fastrnn.data.pairs import teacher_forcing
 from fastrnn.data.sequences import (
     BucketSampler,
@@ -160,6 +161,7 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "diagnose",
+    "distributed",
     "get_num_threads",
     "init",
     "load_model",

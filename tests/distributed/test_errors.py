@@ -263,7 +263,8 @@ def test_evaluate_of_a_stateful_model_is_refused(one_thread):
 
 def test_the_protocol_is_what_is_asked_for():
     named = {name for name in vars(Communicator) if not name.startswith("_")}
-    assert named == {"bcast", "allgather", "Alltoall", "Allgather", "Abort"}
+    methods = {"bcast", "allgather", "Alltoall", "Allgather", "Abort"}
+    assert named == {"rank", "size"} | methods
 
 
 def test_one_rank_writes_and_prints(one_thread, tmp_path, capsys):

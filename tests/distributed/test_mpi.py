@@ -87,8 +87,9 @@ def test_processes_of_a_machine_share_its_processors(mpiexec, tmp_path):
 def test_a_lost_process_ends_the_job_and_the_checkpoint_goes_on(mpiexec, tmp_path):
     done = run(mpiexec(3, PROGRAM, "lost", tmp_path), check=False)
     assert done.returncode != 0
-    assert "rank 1" in done.stderr + done.stdout
-    assert "signal 9" in (done.stderr + done.stdout).lower()
+    said = (done.stderr + done.stdout).lower()
+    assert "rank 1" in said or "pid" in said  # Open MPI, MPICH
+    assert "signal 9" in said or "signal: 9" in said
     assert len(fastrnn.load_model(tmp_path / "run").flat_parameters)
     run(mpiexec(3, PROGRAM, "resumed", tmp_path))
     for again, unbroken in results(tmp_path, 3):

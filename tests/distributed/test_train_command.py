@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import ranks
 
-from fastrnn.text import checkpoint, team
+from fastrnn.text import checkpoint, team, training
 from fastrnn.text.cli import main
 from fastrnn.text.settings import Settings
 from fastrnn.text.training import Trainer, train
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 20
 SHAPE = {"hidden_size": 6, "embedding_dim": 4, "dtype": "float64"}
+
+
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch):
+    monkeypatch.setattr(training, "SAMPLE_LENGTH", 20)
 
 
 class Reporter:

@@ -182,8 +182,8 @@ FAULTS = {
     ),
     "dropout: each thread begins the mask anew": Fault(
         K + "dropout.c",
-        "(begin + (FR_DOUBLE ? lane : 2 * lane)) / 2",
-        "(FR_DOUBLE ? lane : 2 * lane) / 2",
+        "(number + (uint64_t)(FR_DOUBLE ? lane : 2 * lane)) / 2",
+        "(uint64_t)(FR_DOUBLE ? lane : 2 * lane) / 2",
         "dropout",
     ),
     "embedding: padding gets a gradient": Fault(
@@ -197,7 +197,22 @@ FAULTS = {
     ),
     # --- Python
     "fit: means weigh every batch alike": Fault(
-        P + "train/fit.py", "self.loss += loss * n", "self.loss += loss * self.n", "fit"
+        P + "train/step.py",
+        "self.loss += loss * n",
+        "self.loss += loss * self.n",
+        "fit",
+    ),
+    "ranks: a mean of means": Fault(
+        P + "train/reduction.py",
+        "return heads[:, 0] / total if total else heads[:, 0] * 0",
+        "return np.full(self.size, 1 / self.size)",
+        "fit_cases",
+    ),
+    "ranks: sums begin with the last": Fault(
+        P + "distributed/exchange.py",
+        "for weight, one in some:",
+        "for weight, one in reversed(some):",
+        "exchange",
     ),
     "metrics: top k plus one": Fault(
         P + "losses/metrics.py",

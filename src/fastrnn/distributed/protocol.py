@@ -12,17 +12,15 @@ class Communicator(Protocol):
     """Processes that work together: ``mpi4py.MPI.COMM_WORLD``, or an object like it.
 
     Each method is called by all processes, in the same order, but for ``Abort``.
-
-    Attributes
-    ----------
-    rank : int
-        Number of this process, from 0.
-    size : int
-        How many there are.
     """
 
-    rank: int
-    size: int
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
 
     def bcast(self, obj: Any, root: int = 0) -> Any:
         """The object of the process `root`."""

@@ -9,7 +9,6 @@ where ``main`` is true.
 from __future__ import annotations
 
 import contextlib
-import zlib
 
 import numpy as np
 
@@ -18,18 +17,13 @@ from fastrnn.distributed import launch, protocol
 from fastrnn.distributed.exchange import Exchange
 from fastrnn.distributed.shares import Shares
 from fastrnn.losses import objectives
-from fastrnn.losses.metrics import Metric
 from fastrnn.native import core, threads
 from fastrnn.nn import joint, masking
 from fastrnn.nn.batch_norm import BatchNormalization
-from fastrnn.nn.trainable import frozen
-from fastrnn.recurrent.layer import Recurrent
 from fastrnn.train import stateful
+from fastrnn.train.before_ranks import check_dropout, check_summed, facts_of
 from fastrnn.train.step import Diverged
 from fastrnn.util import checks
-
-# Samples whose bytes are compared before a run in which all ranks have all.
-_COMPARED = 64
 
 
 class Alone:
@@ -184,7 +178,7 @@ class Ranks(Alone):
             If the ranks' models, options, optimisers or data do not go together.
         """
         comm, model = self._comm, run.model
-        launch.same(self._who, comm, _facts(run, self._sharded))
+        launch.same(self._who, comm, facts_of(run, self._sharded))
         run.seed = comm.bcast(run.seed)
         model.flat_parameters[...] = comm.bcast(model.flat_parameters.copy())
         generators = [
@@ -324,40 +318,6 @@ def joint_records(records):
     ]
 
 
-def check_summed(who, metric):
-    """Refuse a metric of which nobody says how those of several ranks add up."""
-    cls = type(metric)
-    resets = next(c for c in cls.__mro__ if "reset" in vars(c))
-    says = next(c for c in cls.__mro__ if "summed" in vars(c))
-    if resets is not Metric and not issubclass(says, resets):
-        raise ValueError(
-            f"{who}: {resets.__name__} must say in an attribute `summed` which of its "
-            "attributes add up over ranks, as it has a reset of its own"
-        )
-
-
-def check_dropout(who, model):
-    """Refuse dropout between recurrent layers that may be told to leave out steps.
-
-    Which rows such a layer computes, and so where its dropout's choices belong, is
-    another thing on each rank.
-    """
-    modules = list(model.modules())
-    if any(map(masking.makes_mask, modules)):
-        layers = modules
-    else:
-        layers = [
-            getattr(part, name) for part in modules for name in part._given_lengths
-        ]
-    for layer in layers:
-        if isinstance(layer, Recurrent) and layer.dropout and layer.num_layers > 1:
-            raise ValueError(
-                f"{who}: dropout between layers must be 0 in a distributed run where "
-                f"lengths or masks leave out steps, got {layer.dropout:g} of "
-                f"{type(layer).__name__}; a Dropout layer between layers may have it"
-            )
-
-
 def _scale(model, factor):
     grads, spans = model._trained_grads()
     core.kernels(model.dtype).scale(threads.for_kernel(), grads, factor, spans)
@@ -375,47 +335,6 @@ def _trained(model):
                 spans.append([at, at + leaf._size])
         at += leaf._size
     return spans, grads
-
-
-def _facts(run, sharded):
-    """What all ranks must have alike, by name, short enough for an error."""
-    model, optimizer = run.model, run.model.optimizer
-    names = [f"{name} {view.shape}" for name, view in model.parameters.items()]
-    state = optimizer.state_dict()
-    facts = {
-        "options of the run": run.options,
-        "epochs": run.epochs,
-        "type of model": type(model).__name__,
-        "parameters": _short(names),
-        "dtype": model.dtype,
-        "frozen layers": frozen(model),
-        "loss": model.loss.name,
-        "figures": run.figures,
-        "optimizer": repr(optimizer),
-        "state of the optimizer": _digest(list(state.values())),
-        "callbacks": [type(callback).__name__ for callback in run.callbacks.all],
-        "epochs done": len(run.history.epoch),
-        "sharded": sharded,
-    }
-    if not sharded and hasattr(run.train, "n"):
-        some = np.unique(np.linspace(0, run.train.n - 1, _COMPARED).astype(np.int64))
-        # One at a time: sequences may differ in length.
-        taken = [run.train.take(some[i : i + 1]) for i in range(len(some))]
-        arrays = [a for x, y, w in taken for a in (*x, y, w) if a is not None]
-        facts["samples, as sharded is False"] = run.train.n, _digest(arrays)
-    return facts
-
-
-def _short(names):
-    text = ", ".join(names)
-    return text if len(text) < 400 else f"{len(names)} parameters, {_digest(names)}"
-
-
-def _digest(values):
-    crc = 0
-    for value in values:
-        crc = zlib.crc32(np.ascontiguousarray(value).tobytes(), crc)
-    return f"{crc:08x}"
 
 
 def reduction_of(who, comm, sharded):
