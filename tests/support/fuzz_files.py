@@ -97,7 +97,7 @@ def main():
     options = {
         "max_total_time": given.seconds,
         "seed": given.seed,
-        "timeout": damaged_files.SECONDS,
+        "timeout": 3 * damaged_files.SECONDS,  # by the clock of a busy machine
         "rss_limit_mb": 0,  # each file has its own limit
         "len_control": 0,  # no shorter than the files that it begins with
         "max_len": 4 * whole.stat().st_size + 1,
