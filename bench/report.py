@@ -13,7 +13,14 @@ from pathlib import Path
 
 from bench import cases
 from bench.adapters import NAMES, PEERS
-from bench.result import CELL_NAMES, PASS_NAMES, FormatError, load, threads
+from bench.result import (
+    CELL_NAMES,
+    PASS_NAMES,
+    FormatError,
+    best_peer,
+    load,
+    threads,
+)
 
 # What a table may be of: the passes of a layer's cases, and whole models.
 PASSES = (*cases.PASSES, "model")
@@ -137,7 +144,7 @@ def _table(title, records, name=_row_name):
                 _time_and_spread(libraries["fastrnn"]["ms"]),
                 f"{record['share']:.0%}",
                 *(_ratio_and_spread(libraries.get(peer)) for peer in names),
-                f"**{_ratio(record['best'])}**",
+                f"**{_ratio(best_peer(record))}**",
             ]
         )
     return _markdown(rows)
@@ -223,7 +230,7 @@ def compare(old, new):
             f"{milliseconds(now['median']):>9} ({change:+.1%}"
             f"{'' if is_apart else ', within the spread'}), "
             f"{earlier['share']:.0%} -> {record['share']:.0%} of peak, "
-            f"{_ratio(earlier['best'])} -> {_ratio(record['best'])}"
+            f"{_ratio(best_peer(earlier))} -> {_ratio(best_peer(record))}"
         )
     return "\n".join(lines)
 

@@ -34,3 +34,14 @@ def threads(result):
     """The number of threads as text, such as ``2 threads``."""
     n = result["settings"]["threads"]
     return f"{n} thread{'' if n == 1 else 's'}"
+
+
+def best_peer(record):
+    """The peer of a case whose ratio has the smallest median, and that ratio."""
+    ratios = {
+        name: entry["ratio"]
+        for name, entry in record["libraries"].items()
+        if "ratio" in entry
+    }
+    name = min(ratios, key=lambda peer: ratios[peer]["median"])
+    return {"name": name, "ratio": ratios[name]}

@@ -22,7 +22,7 @@ from bench import (
     timing,
     verify,
 )
-from bench.result import FORMAT, FormatError, load
+from bench.result import FORMAT, FormatError, best_peer, load
 
 ROUNDS = {"standard": 11, "summary": 11, "deepbench": 5, "quick": 3, "check": 0}
 SUITES = {
@@ -86,11 +86,7 @@ def measure(record, workers, rounds, block):
         if name != "fastrnn":
             pairs = zip(seconds, ours, strict=True)
             entry["ratio"] = timing.quartiles([theirs / mine for theirs, mine in pairs])
-    best = min(
-        (name for name in times if name != "fastrnn"),
-        key=lambda name: libraries[name]["ms"]["median"],
-    )
-    record["best"] = {"name": best, "ratio": libraries[best]["ratio"]}
+    record["best"] = best_peer(record)
     peak = timing.quartiles([b["peak"] for b in blocks["fastrnn"]])
     record["peak_gflops"] = peak
     record["share"] = libraries["fastrnn"]["gflops"] / peak["median"]

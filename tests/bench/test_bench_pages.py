@@ -33,8 +33,8 @@ def test_every_committed_result_is_in_a_page(bench):
 
 
 def test_an_unknown_word_is_refused(bench):
-    text = "<!-- bench-table: epyc-2core-0.1.0.json trains -->\n<!-- bench-table-end -->"
-    with pytest.raises(bench("result").FormatError, match=r"trains -->: must be of .*"):
+    text = "<!-- bench-table: epyc-2core-0.1.0.json many -->\n<!-- bench-table-end -->"
+    with pytest.raises(bench("result").FormatError, match=r"many -->: must be of .*"):
         bench("pages").with_tables(text)
 
 
@@ -45,6 +45,15 @@ def test_the_summary_has_its_cases_in_order(bench):
     assert len(rows) == len(cases.summary())
     assert rows[0].startswith("| LSTM T100 B64 I128 H128 |")
     assert rows[-1].startswith("| Character model V65 E64 H128 T50 B32 |")
+
+
+def test_the_best_peer_is_the_one_of_the_smallest_ratio(bench):
+    """Medians of times and of ratios may have another order; the tables show ratios."""
+    ratios = {"torch": 2.73, "keras": 2.81, "jax": 3.4}
+    libraries = {name: {"ratio": {"median": r}} for name, r in ratios.items()}
+    libraries |= {"fastrnn": {"ms": {"median": 1.0}}}
+    best = bench("result").best_peer({"libraries": libraries})
+    assert best == {"name": "torch", "ratio": {"median": 2.73}}
 
 
 ABOUT = {
