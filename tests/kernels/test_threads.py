@@ -375,7 +375,7 @@ def test_omp_num_threads_is_the_default(setting, want):
     assert int(done.stdout) == want
 
 
-@pytest.mark.skipif(not core.OPENMP, reason="a build without threads uses one")
+@pytest.mark.skipif(not core.THREADING, reason="a build without threads uses one")
 @pytest.mark.parametrize("binding", ["OMP_PROC_BIND=true", "OMP_PLACES=cores"])
 def test_threads_that_openmp_binds_are_as_many_as_others(binding):
     code = "import fastrnn; print(fastrnn.get_num_threads())"
