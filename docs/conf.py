@@ -26,6 +26,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     # In docs/_ext:
+    "back_links",
     "command_help",
     "files",
     "mathml",
