@@ -9,6 +9,7 @@ import pytest
 from fastrnn.text import StreamBatches, default_text
 from fastrnn.text.model import CharModel
 from fastrnn.text.settings import Settings
+from fastrnn.text.team import Solo
 from fastrnn.text.training import Trainer, evaluate
 from fastrnn.text.vocabulary import CharVocabulary
 
@@ -67,11 +68,11 @@ def test_evaluation_carries_the_state_and_counts_every_character():
     vocabulary = CharVocabulary.of(TEXT)
     model = CharModel(vocabulary, embedding_dim=4, hidden_size=6, seed=0)
     batches = [StreamBatches(vocabulary.encode(TEXT), 3, T) for T in (1000, 7)]
-    whole, in_windows = (evaluate(model, b) for b in batches)
+    whole, in_windows = (evaluate(model, b, Solo()) for b in batches)
     # The same sums in another order, of about a thousand terms in float64.
     assert in_windows == pytest.approx(whole, rel=1e-12)
     model.flat_parameters[:] = 0
-    assert evaluate(model, batches[1]) == pytest.approx(
+    assert evaluate(model, batches[1], Solo()) == pytest.approx(
         math.log2(len(vocabulary)), rel=1e-6
     )
 
