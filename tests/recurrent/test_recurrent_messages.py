@@ -144,7 +144,9 @@ def test_dtype_of_x(kind, dtype):
         kind(3, 4)(x)
 
 
-@pytest.mark.parametrize("x", [None, object(), {"a": 1}, "text"], ids=["None", "object", "dict", "str"])
+@pytest.mark.parametrize(
+    "x", [None, object(), {"a": 1}, "text"], ids=["None", "object", "dict", "str"]
+)
 def test_x_that_is_no_array(kind, x):
     dtype = np.asarray(x).dtype
     with raises(

@@ -12,6 +12,7 @@ _Array: TypeAlias = Any
 _Tensor: TypeAlias = Any
 
 def set_turns_from(n_bytes: int) -> int: ...
+
 @final
 class Source: ...
 

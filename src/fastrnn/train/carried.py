@@ -35,19 +35,15 @@ class Carried:
         ]
 
     def __enter__(self):
-        self._before = (
-            [
-                (array, array.copy())
-                for module in self._moving
-                for array in module._param.values()
-            ],
-            [(layer, layer.state) for layer in self._stateful],
-            [
-                (generator.bit_generator, generator.bit_generator.state)
-                for module, generator in self._drawing
-                if _may_draw(module)
-            ],
-        )
+        arrays, states, generators = self._before = [], [], []
+        for module in self._moving:
+            arrays += [(array, array.copy()) for array in module._param.values()]
+        for layer in self._stateful:
+            states.append((layer, layer.state))
+        for module, generator in self._drawing:
+            if _may_draw(module):
+                bits = generator.bit_generator
+                generators.append((bits, bits.state))
 
     def __exit__(self, kind, error, traceback):
         if kind is None:

@@ -52,10 +52,12 @@ class Alone:
         list of (float, int)
             Loss and rows of each batch; empty if there is no step to take.
         """
-        total = sum(record.divisor for record in step.records)
-        if len(step.records) > 1 and total != step.unit:
-            _scale(step.model, step.unit / total if total else 0.0)
-        return [(record.loss, record.n) for record in step.records]
+        records = step.records
+        if len(records) > 1:
+            total = sum(record.divisor for record in records)
+            if total != step.unit:
+                _scale(step.model, step.unit / total if total else 0.0)
+        return [(record.loss, record.n) for record in records]
 
     def means(self, means, records):
         """Let means of `evaluate` be those of all rows."""

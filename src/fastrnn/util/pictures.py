@@ -28,7 +28,7 @@ def axes_for(who, given):
         If `given` is nothing to draw on.
     """
     if given is not None:
-        if not callable(getattr(given, "plot", None)):
+        if not callable(getattr(given, "set_xlabel", None)):
             raise TypeError(
                 f"{who}: ax must be matplotlib's Axes, got {type(given).__name__}"
             )
