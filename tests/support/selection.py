@@ -19,11 +19,11 @@ import importlib
 import pytest
 from covering import covering
 
-# What the extras torch, keras-tests, onnx-export, data and typing of pyproject.toml
-# install.
+# What the extras torch, keras-tests, onnx-export, data, typing and build-tests of
+# pyproject.toml install.
 PEERS = {
     *("torch", "keras", "h5py", "onnx", "onnxscript", "onnxruntime"),
-    *("sklearn", "pandas", "matplotlib", "mypy", "basedpyright"),
+    *("sklearn", "pandas", "matplotlib", "mypy", "basedpyright", "Cython"),
 }
 
 
