@@ -6,6 +6,10 @@
  */
 #include "fastrnn.h"
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 typedef struct {
     const char *name;
     const fr_kernels *kernels[2]; /* float32, float64 */
@@ -93,5 +97,14 @@ int fr_has_openmp(void)
     return 1;
 #else
     return 0;
+#endif
+}
+
+int fr_openmp_max_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
 #endif
 }

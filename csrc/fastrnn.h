@@ -519,6 +519,8 @@ int fr_target_supported(int i);
 const fr_kernels *fr_target_kernels(int i, int is_double);
 const char *fr_compiler(void);
 int fr_has_openmp(void);
+/* Threads that a parallel region of the calling thread gets which asks for no number. */
+int fr_openmp_max_threads(void);
 
 /* runtime.c: whether another library in this process needs the same OpenMP runtime. */
 int fr_openmp_is_shared(void);

@@ -285,4 +285,5 @@ cdef extern from "fastrnn.h" nogil:
     const fr_kernels *fr_target_kernels(int i, int is_double) noexcept nogil
     const char *fr_compiler() noexcept nogil
     int fr_has_openmp() noexcept nogil
+    int fr_openmp_max_threads() noexcept nogil
     int fr_openmp_is_shared() noexcept nogil

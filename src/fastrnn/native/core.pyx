@@ -431,6 +431,14 @@ COMPILER = fr_compiler().decode()
 OPENMP = bool(fr_has_openmp())
 
 
+def openmp_max_threads():
+    """Threads that the OpenMP runtime has for regions that this thread begins.
+
+    Programs change it by ``omp_set_num_threads``, as `threadpoolctl` and PyTorch do.
+    """
+    return fr_openmp_max_threads()
+
+
 def openmp_is_shared():
     """Whether another library here needs the OpenMP runtime that the kernels use."""
     return bool(fr_openmp_is_shared())
