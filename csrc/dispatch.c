@@ -6,6 +6,11 @@
  */
 #include "fastrnn.h"
 
+#include <limits.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 typedef struct {
     const char *name;
     const fr_kernels *kernels[2]; /* float32, float64 */
@@ -114,5 +119,14 @@ const char *fr_threading(void)
     return "fastrnn";
 #else
     return "";
+#endif
+}
+
+int fr_openmp_max_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return INT_MAX;
 #endif
 }

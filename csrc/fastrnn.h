@@ -545,6 +545,9 @@ const fr_kernels *fr_target_kernels(int i, int is_double);
 const char *fr_compiler(void);
 /* Whose threads run the teams: "OpenMP", "fastrnn" (pool.c), or "" where none do. */
 const char *fr_threading(void);
+/* Threads that a parallel region of the calling thread gets which asks for no number;
+ * INT_MAX without OpenMP. */
+int fr_openmp_max_threads(void);
 
 /* runtime.c: whether another library in this process needs the same OpenMP runtime. */
 int fr_openmp_is_shared(void);

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -23,14 +22,14 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What the two processes found: see `two_processes`."""
+    """What the two processes found, and what they printed: see `two_processes`."""
     file = tmp_path_factory.mktemp("two") / "found.json"
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [
             *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run"),
             *("--standalone", "--nproc-per-node", "2"),
-            *(two_processes.__file__, str(file)),
+            *(two_processes.__file__, file),
         ],
         env=environment,
         capture_output=True,
@@ -38,7 +37,8 @@ def found(tmp_path_factory):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(Path(file).read_text(encoding="utf-8"))
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {**found, "output": done.stdout}
 
 
 def close(got, want, allowed=2e-6):
@@ -87,3 +87,14 @@ def test_a_layer_of_a_sharded_model_is_explained_by_the_model(found):
         "layer's weights only while the model runs that it was called with: explain "
         "that model"
     )
+
+
+def test_the_example_trains_equally_with_both_libraries(found):
+    """In whole models, and in shards."""
+    reports = found["output"].split("2 processes, 1 thread(s) each\n")[1:]
+    assert len(reports) == 2
+    for report in reports:
+        theirs, ours, difference = report.strip().splitlines()
+        assert theirs.startswith("torch: loss ")
+        assert ours.startswith("fastrnn: loss ")
+        assert float(difference.split()[-1]) < 2e-6

@@ -332,3 +332,19 @@ def test_compiled_code_may_write_to_an_output(rng, kind):
         found.append([x.grad, *(p.grad for p in module.parameters())])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode", "enable_grad"])
+def test_outputs_with_the_batch_first_are_no_views(rng, name, mode):
+    """A view that was made without gradients refuses to be written to with them."""
+    layer = getattr(fastrnn.torch, name)(3, 5, batch_first=True)
+    x, scale = twins.draw(rng, 2, 4, 3), torch.ones(5, requires_grad=True)
+    with getattr(torch, mode)():
+        y, _ = layer(x)
+        want = y.clone()
+    assert not y._is_view()
+    assert y.stride() == (5, 10, 1)
+    if mode == "no_grad":
+        y.mul_(scale).sum().backward()
+        assert torch.allclose(scale.grad, want.sum((0, 1)))

@@ -288,5 +288,6 @@ cdef extern from "fastrnn.h" nogil:
     const char *fr_threading() noexcept nogil
     ptrdiff_t fr_level2_bytes() noexcept nogil
     int fr_allowed_cpus() noexcept nogil
+    int fr_openmp_max_threads() noexcept nogil
     int fr_openmp_is_shared() noexcept nogil
     int fr_openmp_processors() noexcept nogil

@@ -470,6 +470,15 @@ def openmp_processors():
     return fr_openmp_processors()
 
 
+def openmp_max_threads():
+    """Threads that the OpenMP runtime has for regions that this thread begins.
+
+    Programs change it by ``omp_set_num_threads``, as `threadpoolctl` and PyTorch do.
+    Without OpenMP there is no such limit, and the number is the largest there is.
+    """
+    return fr_openmp_max_threads()
+
+
 def openmp_is_shared():
     """Whether another library here needs the OpenMP runtime that the kernels use."""
     return bool(fr_openmp_is_shared())

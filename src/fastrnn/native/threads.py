@@ -65,9 +65,10 @@ def get_num_threads() -> int:
     int
         What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
         that this process may run on, control-group limits included, as they were at the
-        first call. 1 in a build without threads, and in a process forked from one where
-        OpenMP's threads may have run: ours, or another library's that shares the
-        runtime, as PyTorch does.
+        first call, or fewer while the OpenMP runtime is limited to fewer, as by
+        `threadpoolctl.threadpool_limits`. 1 in a build without threads, and in a process
+        forked from one where OpenMP's threads may have run: ours, or another library's
+        that shares the runtime, as PyTorch does.
 
     Examples
     --------
@@ -76,7 +77,9 @@ def get_num_threads() -> int:
     """
     if _forked or not core.THREADING:
         return 1
-    return _default() if _n_threads is None else _n_threads
+    if _n_threads is not None:
+        return _n_threads
+    return min(_default(), core.openmp_max_threads())
 
 
 def set_num_threads(n: int, dynamic: bool | None = None) -> None:

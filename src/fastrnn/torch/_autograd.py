@@ -18,19 +18,22 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call, x, h0, c0, *weights):
         y, h_n, c_n, kept = _stack.forward(call, x, h0, c0, weights, True)
+        returned = _as_input(call, y)
         ctx.set_materialize_grads(False)
         ctx.call = call
-        ctx.y_writes = _WriteCounter(y)
+        ctx.y_writes = _WriteCounter(returned)
         # y.data shares the memory of y but has a count of writes of its own. Saved so,
         # a y that was written to does not make PyTorch raise before backward can look.
         ctx.save_for_backward(x, h0, c0, *weights, y.data, *kept)
-        return tuple([t for t in (y, h_n, c_n) if t is not None])
+        return tuple([t for t in (returned, h_n, c_n) if t is not None])
 
     @staticmethod
     def backward(ctx, dy, *dstates):
         call, wanted = ctx.call, ctx.needs_input_grad[1:]
         if dy is None and all(d is None for d in dstates):
             return (None,) * (1 + len(wanted))
+        if call.batch_first and dy is not None:
+            dy = dy.transpose(0, 1)
         gradients = call.as_outputs(dy, *dstates)
         x, h0, c0, *weights_and_kept = ctx.saved_tensors
         stop = len(call.spec.shapes)
@@ -43,6 +46,16 @@ class _Recurrence(torch.autograd.Function):
                 y = _stack.last_output_again(call, x, h0, c0, kept, weights)
             found = _stack.backward(call, x, h0, y, kept, weights, gradients, wanted)
         return None, *found
+
+
+def _as_input(call, y):
+    """The outputs y in the order of axes of the input, as a tensor that is no view.
+
+    PyTorch treats a view that is written to in ways of its own: hooks of the view are
+    lost, as are those by which `fully_shard` gathers weights for backward, and a view
+    that was made without gradients must not be written to with gradients.
+    """
+    return y.transpose(0, 1).data if call.batch_first else y
 
 
 class _WriteCounter:
@@ -86,11 +99,12 @@ def run(call, x, h0, c0, weights, requires_grad=None):
     Returns
     -------
     y, h_n, c_n
-        As of `_stack.forward`.
+        As of `_stack.forward`, but that y has the order of axes of x.
     """
     if requires_grad is None:
         tensors = (x, h0, c0, *weights)
         requires_grad = any(t is not None and t.requires_grad for t in tensors)
     if requires_grad and torch.is_grad_enabled():
         return call.as_outputs(*_apply(call, x, h0, c0, *weights))
-    return _stack.forward(call, x, h0, c0, weights, False)[:3]
+    y, h_n, c_n, _ = _stack.forward(call, x, h0, c0, weights, False)
+    return _as_input(call, y), h_n, c_n

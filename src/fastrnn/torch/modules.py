@@ -86,8 +86,7 @@ def _run_layers(module, input, hx, weights, home, requires_grad=None):
     batch_first = module.batch_first
     if input.dim() == 3:
         call = StackCall(home, input, batch_first, dropout)
-        y, state = _run(call, input, hx, weights, requires_grad)
-        return (y.transpose(0, 1) if batch_first else y), state
+        return _run(call, input, hx, weights, requires_grad)
     x = input.unsqueeze(1)  # an unbatched input is (T, I), with batch_first or without
     if hx is not None:
         hx = [h.unsqueeze(1) for h in hx] if which.has_c else hx.unsqueeze(1)
