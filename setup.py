@@ -15,8 +15,11 @@ import os
 import platform
 import shutil
 import sys
+import sysconfig
 import tempfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -32,7 +35,8 @@ TARGETS = {
         # Compilers prefer half-width vectors with AVX-512; the kernels write full ones.
         ("x86_v4", f"{X86_V4} -mprefer-vector-width=512 -DFR_EXPECT_AVX512"),
         ("x86_v3", f"{X86_V3} -DFR_EXPECT_AVX2"),
-        ("baseline", ""),
+        # Small: for processors from before 2013.
+        ("baseline", "-Os"),
     ],
     "aarch64": [("baseline", "")],
 }
@@ -47,12 +51,23 @@ CFLAGS = [
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
+    # Tables for unwinding are a fortieth of what is linked, and no C++ throws here.
+    "-fno-asynchronous-unwind-tables",
     "-fvisibility=hidden",
 ]
 # -Wno-psabi: GCC warns that passing vectors depends on the target, but the kernels pass
 # vectors to static functions only.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wdouble-promotion", "-Wvla", "-Wno-psabi"]
+# No names of static functions in what is linked: a tenth of its size.
+STRIP = {"linux": ["-Wl,--strip-all"], "darwin": ["-Wl,-x"]}
+# One build serves every CPython from 3.11 on, where there is a stable ABI for it; the
+# free-threaded ones have builds of their own.
+IS_CPYTHON = sys.implementation.name == "cpython"
+ABI3 = IS_CPYTHON and not sysconfig.get_config_var("Py_GIL_DISABLED")
+LIMITED_API = [("Py_LIMITED_API", "0x030B0000")] if ABI3 else []
 KERNELS = "csrc/kernels/kernels.c"
+# Modules that each forward and backward of a layer goes through.
+IN_EVERY_CALL = ("arrays", "calls", "views")
 SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.[ch]"))
 
 
@@ -152,6 +167,16 @@ class BuildKernels(build_ext):
             self.compiler = windows_compiler(self.compiler)
         self.parallel = self.parallel or n_cpus()
 
+    def run(self):
+        super().run()
+        for ext in self.extensions if self.inplace else ():
+            built = Path(self.get_ext_fullpath(ext.name))
+            stem = built.name.partition(".")[0]
+            # An older build with another suffix would be imported instead.
+            for suffix in EXTENSION_SUFFIXES:
+                if (other := built.with_name(stem + suffix)) != built:
+                    other.unlink(missing_ok=True)
+
     def rebuild_if_changed(self, configuration):
         """Compile everything again if an earlier build was made with other flags."""
         record = Path(self.build_temp, "configuration.txt")
@@ -170,12 +195,15 @@ class BuildKernels(build_ext):
             flags = [*flags, *sanitizer]
             ext.extra_compile_args += sanitizer
             ext.extra_link_args += sanitizer[:1]
+        else:
+            ext.extra_link_args += STRIP.get(sys.platform, [])
         # The other modules call the kernels through this one.
         if ext.name == "fastrnn.native.core":
             self.add_kernels(ext, flags)
-        # The C that Cython writes only passes pointers: -O2 makes it as fast as -O3,
-        # and compiles in two thirds of the time. Of several -O the last one counts.
-        ext.extra_compile_args = [*CFLAGS, "-O2", *ext.extra_compile_args]
+        # The C that Cython writes only passes pointers: -O2 makes it as fast as -O3, and
+        # -Os a fifth smaller. Of several -O the last one counts.
+        level = "-O2" if ext.name.rpartition(".")[2] in IN_EVERY_CALL else "-Os"
+        ext.extra_compile_args = [*CFLAGS, level, *ext.extra_compile_args]
         super().build_extension(ext)
 
     def add_kernels(self, ext, flags):
@@ -209,6 +237,20 @@ class BuildKernels(build_ext):
 
 
 CHECKS = bool(os.environ.get("FASTRNN_CYTHON_CHECKS"))
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": CHECKS,
+    "wraparound": CHECKS,
+    "initializedcheck": CHECKS,
+    "cdivision": True,
+    "auto_pickle": False,  # a pickle could set fields that were checked
+    "freethreading_compatible": True,
+    # Functions as C has them, without the attributes of Python's functions: a
+    # fifth of a module's size.  help() and inspect.signature() know them.
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
+}
 
 setup(
     ext_modules=cythonize(
@@ -231,6 +273,8 @@ setup(
                     ),
                 ],
                 include_dirs=["csrc"],
+                define_macros=list(LIMITED_API),
+                py_limited_api=ABI3,
                 depends=SOURCES,
             ),
             *(
@@ -238,6 +282,8 @@ setup(
                     f"fastrnn.native.{name}",
                     [f"src/fastrnn/native/{name}.pyx"],
                     include_dirs=["csrc"],
+                    define_macros=list(LIMITED_API),
+                    py_limited_api=ABI3,
                     depends=["csrc/fastrnn.h"],
                 )
                 for name in (
@@ -255,17 +301,10 @@ setup(
                 )
             ),
         ],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": CHECKS,
-            "wraparound": CHECKS,
-            "initializedcheck": CHECKS,
-            "cdivision": True,
-            "auto_pickle": False,  # a pickle could set fields that were checked
-            "freethreading_compatible": True,
-            "embedsignature": True,
-        },
-        build_dir="build/cython-checks" if CHECKS else "build/cython",
+        compiler_directives=DIRECTIVES,
+        # Cython does not see that its directives have changed: a folder for each set.
+        build_dir=f"build/cython-{zlib.crc32(repr(DIRECTIVES).encode()):08x}",
     ),
     cmdclass={"build_ext": BuildKernels},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
 )

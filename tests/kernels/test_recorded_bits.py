@@ -39,3 +39,10 @@ def test_a_changed_bit_is_named():
     wanted = recorded_bits.recorded()
     name = min(wanted)
     assert recorded_bits.differences({**wanted, name: "0" * 16}, wanted) == [name]
+
+
+@pytest.mark.parametrize("target", core.SUPPORTED)
+def test_fused_targets_are_those_that_round_once(target):
+    with core.use_isa(target):
+        fused = recorded_bits.fma_is_fused()
+    assert fused == (target in recorded_bits.fused_targets())

@@ -305,6 +305,7 @@ def run_rest(f):
     f.call("core.use_isa", core.use_isa, name, p=0.0)
     f.call("core.kernels", core.kernels, "float32", p=0.0)
     f.call("core.openmp_is_shared", core.openmp_is_shared)
+    f.call("core.openmp_max_threads", core.openmp_max_threads)
     f.call("core.openmp_processors", core.openmp_processors)
     f.call("core.stack_left", core.stack_left)
     f.call("core.system_level2_bytes", core.system_level2_bytes)

@@ -64,10 +64,10 @@ def fma_is_fused():
 
     (1 + e)(1 - e) - 1 is -e^2; a product that is rounded first is 1, and leaves 0.
     """
-    e = np.float64(2.0**-30)
-    layer = fastrnn.Linear(1, 1, dtype="float64", seed=0)
-    layer.flat_parameters[:] = [1 - e, -1]
-    return layer(np.array([[1 + e]]))[0, 0] != 0
+    e = 2.0**-30
+    layer = fastrnn.Linear(2, 1, bias=False, dtype="float64", seed=0)
+    layer.flat_parameters[:] = [-1, 1 - e]
+    return layer(np.array([[1, 1 + e]]))[0, 0] != 0
 
 
 class Numbers:
