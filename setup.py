@@ -51,10 +51,12 @@ CFLAGS = [
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
-    # Tables for unwinding are a fortieth of what is linked, and no C++ throws here.
-    "-fno-asynchronous-unwind-tables",
     "-fvisibility=hidden",
 ]
+if sys.platform == "linux":
+    # They are a fortieth of what is linked, and no C++ throws through this code.
+    # Windows walks the stack by such tables.
+    CFLAGS.append("-fno-asynchronous-unwind-tables")
 # -Wno-psabi: GCC warns that passing vectors depends on the target, but the kernels pass
 # vectors to static functions only.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wdouble-promotion", "-Wvla", "-Wno-psabi"]
