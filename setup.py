@@ -202,8 +202,8 @@ class BuildKernels(build_ext):
         # The other modules call the kernels through this one.
         if ext.name == "fastrnn.native.core":
             self.add_kernels(ext, flags)
-        # The C that Cython writes only passes pointers: -O2 makes it as fast as -O3, and
-        # -Os a fifth smaller. Of several -O the last one counts.
+        # The C that Cython writes only passes pointers: -O2 makes it as fast as -O3,
+        # and -Os a fifth smaller. Of several -O the last one counts.
         level = "-O2" if ext.name.rpartition(".")[2] in IN_EVERY_CALL else "-Os"
         ext.extra_compile_args = [*CFLAGS, level, *ext.extra_compile_args]
         super().build_extension(ext)

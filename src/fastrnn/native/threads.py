@@ -66,9 +66,9 @@ def get_num_threads() -> int:
         What `set_num_threads` set; else ``OMP_NUM_THREADS``, else the number of CPUs
         that this process may run on, control-group limits included, as they were at the
         first call, or fewer while the OpenMP runtime is limited to fewer, as by
-        `threadpoolctl.threadpool_limits`. 1 in a build without threads, and in a process
-        forked from one where OpenMP's threads may have run: ours, or another library's
-        that shares the runtime, as PyTorch does.
+        `threadpoolctl.threadpool_limits`. 1 in a build without threads, and in a
+        process forked from one where OpenMP's threads may have run: ours, or another
+        library's that shares the runtime, as PyTorch does.
 
     Examples
     --------
