@@ -161,7 +161,7 @@ def test_one_pool_lends_no_memory_twice():
     assert 0 <= pool.held <= 2 * N_THREADS * sum(sizes) + (1 << 20)
 
 
-@pytest.mark.skipif(not core.OPENMP, reason="a build without threads uses one")
+@pytest.mark.skipif(not core.THREADING, reason="a build without threads uses one")
 def test_the_number_of_threads_changes_meanwhile(team_size, layer, inputs):
     want = [layer(x)[0].tobytes() for x in inputs]
 

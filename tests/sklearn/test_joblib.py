@@ -13,7 +13,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from fastrnn.native import core
 
-pytestmark = pytest.mark.skipif(not core.OPENMP, reason="a build without threads")
+pytestmark = pytest.mark.skipif(not core.THREADING, reason="a build without threads")
 PROGRAM = Path(__file__).parents[1] / "support" / "joblib_workers.py"
 
 
