@@ -196,8 +196,8 @@ def forward(Kernels kernels not None, Shape shape not None, int n_threads,
 def backward(Kernels kernels not None, Shape shape not None, int n_threads,
              StridedArray x not None, packed, h0, StridedArray y not None, tape,
              StridedArray dy, dh_n, dc_n, StridedArray dx, bint dx_accumulate, dh0, dc0,
-             dW, dR, db_ih, db_hh, work, dP=None, dW_hr=None, double clip_value=0,
-             double clip_norm=0, flow=None):
+             dW, dR, db_ih, db_hh, work, dP=None, dW_hr=None,
+             double clip_value=0.0, double clip_norm=0.0, flow=None):
     """Back-propagate through time.
 
     dy, dh_n, dc_n may be None for zero; dx and parameter gradients where they are not
