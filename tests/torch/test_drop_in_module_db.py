@@ -41,6 +41,7 @@ pytestmark = [
 def samples(case, stride=1):
     """Pairs of modules, PyTorch's and ours with its weights, and arguments for both."""
     info, training = INFOS[case]
+    torch.manual_seed(5)  # else one run in ten has a sum that cancels nearly to nothing
     inputs = info.module_inputs_func(
         info,
         device="cpu",
