@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Data-parallel training in several processes, with and without fastrnn.
+"""Data-parallel training in several processes, with and without fastrnn
+======================================================================
+
+::
 
     pip install "fastrnn[torch]"
     torchrun --nproc-per-node 2 ddp.py [--sharded] [--quick]
