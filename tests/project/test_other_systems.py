@@ -45,7 +45,9 @@ x, y = rng.normal(size=(8, 5, 3)).astype("f"), rng.normal(size=(8, 1)).astype("f
 model = fastrnn.Sequential(fastrnn.LSTM(4, return_sequences=False), fastrnn.Linear(1))
 model.compile("adam", "mse")
 with contextlib.redirect_stdout(io.StringIO()):
-    model.fit(x, y, epochs=2, verbose=2)
+    model.fit(x, y, epochs=2, verbose=2, callbacks=[fastrnn.callbacks.CSVLogger("log")])
+with open("log", encoding="utf-8") as file:
+    assert len(file.readlines()) == 3
 model.save("model.safetensors")
 assert (fastrnn.load_model("model.safetensors").predict(x) == model.predict(x)).all()
 with open("text", "w", encoding="utf-8") as file:
@@ -66,7 +68,7 @@ print(*sorted(os.listdir()))
 
 def test_the_package_works_without_what_only_posix_has(tmp_path):
     program = PROGRAM.format(names=POSIX_ONLY, folder=str(tmp_path))
-    assert without.run(program, MODULES) == "model.safetensors run text\n"
+    assert without.run(program, MODULES) == "log model.safetensors run text\n"
 
 
 # -- files without flock --------------------------------------------------------------

@@ -23,6 +23,8 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None
 
+# Python's files are closed in a child that runs another program, without O_CLOEXEC.
+_APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _TEMPORARY = re.compile(r"\.fastrnn-[0-9a-f]{16}\.tmp")
 
 # What flock says on file systems that know no locks: these are then done without.
@@ -73,7 +75,7 @@ def append_whole(path, data):
     OSError
         If they cannot be written, and it names `path`; the file is then as it was.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    descriptor = os.open(path, _APPEND)
     try:
         before = os.fstat(descriptor)
         try:
