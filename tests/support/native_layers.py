@@ -135,7 +135,7 @@ def run_tensors(f):
         shapes += [(G * H, I), (G * H, S), *[(G * H,)] * (2 * bias)]
         shapes += [(S, H)] * (S != H) + [(3, H)] * bool(peephole)
     held = [tensor(f.array(shape, kind)) for shape in shapes]
-    versions = [f.random.choice((-1, 0))] * len(held)
+    versions = f.random.choice((None, [-1] * len(held), [0] * len(held)))
     pool = memory.Pool(4)
     packer = f.make("weights.Packer", weights.Packer, layout, pool)
     training = f.chance(0.8)

@@ -338,9 +338,8 @@ class Recurrence:
     def _packed(self, given, team, site, forward, backward):
         """The weights as the kernels can read them, and their packed forms."""
         given = [_readable(weight, team.kernels) for weight in given]
-        versions = [-1] * len(given)  # nobody counts who writes to an array
         packer = self._packer(site)
-        return given, packer.take_tensors(*team, given, versions, forward, backward)
+        return given, packer.take_tensors(*team, given, None, forward, backward)
 
     def _run(self, plan, team, use, x, states, y, ends, tape):
         plan.forward(
