@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Layers over memory that another library owns: its tensors in, its tensors out.
 
-A tensor is what `views` can describe: PyTorch's, or an array of NumPy's.  Every call looks at each of its
-tensors, in C, which takes some nanoseconds: type, device, sizes, strides and alignment
-have to be what the method's docstring says, and what a plan, its packed weights and its
-layers need.  A call that does not fit raises ValueError or TypeError before anything is
-written.  A stack's weights lie apart, one tensor each.
+A tensor is what `views` can describe: PyTorch's, or an array of NumPy's.  Every call
+looks at each of its tensors, in C, which takes some nanoseconds: type, device, sizes,
+strides and alignment have to be what the method's docstring says, and what a plan, its
+packed weights and its layers need.  A call that does not fit raises ValueError or
+TypeError before anything is written.  A stack's weights lie apart, one tensor each.
 """
 
 cimport cython
@@ -50,9 +50,9 @@ cdef class TensorPlan(Plan):
 
     Tensors have to be of these sizes, and a `Use` of this layout's weights.
 
-    Outputs are (T, B, width), of any strides that inputs may have; states are (n_cells, B, S) and, an LSTM's c,
-    (n_cells, B, H), contiguous. With `offsets` (T + 1 of them), the kernels' ragged
-    batches, sequences are (N, width).
+    Outputs are (T, B, width), of any strides that inputs may have; states are
+    (n_cells, B, S) and, an LSTM's c, (n_cells, B, H), contiguous. With `offsets` (T + 1
+    of them), the kernels' ragged batches, sequences are (N, width).
     """
 
     cdef ptrdiff_t h_size, c_size
@@ -202,7 +202,7 @@ cdef class TensorPlan(Plan):
         h0, c0 : tensor or None
             None is zero.
         outputs : list of tensor
-            Of each layer, the next one's input. Written.
+            Of each layer, (T, B, width) or (N, width), the next one's input. Written.
         c_n : tensor
             Written; None but for an LSTM.
         h_n : tensor or None
