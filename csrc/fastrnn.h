@@ -20,6 +20,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Places a thread-local variable in memory that every thread has from its start, so
+ * that the first use of the variable allocates nothing and cannot fail. */
+#if defined(__GLIBC__)
+#define STATIC_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define STATIC_TLS
+#endif
+
 /* --- cells ----------------------------------------------------------------------- */
 
 /* The activation functions of ONNX and Keras.  Some have parameters, alpha and beta:

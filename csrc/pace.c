@@ -16,12 +16,6 @@
 #include <time.h>
 #endif
 
-#if defined(__GLIBC__)
-#define STATIC_TLS __attribute__((tls_model("initial-exec")))
-#else
-#define STATIC_TLS
-#endif
-
 static _Thread_local fr_pace own STATIC_TLS;
 static _Thread_local double waited STATIC_TLS; /* in the present call */
 

@@ -29,14 +29,6 @@
 #include <sys/mman.h>
 #endif
 
-/* Places a thread-local variable in memory that every thread has from its start, so
- * that the first use of the variable allocates nothing and cannot fail. */
-#if defined(__GLIBC__)
-#define STATIC_TLS __attribute__((tls_model("initial-exec")))
-#else
-#define STATIC_TLS
-#endif
-
 typedef struct {
     char *low, *high;    /* this thread's stack; NULL where its place is unknown */
     int looked;          /* 1: `low` and `high` have been set */
