@@ -85,14 +85,17 @@ def home(owner, spec, at=0):
     if found is None:
         key = id(owner), at
         found = Home(spec)
-        found.owner = weakref.ref(owner, functools.partial(_forget, key))
+        found.owner = weakref.ref(owner, functools.partial(_forget, _homes, key))
         _homes[key] = found
     return found
 
 
-def _forget(key, owner):
-    """Drop the home of an owner that has gone; `owner` is the weak reference to it."""
-    held = _homes.get(key)
+def _forget(homes, key, owner):
+    """Drop the home of an owner that has gone; `owner` is the weak reference to it.
+
+    `homes` is given, since this module's names are gone when the interpreter ends.
+    """
+    held = homes.get(key)
     # Python may have given the id to a new owner by now, whose home must stay.
     if held is not None and held.owner is owner:
-        del _homes[key]
+        del homes[key]
