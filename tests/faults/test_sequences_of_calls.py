@@ -21,7 +21,6 @@ import gradcheck
 import numpy as np
 import pytest
 import tolerances
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,13 +28,12 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
+from machines import run_machine
 
 import fastrnn
 
 SEQUENCES = int(os.environ.get("FASTRNN_FUZZ_EXAMPLES", "20"))
-PHASES = (Phase.generate, Phase.shrink)
 RATE, MOMENTUM = 0.05, 0.9
 
 sizes = st.integers(1, 3)
@@ -410,18 +408,7 @@ def test_any_sequence_of_calls(tried):
     before = fastrnn.get_num_threads()
     Calls.count.clear()
     try:
-        run_state_machine_as_test(
-            Calls,
-            settings=settings(
-                phases=PHASES,
-                max_examples=SEQUENCES,
-                stateful_step_count=40,
-                derandomize=True,
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(Calls, SEQUENCES, 40)
     finally:
         fastrnn.set_num_threads(before)
     # Each kind of call came about, also those that need others before them.

@@ -19,15 +19,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
+from machines import run_machine
 
 import fastrnn
 
@@ -232,17 +231,7 @@ def test_any_sequence_of_fits(tried):
     before = fastrnn.get_num_threads()
     Fits.count.clear()
     try:
-        run_state_machine_as_test(
-            Fits,
-            settings=settings(
-                max_examples=SEQUENCES,
-                stateful_step_count=20,
-                derandomize=True,
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_machine(Fits, SEQUENCES, 20)
     finally:
         fastrnn.set_num_threads(before)
     assert len(Fits.count) == 4, Fits.count

@@ -40,6 +40,13 @@ def hammer(work):
         except BaseException as error:  # raised again below, in pytest's thread
             errors.append(error)
 
+    run_all(run, errors)
+    assert min(counts) > 0
+    return sum(counts)
+
+
+def run_all(run, errors):
+    """Run ``run(rank)`` on all threads, then raise the first of the `errors` it left."""
     threads = [threading.Thread(target=run, args=(n,)) for n in range(N_THREADS)]
     for thread in threads:
         thread.start()
@@ -48,8 +55,6 @@ def hammer(work):
         assert not thread.is_alive(), "a thread hangs"
     if errors:
         raise errors[0]
-    assert min(counts) > 0
-    return sum(counts)
 
 
 @pytest.fixture(params=[1, 2])
@@ -107,7 +112,7 @@ def test_one_layer_whose_weights_are_packed_anew(team_size, layer, inputs):
     apart = threading.Barrier(N_THREADS, timeout=30)
     errors, rounds = [], 100
 
-    def run():
+    def run(rank):
         try:
             for _ in range(rounds):
                 together.wait()
@@ -118,14 +123,7 @@ def test_one_layer_whose_weights_are_packed_anew(team_size, layer, inputs):
             together.abort()
             apart.abort()
 
-    threads = [threading.Thread(target=run) for _ in range(N_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
+    run_all(run, errors)
 
 
 def test_layers_that_train_and_streams(team_size, inputs):
