@@ -2,6 +2,8 @@
 """`recurrence`: judged by the cells' equations in float64 and their complex steps."""
 
 import concurrent.futures
+import gc
+import weakref
 
 import numpy as np
 import option_cells
@@ -9,6 +11,9 @@ import pytest
 import reference
 
 import fastrnn
+from fastrnn.native.layout import Layout
+from fastrnn.recurrent import pure
+from fastrnn.recurrent.packers import Packers
 from fastrnn.recurrent.pure import Form, recurrence
 
 STEP = 1e-30
@@ -199,15 +204,38 @@ def test_what_may_not_be_written_to_is_refused():
 def test_a_site_packs_weights_again_only_when_they_change():
     found, weights, x, (h0, c0), _ = draw(Form("lstm", I, H, "float64"), False)
     first = found.forward(weights, x, h0, c0, site="here")[0]
-    (packed,) = found._packer("here").current
+    packer = pure._packers.get(found._layout, "here", 0)
+    (packed,) = packer.current
     copies = [w.copy() for w in weights]  # the same numbers elsewhere
     again = found.forward(copies, x, h0, c0, site="here")[0]
-    assert found._packer("here").current[0] is packed
+    assert packer.current[0] is packed
     np.testing.assert_array_equal(again, first)
     weights[1][0, 0] += 1
     changed = found.forward(weights, x, h0, c0, site="here")[0]
-    assert found._packer("here").current[0] is not packed
+    assert packer.current[0] is not packed
     assert (changed != first).any()
+
+
+def test_packed_weights_go_when_they_are_too_many_or_their_site_goes():
+    class Site:
+        pass
+
+    packers = Packers(most_bytes=100, least=2)
+    lstm, gru = (Layout(cell, I, H, 1, 1, True) for cell in ("lstm", "gru"))
+    first, second = packers.get(lstm, "a", 60), packers.get(gru, "a", 60)
+    assert packers.get(lstm, "a", 60) is first  # two always stay
+    assert packers.get(lstm, "b", 60) is not first
+    assert packers.get(lstm, "a", 60) is first
+    assert packers.get(gru, "a", 60) is not second  # it was not used the longest
+    site = Site()
+    packers = Packers(most_bytes=100, least=2)
+    gone = weakref.ref(packers.get(lstm, site, 1))
+    assert packers.get(lstm, site, 1) is gone()
+    kept = packers.get(lstm, "a", 1)
+    del site
+    gc.collect()
+    assert gone() is None
+    assert packers.get(lstm, "a", 1) is kept
 
 
 def test_threads_of_others_may_call_at_once():

@@ -10,18 +10,18 @@ each an array of its own.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.native import celltable, core, memory, tensors, threads, weights
+from fastrnn.native import celltable, core, memory, tensors, threads
 from fastrnn.native.layout import Layout
 from fastrnn.recurrent import rows as ragged
+from fastrnn.recurrent.packers import Packers
 
-# Packed weights are kept of so many sites of a form; one more, and those go that were
-# not used for the longest time.
-_MOST_SITES = 64
+_packers = Packers(most_bytes=256 << 20, least=8)
 
 
 class Form(NamedTuple):
@@ -146,10 +146,8 @@ class Recurrence:
             self.weight_shapes = self.weight_shapes[:2]
         self._scratch = memory.shared_pool("scratch", 8)
         self._tapes = memory.shared_pool("tapes", 1024)
-        self._packer = functools.lru_cache(_MOST_SITES)(self._new_packer)
-
-    def _new_packer(self, site):
-        return weights.Packer(self._layout, memory.Pool(2))
+        n_weights = sum(math.prod(shape) for shape in self.weight_shapes)
+        self._packed_bytes = 2 * n_weights * self.dtype.itemsize
 
     def tape_size(self, T: int, B: int) -> int:
         """Elements of the tape of T steps of B rows, all of which are computed.
@@ -189,8 +187,8 @@ class Recurrence:
         keep : bool
             Whether a backward may follow.
         site : hashable
-            Whose weights these are. Packed weights are kept for each site, and packed
-            again when they have changed.
+            Whose weights these are. Packed weights are kept for each site, see
+            `Packers`, and packed again when they have changed.
         out : sequence of (ndarray or None)
             Where to write the results, which are made where there is None.
 
@@ -338,7 +336,7 @@ class Recurrence:
     def _packed(self, given, team, site, forward, backward):
         """The weights as the kernels can read them, and their packed forms."""
         given = [_readable(weight, team.kernels) for weight in given]
-        packer = self._packer(site)
+        packer = _packers.get(self._layout, site, self._packed_bytes)
         return given, packer.take_tensors(*team, given, None, forward, backward)
 
     def _run(self, plan, team, use, x, states, y, ends, tape):
