@@ -46,7 +46,7 @@ def hammer(work):
 
 
 def run_all(run, errors):
-    """Run ``run(rank)`` on all threads, then raise the first of the `errors` it left."""
+    """Run ``run(rank)`` on all threads, then raise the first of its `errors`."""
     threads = [threading.Thread(target=run, args=(n,)) for n in range(N_THREADS)]
     for thread in threads:
         thread.start()
