@@ -111,8 +111,9 @@ def _forward_jvp(primals, tangents, *, call):
     given = dict(zip(call.operands, primals, strict=True))
     has = dict(zip(call.operands, flags(call), strict=True))
     known = dict(zip(call.results, results, strict=True))
-    for name in {"y", "tape", "origin"} & known.keys():
-        given[name], has[name] = known[name], call.groups is not None
+    for name in ("y", "tape", "origin"):
+        if name in known:
+            given[name], has[name] = known[name], call.groups is not None
     for name, tangent in zip(call.operands, tangents, strict=True):
         if name in _scan.PRIMALS and type(tangent) is not ad.Zero:
             given["t_" + name], has["t_" + name] = tangent, has[name]
