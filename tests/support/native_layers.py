@@ -7,16 +7,13 @@ from native_fuzz import Tensor
 from fastrnn.native import arrays, celltable, layout, memory, tensors, weights
 
 
-def layout_of(f, plain=False):
+def layout_of(f, may_merge=True):
     """A `Layout`, and what it was made of."""
     cell, I, H = f.random.choice(list(GATES)), f.size(6), f.size(6)
     L, D = f.random.randint(1, 3), f.random.randint(1, 2)
     given = options_of(f, cell, H)
-    if plain and given is not None:
-        given.pop("activations", None)
-        given = {"proj_size": given["proj_size"]} if "proj_size" in given else None
     options = None if given is None else celltable.CellOptions(**given)
-    merged = not plain and D == 2 and f.chance(0.2)
+    merged = may_merge and D == 2 and f.chance(0.2)
     made = f.make(
         "layout.Layout", layout.Layout, cell, I, H, L, D, f.chance(0.7), options,
         merged,
@@ -124,19 +121,21 @@ def run_arrays(f):
 
 
 def run_tensors(f):
-    """`Packer`, `TensorPlan`: layers over another library's tensors."""
+    """`Packer`, `TensorPlan`: layers over another library's tensors, or its arrays."""
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
-    layout, cell, _ = layout_of(f, plain=True)
+    layout, cell, options = layout_of(f, may_merge=False)
+    peephole = options is not None and options.__reduce__()[1][3]
+    tensor = f.random.choice((Tensor, lambda array: array))
     bias, G, H, S = layout.__reduce__()[1][5], GATES[cell], layout.H, layout.S
     D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] == 2
     shapes = []
     for k in range(layout.n_cells):
         I = layout.I if k < D else D * S
         shapes += [(G * H, I), (G * H, S), *[(G * H,)] * (2 * bias)]
-        shapes += [(S, H)] * (S != H)
-    held = [Tensor(f.array(shape, kind)) for shape in shapes]
-    versions = [f.random.choice((-1, 0))] * len(held)
+        shapes += [(S, H)] * (S != H) + [(3, H)] * bool(peephole)
+    held = [tensor(f.array(shape, kind)) for shape in shapes]
+    versions = f.random.choice((None, [-1] * len(held), [0] * len(held)))
     pool = memory.Pool(4)
     packer = f.make("weights.Packer", weights.Packer, layout, pool)
     training = f.chance(0.8)
@@ -156,15 +155,15 @@ def run_tensors(f):
 
     def sequence(width, fill="normal", first=False):
         if offsets is not None:
-            return Tensor(f.array((rows, width), kind, fill))
+            return tensor(f.array((rows, width), kind, fill))
         if first and batch_first:
-            return Tensor(f.array((B, T, width), kind, fill))
+            return tensor(f.array((B, T, width), kind, fill))
         if first and f.chance(0.3):  # the other order in memory
-            return Tensor(f.array((B, T, width), kind, fill).swapaxes(0, 1))
-        return Tensor(f.array((T, B, width), kind, fill))
+            return tensor(f.array((B, T, width), kind, fill).swapaxes(0, 1))
+        return tensor(f.array((T, B, width), kind, fill))
 
     def state(width, fill="normal"):
-        return Tensor(f.array((layout.n_cells, B, width), kind, fill))
+        return tensor(f.array((layout.n_cells, B, width), kind, fill))
 
     x, outputs = sequence(layout.I, first=True), []
     for _ in range(L):
@@ -174,13 +173,14 @@ def run_tensors(f):
     inputs = [x, *outputs[:-1]]
     h0, c0 = (f.random.choice((None, state(width))) for width in (S, H))
     h_n, c_n = state(S, "nan"), state(H, "nan") if has_c else None
-    tapes = Tensor(f.array(plan.tape_size, kind, "nan")) if training else None
+    tapes = tensor(f.array(plan.tape_size, kind, "nan")) if training else None
     c0 = c0 if has_c else None
     f.make(
         "tensors.TensorPlan.forward", plan.forward, pool, 0, n, use, inputs,
         batch_first, h0, c0, outputs, h_n, c_n, tapes,
     )  # fmt: skip
-    written = [t.array for t in (*outputs, h_n, c_n) if t is not None]
+    written = [t for t in (*outputs, h_n, c_n) if t is not None]
+    written = [t.array if isinstance(t, Tensor) else t for t in written]
     f.written("tensors.TensorPlan.forward", True, *written)
     if not training:
         return
@@ -192,7 +192,7 @@ def run_tensors(f):
     if some.start == 0 and f.chance(0.2):
         dinputs[0] = None
     dweights = [
-        None if f.chance(0.2) else Tensor(f.array(shape, kind, "nan"))
+        None if f.chance(0.2) else tensor(f.array(shape, kind, "nan"))
         for shape in shapes
     ]
     f.call(

@@ -27,7 +27,7 @@ cdef int sequence_of_array(
 
 cdef int sequence_of_tensor(
     Sequence *s, object tensor, str what, char kind, const fr_shape *shape,
-    ptrdiff_t width, bint batch_first, bint dense) except -1
+    ptrdiff_t width, bint batch_first, bint writable) except -1
 
 cdef ptrdiff_t rows_of(const fr_shape *shape) noexcept nogil
 cdef ptrdiff_t extent_of_sequence(

@@ -22,7 +22,7 @@ from fastrnn.native.layout cimport (
     Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR, Parts,
 )
 from fastrnn.native.sizes cimport check_shape, last_element
-from fastrnn.native.views cimport View, description, is_dense, look_at
+from fastrnn.native.views cimport View, description, look_at
 
 
 cdef ptrdiff_t rows_of(const fr_shape *shape) noexcept nogil:
@@ -64,8 +64,8 @@ cdef int sequence_of_array(
 
 cdef int sequence_of_tensor(
         Sequence *s, object tensor, str what, char kind, const fr_shape *shape,
-        ptrdiff_t width, bint batch_first, bint dense) except -1:
-    """Set where a sequence lies, of a tensor's own strides, dense if it has to be.
+        ptrdiff_t width, bint batch_first, bint writable) except -1:
+    """Set where a sequence lies, of a tensor's own strides.
 
     None gives a NULL address.
     """
@@ -75,7 +75,7 @@ cdef int sequence_of_tensor(
     s.at, s.step, s.row, s.width = NULL, 0, 0, width
     if tensor is None:
         return 0
-    look_at(&v, tensor, what, kind)
+    look_at(&v, tensor, what, kind, True, writable)
     if v.ndim == 2:  # packed rows, or those of one step
         fits = (shape.T == 1 or ragged) and v.shape[0] == rows
         s.row = v.stride[0]
@@ -84,12 +84,10 @@ cdef int sequence_of_tensor(
                 and v.shape[not batch_first] == shape.B)
         if fits:
             s.step, s.row = v.stride[batch_first], v.stride[not batch_first]
-    if not fits or v.shape[v.ndim - 1] != width or v.stride[v.ndim - 1] != 1 or (
-            dense and not is_dense(&v)):
+    if not fits or v.shape[v.ndim - 1] != width or v.stride[v.ndim - 1] != 1:
         raise ValueError(
             f"{what} must be {shape.T} steps of {shape.B} rows, {rows} rows in all, of "
-            f"{width} elements side by side{', contiguous' if dense else ''}, got "
-            f"{description(&v)}")
+            f"{width} elements side by side, got {description(&v)}")
     s.at = v.data
     return 0
 

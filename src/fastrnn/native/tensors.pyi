@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Types of tensors.pyx.  A `_Tensor` is what views.pyx can describe: PyTorch's.
+# Types of tensors.pyx.  A `_Tensor` is what views.pyx can describe:
+# PyTorch's, or an array of NumPy's.
 from collections.abc import Sequence
 from typing import Any, Self, TypeAlias, final
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Layers over memory that another library owns: its tensors in, its tensors out.
 
-A tensor is what `views` can describe: PyTorch's.  Every call looks at each of its
-tensors, in C, which takes some nanoseconds: type, device, sizes, strides and alignment
-have to be what the method's docstring says, and what a plan, its packed weights and its
-layers need.  A call that does not fit raises ValueError or TypeError before anything is
-written.  A stack's weights lie apart, one tensor each.
+A tensor is what `views` can describe: PyTorch's, or an array of NumPy's.  Every call
+looks at each of its tensors, in C, which takes some nanoseconds: type, device, sizes,
+strides and alignment have to be what the method's docstring says, and what a plan, its
+packed weights and its layers need.  A call that does not fit raises ValueError or
+TypeError before anything is written.  A stack's weights lie apart, one tensor each.
 """
 
 cimport cython
@@ -50,9 +50,9 @@ cdef class TensorPlan(Plan):
 
     Tensors have to be of these sizes, and a `Use` of this layout's weights.
 
-    Outputs are (T, B, width), contiguous; states are (n_cells, B, S) and, an LSTM's c,
-    (n_cells, B, H), contiguous. With `offsets` (T + 1 of them), the kernels' ragged
-    batches, sequences are (N, width).
+    Outputs are (T, B, width), of any strides that inputs may have; states are
+    (n_cells, B, S) and, an LSTM's c, (n_cells, B, H), contiguous. With `offsets` (T + 1
+    of them), the kernels' ragged batches, sequences are (N, width).
     """
 
     cdef ptrdiff_t h_size, c_size
@@ -60,8 +60,8 @@ cdef class TensorPlan(Plan):
 
     def __cinit__(self, Kernels kernels not None, Layout layout not None, ptrdiff_t T,
                   ptrdiff_t B, offsets=None):
-        if layout.general or layout.merged:
-            raise ValueError("TensorPlan: layout must be of plain cells, not merged")
+        if layout.merged:
+            raise ValueError("TensorPlan: layout must not be merged")
         self.set_shape("TensorPlan", kernels, layout, T, B, layout.I, T, offsets, False)
         self.h_size, self.c_size = B * layout.S, B * layout.H
         self.tape = kernels.table.tape_size(&self.shape) * self.itemsize
@@ -122,24 +122,26 @@ cdef class TensorPlan(Plan):
         return self.calls_at_once(self.layout.n_layers, n_threads)
 
     cdef int input(self, Sequence *s, tensor, str what, int layer,
-                   bint batch_first) except -1:
+                   bint batch_first, bint writable) except -1:
         """Set where a layer's inputs, or their gradients, lie."""
         return sequence_of_tensor(s, tensor, what, self.kind, &self.shape,
-                                  self.layout.inputs(layer), batch_first, False)
+                                  self.layout.inputs(layer), batch_first, writable)
 
     cdef int set_layers(self, Run run, int first, tuple xs, bint batch_first,
-                        tuple ys) except -1:
-        """Set where inputs and outputs lie."""
+                        tuple ys, bint writable) except -1:
+        """Set where inputs and outputs lie, to which forward writes."""
         cdef int i
         for i in range(run.n_layers):
-            self.input(&run.x[i], xs[i], "an input", first + i, batch_first and i == 0)
+            self.input(&run.x[i], xs[i], "an input", first + i, batch_first and i == 0,
+                       False)
             sequence_of_tensor(&run.y[i], ys[i], "an output", self.kind, &self.shape,
-                               self.width, False, True)
+                               self.width, False, writable)
             if run.x[i].at == NULL or run.y[i].at == NULL:
                 raise TypeError("an input and an output must be tensors, got None")
         return 0
 
-    cdef char *state(self, tensor, str what, bint of_c=False) except? NULL:
+    cdef char *state(self, tensor, str what, bint of_c,
+                     bint writable) except? NULL:
         """Where a state of all cells lies, contiguous; NULL for None."""
         cdef View v
         cdef ptrdiff_t n_cells = self.layout.n_cells
@@ -147,7 +149,7 @@ cdef class TensorPlan(Plan):
         cdef bint fits
         if tensor is None:
             return NULL
-        look_at(&v, tensor, what, self.kind)
+        look_at(&v, tensor, what, self.kind, True, writable)
         fits = v.ndim >= 2 and v.shape[v.ndim - 1] == width and (
             v.shape[v.ndim - 2] == self.shape.B)
         if not fits or not is_dense(&v) or (
@@ -172,12 +174,15 @@ cdef class TensorPlan(Plan):
         return 0
 
     cdef char *tapes(self, tensor, bint needed) except? NULL:
-        """Where the tapes of all cells lie; NULL where there are none."""
+        """Where the tapes of all cells lie; NULL where there are none.
+
+        Backward needs them, forward writes to them.
+        """
         if self.tape == 0 or (tensor is None and not needed):
             return NULL
         if tensor is None:
             raise TypeError("tapes must be a tensor, got None")
-        return dense(tensor, "tapes", self.kind, self.tape_size)
+        return dense(tensor, "tapes", self.kind, self.tape_size, not needed)
 
     def forward(self, Pool pool not None, int first, int n_threads,
                 Use use not None, list inputs, bint batch_first, h0, c0, list outputs,
@@ -197,7 +202,7 @@ cdef class TensorPlan(Plan):
         h0, c0 : tensor or None
             None is zero.
         outputs : list of tensor
-            Of each layer, the next one's input. Written.
+            Of each layer, (T, B, width) or (N, width), the next one's input. Written.
         c_n : tensor
             Written; None but for an LSTM.
         h_n : tensor or None
@@ -210,10 +215,10 @@ cdef class TensorPlan(Plan):
         cdef ptrdiff_t state = round_up(self.c_size * self.itemsize), size
         cdef int n_layers = len(outputs), k0 = first * layout.n_directions, k
         cdef bint has_c = layout.n_states == 2
-        cdef char *ph0 = self.state(h0, "h0")
-        cdef char *pc0 = self.state(c0, "c0", True) if has_c else NULL
-        cdef char *ph_n = self.state(h_n, "h_n")
-        cdef char *pc_n = self.state(c_n, "c_n", True) if has_c else NULL
+        cdef char *ph0 = self.state(h0, "h0", False, False)
+        cdef char *pc0 = self.state(c0, "c0", True, False) if has_c else NULL
+        cdef char *ph_n = self.state(h_n, "h_n", False, True)
+        cdef char *pc_n = self.state(c_n, "c_n", True, True) if has_c else NULL
         cdef char *tape = self.tapes(tapes, False)
         cdef Loan work
         cdef tuple xs = as_tuple(inputs, "inputs", n_layers)
@@ -223,7 +228,7 @@ cdef class TensorPlan(Plan):
             raise TypeError("TensorPlan.forward: c_n must be a tensor, got None")
         run = self.run(first, n_layers, n_threads)
         self.set_layers(
-            run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers))
+            run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers), True)
         size = self.work_size(run, False)
         work = pool.take((1 + run.at_once) * state + run.at_once * size)
         if ph0 == NULL or (has_c and pc0 == NULL):
@@ -270,12 +275,12 @@ cdef class TensorPlan(Plan):
         cdef bint has_c = layout.n_states == 2
         cdef int n_layers = len(outputs), k0 = first * layout.n_directions, i, k
         cdef ptrdiff_t size, dx_size = 0, sinks
-        cdef char *ph0 = self.state(h0, "h0")
+        cdef char *ph0 = self.state(h0, "h0", False, False)
         cdef char *tape = self.tapes(tapes, True)
-        cdef char *pdh_n = self.state(dh_n, "dh_n")
-        cdef char *pdc_n = self.state(dc_n, "dc_n", True) if has_c else NULL
-        cdef char *pdh0 = self.state(dh0, "dh0")
-        cdef char *pdc0 = self.state(dc0, "dc0", True) if has_c else NULL
+        cdef char *pdh_n = self.state(dh_n, "dh_n", False, False)
+        cdef char *pdc_n = self.state(dc_n, "dc_n", True, False) if has_c else NULL
+        cdef char *pdh0 = self.state(dh0, "dh0", False, True)
+        cdef char *pdc0 = self.state(dc0, "dc0", True, True) if has_c else NULL
         cdef Loan work
         cdef tuple xs = as_tuple(inputs, "inputs", n_layers)
         cdef tuple dxs = as_tuple(dinputs, "dinputs", n_layers)
@@ -285,10 +290,11 @@ cdef class TensorPlan(Plan):
         self.check_layers("TensorPlan.backward", first, n_threads, use, n_layers, True)
         run = self.run(first, n_layers, n_threads)
         self.set_layers(
-            run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers))
+            run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers), False)
         run.clear = True
         for i in range(n_layers):
-            self.input(&run.dx[i], dxs[i], "dinputs", first + i, batch_first and i == 0)
+            self.input(&run.dx[i], dxs[i], "dinputs", first + i, batch_first and i == 0,
+                       True)
             # What a layer reads is what the one below puts out.
             sequence_of_tensor(
                 &run.dy[i], dy if i == n_layers - 1 else dxs[i + 1], "dy", self.kind,
@@ -329,6 +335,6 @@ cdef class TensorPlan(Plan):
         for i in range(N_PARTS):
             if p.size[i] > 0:
                 p.at[i] = dense(
-                    dweights[j], "a gradient of a weight", self.kind, p.size[i])
+                    dweights[j], "a gradient of a weight", self.kind, p.size[i], True)
                 j += 1
         return 0

@@ -12,10 +12,11 @@ cdef struct View:
     ptrdiff_t stride[MOST_DIMENSIONS]  # elements
 
 
-cdef int look_at(View *v, object tensor, str what, char kind,
-                 bint for_kernel=*) except -1
+cdef int look_at(View *v, object tensor, str what, char kind, bint for_kernel=*,
+                 bint writable=*) except -1
 cdef ptrdiff_t n_elements(const View *v) noexcept
 cdef bint is_dense(const View *v) noexcept
 cdef str description(const View *v)
-cdef char *dense(tensor, str what, char kind, ptrdiff_t size) except? NULL
+cdef char *dense(tensor, str what, char kind, ptrdiff_t size,
+                 bint writable=*) except? NULL
 cdef tuple as_tuple(tensors, str what, ptrdiff_t n)

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Tensors of another library, looked at in C: where they lie, their sizes and strides.
 
-A tensor's type may offer DLPack's table of C functions
+An array of NumPy's, by which many a library shows its memory, is a tensor, too; its
+buffer describes it.  A tensor's type may offer DLPack's table of C functions
 (``__dlpack_c_exchange_api__``, https://dmlc.github.io/dlpack/latest), which describes a
 tensor in some nanoseconds: PyTorch's does.  Any other object is asked for `data_ptr()`,
 `stride()` (in elements), `shape`, `dtype` and `is_cpu`, which takes half a microsecond.
-Either way that a tensor's memory has the elements that its shape and strides name is
+Whichever way that a tensor's memory has the elements that its shape and strides name is
 its library's word; that they are what a call needs is checked.
 """
 
+import numpy as np
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -45,6 +51,7 @@ cdef enum:
     DL_FLOAT = 2
     MOST_TYPES = 64
 
+cdef type ndarray = np.ndarray
 cdef dict found_functions = {}  # type: address of its function as an int, 0 for none
 cdef dict kinds = {}  # dtype: the kernels' letter, 0 for another
 
@@ -103,33 +110,73 @@ cdef int ask(View *v, tensor, str what, char kind) except -1:
     return 0
 
 
-cdef int look_at(View *v, tensor, str what, char kind, bint for_kernel=True) except -1:
-    """Fill `v`; raise unless it is a tensor that can be passed on.
+cdef int look_at_array(View *v, array, str what, char kind,
+                       bint writable) except -1:
+    """As `look_at`, of an array of NumPy's."""
+    cdef Py_buffer view
+    cdef ptrdiff_t itemsize = size_of(kind)
+    cdef bint of_kind, whole = True
+    cdef int i, ndim
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES
+                           | (PyBUF_WRITABLE if writable else 0))
+    except (ValueError, BufferError) as error:
+        raise ValueError(f"{what} must be an array to pass on, but: {error}") from error
+    of_kind = view.format[0] == kind and view.format[1] == 0
+    ndim = v.ndim = view.ndim
+    v.data = <char *>view.buf
+    for i in range(min(ndim, MOST_DIMENSIONS)):
+        v.shape[i] = view.shape[i]
+        whole = whole and (view.shape[i] < 2 or view.strides[i] % itemsize == 0)
+        v.stride[i] = view.strides[i] // itemsize
+    PyBuffer_Release(&view)
+    if not of_kind:
+        refuse(what, "of the kernels' dtype", array.dtype)
+    if ndim > MOST_DIMENSIONS:
+        refuse(what, "of at most 3 dimensions", array.shape)
+    if not whole:
+        refuse(what, "of strides that are whole elements", array.strides)
+    return 0
 
-    `what` is its name, `kind` the kernels' letter of its dtype. `for_kernel` says that
-    it has to lie at a multiple of its elements' size.
-    """
+
+cdef int look_at_other(View *v, tensor, str what, char kind) except -1:
+    """As `look_at`, of what is no array of NumPy's."""
     cdef describe_function describe = function_of(type(tensor))
     cdef DLTensor t
     cdef int i
-    cdef double extent = 0, size = 1
     cdef ptrdiff_t dense = 1
     if describe == NULL:
-        ask(v, tensor, what, kind)
+        return ask(v, tensor, what, kind)
+    describe(<void *>tensor, &t)
+    if t.device_type != DL_CPU and t.device_type != DL_CUDA_HOST:
+        refuse(what, "on the CPU", tensor.device)
+    if t.code != DL_FLOAT or t.lanes != 1 or t.bits != 8 * size_of(kind):
+        refuse(what, "of the kernels' dtype", tensor.dtype)
+    if not 0 <= t.ndim <= MOST_DIMENSIONS:
+        refuse(what, "of at most 3 dimensions", tuple(tensor.shape))
+    v.ndim = t.ndim
+    for i in range(t.ndim - 1, -1, -1):
+        v.shape[i] = t.shape[i]
+        v.stride[i] = dense if t.strides == NULL else t.strides[i]
+        dense = v.stride[i] * v.shape[i]
+    v.data = <char *>t.data + t.byte_offset
+    return 0
+
+
+cdef int look_at(View *v, tensor, str what, char kind, bint for_kernel=True,
+                 bint writable=False) except -1:
+    """Fill `v`; raise unless it is a tensor that can be passed on.
+
+    `what` is its name, `kind` the kernels' letter of its dtype. `for_kernel` says that
+    it has to lie at a multiple of its elements' size, `writable` that a kernel writes
+    to it: of NumPy's arrays it is known whether anybody may.
+    """
+    cdef int i
+    cdef double extent = 0, size = 1
+    if isinstance(tensor, ndarray):
+        look_at_array(v, tensor, what, kind, writable)
     else:
-        describe(<void *>tensor, &t)
-        if t.device_type != DL_CPU and t.device_type != DL_CUDA_HOST:
-            refuse(what, "on the CPU", tensor.device)
-        if t.code != DL_FLOAT or t.lanes != 1 or t.bits != 8 * size_of(kind):
-            refuse(what, "of the kernels' dtype", tensor.dtype)
-        if not 0 <= t.ndim <= MOST_DIMENSIONS:
-            refuse(what, "of at most 3 dimensions", tuple(tensor.shape))
-        v.ndim = t.ndim
-        for i in range(t.ndim - 1, -1, -1):
-            v.shape[i] = t.shape[i]
-            v.stride[i] = dense if t.strides == NULL else t.strides[i]
-            dense = v.stride[i] * v.shape[i]
-        v.data = <char *>t.data + t.byte_offset
+        look_at_other(v, tensor, what, kind)
     for i in range(v.ndim):
         if v.shape[i] < 0 or v.stride[i] < 0:
             refuse(what, "of sizes and strides that are not negative", description(v))
@@ -171,12 +218,13 @@ cdef str description(const View *v):
     return f"shape {shape} with strides {stride}"
 
 
-cdef char *dense(tensor, str what, char kind, ptrdiff_t size) except? NULL:
+cdef char *dense(tensor, str what, char kind, ptrdiff_t size,
+                 bint writable=False) except? NULL:
     """Where a tensor of `size` elements side by side lies; NULL for None."""
     cdef View v
     if tensor is None:
         return NULL
-    look_at(&v, tensor, what, kind)
+    look_at(&v, tensor, what, kind, True, writable)
     if n_elements(&v) != size or not is_dense(&v):
         raise ValueError(
             f"{what} must have {size} elements side by side, got {description(&v)}")

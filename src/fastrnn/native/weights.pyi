@@ -46,7 +46,7 @@ class Packer:
         kernels: Kernels,
         n_threads: int,
         tensors: Sequence[_Tensor],
-        versions: Sequence[int],
+        versions: Sequence[int] | None,
         forward: bool,
         backward: bool,
     ) -> Use: ...

@@ -389,8 +389,9 @@ cdef class Packer:
         tensors : sequence of tensor
             Contiguous, of the sizes of the layout; weight_ih, weight_hh, the biases if
             there are any and weight_hr if there is one, cell after cell.
-        versions : sequence of int
-            Of each tensor; -1 where nobody counts them.
+        versions : sequence of int, or None
+            Of each tensor; -1 where nobody counts them. None where the numbers alone
+            say which weights these are, wherever they lie.
         forward, backward : bool
             What it is for: a plan's `forward`; `Use.make_backward`, sooner or later.
         """
@@ -399,8 +400,10 @@ cdef class Packer:
         cdef Marks m
         cdef int at = -1
         n_threads = team_of("Packer", n_threads)
-        source = self.in_tensors(kernels, tensors, as_tuple(
-            versions, "versions", self.layout.n_cells * self.layout.n_parts()))
+        if versions is not None:
+            versions = as_tuple(
+                versions, "versions", self.layout.n_cells * self.layout.n_parts())
+        source = self.in_tensors(kernels, tensors, versions)
         use = self.find(source, kernels, n_threads, forward, backward, &m, &at)
         if use is None:
             with self._lock:
