@@ -59,11 +59,10 @@ def lower(ctx: mlir.LoweringRuleContext, call: Call, *operands: Any) -> Sequence
 def text_of(call: Call) -> str:
     """A call as text, from which `call_of` makes it again.
 
-    The place where packed weights are kept (`site`) need only be told apart from other
-    places, so that it may come back as its text.
+    A place where packed weights are kept (`site`) need only be told apart from other
+    places: one that JSON has no words for comes back as text.
     """
-    site = call.site if isinstance(call.site, str | int) else repr(call.site)
-    return json.dumps(call._replace(site=site), separators=(",", ":"))
+    return json.dumps(call, default=repr, separators=(",", ":"))
 
 
 @functools.lru_cache(_MOST_CALLS)

@@ -198,11 +198,11 @@ cdef void tell_version(XLA_FFI_CallFrame *frame) noexcept nogil:
     """Fill in what XLA wants to know of a target: its version and its traits."""
     cdef XLA_FFI_Metadata *metadata = (
         <XLA_FFI_Metadata_Extension *>frame.extension_start).metadata
-    cdef int minor = XLA_FFI_API_MINOR
+    cdef int minor = 1  # XLA of that version does not say which one it is
     if metadata.struct_size < FR_METADATA_SIZE:
         return
-    if frame.api != NULL and frame.api.api_version.major_version == XLA_FFI_API_MAJOR:
-        minor = min(minor, frame.api.api_version.minor_version)
+    if frame.api != NULL:
+        minor = min(XLA_FFI_API_MINOR, frame.api.api_version.minor_version)
     metadata.api_version.struct_size = XLA_FFI_Api_Version_STRUCT_SIZE
     metadata.api_version.major_version = XLA_FFI_API_MAJOR
     metadata.api_version.minor_version = minor
