@@ -21,14 +21,15 @@ WORD = np.dtype("uint32")
 
 
 class Call(NamedTuple):
-    """A forward or a backward of a layer, for one row of weights or several.
+    """A forward or a backward of a layer, for one set of weights or for several.
 
     Attributes
     ----------
     form : Form
         The cell, its sizes, options and dtype.
     direction : str
-        "forward" or "backward".
+        "forward" or "backward"; "linear" for the derivative of a forward, which is
+        never computed by the kernels.
     operands : tuple of str
         The names of the arrays that go in, in order. A forward has those of `WEIGHTS`
         that the form has, x, h0, c0 (LSTM), and mask where there is one; a backward has
@@ -36,8 +37,8 @@ class Call(NamedTuple):
         that are not zero.
     results : tuple of str
         The names of the arrays that come out, in order: y, h_n, c_n (LSTM), tape and
-        origin (both only if a backward may follow), or dx, dh0, dc0 and "d" with the
-        name of each weight, of which those that nobody wants are left out.
+        origin (if a backward may follow and needs them), or those of dx, dh0, dc0 and
+        "d" with the name of each weight that somebody wants.
     groups : int or None
         None for one call. Otherwise the call is done `groups` times, and all results
         and those operands of `grouped` have a leading axis of this length.
@@ -45,6 +46,8 @@ class Call(NamedTuple):
         Whether an operand has the leading axis; those without it are for all groups.
     hold : bool
         What y shows at masked steps: the output before, or zero.
+    batch_first : bool
+        Whether x, y, dx, dy and mask are (B, T, ..), and not (T, B, ..).
     site : Hashable or None
         Where packed weights are kept; None for a place of their own for each place in a
         program.
@@ -52,11 +55,16 @@ class Call(NamedTuple):
     Notes
     -----
     Without the leading axis x is (T, B, I), y and dy (T, B, H), states and their
-    gradients (B, H), mask (T, B) of bool, all in C order. tape is (T, B, K) of `WORD`,
-    its rows belong to those of the batch unless there is a mask. With a mask its words
-    are in an order of their own, and origin, (B, 2) of int32, has in row b the numbers
-    B and b: what vmap makes of the tapes of several calls, or takes from one, is not
-    (B, 0), (B, 1), .., and backward then makes the tape again.
+    gradients (B, H), mask (T, B) of bool, tape (T, B, K) of `WORD`, and origin (B, 2)
+    of int32, all in C order. `batch_first` does not concern the tape.
+
+    origin says of each row of the batch where its part of the tape is from, because
+    vmap may put tapes of several calls together or take one apart. A row has (1, 0)
+    where its part stands for itself: it is ``tape[:, b]``, as in all calls without a
+    mask. With a mask the words of the rows are mingled, and row b of B has (B, b).
+    (0, 0) is from a forward that was not computed by the kernels, and has no tape.
+    Where origin is not what a forward of the same rows writes, backward makes the tape
+    again.
     """
 
     form: Form
@@ -66,15 +74,17 @@ class Call(NamedTuple):
     groups: int | None = None
     grouped: tuple[bool, ...] = ()
     hold: bool = True
+    batch_first: bool = False
     site: Hashable = None
 
-    def shapes(self, T: int, B: int) -> tuple[tuple[tuple[int, ...], np.dtype], ...]:
+    def shapes(self, T: int, B: int) -> list[tuple[tuple[int, ...], np.dtype]]:
         """The shape and the dtype of each result, the leading axis included."""
         form, dtype = self.form, np.dtype(self.form.dtype)
         I, H = form.input_size, form.hidden_size
+        outer = (B, T) if self.batch_first else (T, B)
         found: dict[str, tuple[tuple[int, ...], np.dtype]] = {
-            "y": ((T, B, H), dtype),
-            "dx": ((T, B, I), dtype),
+            "y": ((*outer, H), dtype),
+            "dx": ((*outer, I), dtype),
             "tape": ((T, B, tape_width(form)), WORD),
             "origin": ((B, 2), np.dtype("int32")),
         }
@@ -82,7 +92,7 @@ class Call(NamedTuple):
         for name, shape in zip(WEIGHTS, recurrence(form).weight_shapes, strict=False):
             found["d" + name] = (shape, dtype)
         front = () if self.groups is None else (self.groups,)
-        return tuple((front + found[n][0], found[n][1]) for n in self.results)
+        return [(front + found[name][0], found[name][1]) for name in self.results]
 
 
 def tape_width(form: Form) -> int:
@@ -115,55 +125,62 @@ def run(
 
 
 def _forward(call, operands, results):
-    given = dict(zip(call.operands, operands, strict=True))
-    wanted = dict(zip(call.results, results, strict=True))
-    tape = wanted.get("tape")
+    given = _time_first(call, zip(call.operands, operands, strict=True))
+    wanted = _time_first(call, zip(call.results, results, strict=True))
+    tape = _numbers(wanted.get("tape"), call.form)
     recurrence(call.form).forward(
-        [given[name] for name in WEIGHTS if name in given],
-        given["x"],
-        given["h0"],
-        given.get("c0"),
+        *(_weights(given), given["x"], given["h0"], given.get("c0")),
         mask=given.get("mask"),
         hold=call.hold,
-        keep="origin" in wanted or tape is not None,
+        keep=tape is not None,
         site=call.site,
-        out=(wanted["y"], wanted["h_n"], wanted.get("c_n"), _floats(tape, call.form)),
+        out=(wanted["y"], wanted["h_n"], wanted.get("c_n"), tape),
     )
     if "origin" in wanted:
-        wanted["origin"][:] = _origin(given["x"].shape[1])
+        wanted["origin"][...] = _origin(given)
 
 
 def _backward(call, operands, results):
-    given = dict(zip(call.operands, operands, strict=True))
-    wanted = dict(zip(call.results, results, strict=True))
-    weights = [given[name] for name in WEIGHTS if name in given]
-    x, h0, c0, mask = given["x"], given["h0"], given.get("c0"), given.get("mask")
-    layer = recurrence(call.form)
-    options = {"mask": mask, "hold": call.hold, "site": call.site}
-    tape = _floats(given.get("tape"), call.form)
-    if "origin" in given and not np.array_equal(given["origin"], _origin(x.shape[1])):
-        tape = layer.forward(weights, x, h0, c0, **options)[3]
-    dweights = tuple(wanted.get("d" + name) for name in WEIGHTS if name in given)
+    given = _time_first(call, zip(call.operands, operands, strict=True))
+    wanted = _time_first(call, zip(call.results, results, strict=True))
+    layer, weights = recurrence(call.form), _weights(given)
+    options = {"mask": given.get("mask"), "hold": call.hold, "site": call.site}
+    starts = given["x"], given["h0"], given.get("c0")
+    tape = _numbers(given.get("tape"), call.form)
+    if tape is not None and not np.array_equal(given["origin"], _origin(given)):
+        tape = layer.forward(weights, *starts, **options)[3]
     layer.backward(
-        weights,
-        x,
-        h0,
-        c0,
-        given["y"],
-        tape,
-        given.get("dy"),
-        given.get("dh_n"),
-        given.get("dc_n"),
+        *(weights, *starts, given["y"], tape),
+        *(given.get(name) for name in ("dy", "dh_n", "dc_n")),
         **options,
-        out=(wanted.get("dx"), wanted.get("dh0"), wanted.get("dc0"), dweights),
+        out=(
+            *(wanted.get(name) for name in ("dx", "dh0", "dc0")),
+            [wanted.get("d" + name) for name in WEIGHTS if name in given],
+        ),
     )
 
 
-def _floats(tape, form):
+def _time_first(call, named):
+    """Arrays by name, the sequences among them (T, B, ..)."""
+    arrays = dict(named)
+    if call.batch_first:
+        for name in {"x", "y", "dx", "dy", "mask"} & arrays.keys():
+            arrays[name] = arrays[name].swapaxes(0, 1)
+    return arrays
+
+
+def _weights(given):
+    return [given[name] for name in WEIGHTS if name in given]
+
+
+def _numbers(tape, form):
     """A tape of words as the one-dimensional array of numbers that kernels know."""
     return None if tape is None else tape.reshape(-1).view(form.dtype)
 
 
-def _origin(B):
-    """What origin says where the tape is that of one call of B rows, and whole."""
+def _origin(given):
+    """What a forward with these arrays says of its tape's rows; see `Call`."""
+    B = given["x"].shape[1]
+    if "mask" not in given:
+        return np.array([(1, 0)] * B, np.int32).reshape(B, 2)
     return np.stack([np.full(B, B), np.arange(B)], axis=1).astype(np.int32)

@@ -51,7 +51,7 @@ def problem() -> str | None:
     return None
 
 
-def lower(ctx: mlir.LoweringRuleContext, call: Call, *operands: Any) -> Sequence[Any]:
+def lower(ctx: mlir.LoweringRuleContext, *operands: Any, call: Call) -> Sequence[Any]:
     """As `_lower.lower`, where there is no `problem`."""
     return jax.ffi.ffi_lowering(TARGET)(ctx, *operands, call=text_of(call))
 

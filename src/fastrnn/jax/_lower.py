@@ -2,10 +2,10 @@
 """How a forward or a backward of one layer gets into a program of XLA.
 
 There are two ways in: XLA's typed FFI (`_ffi`), and, where that cannot be had, a
-callback. A call by FFI took a fifth of the time of one by a callback for a thousand
-floats, and from as long to a quarter of it for millions, on one thread and on two: a
-callback copies what it returns, and what it is given if that is not aligned. So there
-is no size for which a callback is the better way.
+callback. A call by FFI is the faster one for every size that was measured, on one
+thread and on two: the callback below takes 1.1 to 1.3 times as long where few numbers
+go in and out (20 microseconds in place of 17), and 2 to 4 times from a million of them
+on, which it copies; `jax.pure_callback` takes 6 and 2 to 4 times as long.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from fastrnn.jax import _ffi
 from fastrnn.jax._call import Call, run
 
 
-def lower(ctx: mlir.LoweringRuleContext, call: Call, *operands: Any) -> Sequence[Any]:
+def lower(ctx: mlir.LoweringRuleContext, *operands: Any, call: Call) -> Sequence[Any]:
     """The lowering of a call for the CPU: results of XLA from operands of XLA.
 
     Parameters
@@ -26,15 +26,15 @@ def lower(ctx: mlir.LoweringRuleContext, call: Call, *operands: Any) -> Sequence
     ctx : LoweringRuleContext
         ``ctx.avals_in`` and ``ctx.avals_out`` have shapes and dtypes of operands and
         results, as `Call` says.
-    call : Call
-        Its `site` is set.
     *operands : ir.Value
+    call : Call
+        Its direction is "forward" or "backward", its `site` is not None.
     """
     way = _by_callback if _ffi.problem() else _ffi.lower
-    return way(ctx, call, *operands)
+    return way(ctx, *operands, call=call)
 
 
-def _by_callback(ctx, call, *operands):
+def _by_callback(ctx, *operands, call):
     """A call of Python from XLA, which hands NumPy arrays over and copies the results.
 
     `jax.pure_callback` would make arrays of JAX of the operands, and to look into such
