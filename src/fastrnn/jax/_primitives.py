@@ -20,7 +20,8 @@ from jax.interpreters import ad, batching, mlir, partial_eval
 
 from fastrnn.jax import _fallback, _scan
 from fastrnn.jax._batching import batch, flags
-from fastrnn.jax._call import WEIGHTS, Call, lower, tape_width
+from fastrnn.jax._call import WEIGHTS, Call, tape_width
+from fastrnn.jax._lower import lower
 from fastrnn.recurrent.pure import Form
 
 _sites = itertools.count()
