@@ -149,14 +149,14 @@ def _backward(call, operands, results):
     tape = _numbers(given.get("tape"), call.form)
     if tape is not None and not np.array_equal(given["origin"], _origin(given)):
         tape = layer.forward(weights, *starts, **options)[3]
+    dweights = [wanted.get("d" + name) for name in WEIGHTS if name in given]
     layer.backward(
         *(weights, *starts, given["y"], tape),
         *(given.get(name) for name in ("dy", "dh_n", "dc_n")),
         **options,
-        out=(
-            *(wanted.get(name) for name in ("dx", "dh0", "dc0")),
-            [wanted.get("d" + name) for name in WEIGHTS if name in given],
-        ),
+        wants_dx="dx" in wanted,
+        wants_dweights=any(dw is not None for dw in dweights),
+        out=(*(wanted.get(name) for name in ("dx", "dh0", "dc0")), dweights),
     )
 
 
