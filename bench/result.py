@@ -4,7 +4,7 @@
 import json
 from pathlib import Path
 
-from bench import cases
+from bench import adapters, cases
 
 FORMAT = 2
 CELL_NAMES = {cell: cases.label(cell) for cell in cases.KNOWN}
@@ -37,11 +37,14 @@ def threads(result):
 
 
 def best_peer(record):
-    """The peer of a case whose ratio has the smallest median, and that ratio."""
+    """The peer of a case whose ratio has the smallest median, and that ratio.
+
+    A library that runs on fastrnn is no peer.
+    """
     ratios = {
         name: entry["ratio"]
         for name, entry in record["libraries"].items()
-        if "ratio" in entry
+        if "ratio" in entry and name not in adapters.PLAIN_OF
     }
     name = min(ratios, key=lambda peer: ratios[peer]["median"])
     return {"name": name, "ratio": ratios[name]}
