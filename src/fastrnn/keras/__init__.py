@@ -7,11 +7,18 @@ of ``from tensorflow import keras`` or ``import keras``, and `layers`, `models`,
 tutorials use. What is not here is answered for when it is used: COMING_FROM_KERAS.md
 has the table.
 
+`LSTM`, `GRU` and `SimpleRNN` are Keras's own layers on this package's kernels, and
+`accelerate` puts the layers of a Keras model that exists on them: these need Keras 3,
+run on each of its backends, and `explain` says whether they do. ``layers.LSTM`` is this
+package's own layer, which needs no Keras.
+
 `load` reads ``.keras`` and ``.h5`` files with h5py (``pip install 'fastrnn[keras]'``);
 neither Keras nor TensorFlow is needed, and no code in a file is executed.
 `layer_weights` converts the arrays that ``layer.get_weights()`` returns.
 """
 
+import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from fastrnn.keras import (
@@ -58,5 +65,25 @@ __all__ = [
     "utils",
 ]
 
-if not TYPE_CHECKING:  # a checker that saw this would believe in every name
-    __getattr__ = answers("", globals())
+# Imported at first use, since they import Keras itself.
+_DROP_IN = ("GRU", "LSTM", "SimpleRNN", "accelerate", "explain", "restore")
+
+if TYPE_CHECKING:
+    from fastrnn.keras.drop_in import GRU as GRU
+    from fastrnn.keras.drop_in import LSTM as LSTM
+    from fastrnn.keras.drop_in import SimpleRNN as SimpleRNN
+    from fastrnn.keras.drop_in import accelerate as accelerate
+    from fastrnn.keras.drop_in import explain as explain
+    from fastrnn.keras.drop_in import restore as restore
+else:  # a checker that saw this would believe in every name
+    _answer = answers("", {**globals(), **dict.fromkeys(_DROP_IN)})
+
+    def __getattr__(name):
+        if name not in _DROP_IN:
+            return _answer(name)
+        return getattr(importlib.import_module("fastrnn.keras.drop_in"), name)
+
+
+def __dir__() -> list[str]:
+    has_keras = importlib.util.find_spec("keras") is not None
+    return sorted({*globals(), *(_DROP_IN if has_keras else ())})

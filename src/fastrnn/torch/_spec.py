@@ -24,13 +24,29 @@ class Spec:
     width : int
         The width of an output of a layer, which has the h of all directions side by
         side.
+    activations : tuple or None
+        The functions of a cell that PyTorch does not have, as `celltable.CellOptions`
+        takes them; None for PyTorch's own cells.
+    reset_before : bool
+        Whether a GRU applies its reset gate to h_{t-1}, and not to the product.
     weights_per_cell : int
         4, or 2 without biases; one more with a projection.
     shapes : list of tuple
         The shapes of all weights, in PyTorch's flat order.
     """
 
-    def __init__(self, mode, I, H, num_layers, bias, bidirectional, proj_size=0):
+    def __init__(
+        self,
+        mode,
+        I,
+        H,
+        num_layers,
+        bias,
+        bidirectional,
+        proj_size=0,
+        activations=None,
+        reset_before=False,
+    ):
         if mode not in MODES:
             raise ValueError(
                 f"fastrnn.torch: PyTorch's recurrent modules are {', '.join(MODES)}; "
@@ -44,7 +60,12 @@ class Spec:
         self.directions = 2 if bidirectional else 1
         self.n_cells = num_layers * self.directions
         self.width = self.S * self.directions
-        options = celltable.CellOptions(proj_size=proj_size) if proj_size else None
+        self.activations, self.reset_before = activations, reset_before
+        options = None
+        if proj_size or activations:
+            options = celltable.CellOptions(
+                activations, proj_size=proj_size, reset_before=reset_before
+            )
         self.layout = Layout(
             cell.name, I, H, num_layers, self.directions, bias, options
         )
@@ -62,3 +83,18 @@ class Spec:
 def spec(mode, I, H, num_layers, bias, bidirectional, proj_size=0):
     """The `Spec` of these arguments: the same object for the same arguments."""
     return Spec(mode, I, H, num_layers, bias, bidirectional, proj_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def of_form(form):
+    """The `Spec` of a `recurrent.pure.Form`, one layer of one direction."""
+    return Spec(
+        form.cell.upper(),
+        form.input_size,
+        form.hidden_size,
+        1,
+        form.bias,
+        False,
+        activations=form.activations,
+        reset_before=form.reset_before,
+    )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which cell of the kernels a recurrent layer of Keras is, and its weights for them."""
+
+import keras
+from keras import activations, ops
+
+from fastrnn.recurrent.pure import Form
+
+# The cell of the kernels, Keras's class of cell, and for each of the kernels' gates its
+# place in Keras's order. Gates are i f g o here and i f c o in Keras, and r z n here
+# and z r h in Keras.
+_KINDS = (
+    (keras.layers.LSTM, "lstm", keras.layers.LSTMCell, (0, 1, 2, 3)),
+    (keras.layers.GRU, "gru", keras.layers.GRUCell, (1, 0, 2)),
+    (keras.layers.SimpleRNN, "rnn", keras.layers.SimpleRNNCell, (0,)),
+)
+# The kernels' functions with the parameters alpha and beta, by Keras's. By the id, since
+# a user's activation may be an object that has no hash.
+_FUNCTIONS = {
+    id(function): found
+    for function, found in (
+        (activations.elu, ("elu", 1.0, 0.0)),
+        (activations.gelu, ("gelu", 0.0, 0.0)),
+        (activations.hard_sigmoid, ("hard_sigmoid", 1 / 6, 0.5)),
+        (activations.hard_tanh, ("hard_tanh", 0.0, 0.0)),
+        (activations.leaky_relu, ("leaky_relu", 0.2, 0.0)),
+        (activations.linear, ("affine", 1.0, 0.0)),
+        (activations.relu, ("relu", 0.0, 0.0)),
+        (activations.sigmoid, ("sigmoid", 0.0, 0.0)),
+        (activations.softplus, ("softplus", 0.0, 0.0)),
+        (activations.softsign, ("softsign", 0.0, 0.0)),
+        (activations.tanh, ("tanh", 0.0, 0.0)),
+    )
+}
+
+
+def kind(layer):
+    """The kernels' name of a layer's cell, Keras's class of it, and the gates' order."""
+    return next(row[1:] for row in _KINDS if isinstance(layer, row[0]))
+
+
+def functions(layer):
+    """The activations of a layer by the names of its arguments."""
+    cell = layer.cell
+    if isinstance(layer, keras.layers.SimpleRNN):
+        return {"activation": cell.activation}
+    return {
+        "activation": cell.activation,
+        "recurrent_activation": cell.recurrent_activation,
+    }
+
+
+def is_known(function):
+    """Whether the kernels have this activation of Keras's."""
+    return id(function) in _FUNCTIONS
+
+
+def form(layer):
+    """The `Form` of a layer that has been built and whose activations are known."""
+    cell, (name, _, order) = layer.cell, kind(layer)
+    of_candidate = _FUNCTIONS[id(cell.activation)]
+    if name == "rnn":
+        own = (of_candidate,)
+        plain = of_candidate[0] in ("tanh", "relu")
+        name = "rnn_relu" if of_candidate[0] == "relu" else "rnn_tanh"
+        reset_before = False
+    else:
+        gate = _FUNCTIONS[id(cell.recurrent_activation)]
+        if name == "lstm":  # i f g o, and that of c_t
+            own = (gate, gate, of_candidate, gate, of_candidate)
+        else:  # r z n
+            own = (gate, gate, of_candidate)
+        plain = gate[0] == "sigmoid" and of_candidate[0] == "tanh"
+        reset_before = name == "gru" and not cell.reset_after
+    input_size, width = cell.kernel.shape
+    return Form(
+        name,
+        input_size,
+        width // len(order),
+        cell.compute_dtype,
+        cell.bias is not None,
+        None if plain and not reset_before else own,
+        reset_before,
+    )
+
+
+def _rows(array, order):
+    """An array with Keras's gates along its last axis, as (G * H, ...) in our order."""
+    rows = ops.convert_to_tensor(array)
+    rows = ops.transpose(rows) if len(rows.shape) > 1 else rows
+    if order == tuple(range(len(order))):
+        return rows
+    gates = ops.split(rows, len(order), axis=0)
+    return ops.concatenate([gates[k] for k in order], axis=0)
+
+
+def weights(layer):
+    """The weights of a layer in PyTorch's layout and order of gates, differentiable.
+
+    Returns
+    -------
+    list of tensor
+        weight_ih (G * H, I), weight_hh (G * H, H); and with a bias bias_ih and bias_hh
+        (G * H,), of which the second is zero where Keras has one bias.
+    """
+    cell, order = layer.cell, kind(layer)[2]
+    found = [_rows(cell.kernel, order), _rows(cell.recurrent_kernel, order)]
+    if cell.bias is None:
+        return found
+    if len(cell.bias.shape) == 2:  # of a GRU with reset_after
+        bias = ops.convert_to_tensor(cell.bias)
+        return [*found, _rows(bias[0], order), _rows(bias[1], order)]
+    found.append(_rows(cell.bias, order))
+    return [*found, ops.zeros(cell.bias.shape, dtype=cell.compute_dtype)]
