@@ -185,7 +185,7 @@ __all__ = [
 ]
 
 # Imported at first use: each is of no use without a package that few have.
-_LATER = ("keras", "onnx", "sklearn", "torch")
+_LATER = ("jax", "keras", "onnx", "sklearn", "torch")
 
 if TYPE_CHECKING:
     from fastrnn import keras as keras
