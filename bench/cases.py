@@ -4,9 +4,9 @@
 The id of a layer's case consists of cell, pass and shape, as in
 ``lstm/train/T100-B64-I512-H512``. The id of a whole model's case is ``model/train/``
 with the model's name in `bench.models`, and that of a program's case ``keras/train/``
-with the program's name in `bench.programs`. The cells come from fastrnn's table of cells.
-An id names the first cell of a class by the name of the class, and its other cells by
-their own names.
+with the program's name in `bench.programs`. The cells come from fastrnn's table of
+cells. An id names the first cell of a class by the name of the class, and its other
+cells by their own names.
 """
 
 from bench import models, programs
@@ -132,8 +132,8 @@ def find(case_id):
         return ProgramCase(programs.by_name(last))
     if head not in KNOWN or direction not in PASSES:
         raise ValueError(
-            "bench: a case's id must look like lstm/train/T100-B64-I512-H512 or "
-            f"model/train/char-H128, got {case_id!r}"
+            "bench: a case's id must look like lstm/train/T100-B64-I512-H512, "
+            f"model/train/char-H128 or keras/train/lstm-H128, got {case_id!r}"
         )
     shape = Shape.parse(last)
     if direction == "step" and shape.T != 1:

@@ -48,7 +48,9 @@ def model(spec, dtype):
     weights = {}
     if spec.V:
         weights["embedding.weight"] = rng.standard_normal((spec.V, spec.E), dtype)
-    weights |= _recurrent(rng, "recurrent.", spec.gates, spec.E, spec.H, spec.layers, dtype)
+    weights |= _recurrent(
+        rng, "recurrent.", spec.gates, spec.E, spec.H, spec.layers, dtype
+    )
     weights["head.weight"] = _uniform(rng, (spec.classes, spec.H), spec.H, dtype)
     weights["head.bias"] = _uniform(rng, (spec.classes,), spec.H, dtype)
     if spec.V:

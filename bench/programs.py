@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+LR = 1e-3  # Keras's own for Adam
 
 
 class Program(NamedTuple):

@@ -4,7 +4,7 @@
 import numpy as np
 
 import fastrnn
-from bench import data, machine, models
+from bench import data, machine, models, programs
 from bench.adapters import N_STEPS
 from bench.adapters.model_side import ModelSide, ProgramSide
 from bench.case import LayerCase, ModelCase, ProgramCase
@@ -179,7 +179,7 @@ class Program(ProgramSide):
         self.model.load_state_dict(
             {name: weights[common] for name, common in self.names.items()}
         )
-        adam = fastrnn.Adam(lr=models.LR, betas=models.BETAS, eps=models.EPS)
+        adam = fastrnn.Adam(lr=programs.LR, betas=models.BETAS, eps=models.EPS)
         self.model.compile("mse", adam)
 
     def predict(self, inputs):

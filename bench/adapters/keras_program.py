@@ -84,7 +84,7 @@ class Program(ProgramSide):
         self._compile()
 
     def _compile(self):
-        adam = keras.optimizers.Adam(models.LR, *models.BETAS, epsilon=models.EPS)
+        adam = keras.optimizers.Adam(programs.LR, *models.BETAS, epsilon=models.EPS)
         self.model.compile(loss="mse", optimizer=adam)
 
     def predict(self, inputs):
