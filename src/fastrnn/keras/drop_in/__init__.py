@@ -18,8 +18,11 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from fastrnn.keras.drop_in import bidirectional
 from fastrnn.keras.drop_in.accelerate import accelerate, restore
 from fastrnn.keras.drop_in.explain import explain
 from fastrnn.keras.drop_in.layers import GRU, LSTM, SimpleRNN
+
+bidirectional.keep_classes()
 
 __all__ = ["GRU", "LSTM", "SimpleRNN", "accelerate", "explain", "restore"]
