@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Recurrences by TensorFlow's own operations, for what the kernels do not compute.
+
+A second derivative, and a derivative in forward mode, which TensorFlow makes of one, is
+that of the gradient that the functions here compute again.
+"""
+
+import tensorflow as tf
+from keras import activations
+from keras.src.backend.tensorflow.rnn import rnn
+from tensorflow.python.eager import forwardprop_util
+
+from fastrnn.native import celltable
+
+_FUNCTIONS = {
+    "affine": activations.linear,
+    "elu": activations.elu,
+    "gelu": activations.gelu,
+    "hard_sigmoid": activations.hard_sigmoid,
+    "hard_tanh": activations.hard_tanh,
+    "leaky_relu": activations.leaky_relu,
+    "relu": activations.relu,
+    "sigmoid": activations.sigmoid,
+    "softplus": activations.softplus,
+    "softsign": activations.softsign,
+    "tanh": activations.tanh,
+}
+
+
+def run(form, x, h0, c0, weights, mask, hold):
+    """The results of `tensorflow.run`, which has the arguments and results, in a list.
+
+    The functions of the form have Keras's parameters, as `forms.form` gives them.
+    """
+    states = [h0, c0] if form.cell == "lstm" else [h0]
+    zero = tf.zeros((tf.shape(x)[0], form.hidden_size), x.dtype)
+    states = [zero if state is None else state for state in states]
+    step = _step(form, weights)
+    _, y, states = rnn(step, x, states, mask=mask, zero_output_for_mask=not hold)
+    return [y, *states]
+
+
+def gradient_of_gradient(form, parts, mask, hold, sequences, dresults, seconds):
+    """Differentiate the gradients that a recurrence has for gradients of its results.
+
+    Parameters
+    ----------
+    form, mask, hold, sequences
+        As of `tensorflow.run`.
+    parts : list of (Tensor or None)
+        x, h0, c0, then the weights.
+    dresults : list of Tensor
+        Gradients of the results.
+    seconds : list of Tensor
+        Gradients of the gradients of those `parts` that are there.
+
+    Returns
+    -------
+    list of Tensor
+        The gradients of those `parts` that are there, then those of `dresults`.
+    """
+    inputs = [part for part in parts if part is not None]
+    zero = tf.UnconnectedGradients.ZERO
+    with forwardprop_util.push_forwardprop_state(), tf.GradientTape() as outer:
+        outer.watch([*inputs, *dresults])
+        with tf.GradientTape() as inner:
+            inner.watch(inputs)
+            x, h0, c0, *weights = parts
+            results = run(form, x, h0, c0, weights, mask, hold)
+            results = results[not sequences :]
+        found = inner.gradient(results, inputs, dresults, zero)
+    return outer.gradient(found, [*inputs, *dresults], seconds, zero)
+
+
+def _step(form, weights):
+    """The function of one step, from x_t and the states to h_t and the states."""
+    W, R = (tf.transpose(weight) for weight in weights[:2])
+    b_ih, b_hh = weights[2:] or (tf.zeros(W.shape[1:], W.dtype),) * 2
+    names = celltable.cell(form.cell).activations
+    if form.activations is not None:
+        names = [name for name, _, _ in form.activations]
+    functions = [_FUNCTIONS[name] for name in names]
+
+    def rnn_step(x, states):
+        h = functions[0](x @ W + b_ih + states[0] @ R + b_hh)
+        return h, [h]
+
+    def lstm_step(x, states):
+        h, c = states
+        gates = tf.split(x @ W + b_ih + h @ R + b_hh, 4, axis=1)
+        i, f, g, o = (
+            function(gate) for function, gate in zip(functions, gates, strict=False)
+        )
+        c = f * c + i * g
+        h = o * functions[4](c)
+        return h, [h, c]
+
+    def gru_step(x, states):
+        h = states[0]
+        rx, zx, nx = tf.split(x @ W + b_ih, 3, axis=1)
+        Rr, Rz, Rn = tf.split(R, 3, axis=1)
+        br, bz, bn = tf.split(b_hh, 3)
+        r, z = functions[0](rx + h @ Rr + br), functions[1](zx + h @ Rz + bz)
+        nh = (r * h) @ Rn + bn if form.reset_before else r * (h @ Rn + bn)
+        h = z * h + (1 - z) * functions[2](nx + nh)
+        return h, [h]
+
+    return {"lstm": lstm_step, "gru": gru_step}.get(form.cell, rnn_step)
