@@ -4,12 +4,14 @@
 Environment: FASTRNN_TARGETS="baseline x86_v3" builds fewer targets,
 FASTRNN_NO_OPENMP=1 builds without threads, FASTRNN_POOL=1 with those of csrc/pool.c in
 place of OpenMP's (as on Windows), FASTRNN_LIBOMP=FOLDER with the libomp there, for
-Apple's compiler, FASTRNN_SANITIZE=address,undefined adds sanitizers,
+Apple's compiler, FASTRNN_XLA=FOLDER with XLA's headers, which are jaxlib's otherwise if
+that can be imported, FASTRNN_SANITIZE=address,undefined adds sanitizers,
 FASTRNN_CYTHON_CHECKS=1 turns Cython's own checks on, FASTRNN_WERROR=1 makes compiler
 warnings errors.
 """
 
 import importlib
+import importlib.util
 import itertools
 import os
 import platform
@@ -70,6 +72,7 @@ LIMITED_API = [("Py_LIMITED_API", "0x030B0000")] if ABI3 else []
 KERNELS = "csrc/kernels/kernels.c"
 # Modules that each forward and backward of a layer goes through.
 IN_EVERY_CALL = ("arrays", "calls", "views")
+XLA = "fastrnn.native.xla"
 SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.[ch]"))
 
 
@@ -117,6 +120,24 @@ def thread_flags(compiler):
         return ["-fopenmp"], ["-fopenmp"]
     print("fastrnn: no OpenMP; the kernels will run on threads of csrc/pool.c")
     return ["-DFR_POOL"], []
+
+
+def xla_headers(compiler):
+    """The folder of XLA's headers, or None where the module that needs them is left out.
+
+    It is the one that ``jax.ffi.include_dir()`` names, found without importing JAX.
+    """
+    source = '#include "xla/ffi/api/c_api.h"\nXLA_FFI_Attrs attributes;\n'
+    if folder := os.environ.get("FASTRNN_XLA"):
+        if compiles(compiler, source, [f"-I{folder}"]):
+            return folder
+        raise SystemExit(f"FASTRNN_XLA: no headers of XLA to build with in {folder}")
+    if jaxlib := importlib.util.find_spec("jaxlib"):
+        folder = str(Path(jaxlib.submodule_search_locations[0], "include"))
+        if compiles(compiler, source, [f"-I{folder}"]):
+            return folder
+    print(f"fastrnn: {XLA} left out: no headers of XLA's that it can be built with")
+    return None
 
 
 def usable_targets(compiler):
@@ -178,6 +199,14 @@ class BuildKernels(build_ext):
             for suffix in EXTENSION_SUFFIXES:
                 if (other := built.with_name(stem + suffix)) != built:
                     other.unlink(missing_ok=True)
+
+    def build_extensions(self):
+        xla = next(ext for ext in self.extensions if ext.name == XLA)
+        if headers := xla_headers(self.compiler):
+            xla.include_dirs.append(headers)
+        else:
+            self.extensions.remove(xla)
+        super().build_extensions()
 
     def rebuild_if_changed(self, configuration):
         """Compile everything again if an earlier build was made with other flags."""
@@ -300,6 +329,7 @@ setup(
                     "tensors",
                     "views",
                     "weights",
+                    "xla",
                 )
             ),
         ],

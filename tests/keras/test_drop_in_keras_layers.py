@@ -9,7 +9,10 @@ from tests.support.keras_layers import outputs_and_gradients, twins
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 LAYERS = ("LSTM", "GRU", "SimpleRNN")
-TOLERANCE = {"float32": 2e-5, "float64": 1e-6}  # Keras's SimpleRNN is not float64 inside
+TOLERANCE = {
+    "float32": 2e-5,
+    "float64": 1e-6,
+}  # Keras's SimpleRNN is not float64 inside
 MASK = np.array(
     [
         [1, 1, 1, 1, 1, 1],
@@ -83,7 +86,9 @@ def assert_same(keras, paths, pair, call, inputs, dtype="float32", expected="fas
     [(layer, options) for layer, _, options in CASES],
     ids=[f"{layer}-{name}" for layer, name, _ in CASES],
 )
-def test_a_call_and_its_gradients_are_keras_s(keras, paths, layer, options, dtype, masked):
+def test_a_call_and_its_gradients_are_keras_s(
+    keras, paths, layer, options, dtype, masked
+):
     pair = twins(keras, ours, layer, dtype=dtype, **options)
     inputs = arrays(keras, dtype, n_states=len(pair[0].state_size))
     mask = keras.ops.convert_to_tensor(MASK) if masked else None

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How a forward or a backward of one layer gets into a program of XLA.
+"""A forward or a backward of one layer, as a program of XLA calls it.
 
 A `Call` is all that is known of it when XLA compiles: which arrays go in, in which
-order, and which come out. `run` computes it on NumPy arrays, `lower` puts it into the
+order, and which come out. `run` computes it on NumPy arrays; `_lower` puts it into the
 program.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jax.interpreters import mlir
 
 from fastrnn.recurrent.pure import Form, recurrence
 
@@ -150,14 +149,14 @@ def _backward(call, operands, results):
     tape = _numbers(given.get("tape"), call.form)
     if tape is not None and not np.array_equal(given["origin"], _origin(given)):
         tape = layer.forward(weights, *starts, **options)[3]
+    dweights = [wanted.get("d" + name) for name in WEIGHTS if name in given]
     layer.backward(
         *(weights, *starts, given["y"], tape),
         *(given.get(name) for name in ("dy", "dh_n", "dc_n")),
         **options,
-        out=(
-            *(wanted.get(name) for name in ("dx", "dh0", "dc0")),
-            [wanted.get("d" + name) for name in WEIGHTS if name in given],
-        ),
+        wants_dx="dx" in wanted,
+        wants_dweights=any(dw is not None for dw in dweights),
+        out=(*(wanted.get(name) for name in ("dx", "dh0", "dc0")), dweights),
     )
 
 
@@ -185,45 +184,3 @@ def _origin(given):
     if "mask" not in given:
         return np.array([(1, 0)] * B, np.int32).reshape(B, 2)
     return np.stack([np.full(B, B), np.arange(B)], axis=1).astype(np.int32)
-
-
-def lower(ctx: mlir.LoweringRuleContext, *operands: Any, call: Call) -> Sequence[Any]:
-    """The lowering of a call for the CPU: results of XLA from operands of XLA.
-
-    Parameters
-    ----------
-    ctx : LoweringRuleContext
-        ``ctx.avals_in`` and ``ctx.avals_out`` have shapes and dtypes of operands and
-        results, as `Call` says.
-    *operands : ir.Value
-    call : Call
-        Its direction is "forward" or "backward", its `site` is not None.
-    """
-    return _by_callback(ctx, *operands, call=call)
-
-
-def _by_callback(ctx, *operands, call):
-    """A call of Python from XLA, which hands NumPy arrays over and copies the results.
-
-    `jax.pure_callback` would make arrays of JAX of the operands, and to look into such
-    an array within a callback can wait for ever for a thread that the callback itself
-    holds.
-    """
-    avals = ctx.avals_out
-
-    def callback(*arrays):
-        results = [np.empty(aval.shape, aval.dtype) for aval in avals]
-        run(call, arrays, results)
-        return results
-
-    found, _, _ = mlir.emit_python_callback(
-        ctx,
-        callback,
-        None,
-        list(operands),
-        ctx.avals_in,
-        avals,
-        has_side_effect=False,
-        returns_token=False,
-    )
-    return found

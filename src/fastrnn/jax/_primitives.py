@@ -11,6 +11,7 @@ done by `jax.lax.scan`, and said once.
 import itertools
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,22 @@ from jax.interpreters import ad, batching, mlir, partial_eval
 
 from fastrnn.jax import _fallback, _scan
 from fastrnn.jax._batching import batch, flags
-from fastrnn.jax._call import WEIGHTS, Call, lower, tape_width
+from fastrnn.jax._call import WEIGHTS, Call, tape_width
+from fastrnn.jax._lower import lower
 from fastrnn.recurrent.pure import Form
 
-_sites = itertools.count()
+
+class _Site(NamedTuple):
+    """A place in a program, as `Call.site` names it where the caller has not."""
+
+    number: int
+
+
+_numbers = itertools.count()
+
+
+def _new_site():
+    return _Site(next(_numbers))
 
 
 def forward(
@@ -84,6 +97,8 @@ def _primitive(name):
 
 
 def _run_eagerly(primitive, *operands, call):
+    if isinstance(call.site, _Site):  # of a program that is not compiled as a whole
+        call = call._replace(site=None)
     return _compiled(primitive, call)(*operands)
 
 
@@ -107,12 +122,16 @@ _forward_p, _linear_p, _backward_p = map(_primitive, ("forward", "linear", "back
 
 def _forward_jvp(primals, tangents, *, call):
     wanted, call = call.results, _kept(call)
+    is_traced = any(isinstance(a, partial_eval.DynamicJaxprTracer) for a in primals)
+    if call.site is None and is_traced:  # the same one for this forward's backward
+        call = call._replace(site=_new_site())
     results = _forward_p.bind(*primals, call=call)
     given = dict(zip(call.operands, primals, strict=True))
     has = dict(zip(call.operands, flags(call), strict=True))
     known = dict(zip(call.results, results, strict=True))
-    for name in {"y", "tape", "origin"} & known.keys():
-        given[name], has[name] = known[name], call.groups is not None
+    for name in ("y", "tape", "origin"):
+        if name in known:
+            given[name], has[name] = known[name], call.groups is not None
     for name, tangent in zip(call.operands, tangents, strict=True):
         if name in _scan.PRIMALS and type(tangent) is not ad.Zero:
             given["t_" + name], has["t_" + name] = tangent, has[name]
@@ -234,7 +253,7 @@ def _lower(ctx, *operands, call):
         _fallback.say(why)
         return _by_scan(ctx, *operands, call=call)
     if call.site is None:
-        call = call._replace(site=("fastrnn.jax", next(_sites)))
+        call = call._replace(site=_new_site())
     return lower(ctx, *operands, call=call)
 
 

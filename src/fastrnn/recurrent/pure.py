@@ -250,8 +250,12 @@ class Recurrence:
         mask: np.ndarray | None = None,
         hold: bool = True,
         site: Hashable = 0,
+        wants_dx: bool = True,
+        wants_dweights: bool = True,
         out: Sequence[np.ndarray | Sequence[np.ndarray | None] | None] = (None,) * 4,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, list[np.ndarray]]:
+    ) -> tuple[
+        np.ndarray | None, np.ndarray, np.ndarray | None, list[np.ndarray | None]
+    ]:
         """Back-propagate through the layer.
 
         Parameters
@@ -262,6 +266,8 @@ class Recurrence:
             What `forward` returned.
         dy : ndarray, shape (T, B, hidden_size), or None for zero
         dh_n, dc_n : ndarray, shape (B, hidden_size), or None for zero
+        wants_dx, wants_dweights : bool
+            Whether these gradients are wanted; those that are not are None.
         out : sequence of (ndarray or None)
             As of `forward`; the last is a sequence of arrays or None, of each weight.
 
@@ -274,24 +280,30 @@ class Recurrence:
         """
         T, B, _ = x.shape
         dx, dh0, dc0, dweights = out
-        dx = _new_like(x, self.form.input_size) if dx is None else dx
+        if not wants_dx:
+            dx = None
+        elif dx is None:
+            dx = _new_like(x, self.form.input_size)
         dh0 = self._new_state(B) if dh0 is None else dh0
         if self.n_states == 2 and dc0 is None:
             dc0 = self._new_state(B)
-        dweights = [
-            np.empty(shape, self.dtype) if dw is None else dw
-            for dw, shape in zip(
-                dweights or (None,) * len(weights), self.weight_shapes, strict=True
-            )
-        ]
+        if not wants_dweights:
+            dweights = [None] * len(weights)
+        else:
+            dweights = [
+                np.empty(shape, self.dtype) if dw is None else dw
+                for dw, shape in zip(
+                    dweights or (None,) * len(weights), self.weight_shapes, strict=True
+                )
+            ]
         team = _team(self.form.dtype)
         ends = [_readable(part, team.kernels) for part in (dh_n, dc_n)]
         starts = [dh0, dc0][: self.n_states]
         steps = self._steps(team, mask, hold, x)
         if not x.size or (steps is not None and not steps.rows.n_steps):
-            dx[...] = 0
-            for dw in dweights:
-                dw[...] = 0
+            for gradient in (dx, *dweights):
+                if gradient is not None:
+                    gradient[...] = 0
             for start, part in zip(starts, ends, strict=False):
                 start[...] = 0 if part is None else part
             return dx, dh0, dc0, dweights
@@ -309,12 +321,13 @@ class Recurrence:
         gathered, inside, dy = steps.gather(x), steps.gather(y), steps.gather_dy(dy)
         ends = [_end_gradient(rows, part) for part in ends]
         found = [self._new_state(rows.n_rows) for _ in starts]
-        d_gathered = np.empty_like(gathered)
+        d_gathered = np.empty_like(gathered) if wants_dx else None
         self._run_back(
             plan, team, use, gathered, _start(rows, h0), inside,
             tape[: plan.tape_size], dy, ends, d_gathered, found, dweights,
         )  # fmt: skip
-        dx[...] = steps.scatter_dx(d_gathered)
+        if wants_dx:
+            dx[...] = steps.scatter_dx(d_gathered)
         for start, part in zip(starts, found, strict=True):
             start[...] = part[rows.start_row]
         return dx, dh0, dc0, dweights

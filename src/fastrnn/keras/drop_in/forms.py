@@ -14,28 +14,32 @@ _KINDS = (
     (keras.layers.GRU, "gru", keras.layers.GRUCell, (1, 0, 2)),
     (keras.layers.SimpleRNN, "rnn", keras.layers.SimpleRNNCell, (0,)),
 )
-# The kernels' functions with the parameters alpha and beta, by Keras's. By the id, since
-# a user's activation may be an object that has no hash.
+# The kernels' functions with the parameters alpha and beta, by the names that they have
+# in keras.activations and, but for the gelu, which is another there, in keras.ops.
+_NAMED = {
+    "elu": ("elu", 1.0, 0.0),
+    "gelu": ("gelu", 0.0, 0.0),
+    "hard_sigmoid": ("hard_sigmoid", 1 / 6, 0.5),
+    "hard_tanh": ("hard_tanh", 0.0, 0.0),
+    "leaky_relu": ("leaky_relu", 0.2, 0.0),
+    "linear": ("affine", 1.0, 0.0),
+    "relu": ("relu", 0.0, 0.0),
+    "sigmoid": ("sigmoid", 0.0, 0.0),
+    "softplus": ("softplus", 0.0, 0.0),
+    "softsign": ("softsign", 0.0, 0.0),
+    "tanh": ("tanh", 0.0, 0.0),
+}
+# By the id, since a user's activation may be an object that has no hash.
 _FUNCTIONS = {
-    id(function): found
-    for function, found in (
-        (activations.elu, ("elu", 1.0, 0.0)),
-        (activations.gelu, ("gelu", 0.0, 0.0)),
-        (activations.hard_sigmoid, ("hard_sigmoid", 1 / 6, 0.5)),
-        (activations.hard_tanh, ("hard_tanh", 0.0, 0.0)),
-        (activations.leaky_relu, ("leaky_relu", 0.2, 0.0)),
-        (activations.linear, ("affine", 1.0, 0.0)),
-        (activations.relu, ("relu", 0.0, 0.0)),
-        (activations.sigmoid, ("sigmoid", 0.0, 0.0)),
-        (activations.softplus, ("softplus", 0.0, 0.0)),
-        (activations.softsign, ("softsign", 0.0, 0.0)),
-        (activations.tanh, ("tanh", 0.0, 0.0)),
-    )
+    id(getattr(home, name)): found
+    for home in (activations, ops)
+    for name, found in _NAMED.items()
+    if hasattr(home, name) and (home, name) != (ops, "gelu")
 }
 
 
 def kind(layer):
-    """The kernels' name of a layer's cell, Keras's class of it, and the gates' order."""
+    """The kernels' name of a layer's cell, Keras's class of it, the order of gates."""
     return next(row[1:] for row in _KINDS if isinstance(layer, row[0]))
 
 

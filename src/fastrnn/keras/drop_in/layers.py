@@ -16,8 +16,8 @@ Contract of such a module
     zero without. `weights` are those of `forms.weights`. `site` is an object that
     belongs to one layer, is hashable, can be weakly referred to, and lives as long.
 ``problem(layer, x, states, mask) -> str or None``
-    Why this backend cannot run a call on the kernels, in the user's words. `x`, `states`
-    and `mask` are as `inner_loop` was given them: x may be of integers.
+    Why this backend cannot run a call on the kernels, in the user's words. `x`,
+    `states` and `mask` are as `inner_loop` was given them: x may be of integers.
 ``SUPPORTS_JIT : bool``
     Whether Keras may compile the layer with ``jit_compile=True``.
 ``SHOWS_INITIAL_STATE : bool``

@@ -44,6 +44,29 @@ def backend():
     return importlib.import_module(f"fastrnn.keras.drop_in.{name}")
 
 
+def kinds():
+    """The classes of Keras that can be replaced, for messages."""
+    return "keras.layers.LSTM, GRU or SimpleRNN"
+
+
+def class_problem(layer, ours):
+    """Why a recurrent layer is not, and cannot become, one of our classes, or None.
+
+    Parameters
+    ----------
+    layer : keras.layers.RNN
+    ours : dict of type to type
+        Our class for each class of Keras's.
+    """
+    cls = type(layer)
+    if cls in ours or isinstance(layer, tuple(ours.values())):
+        return None
+    if cls is keras.layers.RNN:
+        cell = type(layer.cell).__name__
+        return f"it runs a cell, {cell}; what can be replaced is {kinds()}"
+    return f"{cls.__name__} is a class of its own, not {kinds()}"
+
+
 def layer_problem(layer):
     """Why the kernels can run no call of a layer at all, or None."""
     _, cell_class, _ = forms.kind(layer)
