@@ -3,7 +3,7 @@
 ==============================================
 
 An LSTM that is written with ``jax.lax.scan``, as JAX's users write theirs, a loss,
-``jax.value_and_grad``, and Adam on a tree of parameters. Of 100 random numbers two are
+``jax.value_and_grad``, and Adam on a tree of parameters. Of 50 random numbers two are
 marked, and the network is to say their sum (Hochreiter and Schmidhuber's adding
 problem). The loop runs with that LSTM and with `fastrnn.jax.lstm` in its place, from
 the same weights on the same sequences, and the losses of both are compared.
@@ -27,7 +27,7 @@ import numpy as np
 
 import fastrnn.jax
 
-BATCH, RATE, BETAS, EPSILON = 64, 2e-3, (0.9, 0.999), 1e-8
+BATCH, RATE, BETAS, EPSILON = 64, 5e-3, (0.9, 0.999), 1e-8
 
 
 def scan_lstm(params, x):
@@ -142,8 +142,8 @@ def plot(path, results, title):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--length", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--length", type=int, default=50)
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--plot", metavar="FILE", default="jax_one_line.png")
     options = parser.parse_args()

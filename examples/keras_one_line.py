@@ -114,7 +114,7 @@ def main():
     parser.add_argument("--plot", metavar="FILE", default="keras_one_line.png")
     options = parser.parse_args()
 
-    x, y = windows(5_000 if options.quick else 100_000)
+    x, y = windows(5_000 if options.quick else 40_000)
     epochs, backend = 2 if options.quick else 5, keras.backend.backend()
     print(f"{len(x)} windows of {LENGTH} characters, {epochs} epochs, on {backend}")
     results = {
