@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The types of cases: the work of one layer, or the training of a whole model.
+"""The types of cases: the work of one layer, the training of a model or a program.
 
 Workers that run another library import this module instead of `bench.cases`, which
 needs fastrnn to know which cells there are. In a shape, T is the number of time steps,
@@ -9,7 +9,7 @@ B of batch rows, I of inputs and H of hidden units; G is the number of gates.
 import re
 from typing import NamedTuple
 
-from bench import models
+from bench import models, programs
 
 _SHAPE = re.compile(r"T(\d+)-B(\d+)-I(\d+)-H(\d+)")
 
@@ -96,5 +96,31 @@ class ModelCase(NamedTuple):
             **self.model._asdict(),
             "items": self.model.items,
             "unit": self.model.unit,
+            "flops": self.flops,
+        }
+
+
+class ProgramCase(NamedTuple):
+    """The case of one ``train_on_batch`` of a program of `bench.programs`."""
+
+    program: programs.Program
+    direction = "train"
+
+    @property
+    def id(self):
+        return f"keras/train/{self.program.name}"
+
+    @property
+    def flops(self):
+        return self.program.flops
+
+    def describe(self):
+        """Plain values for the JSON file."""
+        return {
+            "id": self.id,
+            "kind": "program",
+            "pass": "train",
+            **self.program._asdict(),
+            "label": self.program.label,
             "flops": self.flops,
         }

@@ -3,13 +3,14 @@
 
 The id of a layer's case consists of cell, pass and shape, as in
 ``lstm/train/T100-B64-I512-H512``. The id of a whole model's case is ``model/train/``
-with the model's name in `bench.models`. The cells come from fastrnn's table of cells.
-An id names the first cell of a class by the name of the class, and its other cells by
-their own names.
+with the model's name in `bench.models`, and that of a program's case ``keras/train/``
+with the program's name in `bench.programs`. The cells come from fastrnn's table of
+cells. An id names the first cell of a class by the name of the class, and its other
+cells by their own names.
 """
 
-from bench import models
-from bench.case import LayerCase, ModelCase, Shape
+from bench import models, programs
+from bench.case import LayerCase, ModelCase, ProgramCase, Shape
 from fastrnn.recurrent import table
 
 CELLS = tuple(table.classes())  # the cells of the standard grid
@@ -47,6 +48,9 @@ STEP_SHAPES = _shapes("T1-B1-I64-H64")
 QUICK_SHAPES = _shapes("T100-B32-I64-H64", "T100-B1-I128-H128")
 SUMMARY_SHAPES = _shapes(
     "T100-B64-I128-H128", "T100-B32-I64-H64", "T100-B1-I128-H128", "T100-B64-I512-H512"
+)
+ONE_LINE_SHAPES = _shapes(
+    "T100-B64-I128-H128", "T100-B64-I512-H512", "T100-B1-I128-H128"
 )
 CHECK_SHAPES = _shapes("T5-B3-I7-H17")
 CHECK_STEP_SHAPES = _shapes("T1-B3-I7-H17")
@@ -101,6 +105,14 @@ def summary():
     ]
 
 
+def one_line():
+    """Programs of Keras and of JAX to which one line of ours can be added."""
+    return [
+        *(ProgramCase(program) for program in programs.PROGRAMS),
+        *grid(("lstm", "gru", "rnn"), ("train",), ONE_LINE_SHAPES),
+    ]
+
+
 def check():
     """One tiny case of each kind, to compare the results of libraries."""
     return [
@@ -116,10 +128,12 @@ def find(case_id):
     direction, _, last = rest.partition("/")
     if head == "model" and direction == "train":
         return ModelCase(models.by_name(last))
+    if head == "keras" and direction == "train":
+        return ProgramCase(programs.by_name(last))
     if head not in KNOWN or direction not in PASSES:
         raise ValueError(
-            "bench: a case's id must look like lstm/train/T100-B64-I512-H512 or "
-            f"model/train/char-H128, got {case_id!r}"
+            "bench: a case's id must look like lstm/train/T100-B64-I512-H512, "
+            f"model/train/char-H128 or keras/train/lstm-H128, got {case_id!r}"
         )
     shape = Shape.parse(last)
     if direction == "step" and shape.T != 1:

@@ -38,7 +38,7 @@ def layer(case, dtype):
 
 
 def model(spec, dtype):
-    """Of a model: weights by name, and a list of batches (inputs, targets).
+    """Of a model or a program: weights by name, a list of batches (inputs, targets).
 
     The inputs of a language model are tokens, (T, B) integers, and its targets are the
     tokens one step later. The inputs of a window model are windows, (T, B, 1), with
@@ -48,7 +48,9 @@ def model(spec, dtype):
     weights = {}
     if spec.V:
         weights["embedding.weight"] = rng.standard_normal((spec.V, spec.E), dtype)
-    weights |= _recurrent(rng, "recurrent.", 4, spec.E, spec.H, spec.layers, dtype)
+    weights |= _recurrent(
+        rng, "recurrent.", spec.gates, spec.E, spec.H, spec.layers, dtype
+    )
     weights["head.weight"] = _uniform(rng, (spec.classes, spec.H), spec.H, dtype)
     weights["head.bias"] = _uniform(rng, (spec.classes,), spec.H, dtype)
     if spec.V:

@@ -37,6 +37,8 @@ class Model(NamedTuple):
     B: int
     windows: int = 0
 
+    gates = 4  # its layers are LSTMs
+
     @property
     def classes(self):
         """The number of outputs of the linear layer."""

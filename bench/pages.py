@@ -9,8 +9,8 @@ A table stands between two comments, of which the first says what it is::
 After the name of a file of ``bench/results`` come words: ``machine`` is the sentence
 about the machine and the versions; ``forward``, ``train``, ``step`` and ``model`` are
 the tables of these passes; ``summary`` is one table of the cases of the suite of that
-name. ``python -m bench.pages`` brings all pages up to date. A test holds the pages to
-the files.
+name; ``gains`` is one of programs without and with one line more. ``python -m
+bench.pages`` brings all pages up to date. A test holds the pages to the files.
 """
 
 import argparse
@@ -37,10 +37,12 @@ def _parts(result, words, mark):
             yield report.machine(result)
         elif word == "summary":
             yield report.summary_table(result)
+        elif word == "gains":
+            yield report.gains_table(result)
         elif word in report.PASSES:
             yield from report.pass_tables(result, [word])
         else:
-            known = ", ".join(("machine", "summary", *report.PASSES))
+            known = ", ".join(("machine", "summary", "gains", *report.PASSES))
             raise FormatError(f"bench.pages: {mark}: must be of {known}, got {word}")
 
 

@@ -90,6 +90,7 @@ class Worker:
                     "OPENBLAS_NUM_THREADS": threads,
                     "MKL_NUM_THREADS": threads,
                     "TF_CPP_MIN_LOG_LEVEL": "3",
+                    **adapters.environment_of(self.name),
                 },
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,

@@ -12,18 +12,19 @@ import sys
 from pathlib import Path
 
 from bench import cases
-from bench.adapters import NAMES, PEERS
+from bench.adapters import NAMES, PLAIN_OF
 from bench.result import (
     CELL_NAMES,
     PASS_NAMES,
     FormatError,
     best_peer,
+    is_peer,
     load,
     threads,
 )
 
-# What a table may be of: the passes of a layer's cases, and whole models.
-PASSES = (*cases.PASSES, "model")
+# What a table may be of: the passes of a layer's cases, whole models, programs.
+PASSES = (*cases.PASSES, "model", "program")
 
 # -- lines ----------------------------------------------------------------------------
 
@@ -102,10 +103,17 @@ def _row_name(record):
         return record["published_name"]
     if record["kind"] == "layer":
         return f"T{record['T']} B{record['B']} I{record['I']} H{record['H']}"
+    if record["kind"] == "program":
+        return f"{record['label']} T{record['T']} B{record['B']} I{record['E']}"
     sizes = [f"V{record['V']} E{record['E']}"] if record["V"] else []
     layers = f" x{record['layers']}" if record["layers"] > 1 else ""
     sizes += [f"H{record['H']}{layers}", f"T{record['T']} B{record['B']}"]
     return f"{record['label']} {' '.join(sizes)}"
+
+
+def _cell_and_row_name(record):
+    cell = CELL_NAMES[record["cell"]] + " " if record["kind"] == "layer" else ""
+    return cell + _row_name(record)
 
 
 def _ratio(entry):
@@ -134,8 +142,8 @@ def _table(title, records, name=_row_name):
     It has fastrnn's time and share of peak, and the ratios of each peer and of the
     best. Times and peers' ratios have their quartiles behind them.
     """
-    names = [p for p in PEERS if any(p in r["libraries"] for r in records)]
-    rows = [[title, "fastrnn", "of peak", *(PEERS[p] for p in names), "best peer"]]
+    names = [p for p in NAMES if any(is_peer(r, p) for r in records)]
+    rows = [[title, "fastrnn", "of peak", *(NAMES[p] for p in names), "best peer"]]
     for record in records:
         libraries = record["libraries"]
         rows.append(
@@ -151,17 +159,22 @@ def _table(title, records, name=_row_name):
 
 
 def _timed(result, passes):
-    """The cases of a result that were timed, of some passes (``model`` is one)."""
+    """The cases of a result that were timed, of some passes.
+
+    ``model`` and ``program`` are the passes of the cases that are of no layer.
+    """
     return [
         record
         for record in result["cases"]
         if "share" in record
-        and (record["pass"] if record["kind"] == "layer" else "model") in passes
+        and (record["pass"] if record["kind"] == "layer" else record["kind"]) in passes
     ]
 
 
 def _title(record):
-    if record["kind"] != "layer":
+    if record["kind"] == "program":
+        return "`train_on_batch`"
+    if record["kind"] == "model":
         return "Whole training step"
     return f"{CELL_NAMES[record['cell']]}, {PASS_NAMES[record['pass']]}"
 
@@ -176,7 +189,7 @@ def machine(result):
 
 
 def pass_tables(result, passes):
-    """A list of tables, one for each cell and pass, and one for the models."""
+    """A list of tables: one for each cell and pass, for the models, for programs."""
     groups = {}
     for record in _timed(result, passes):
         groups.setdefault(_title(record), []).append(record)
@@ -186,22 +199,47 @@ def pass_tables(result, passes):
 def summary_table(result):
     """One table of the cases of `bench.cases.summary` that a result has."""
 
-    def name(record):
-        cell = "" if record["kind"] != "layer" else CELL_NAMES[record["cell"]] + " "
-        return cell + _row_name(record)
-
     found = {record["id"]: record for record in _timed(result, PASSES)}
     wanted = (case.id for case in cases.summary())
     records = [found[case_id] for case_id in wanted if case_id in found]
-    return _table("Training step", records, name)
+    return _table("Training step", records, _cell_and_row_name)
+
+
+def gains_table(result):
+    """One table of programs to which a line was added that lets them run on fastrnn.
+
+    It has a row for each case and library: the times of the program without and with
+    the line, their ratio, and the time of fastrnn's own layers or model.
+    """
+    head = ["with one line more", "program", "without", "with", "gain", "fastrnn alone"]
+    rows = [head]
+    for record in _timed(result, PASSES):
+        libraries = record["libraries"]
+        for name, plain in PLAIN_OF.items():
+            if "gain" not in libraries.get(name, {}):
+                continue
+            gain = libraries[name]["gain"]
+            rows.append(
+                [
+                    _cell_and_row_name(record),
+                    NAMES[plain],
+                    _time_and_spread(libraries[plain]["ms"]),
+                    _time_and_spread(libraries[name]["ms"]),
+                    f"**{gain['median']:.2f}x** ({gain['q1']:.2f} to {gain['q3']:.2f})",
+                    _time_and_spread(libraries["fastrnn"]["ms"]),
+                ]
+            )
+    return _markdown(rows) if len(rows) > 1 else ""
 
 
 def tables(result):
     """The text of a whole result: where it was measured, then all tables.
 
-    Each cell and pass has a table, and so have the models.
+    Each cell and pass has a table, and so have the models, the programs, and the gains
+    of programs that were run with and without a line more.
     """
-    parts = [machine(result), *pass_tables(result, PASSES)]
+    parts = [machine(result), *pass_tables(result, PASSES), gains_table(result)]
+    parts = [part for part in parts if part]
     for name, reason in result["absent"].items():
         parts.append(f"{NAMES[name]} was absent: {reason}.")
     return "\n\n".join(parts)

@@ -4,7 +4,7 @@
 import json
 from pathlib import Path
 
-from bench import cases
+from bench import adapters, cases
 
 FORMAT = 2
 CELL_NAMES = {cell: cases.label(cell) for cell in cases.KNOWN}
@@ -36,12 +36,22 @@ def threads(result):
     return f"{n} thread{'' if n == 1 else 's'}"
 
 
+def is_peer(record, name):
+    """Whether a case has a time of this library by fastrnn's own.
+
+    A library that runs on fastrnn is no peer of it.
+    """
+    return name not in adapters.PLAIN_OF and "ratio" in record["libraries"].get(
+        name, {}
+    )
+
+
 def best_peer(record):
     """The peer of a case whose ratio has the smallest median, and that ratio."""
     ratios = {
         name: entry["ratio"]
         for name, entry in record["libraries"].items()
-        if "ratio" in entry
+        if is_peer(record, name)
     }
     name = min(ratios, key=lambda peer: ratios[peer]["median"])
     return {"name": name, "ratio": ratios[name]}

@@ -24,10 +24,18 @@ from bench import (
 )
 from bench.result import FORMAT, FormatError, best_peer, load
 
-ROUNDS = {"standard": 11, "summary": 11, "deepbench": 5, "quick": 3, "check": 0}
+ROUNDS = {
+    "standard": 11,
+    "summary": 11,
+    "one-line": 11,
+    "deepbench": 5,
+    "quick": 3,
+    "check": 0,
+}
 SUITES = {
     "standard": cases.standard,
     "summary": cases.summary,
+    "one-line": cases.one_line,
     "deepbench": deepbench.suite,
     "quick": cases.quick,
     "check": cases.check,
@@ -47,29 +55,33 @@ def prepare(case, workers, dtype):
     Raises
     ------
     ArithmeticError
-        If a peer's results differ from fastrnn's.
+        If a peer's results differ from fastrnn's, or those of a program that runs on
+        fastrnn from those of the program without it.
     """
     record = case.describe()
-    libraries, unsupported = {}, {}
+    libraries, unsupported, results = {}, {}, {}
     for name, worker in workers.items():
         answer = worker.ask("prepare", case.id)
         if "unsupported" in answer:
             unsupported[name] = answer["unsupported"]
             continue
         libraries[name] = {"variant": answer["variant"]}
-        if name == "fastrnn":
-            ours = answer["results"]
-        else:
+        results[name] = answer["results"]
+        if name != "fastrnn":
             libraries[name]["error"] = verify.compare(
-                answer["results"], name, ours, case, dtype
+                results[name], name, results["fastrnn"], case, dtype
             )
+    for name, plain in adapters.PLAIN_OF.items():
+        if name in results and plain in results:
+            verify.compare(results[plain], plain, results[name], case, dtype, name)
     return {**record, "libraries": libraries, "unsupported": unsupported}
 
 
 def measure(record, workers, rounds, block):
     """Time the libraries of a case that `prepare` made; add the figures to `record`.
 
-    A ratio is of two times of the same round. Each block of fastrnn is followed at once
+    A ratio is of two times of the same round; a gain is that of a program without and
+    with the line that lets it run on fastrnn. Each block of fastrnn is followed at once
     by a block of FMAs alone, which measures the peak.
     """
     libraries = record["libraries"]
@@ -86,6 +98,10 @@ def measure(record, workers, rounds, block):
         if name != "fastrnn":
             pairs = zip(seconds, ours, strict=True)
             entry["ratio"] = timing.quartiles([theirs / mine for theirs, mine in pairs])
+        plain = adapters.PLAIN_OF.get(name)
+        if plain in times:
+            pairs = zip(times[plain], seconds, strict=True)
+            entry["gain"] = timing.quartiles([before / now for before, now in pairs])
     record["best"] = best_peer(record)
     peak = timing.quartiles([b["peak"] for b in blocks["fastrnn"]])
     record["peak_gflops"] = peak
@@ -154,7 +170,7 @@ def run(todo, options, log):
     ) as (workers, absent):
         for name, reason in absent.items():
             log(f"{adapters.NAMES[name]} is absent: {reason}")
-        if len(workers) == 1:
+        if not set(workers) - {"fastrnn", *adapters.PLAIN_OF}:
             raise peers.WorkerError(
                 "bench: no peer is there, so nothing can be verified: "
                 'pip install ".[bench]"'
@@ -166,7 +182,7 @@ def run(todo, options, log):
             todo = [case for case in todo if case.id not in done]
         for case in tqdm(todo, desc="bench", unit="case", disable=None, leave=False):
             record = prepare(case, workers, options.dtype)
-            if set(record["libraries"]) == {"fastrnn"}:
+            if not set(record["libraries"]) - {"fastrnn", *adapters.PLAIN_OF}:
                 reasons = record["unsupported"]
                 result["not_reported"].append({"id": case.id, "reasons": reasons})
                 log(f"{case.id}: not verified by any peer, so not reported: {reasons}")
@@ -252,9 +268,10 @@ def parser():
     )
     p.add_argument(
         "--peers",
-        type=_list_of(adapters.PEERS),
-        default=list(adapters.PEERS),
-        help="against which libraries (all): torch,jax",
+        type=_list_of([name for name in adapters.NAMES if name != "fastrnn"]),
+        help="against which libraries: torch,jax; keras_torch,keras_torch+fastrnn. "
+        f"By default {','.join(adapters.PEERS)}, and in the suite one-line "
+        f"{','.join(adapters.ONE_LINE)}",
     )
     p.add_argument(
         "--python",
@@ -298,6 +315,9 @@ def main(arguments=None):
     p = parser()
     options = p.parse_args(arguments)
     todo = _todo(options)
+    if options.peers is None:
+        is_one_line = options.suite == "one-line"
+        options.peers = list(adapters.ONE_LINE if is_one_line else adapters.PEERS)
     if not todo:
         p.error("no case: pass step needs a shape with T1")
     if options.go_on and options.json is None:

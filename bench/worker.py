@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from bench import adapters, timing
+from bench.case import LayerCase, ModelCase
 
 # For how many seconds each variant of a library is timed to find the fastest.
 TRIAL = 0.3
@@ -91,6 +92,9 @@ class _Session:
 
     def prepare(self, case):
         self.side = None  # frees the memory of the case before
+        kinds = getattr(self.adapter, "CASES", (LayerCase, ModelCase))
+        if not isinstance(case, kinds):
+            return {"unsupported": f"it has no cases of the type {type(case).__name__}"}
         try:
             variants = self.adapter.variants(case, self.dtype)
         except adapters.UnsupportedError as error:

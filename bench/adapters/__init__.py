@@ -7,7 +7,12 @@ ways in which the library can run a case: a dict from the name of a variant to a
 function that makes its side. A side has ``run()``, the call that is timed, and
 ``results()``, which returns every output and gradient as a dict of NumPy arrays, with
 fastrnn's names and layouts.
+
+An adapter of programs runs the cases of `bench.programs`, and may run no others: its
+``CASES`` says which types of cases it takes; without that it takes layers and models.
 """
+
+from typing import NamedTuple
 
 PEERS = {
     "torch": "PyTorch",
@@ -15,7 +20,49 @@ PEERS = {
     "jax": "JAX",
     "onnxruntime": "ONNX Runtime",
 }
-NAMES = {"fastrnn": "fastrnn", **PEERS}
+
+
+class _Program(NamedTuple):
+    """A library as its users run it: a title, an adapter, and its process's variables.
+
+    The adapter finds in the variable FASTRNN_BENCH_ACCELERATE whether the one line is
+    there that lets the program run on fastrnn's kernels.
+    """
+
+    title: str
+    module: str
+    environment: dict[str, str]
+
+
+# The one line is there in those whose names end in "+fastrnn". What comes before the
+# "+" is the same program without it, or JAX without our functions.
+_PLAIN = {
+    f"keras_{backend}": _Program(
+        f"Keras on {title}", "keras_program", {"KERAS_BACKEND": backend}
+    )
+    for backend, title in {
+        "torch": "PyTorch",
+        "tensorflow": "TensorFlow",
+        "jax": "JAX",
+    }.items()
+}
+_ACCELERATED = {
+    f"{name}+fastrnn": plain._replace(
+        title=f"{plain.title}, accelerated",
+        environment={**plain.environment, "FASTRNN_BENCH_ACCELERATE": "1"},
+    )
+    for name, plain in _PLAIN.items()
+} | {"jax+fastrnn": _Program("fastrnn.jax", "jax_fastrnn", {})}
+_PROGRAMS = _PLAIN | _ACCELERATED
+
+# Of each library with the one line in its program, the library without.
+PLAIN_OF = {name: name.removesuffix("+fastrnn") for name in _ACCELERATED}
+ONE_LINE = (*_PLAIN, "jax", *_ACCELERATED)
+NAMES = {
+    "fastrnn": "fastrnn",
+    **PEERS,
+    **{name: program.title for name, program in _PROGRAMS.items()},
+}
 # How many calls of a case of the pass "step" have their outputs compared; the first
 # starts from a zero state.
 N_STEPS = 4
@@ -40,4 +87,10 @@ def form_of(forms, case):
 
 def module_of(name):
     """The name of the module that is the adapter of a library."""
-    return f"bench.adapters.{name}"
+    module = _PROGRAMS[name].module if name in _PROGRAMS else name
+    return f"bench.adapters.{module}"
+
+
+def environment_of(name):
+    """The variables that the process of a library needs beside the usual ones."""
+    return _PROGRAMS[name].environment if name in _PROGRAMS else {}

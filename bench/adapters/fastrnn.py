@@ -4,11 +4,13 @@
 import numpy as np
 
 import fastrnn
-from bench import data, machine, models
+from bench import data, machine, models, programs
 from bench.adapters import N_STEPS
-from bench.adapters.model_side import ModelSide
-from bench.case import ModelCase
+from bench.adapters.model_side import ModelSide, ProgramSide
+from bench.case import LayerCase, ModelCase, ProgramCase
 from bench.cases import CELLS, KNOWN
+
+CASES = (LayerCase, ModelCase, ProgramCase)
 
 
 def start(n_threads, dtype):
@@ -28,6 +30,8 @@ def peak(n_threads, dtype):
 def variants(case, dtype):
     if isinstance(case, ModelCase):
         return {"fastrnn": lambda: Trainer(case.model, dtype)}
+    if isinstance(case, ProgramCase):
+        return {"fastrnn": lambda: Program(case.program, dtype)}
     if case.direction == "step":
         return {"stream": lambda: Step(case, dtype)}
     return {"layer": lambda: Layer(case, dtype)}
@@ -146,3 +150,46 @@ class Trainer(ModelSide):
             fastrnn.clip_grad_norm_(self.net, models.CLIP_NORM)
         self.optimizer.step()
         return loss
+
+
+class Program(ProgramSide):
+    """The side of a program: the same one with fastrnn's own model."""
+
+    def __init__(self, spec, dtype):
+        weights, batches = data.model(spec, dtype)
+        super().__init__(spec, batches)
+        layer_class = getattr(fastrnn, KNOWN[spec.cell].layer)
+        layers = [
+            layer_class(
+                spec.H if k else spec.E,
+                spec.H,
+                return_sequences=k < spec.layers - 1,
+                dtype=dtype,
+            )
+            for k in range(spec.layers)
+        ]
+        head = fastrnn.Linear(spec.H, spec.classes, dtype=dtype)
+        self.model = fastrnn.Sequential(*layers, head)
+        # By the model's name of each array, the name that all libraries have for it.
+        self.names = {f"{spec.layers}.{name}": f"head.{name}" for name in head.grads}
+        for k, layer in enumerate(layers):
+            for name in layer.grads:
+                common = name.removesuffix("_l0")
+                self.names[f"{k}.{name}"] = f"recurrent.{common}_l{k}"
+        self.model.load_state_dict(
+            {name: weights[common] for name, common in self.names.items()}
+        )
+        adam = fastrnn.Adam(lr=programs.LR, betas=models.BETAS, eps=models.EPS)
+        self.model.compile("mse", adam)
+
+    def predict(self, inputs):
+        return self.model.predict_on_batch(inputs)
+
+    def gradients(self, inputs, targets):
+        self.model.zero_grad()
+        _, d_out = fastrnn.mse_loss(self.model(inputs), targets)
+        self.model.backward(d_out)
+        return {common: self.model.grads[name] for name, common in self.names.items()}
+
+    def step(self, inputs, targets):
+        return self.model.train_on_batch(inputs, targets)

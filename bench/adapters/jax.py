@@ -35,12 +35,16 @@ def start(n_threads, dtype):
 def variants(case, dtype):
     if isinstance(case, ModelCase):
         make = partial(Trainer, case.model, dtype)
-    else:
-        form_of(CELLS, case)
-        if case.direction == "step":
-            return {"one step": partial(Step, case, dtype)}
-        make = partial(Layer, case, dtype)
-    return {name: partial(make, unroll) for name, unroll in UNROLLS.items()}
+        return {name: partial(make, unroll) for name, unroll in UNROLLS.items()}
+    form_of(CELLS, case)
+    if case.direction == "step":
+        return {
+            "one step": partial(Step, case, dtype, partial(_sequence, case.cell, 1))
+        }
+    return {
+        name: partial(Layer, case, dtype, partial(_sequence, case.cell, unroll))
+        for name, unroll in UNROLLS.items()
+    }
 
 
 def _lstm(p, gx, h, c):
@@ -101,16 +105,19 @@ def _put(tree):
 
 
 class Layer:
-    """The side of a layer that runs whole sequences, forward or as a training step."""
+    """The side of a layer that runs whole sequences, forward or as a training step.
 
-    def __init__(self, case, dtype, unroll):
+    ``sequence(p, x, state)`` returns y and the last state, a tuple of arrays.
+    """
+
+    def __init__(self, case, dtype, sequence):
         weights, x, dy = data.layer(case, dtype)
         self.p, self.x, self.dy = _put((_layer_weights(weights), x, dy))
         state = _zeros(case.cell, case.shape.B, case.shape.H, dtype)
         self.is_training = case.direction == "train"
 
         def forward(p, x):
-            return _sequence(case.cell, unroll, p, x, state)[0]
+            return sequence(p, x, state)[0]
 
         def train(p, x, dy):
             y, pull = jax.vjp(forward, p, x)
@@ -132,14 +139,14 @@ class Layer:
 class Step:
     """The side of single time steps, each from the state after the step before."""
 
-    def __init__(self, case, dtype):
+    def __init__(self, case, dtype, sequence):
         weights, x, _ = data.layer(case, dtype)
         p, self.x = _put((_layer_weights(weights), x))
         self.zero = _zeros(case.cell, case.shape.B, case.shape.H, dtype)
         self.state = self.zero
         # The weights are constants of the compiled program, so that the compiler may
         # lay them out as it likes.
-        self.call = jax.jit(lambda x, state: _sequence(case.cell, 1, p, x, state))
+        self.call = jax.jit(lambda x, state: sequence(p, x, state))
 
     def run(self):
         y, self.state = jax.block_until_ready(self.call(self.x, self.state))

@@ -13,16 +13,17 @@ import tensorflow as tf
 
 from bench import data, models
 from bench.adapters import N_STEPS, form_of
+from bench.adapters.keras_weights import from_keras, of_layer, to_keras
 from bench.adapters.model_side import ModelSide
 from bench.case import ModelCase
 
 LAYERS = keras.layers
-# The layer, its activation, and Keras's order of gates: each gate's place in ours.
+# The layer and its activation.
 CLASSES = {
-    "lstm": (LAYERS.LSTM, "tanh", (0, 1, 2, 3)),
-    "gru": (LAYERS.GRU, "tanh", (1, 0, 2)),
-    "rnn": (LAYERS.SimpleRNN, "tanh", (0,)),
-    "rnn_relu": (LAYERS.SimpleRNN, "relu", (0,)),
+    "lstm": (LAYERS.LSTM, "tanh"),
+    "gru": (LAYERS.GRU, "tanh"),
+    "rnn": (LAYERS.SimpleRNN, "tanh"),
+    "rnn_relu": (LAYERS.SimpleRNN, "relu"),
 }
 # The most time steps that are unrolled: a longer program takes minutes to compile.
 LONGEST_UNROLLED = 4
@@ -56,50 +57,11 @@ def variants(case, dtype):
     return found
 
 
-def _to_keras(cell, weights):
-    """The weights of one layer, given as fastrnn's four arrays, as Keras has them."""
-    gates = CLASSES[cell][2]
-
-    def reorder(name):
-        return np.concatenate([np.split(weights[name], len(gates))[k] for k in gates])
-
-    both = reorder("bias_ih"), reorder("bias_hh")
-    bias = np.stack(both) if cell == "gru" else both[0] + both[1]
-    return [reorder("weight_ih").T, reorder("weight_hh").T, bias]
-
-
-def _from_keras(cell, arrays):
-    """Keras's gradients of one layer as fastrnn has them.
-
-    Where Keras has one bias and fastrnn has two, whose sum is Keras's, both get the
-    gradient of the one.
-    """
-    gates = CLASSES[cell][2]
-    kernel, recurrent, bias = (np.asarray(array) for array in arrays)
-
-    def reorder(rows):
-        parts = np.split(rows, len(gates))
-        return np.concatenate([parts[gates.index(k)] for k in range(len(gates))])
-
-    biases = bias if cell == "gru" else (bias, bias)
-    return {
-        "weight_ih": reorder(kernel.T),
-        "weight_hh": reorder(recurrent.T),
-        "bias_ih": reorder(biases[0]),
-        "bias_hh": reorder(biases[1]),
-    }
-
-
-def _strip(weights, prefix, layer):
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return {name: weights[f"{prefix}{name}_l{layer}"] for name in names}
-
-
 def _layer(cell, I, H, weights, **options):
-    layer_class, activation, _ = CLASSES[cell]
+    layer_class, activation = CLASSES[cell]
     layer = layer_class(H, activation=activation, **options)
     layer.build((None, None, I))
-    layer.set_weights(_to_keras(cell, weights))
+    layer.set_weights(to_keras(cell, weights))
     return layer
 
 
@@ -115,7 +77,7 @@ class Layer:
             case.cell,
             case.shape.I,
             case.shape.H,
-            _strip(weights, "", 0),
+            of_layer(weights, "", 0),
             return_sequences=True,
             unroll=unroll,
         )
@@ -142,7 +104,7 @@ class Layer:
         if not self.is_training:
             return {"y": self.run().numpy().transpose(1, 0, 2)}
         y, (dx, *grads) = self.run()
-        named = _from_keras(self.cell, grads)
+        named = from_keras(self.cell, grads)
         return {
             "y": y.numpy().transpose(1, 0, 2),
             "dx": dx.numpy().transpose(1, 0, 2),
@@ -157,7 +119,7 @@ class Step:
         weights, x, _ = data.layer(case, dtype)
         _, B, I, H = case.shape
         layer = _layer(
-            case.cell, I, H, _strip(weights, "", 0), return_state=True, unroll=unroll
+            case.cell, I, H, of_layer(weights, "", 0), return_state=True, unroll=unroll
         )
         n_states = 2 if case.cell == "lstm" else 1
         self.x = tf.constant(x.transpose(1, 0, 2))
@@ -197,7 +159,7 @@ class Trainer(ModelSide):
                 "lstm",
                 spec.H if k else spec.E,
                 spec.H,
-                _strip(weights, "recurrent.", k),
+                of_layer(weights, "recurrent.", k),
                 return_sequences=bool(spec.V) or k < spec.layers - 1,
                 return_state=True,
             )
@@ -250,7 +212,7 @@ class Trainer(ModelSide):
         grads = [tf.convert_to_tensor(grad).numpy() for grad in grads]
         named = {"embedding.weight": grads.pop(0)} if self.spec.V else {}
         for k in range(self.spec.layers):
-            layer = _from_keras("lstm", grads[3 * k : 3 * k + 3])
+            layer = from_keras("lstm", grads[3 * k : 3 * k + 3])
             named |= {f"recurrent.{n}_l{k}": grad for n, grad in layer.items()}
         return {**named, "head.weight": grads[-2].T, "head.bias": grads[-1]}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`ModelSide`: the part of a model's side that is the same for all libraries."""
+"""`ModelSide` and `ProgramSide`: what the sides of all libraries have in common."""
 
 import itertools
 
@@ -39,3 +39,26 @@ class ModelSide:
             float(self.step(*next(self.batches))) for _ in range(CHECK_STEPS)
         )
         return {"loss": np.array(loss), "later losses": np.array(later), **grads}
+
+
+class ProgramSide(ModelSide):
+    """Base of the sides of programs, whose arrays are samples first.
+
+    A subclass has a method more, ``predict(inputs)``, which returns the outputs as the
+    user gets them. Its ``gradients`` may train the program, if the weights are those of
+    before in the end.
+
+    Parameters
+    ----------
+    spec : bench.programs.Program
+    batches : list of pair
+        What `bench.data.model` gives.
+    """
+
+    def __init__(self, spec, batches):
+        super().__init__(
+            spec, [(np.ascontiguousarray(x.swapaxes(0, 1)), y) for x, y in batches]
+        )
+
+    def results(self):
+        return {"y": np.array(self.predict(self.first[0])), **super().results()}

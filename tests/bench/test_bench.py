@@ -22,6 +22,7 @@ def test_ids_are_unique_and_lead_back_to_their_cases(bench):
         cases.quick(),
         cases.check(),
         cases.summary(),
+        cases.one_line(),
         deepbench.every(),
     ]
     for suite in suites:

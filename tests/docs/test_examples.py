@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+KERAS_BACKEND = os.environ.get("KERAS_BACKEND", "torch")
 NEEDS = {
     "share_price": ("matplotlib", "sklearn"),
     "weather": ("matplotlib", "pandas", "sklearn", "vega_datasets"),
@@ -26,6 +27,11 @@ NEEDS = {
     "captions": ("matplotlib", "sklearn"),
     "long_memory": ("matplotlib",),
     "initialisation": ("matplotlib", "pandas", "sklearn"),
+}
+# With a program of another library as it is, and with one line more.
+ONE_LINE = {
+    "keras_one_line": ("matplotlib", "keras", KERAS_BACKEND),
+    "jax_one_line": ("matplotlib", "jax"),
 }
 SAYS = {
     "share_price": "last value",
@@ -53,6 +59,7 @@ LOOKED_AT = (
     "sentiment",
     "comments",
     "initialisation",
+    *ONE_LINE,
 )
 
 
@@ -67,7 +74,7 @@ def run(name, folder, *arguments):
             *arguments,
         ],
         cwd=folder,
-        env={**os.environ, "KERAS_BACKEND": "torch"},
+        env={**os.environ, "KERAS_BACKEND": KERAS_BACKEND},
         capture_output=True,
         text=True,
     )
@@ -98,6 +105,16 @@ LONG = ("share_price", "captions", "long_memory", "initialisation")
 def test_example(name, tmp_path):
     need(*NEEDS[name])
     assert SAYS[name] in run(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ONE_LINE)
+def test_one_line_changes_no_loss(name, tmp_path):
+    """Rounding alone tells both runs apart, which the first steps hardly enlarge."""
+    need(*ONE_LINE[name])
+    said = run(name, tmp_path)
+    if name == "keras_one_line":
+        assert re.search(r"fastrnn.keras: replaced \S+: LSTM\n", said)
+    assert float(re.search(r"losses differ by (\S+) ", said)[1]) < 1e-5
 
 
 @pytest.mark.only_grid
