@@ -68,15 +68,14 @@ def target():
     return answer(get(xla.target(), None))
 
 
-def asked(target, version, metadata_size=ctypes.sizeof(Metadata), frame_size=None):
+def asked(target, version, metadata_size=56, frame_size=400):
     """What the target puts into the metadata when XLA has a version, or tells none."""
     metadata = Metadata(metadata_size, Version(0, None, -1, -1), 7, 7)
     extension = Extension(32, METADATA, None, ctypes.pointer(metadata))
     api = None
     if version is not None:
         api = ctypes.pointer(Api(200, None, Version(24, None, *version)))
-    size = ctypes.sizeof(Frame) if frame_size is None else frame_size
-    frame = Frame(size, ctypes.pointer(extension), api, None, 3)
+    frame = Frame(frame_size, ctypes.pointer(extension), api, None, 3)
     assert target(ctypes.byref(frame)) is None
     return metadata
 
@@ -110,5 +109,5 @@ def test_other_stages_do_nothing(target):
 
 
 def test_what_is_no_function():
-    with pytest.raises(TypeError, match="set_function: .* must be callable, got int"):
+    with pytest.raises(TypeError, match="function must be callable, got int"):
         xla.set_function(3)

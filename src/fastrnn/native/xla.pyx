@@ -18,7 +18,7 @@ is newer than itself, and refuses to start at all if that one was registered fir
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 import atexit
 import time
@@ -75,7 +75,8 @@ cdef extern from "xla/ffi/api/c_api.h" nogil:
 
     ctypedef struct XLA_FFI_Api:
         XLA_FFI_Api_Version api_version
-        XLA_FFI_Error *(*XLA_FFI_Error_Create)(XLA_FFI_Error_Create_Args *) noexcept nogil
+        XLA_FFI_Error *(*XLA_FFI_Error_Create)(
+            XLA_FFI_Error_Create_Args *) noexcept nogil
 
     struct XLA_FFI_Buffer:
         size_t struct_size
