@@ -60,6 +60,8 @@ class _SupportsJit:
     def __get__(self, layer, owner=None):
         if layer is None:
             return self
+        if "supports_jit" not in vars(layer):
+            raise AttributeError(f"{type(layer).__name__} has no supports_jit yet")
         module = paths.backend()
         return vars(layer)["supports_jit"] and (module is None or module.SUPPORTS_JIT)
 
