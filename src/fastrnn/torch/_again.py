@@ -10,7 +10,7 @@ the same function as `fastrnn.torch._stack`, with the same dropout noise.
 
 import torch
 
-from fastrnn.torch import _compat
+from fastrnn.torch import _compat, _steps
 
 _SEQUENCE = {
     "RNN_TANH": torch.rnn_tanh,
@@ -56,9 +56,12 @@ def forward(call, x, h0, c0, weights, noises):
         cells = slice(layer * D, (layer + 1) * D)
         hx = (h0[cells], c0[cells]) if spec.has_c else h0[cells]
         own = list(weights[layer * per_layer : (layer + 1) * per_layer])
-        y, h, *c = operator(
-            y, batch_sizes, hx, own, spec.bias, 1, 0.0, False, spec.bidirectional
-        )
+        if spec.activations is None:
+            y, h, *c = operator(
+                y, batch_sizes, hx, own, spec.bias, 1, 0.0, False, spec.bidirectional
+            )
+        else:
+            y, h, *c = _steps.layer(spec, y, batch_sizes, h0, c0, own)
         h_n.append(h)
         c_n += c
     if call.single:

@@ -88,6 +88,10 @@ def spec(mode, I, H, num_layers, bias, bidirectional, proj_size=0):
 @functools.lru_cache(maxsize=1024)
 def of_form(form):
     """The `Spec` of a `recurrent.pure.Form`, one layer of one direction."""
+    activations = form.activations
+    if activations is None and form.reset_before:
+        plain = celltable.cell(form.cell).activations
+        activations = tuple((name, 0.0, 0.0) for name in plain)
     return Spec(
         form.cell.upper(),
         form.input_size,
@@ -95,6 +99,6 @@ def of_form(form):
         1,
         form.bias,
         False,
-        activations=form.activations,
+        activations=activations,
         reset_before=form.reset_before,
     )

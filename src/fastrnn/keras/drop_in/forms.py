@@ -14,28 +14,32 @@ _KINDS = (
     (keras.layers.GRU, "gru", keras.layers.GRUCell, (1, 0, 2)),
     (keras.layers.SimpleRNN, "rnn", keras.layers.SimpleRNNCell, (0,)),
 )
-# The kernels' functions with the parameters alpha and beta, by Keras's. By the id, since
-# a user's activation may be an object that has no hash.
+# The kernels' functions with the parameters alpha and beta, by the names that they have
+# in keras.activations and, but for the gelu, which is another there, in keras.ops.
+_NAMED = {
+    "elu": ("elu", 1.0, 0.0),
+    "gelu": ("gelu", 0.0, 0.0),
+    "hard_sigmoid": ("hard_sigmoid", 1 / 6, 0.5),
+    "hard_tanh": ("hard_tanh", 0.0, 0.0),
+    "leaky_relu": ("leaky_relu", 0.2, 0.0),
+    "linear": ("affine", 1.0, 0.0),
+    "relu": ("relu", 0.0, 0.0),
+    "sigmoid": ("sigmoid", 0.0, 0.0),
+    "softplus": ("softplus", 0.0, 0.0),
+    "softsign": ("softsign", 0.0, 0.0),
+    "tanh": ("tanh", 0.0, 0.0),
+}
+# By the id, since a user's activation may be an object that has no hash.
 _FUNCTIONS = {
-    id(function): found
-    for function, found in (
-        (activations.elu, ("elu", 1.0, 0.0)),
-        (activations.gelu, ("gelu", 0.0, 0.0)),
-        (activations.hard_sigmoid, ("hard_sigmoid", 1 / 6, 0.5)),
-        (activations.hard_tanh, ("hard_tanh", 0.0, 0.0)),
-        (activations.leaky_relu, ("leaky_relu", 0.2, 0.0)),
-        (activations.linear, ("affine", 1.0, 0.0)),
-        (activations.relu, ("relu", 0.0, 0.0)),
-        (activations.sigmoid, ("sigmoid", 0.0, 0.0)),
-        (activations.softplus, ("softplus", 0.0, 0.0)),
-        (activations.softsign, ("softsign", 0.0, 0.0)),
-        (activations.tanh, ("tanh", 0.0, 0.0)),
-    )
+    id(getattr(home, name)): found
+    for home in (activations, ops)
+    for name, found in _NAMED.items()
+    if hasattr(home, name) and (home, name) != (ops, "gelu")
 }
 
 
 def kind(layer):
-    """The kernels' name of a layer's cell, Keras's class of it, and the gates' order."""
+    """The kernels' name of a layer's cell, Keras's class of it, the order of gates."""
     return next(row[1:] for row in _KINDS if isinstance(layer, row[0]))
 
 
@@ -84,18 +88,29 @@ def form(layer):
     )
 
 
-def _rows(array, order):
+def rows(array, order):
     """An array with Keras's gates along its last axis, as (G * H, ...) in our order."""
-    rows = ops.convert_to_tensor(array)
-    rows = ops.transpose(rows) if len(rows.shape) > 1 else rows
-    if order == tuple(range(len(order))):
-        return rows
-    gates = ops.split(rows, len(order), axis=0)
+    found = ops.convert_to_tensor(array)
+    found = ops.transpose(found) if len(found.shape) > 1 else found
+    if is_in_order(order):
+        return found
+    gates = ops.split(found, len(order), axis=0)
     return ops.concatenate([gates[k] for k in order], axis=0)
 
 
-def weights(layer):
+def is_in_order(order):
+    """Whether Keras has the gates of a cell in the order of the kernels."""
+    return order == tuple(range(len(order)))
+
+
+def weights(layer, rows):
     """The weights of a layer in PyTorch's layout and order of gates, differentiable.
+
+    Parameters
+    ----------
+    layer : keras.layers.LSTM, GRU or SimpleRNN
+    rows : callable
+        The function above, or one like it of the backend.
 
     Returns
     -------
@@ -104,11 +119,11 @@ def weights(layer):
         (G * H,), of which the second is zero where Keras has one bias.
     """
     cell, order = layer.cell, kind(layer)[2]
-    found = [_rows(cell.kernel, order), _rows(cell.recurrent_kernel, order)]
+    found = [rows(cell.kernel, order), rows(cell.recurrent_kernel, order)]
     if cell.bias is None:
         return found
     if len(cell.bias.shape) == 2:  # of a GRU with reset_after
         bias = ops.convert_to_tensor(cell.bias)
-        return [*found, _rows(bias[0], order), _rows(bias[1], order)]
-    found.append(_rows(cell.bias, order))
+        return [*found, rows(bias[0], order), rows(bias[1], order)]
+    found.append(rows(cell.bias, order))
     return [*found, ops.zeros(cell.bias.shape, dtype=cell.compute_dtype)]

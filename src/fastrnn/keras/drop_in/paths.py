@@ -8,6 +8,7 @@ are what `fastrnn.keras.explain` and `accelerate` print.
 
 import contextlib
 import contextvars
+import functools
 import importlib
 from typing import NamedTuple
 
@@ -36,12 +37,39 @@ class Path(NamedTuple):
         return f"{self.name}: {self.reason}"
 
 
+@functools.cache
 def backend():
-    """The module that runs layers on the backend of Keras; None if there is none."""
+    """The module that runs layers on the backend of Keras; None if there is none.
+
+    Keras has one backend for as long as a process lives.
+    """
     name = keras.backend.backend()
     if name not in BACKENDS:
         return None
     return importlib.import_module(f"fastrnn.keras.drop_in.{name}")
+
+
+def kinds():
+    """The classes of Keras that can be replaced, for messages."""
+    return "keras.layers.LSTM, GRU or SimpleRNN"
+
+
+def class_problem(layer, ours):
+    """Why a recurrent layer is not, and cannot become, one of our classes, or None.
+
+    Parameters
+    ----------
+    layer : keras.layers.RNN
+    ours : dict of type to type
+        Our class for each class of Keras's.
+    """
+    cls = type(layer)
+    if cls in ours or isinstance(layer, tuple(ours.values())):
+        return None
+    if cls is keras.layers.RNN:
+        cell = type(layer.cell).__name__
+        return f"it runs a cell, {cell}; what can be replaced is {kinds()}"
+    return f"{cls.__name__} is a class of its own, not {kinds()}"
 
 
 def layer_problem(layer):

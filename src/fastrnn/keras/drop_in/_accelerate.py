@@ -10,7 +10,6 @@ from fastrnn.keras.drop_in import paths
 from fastrnn.keras.drop_in.layers import OURS, THEIRS
 
 LayerT = TypeVar("LayerT", bound=keras.layers.Layer)
-_KINDS = "keras.layers.LSTM, GRU or SimpleRNN"
 # Models whose jit_compile was turned off, because the kernels do not run inside XLA.
 _jit_was_on = weakref.WeakSet()
 
@@ -60,15 +59,19 @@ def accelerate(model: LayerT, verbose: bool = True) -> LayerT:
     _check("accelerate", model)
     lines = []
     for layer in recurrent(model):
-        if reason := _left(layer):
-            lines.append(f"left {layer.path}: {type(layer).__name__}: {reason}")
+        what = f"{name_of(layer)}: {type(layer).__name__}"
+        reason = paths.class_problem(layer, OURS)
+        if reason is None and type(layer) not in OURS:
+            reason = "it is fastrnn's already"
+        if reason is not None:
+            lines.append(f"left {what}: {reason}")
             continue
         layer.__class__ = OURS[type(layer)]
         problem = paths.layer_problem(layer)
         but = f", but Keras runs it: {problem}" if problem else ""
-        lines.append(f"replaced {layer.path}: {type(layer).__name__}{but}")
+        lines.append(f"replaced {what}{but}")
     if not lines:
-        lines.append(f"{type(model).__name__} has no {_KINDS}")
+        lines.append(f"{type(model).__name__} has no {paths.kinds()}")
     _forget_compiled(model)
     if verbose:
         for line in lines:
@@ -127,17 +130,9 @@ def recurrent(model):
     return list({id(layer): layer for layer in found}.values())
 
 
-def _left(layer):
-    """Why a recurrent layer does not get a class of fastrnn's, or None."""
-    cls = type(layer)
-    if cls in OURS:
-        return None
-    if cls in THEIRS:
-        return "it is fastrnn's already"
-    if cls is keras.layers.RNN:
-        cell = type(layer.cell).__name__
-        return f"it runs a cell, {cell}; what can be replaced is {_KINDS}"
-    return f"{cls.__name__} is a class of its own, not {_KINDS}"
+def name_of(layer):
+    """Keras's path of a layer; its name, as long as it is not part of a built model."""
+    return layer.path or layer.name
 
 
 def _forget_compiled(model):

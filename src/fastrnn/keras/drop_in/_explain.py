@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from fastrnn.keras.drop_in import paths
-from fastrnn.keras.drop_in.accelerate import recurrent
-from fastrnn.keras.drop_in.layers import THEIRS
+from fastrnn.keras.drop_in._accelerate import name_of, recurrent
+from fastrnn.keras.drop_in.layers import OURS, THEIRS
 from fastrnn.keras.drop_in.paths import Path
 
 
@@ -85,10 +85,10 @@ def explain(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> "Path | Pat
             if id(layer) in seen and path not in seen[id(layer)]:
                 seen[id(layer)].append(path)
     found = Paths(
-        (layer.path, _of_layer(layer, seen[id(layer)], bool(args or kwargs)))
+        (name_of(layer), _of_layer(layer, seen[id(layer)], bool(args or kwargs)))
         for layer in layers
     )
-    return found[model.path] if layers == [model] else found
+    return found[name_of(model)] if layers == [model] else found
 
 
 def _call(model, args, kwargs):
@@ -109,9 +109,11 @@ def _call(model, args, kwargs):
 
 def _of_layer(layer, seen, called):
     """One `Path` for a layer from those that its calls took."""
-    if type(layer) not in THEIRS and not isinstance(layer, tuple(THEIRS)):
+    if problem := paths.class_problem(layer, OURS):
+        return Path("Keras", problem)
+    if not isinstance(layer, tuple(THEIRS)):
         name = type(layer).__name__
-        return Path("Keras", f"{name} is not one of fastrnn.keras's layers")
+        return Path("Keras", f"it is Keras's own {name}: accelerate replaces it")
     if not called:
         return paths.of_problem(layer, paths.layer_problem(layer))
     if not seen:
