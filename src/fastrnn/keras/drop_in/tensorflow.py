@@ -152,7 +152,9 @@ class _Call:
         """The gradients of the inputs but the mask, and the function of theirs."""
         inputs, dresults = tensors[: self.n_inputs], tensors[self.n_inputs + 2 :]
         differentiable = [t for t in inputs if t.dtype != tf.bool]
-        found = self._apply(self._backward, tensors, self.n_inputs - self.present[_MASK])
+        found = self._apply(
+            self._backward, tensors, self.n_inputs - self.present[_MASK]
+        )
         for tensor, gradient in zip(differentiable, found, strict=True):
             gradient.set_shape(tensor.shape)
 
@@ -205,7 +207,12 @@ class _Call:
             mask=_time_major(mask),
             hold=self.hold,
             site=self.site,
-            out=(_time_major(dx), None, None, [_empty(w.shape, x.dtype) for w in weights]),
+            out=(
+                _time_major(dx),
+                None,
+                None,
+                [_empty(w.shape, x.dtype) for w in weights],
+            ),
         )
         dstates = [d for d, there in zip((dh0, dc0), self.present[1:3]) if there]
         return dx, *dstates, *dweights
