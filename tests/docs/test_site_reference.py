@@ -17,6 +17,9 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in sorted(API.glob("*.md"))
 }
 
+# What fastrnn.keras has of Keras's own layers, which needs Keras.
+OF_KERAS = {f"fastrnn.keras.{name}" for name in fastrnn.keras._DROP_IN}
+
 
 def names_of(module):
     """What a module has in ``__all__``, without importing it: it may need a peer."""
@@ -34,6 +37,7 @@ def public_names():
     """All names for users, modules among them."""
     found, modules = set(), ["fastrnn", *(f"fastrnn.{name}" for name in fastrnn._LATER)]
     found.update(modules[1:])
+    found.update(OF_KERAS)
     for module in modules:  # which grows
         for name in names_of(module):
             found.add(f"{module}.{name}")
@@ -95,7 +99,7 @@ def test_each_thing_has_one_page_of_its_own():
 
 def resolve(name):
     """What a public name stands for; None if it needs a package that may be missing."""
-    if re.match(r"fastrnn\.(torch|sklearn|onnx)\b", name):
+    if re.match(r"fastrnn\.(torch|sklearn|onnx)\b", name) or name in OF_KERAS:
         return None
     thing = fastrnn
     for part in name.split(".")[1:]:

@@ -118,6 +118,7 @@ def with_needs():
             yield page, needs
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras
 @pytest.mark.parametrize(("page", "needs"), list(with_needs()))
 @pytest.mark.usefixtures("_alone")
 def test_page_with_all_that_it_needs(page, needs):

@@ -19,8 +19,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from fastrnn.keras.drop_in import bidirectional
-from fastrnn.keras.drop_in.accelerate import accelerate, restore
-from fastrnn.keras.drop_in.explain import explain
+from fastrnn.keras.drop_in._accelerate import accelerate, restore
+from fastrnn.keras.drop_in._explain import explain
 from fastrnn.keras.drop_in.layers import GRU, LSTM, SimpleRNN
 
 bidirectional.keep_classes()

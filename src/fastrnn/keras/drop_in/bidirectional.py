@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keras's `Bidirectional` around a layer of fastrnn's.
 
-A `Bidirectional` does not run the layer that it is given. It makes two new layers of the
-layer's configuration, which names Keras's class, as it has to where a model is saved.
-So the two would be Keras's own layers.
+A `Bidirectional` does not run the layer that it is given. It makes two new layers of
+the layer's configuration, which names Keras's class, as it has to where a model is
+saved. So the two would be Keras's own layers.
 """
 
 import functools

@@ -88,18 +88,29 @@ def form(layer):
     )
 
 
-def _rows(array, order):
+def rows(array, order):
     """An array with Keras's gates along its last axis, as (G * H, ...) in our order."""
-    rows = ops.convert_to_tensor(array)
-    rows = ops.transpose(rows) if len(rows.shape) > 1 else rows
-    if order == tuple(range(len(order))):
-        return rows
-    gates = ops.split(rows, len(order), axis=0)
+    found = ops.convert_to_tensor(array)
+    found = ops.transpose(found) if len(found.shape) > 1 else found
+    if is_in_order(order):
+        return found
+    gates = ops.split(found, len(order), axis=0)
     return ops.concatenate([gates[k] for k in order], axis=0)
 
 
-def weights(layer):
+def is_in_order(order):
+    """Whether Keras has the gates of a cell in the order of the kernels."""
+    return order == tuple(range(len(order)))
+
+
+def weights(layer, rows):
     """The weights of a layer in PyTorch's layout and order of gates, differentiable.
+
+    Parameters
+    ----------
+    layer : keras.layers.LSTM, GRU or SimpleRNN
+    rows : callable
+        The function above, or one like it of the backend.
 
     Returns
     -------
@@ -108,11 +119,11 @@ def weights(layer):
         (G * H,), of which the second is zero where Keras has one bias.
     """
     cell, order = layer.cell, kind(layer)[2]
-    found = [_rows(cell.kernel, order), _rows(cell.recurrent_kernel, order)]
+    found = [rows(cell.kernel, order), rows(cell.recurrent_kernel, order)]
     if cell.bias is None:
         return found
     if len(cell.bias.shape) == 2:  # of a GRU with reset_after
         bias = ops.convert_to_tensor(cell.bias)
-        return [*found, _rows(bias[0], order), _rows(bias[1], order)]
-    found.append(_rows(cell.bias, order))
+        return [*found, rows(bias[0], order), rows(bias[1], order)]
+    found.append(rows(cell.bias, order))
     return [*found, ops.zeros(cell.bias.shape, dtype=cell.compute_dtype)]

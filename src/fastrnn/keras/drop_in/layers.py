@@ -18,6 +18,9 @@ Contract of such a module
 ``problem(layer, x, states, mask) -> str or None``
     Why this backend cannot run a call on the kernels, in the user's words. `x`,
     `states` and `mask` are as `inner_loop` was given them: x may be of integers.
+``rows(array, order) -> tensor``, optional
+    As `forms.rows`, which takes longer where operations of Keras's are called one by
+    one.
 ``SUPPORTS_JIT : bool``
     Whether Keras may compile the layer with ``jit_compile=True``.
 ``SHOWS_INITIAL_STATE : bool``
@@ -60,6 +63,8 @@ class _SupportsJit:
     def __get__(self, layer, owner=None):
         if layer is None:
             return self
+        if "supports_jit" not in vars(layer):
+            raise AttributeError(f"{type(layer).__name__} has no supports_jit yet")
         module = paths.backend()
         return vars(layer)["supports_jit"] and (module is None or module.SUPPORTS_JIT)
 
@@ -101,8 +106,9 @@ def _run(layer, sequences, states, mask, training):
         mask = None if mask is None else ops.flip(mask, axis=1)
     hold = not layer.zero_output_for_mask
     h0, c0 = states if len(states) == 2 else (states[0], None)
+    weights = forms.weights(layer, getattr(module, "rows", forms.rows))
     y, h_n, c_n = module.run(
-        forms.form(layer), x, h0, c0, forms.weights(layer), mask, hold, _site(layer)
+        forms.form(layer), x, h0, c0, weights, mask, hold, _site(layer)
     )
     last = h_n
     if mask is not None:

@@ -8,6 +8,7 @@ are what `fastrnn.keras.explain` and `accelerate` print.
 
 import contextlib
 import contextvars
+import functools
 import importlib
 from typing import NamedTuple
 
@@ -36,8 +37,12 @@ class Path(NamedTuple):
         return f"{self.name}: {self.reason}"
 
 
+@functools.cache
 def backend():
-    """The module that runs layers on the backend of Keras; None if there is none."""
+    """The module that runs layers on the backend of Keras; None if there is none.
+
+    Keras has one backend for as long as a process lives.
+    """
     name = keras.backend.backend()
     if name not in BACKENDS:
         return None

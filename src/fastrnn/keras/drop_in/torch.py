@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keras's layers on the torch backend, by the operator of `fastrnn.torch`."""
 
+import keras
 import torch
 
+from fastrnn.keras.drop_in import forms
 from fastrnn.torch import _autograd, _path, _weights
 from fastrnn.torch._spec import of_form
 from fastrnn.torch._stack import StackCall
@@ -33,6 +35,16 @@ def problem(layer, x, states, mask):
     if mask is not None:
         found = found or _path.tensor_problem("the mask", mask)
     return found
+
+
+def rows(array, order):
+    """Gates along the last axis as (G * H, ...) in our order; see `forms.rows`."""
+    tensor = array.value if isinstance(array, keras.Variable) else array
+    tensor = tensor.t()  # itself, of a bias
+    if forms.is_in_order(order):
+        return tensor
+    gates = tensor.chunk(len(order))
+    return torch.cat([gates[k] for k in order])
 
 
 def run(form, x, h0, c0, weights, mask, hold, site):

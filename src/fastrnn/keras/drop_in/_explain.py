@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from fastrnn.keras.drop_in import paths
-from fastrnn.keras.drop_in.accelerate import name_of, recurrent
+from fastrnn.keras.drop_in._accelerate import name_of, recurrent
 from fastrnn.keras.drop_in.layers import OURS, THEIRS
 from fastrnn.keras.drop_in.paths import Path
 
