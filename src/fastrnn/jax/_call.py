@@ -18,6 +18,7 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 # The dtype of the words of a tape. A tape is private, and some of its words are never
 # written: as integers they have no derivative, and nobody takes them for NaN.
 WORD = np.dtype("uint32")
+_NO_TAPE = np.empty(0, WORD)
 
 
 class Call(NamedTuple):
@@ -146,8 +147,8 @@ def _backward(call, operands, results):
     layer, weights = recurrence(call.form), _weights(given)
     options = {"mask": given.get("mask"), "hold": call.hold, "site": call.site}
     starts = given["x"], given["h0"], given.get("c0")
-    tape = _numbers(given.get("tape"), call.form)
-    if tape is not None and not np.array_equal(given["origin"], _origin(given)):
+    tape = _numbers(given.get("tape", _NO_TAPE), call.form)
+    if "tape" in given and not np.array_equal(given["origin"], _origin(given)):
         tape = layer.forward(weights, *starts, **options)[3]
     dweights = [wanted.get("d" + name) for name in WEIGHTS if name in given]
     layer.backward(

@@ -20,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, partial_eval
 
 from fastrnn.jax import _fallback, _scan
+from fastrnn.jax._axes import alike, automatic
 from fastrnn.jax._batching import batch, flags
 from fastrnn.jax._call import WEIGHTS, Call, tape_width
 from fastrnn.jax._lower import lower
@@ -81,7 +82,10 @@ def forward(
         batch_first=batch_first,
         site=site,
     )
-    return tuple(_forward_p.bind(*given.values(), call=call))
+    return automatic(
+        lambda *operands: tuple(_forward_p.bind(*alike(operands), call=call)),
+        *(tuple(given.values()), x, 0 if batch_first else 1, len(call.results) - 1),
+    )
 
 
 # -- the three primitives --------------------------------------------------------------
@@ -99,7 +103,8 @@ def _primitive(name):
 def _run_eagerly(primitive, *operands, call):
     if isinstance(call.site, _Site):  # of a program that is not compiled as a whole
         call = call._replace(site=None)
-    return _compiled(primitive, call)(*operands)
+    with jax.disable_jit(False):
+        return _compiled(primitive, call)(*operands)
 
 
 @lru_cache(maxsize=4096)
@@ -111,7 +116,9 @@ def _avals_of_results(*avals, call):
     x = avals[call.operands.index("x")]
     outer = x.shape[-3:-1]
     shapes = call.shapes(*(outer[::-1] if call.batch_first else outer))
-    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in shapes]
+    return [
+        x.update(shape=shape, dtype=dtype, weak_type=False) for shape, dtype in shapes
+    ]
 
 
 _forward_p, _linear_p, _backward_p = map(_primitive, ("forward", "linear", "backward"))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fastrnn.jax._axes import alike
 from fastrnn.jax._call import WEIGHTS, Call
 from fastrnn.native import celltable
 from fastrnn.recurrent.pure import Form
@@ -58,20 +59,23 @@ def layer(
     from_x = x @ weight_ih.T + b_ih
     start = (h0,) if c0 is None else (h0, c0)
 
-    def one(carry, now):
-        state, shown = carry
-        from_x_t, is_on = now
+    def one(state, from_x_t):
         new = step(from_x_t, state, weight_hh, b_hh)
-        if is_on is None:
-            return (new, new[0]), new[0]
-        new = tuple(
-            jnp.where(is_on[:, None], a, b) for a, b in zip(new, state, strict=True)
-        )
-        y = jnp.where(is_on[:, None], new[0], shown)
+        return new, new[0]
+
+    def one_masked(carry, now):
+        state, shown = carry
+        from_x_t, is_on = now[0], now[1][:, None]
+        new = step(from_x_t, state, weight_hh, b_hh)
+        new = tuple(jnp.where(is_on, a, b) for a, b in zip(new, state, strict=True))
+        y = jnp.where(is_on, new[0], shown)
         return (new, y if hold else shown), y
 
-    carry = start, jnp.zeros_like(h0)
-    (end, _), y = jax.lax.scan(one, carry, (from_x, mask))
+    if mask is None:
+        end, y = jax.lax.scan(one, start, from_x)
+    else:
+        zero = alike((jnp.zeros_like(h0), h0))[0]
+        (end, _), y = jax.lax.scan(one_masked, (start, zero), (from_x, mask))
     return y, *end
 
 
