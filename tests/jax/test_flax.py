@@ -113,7 +113,7 @@ def test_what_is_refused(x):
         layers.to_flax(params, 3)
     with pytest.raises(ValueError, match="no recurrent cell has layers with the name"):
         layers.from_flax({"i": kernel})
-    with pytest.raises(ValueError, match=r"no recurrent cell .* kernel, bias"):
+    with pytest.raises(ValueError, match=r"no recurrent cell .* bias, kernel;"):
         layers.from_flax(nnx.Linear(I, H, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"kernel of layer h must have shape \(H, H\)"):
         layers.from_flax({"i": kernel, "h": {"kernel": jnp.ones((I, H))}})
