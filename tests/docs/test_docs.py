@@ -23,10 +23,11 @@ MODULES = [
     *(
         found.name
         for found in pkgutil.walk_packages([str(PACKAGE)], "fastrnn.")
-        # Importing __main__ runs the command line; tests/torch has fastrnn.torch.
+        # Importing __main__ runs the command line; tests/torch has fastrnn.torch, and
+        # tests/jax has fastrnn.jax.
         if not found.ispkg
         and found.name != "fastrnn.__main__"
-        and not found.name.startswith("fastrnn.torch")
+        and not found.name.startswith(("fastrnn.jax", "fastrnn.torch"))
     ),
 ]
 # What a module needs of optional packages.

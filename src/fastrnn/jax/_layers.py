@@ -68,11 +68,10 @@ def lstm(
 
     Examples
     --------
-    >>> import jax, jax.numpy as jnp  # doctest: +SKIP
+    >>> import jax, jax.numpy as jnp
     >>> params = {"weight_ih": jnp.ones((20, 3)), "weight_hh": jnp.ones((20, 5))}
-    ... # doctest: +SKIP
-    >>> y, (h, c) = lstm(params, jnp.ones((7, 2, 3)))  # doctest: +SKIP
-    >>> y.shape, h.shape  # doctest: +SKIP
+    >>> y, (h, c) = lstm(params, jnp.ones((7, 2, 3)))
+    >>> y.shape, h.shape
     ((7, 2, 5), (2, 5))
     """
     y, h_n, c_n = _run("lstm", "lstm", params, x, state, lengths)
@@ -122,11 +121,10 @@ def gru(
 
     Examples
     --------
-    >>> import jax.numpy as jnp  # doctest: +SKIP
+    >>> import jax.numpy as jnp
     >>> params = {"weight_ih": jnp.ones((15, 3)), "weight_hh": jnp.ones((15, 5))}
-    ... # doctest: +SKIP
-    >>> y, h = gru(params, jnp.ones((7, 3)))  # doctest: +SKIP
-    >>> y.shape, h.shape  # doctest: +SKIP
+    >>> y, h = gru(params, jnp.ones((7, 3)))
+    >>> y.shape, h.shape
     ((7, 5), (5,))
     """
     if not isinstance(reset_after, bool):
@@ -172,11 +170,10 @@ def rnn(
 
     Examples
     --------
-    >>> import jax.numpy as jnp  # doctest: +SKIP
+    >>> import jax.numpy as jnp
     >>> params = {"weight_ih": jnp.ones((5, 3)), "weight_hh": jnp.ones((5, 5))}
-    ... # doctest: +SKIP
-    >>> y, h = rnn(params, jnp.ones((7, 2, 3)), nonlinearity="relu")  # doctest: +SKIP
-    >>> y.shape, h.shape  # doctest: +SKIP
+    >>> y, h = rnn(params, jnp.ones((7, 2, 3)), nonlinearity="relu")
+    >>> y.shape, h.shape
     ((7, 2, 5), (2, 5))
     """
     if nonlinearity not in ("tanh", "relu"):
