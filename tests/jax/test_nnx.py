@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Layers of Flax on the kernels give what Flax gives, with the same arguments."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -229,8 +231,13 @@ def test_what_is_refused(rng):
             change(3)
     with pytest.raises(TypeError, match=r"explain: layer must be an nnx.RNN, got GRU"):
         layers.explain(rnn_of(rng, "GRUCell").cell)
-    with pytest.raises(AttributeError, match=r"fastrnn.jax' has no attribute 'mgu'"):
-        layers.mgu  # noqa: B018
+
+
+def test_without_flax(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flax", None)
+    monkeypatch.delitem(sys.modules, "fastrnn.jax._nnx", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="for models of Flax, which is not"):
+        layers.accelerate(3)
 
 
 def test_a_model_without_layers(capsys):

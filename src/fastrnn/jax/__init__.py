@@ -5,9 +5,6 @@
 `jax.jit`, `jax.grad`, `jax.vmap`, `jax.checkpoint` and `jax.lax.scan`.
 """
 
-import importlib as _importlib
-from typing import TYPE_CHECKING
-
 try:
     import jax as _jax  # noqa: F401
 except ModuleNotFoundError as error:
@@ -18,6 +15,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from fastrnn.jax._accelerate import accelerate, explain, restore
 from fastrnn.jax._flax import from_flax, to_flax
 from fastrnn.jax._haiku import from_haiku, to_haiku
 from fastrnn.jax._layers import gru, lstm, rnn
@@ -34,12 +32,3 @@ __all__ = [
     "to_flax",
     "to_haiku",
 ]
-
-if TYPE_CHECKING:
-    from fastrnn.jax._nnx import accelerate, explain, restore
-else:  # for models of Flax, which not everybody has
-
-    def __getattr__(name):
-        if name not in ("accelerate", "explain", "restore"):
-            raise AttributeError(f"module 'fastrnn.jax' has no attribute {name!r}")
-        return getattr(_importlib.import_module("fastrnn.jax._nnx"), name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`accelerate`, `restore`, `explain`: layers of `flax.nnx` on fastrnn's kernels.
+"""`RNN`: a layer of `flax.nnx` on fastrnn's kernels, and what they do not compute.
 
 `nnx.RNN` applies a cell to a sequence, step by step. A layer that is accelerated has
 the class `RNN` of this file, which hands the whole sequence to the kernels: its cell,
@@ -8,7 +8,6 @@ as Flax does.
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +30,6 @@ from fastrnn.jax._flax import from_flax
 from fastrnn.native import celltable
 from fastrnn.recurrent.pure import Form
 
-ModuleT = TypeVar("ModuleT", bound=nnx.Module)
-
 _CELLS = {
     nnx.LSTMCell: "lstm",
     nnx.OptimizedLSTMCell: "lstm",
@@ -47,123 +44,6 @@ _FUNCTIONS = {
     jax.nn.soft_sign: ("softsign", 0.0, 0.0),
     jax.nn.hard_sigmoid: ("hard_sigmoid", 1 / 6, 0.5),
 }
-
-
-def accelerate(model: ModuleT, verbose: bool = True) -> ModuleT:
-    """Let every `nnx.RNN` in a model run on fastrnn's kernels.
-
-    Each layer stays the object that it is, with its cell and its parameters; only its
-    class changes, to one that derives from `nnx.RNN`. A layer whose class the user
-    derived is left as it is, and so is one of a cell that the kernels do not compute.
-
-    Parameters
-    ----------
-    model : nnx.Module
-        Changed in place; may be a layer itself. An `nnx.Bidirectional` has two layers.
-    verbose : bool
-        Whether to print which layers were replaced, and which were left and why.
-
-    Returns
-    -------
-    nnx.Module
-        `model`.
-
-    Raises
-    ------
-    TypeError
-        If `model` is not an `nnx.Module`.
-
-    See Also
-    --------
-    explain : Why Flax runs a call of a layer.
-
-    Examples
-    --------
-    >>> from flax import nnx  # doctest: +SKIP
-    >>> layer = nnx.RNN(nnx.GRUCell(3, 5, rngs=nnx.Rngs(0)))  # doctest: +SKIP
-    >>> accelerate(layer)(jnp.ones((2, 7, 3))).shape  # doctest: +SKIP
-    fastrnn.jax: replaced the model itself: RNN of GRUCell
-    (2, 7, 5)
-    """
-    lines = []
-    for name, layer in _rnns("accelerate", model):
-        what = f"{name}: {type(layer).__name__} of {type(layer.cell).__name__}"
-        why = _problem_of_class(layer) or _problem_of_cell(layer)
-        if why:
-            lines.append(f"left {what}: {why}")
-        else:
-            layer.__class__ = RNN
-            lines.append(f"replaced {what}")
-    if verbose:
-        for line in lines or [f"{type(model).__name__} has no nnx.RNN"]:
-            print(f"fastrnn.jax: {line}")
-    return model
-
-
-def restore(model: ModuleT) -> ModuleT:
-    """Undo `accelerate`: give the layers of a model Flax's class again.
-
-    Parameters
-    ----------
-    model : nnx.Module
-        Changed in place.
-
-    Returns
-    -------
-    nnx.Module
-        `model`.
-
-    Raises
-    ------
-    TypeError
-        If `model` is not an `nnx.Module`.
-    """
-    for _, layer in _rnns("restore", model):
-        if type(layer) is RNN:
-            layer.__class__ = nnx.RNN
-    return model
-
-
-def explain(
-    layer: nnx.RNN,
-    inputs: jax.Array | None = None,
-    *,
-    initial_carry: Any = None,
-    seq_lengths: jax.Array | None = None,
-) -> str | None:
-    """Why Flax, and not fastrnn, runs a call of a layer; None if the kernels do.
-
-    Parameters
-    ----------
-    layer : nnx.RNN
-    inputs : Array, optional
-        What the layer would be called with, as the arguments that follow. Without it,
-        what is known of the layer alone is told.
-    initial_carry, seq_lengths : optional
-
-    Returns
-    -------
-    str or None
-
-    Raises
-    ------
-    TypeError
-        If `layer` is not an `nnx.RNN`.
-    """
-    if not isinstance(layer, nnx.RNN):
-        raise TypeError(
-            f"fastrnn.jax.explain: layer must be an nnx.RNN, got {type(layer).__name__}"
-        )
-    if type(layer) is not RNN:
-        return (
-            _problem_of_class(layer)
-            or _problem_of_cell(layer)
-            or "the layer is not accelerated"
-        )
-    why = _problem_of_cell(layer)
-    if why is None and inputs is not None:
-        why = _problem_of_call(layer.cell, inputs, initial_carry, seq_lengths)
-    return why
 
 
 class RNN(nnx.RNN):
@@ -182,7 +62,7 @@ class RNN(nnx.RNN):
         rngs=None,
     ):
         """The sequence through the cell; arguments are those of `nnx.RNN`."""
-        if _problem_of_cell(self) or _problem_of_call(
+        if problem_of_cell(self) or problem_of_call(
             self.cell, inputs, initial_carry, seq_lengths
         ):
             return super().__call__(
@@ -283,13 +163,13 @@ def _form(cell, dtype):
     return Form(name, *sizes, dtype.name, activations=given)
 
 
-def _problem_of_class(layer):
+def problem_of_class(layer):
     if type(layer) not in (nnx.RNN, RNN):
         return f"{type(layer).__name__} may compute in a way of its own"
     return None
 
 
-def _problem_of_cell(layer):
+def problem_of_cell(layer):
     """Why the kernels do not compute a layer, whatever it is called with."""
     cell = layer.cell
     kind = type(cell).__name__
@@ -318,7 +198,7 @@ def _problem_of_cell(layer):
     return None
 
 
-def _problem_of_call(cell, inputs, carry, lengths):
+def problem_of_call(cell, inputs, carry, lengths):
     """Why the kernels do not compute a call of a layer whose cell they know."""
     if jax.default_backend() != "cpu":
         return f"JAX computes on the {jax.default_backend()}"
@@ -349,7 +229,7 @@ def _problem_of_dtypes(carry, dtype):
     return None
 
 
-def _rnns(who, model) -> Iterator[tuple[str, nnx.RNN]]:
+def layers_of(who, model) -> Iterator[tuple[str, nnx.RNN]]:
     """The layers of a model, with where they are."""
     if not isinstance(model, nnx.Module):
         raise TypeError(
