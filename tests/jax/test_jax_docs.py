@@ -18,8 +18,7 @@ MODULES = [
         for module in pkgutil.iter_modules(fastrnn.jax.__path__)
     ),
 ]
-
-
+# What a module needs beyond JAX.
 NEEDS = {"fastrnn.jax._nnx": "flax"}
 
 
