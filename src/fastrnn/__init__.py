@@ -8,8 +8,8 @@ fill parameters are in `fastrnn.init`, what is named in `compile` and `fit` in
 `fastrnn.distributed` is for training by several processes.
 
 These need other packages, and are imported when they are first asked for:
-`fastrnn.torch` (PyTorch's layers on these kernels), `fastrnn.keras` and `fastrnn.onnx`
-(files of others), `fastrnn.sklearn` (estimators).
+`fastrnn.torch` (PyTorch's layers on these kernels), `fastrnn.jax` (functions for JAX),
+`fastrnn.keras` and `fastrnn.onnx` (files of others), `fastrnn.sklearn` (estimators).
 
 >>> import fastrnn, numpy as np
 >>> waves = np.sin(0.2 * np.arange(51) + np.linspace(0, 6, 64)[:, None])[..., None]
@@ -188,6 +188,7 @@ __all__ = [
 _LATER = ("jax", "keras", "onnx", "sklearn", "torch")
 
 if TYPE_CHECKING:
+    from fastrnn import jax as jax
     from fastrnn import keras as keras
     from fastrnn import onnx as onnx
     from fastrnn import sklearn as sklearn

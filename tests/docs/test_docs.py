@@ -23,11 +23,13 @@ MODULES = [
     *(
         found.name
         for found in pkgutil.walk_packages([str(PACKAGE)], "fastrnn.")
-        # Importing __main__ runs the command line; tests/torch has fastrnn.torch, and
-        # tests/keras fastrnn.keras.drop_in.
+        # Importing __main__ runs the command line; tests/torch has fastrnn.torch,
+        # tests/jax fastrnn.jax, and tests/keras fastrnn.keras.drop_in.
         if not found.ispkg
         and found.name != "fastrnn.__main__"
-        and not found.name.startswith(("fastrnn.torch", "fastrnn.keras.drop_in"))
+        and not found.name.startswith(
+            ("fastrnn.jax", "fastrnn.torch", "fastrnn.keras.drop_in")
+        )
     ),
 ]
 # What a module needs of optional packages.

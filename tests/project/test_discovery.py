@@ -15,7 +15,7 @@ import fastrnn
 
 FACES = ("callbacks", "init", "metrics", "objectives", "schedules")
 # The rooms that another package is for, and what there must be to import them.
-ROOMS = {"keras": None, "onnx": None, "sklearn": "sklearn", "torch": "torch"}
+ROOMS = {"jax": "jax", "keras": None, "onnx": None, "sklearn": "sklearn", "torch": "torch"}
 
 
 def test_help_shows_the_package():
@@ -111,7 +111,7 @@ print(*(set(sys.modules) - before))
     new = set(without.run(program, packages=()).split())
     packages = {name.partition(".")[0] for name in new}
     late = {"asyncio", "decimal", "difflib", "email", "logging", "pathlib", "shutil"}
-    late |= {"tqdm", "torch", "sklearn", "onnx", "h5py", "pandas", "matplotlib"}
+    late |= {"tqdm", "jax", "torch", "sklearn", "onnx", "h5py", "pandas", "matplotlib"}
     assert packages.isdisjoint(late)
     assert new.isdisjoint(
         {"importlib.metadata", "numpy.random", "fastrnn.util.keras_words"}

@@ -267,3 +267,20 @@ def test_the_bits_are_those_of_the_layer():
     np.testing.assert_array_equal(found[1], h_n[0])
     np.testing.assert_array_equal(found[2], c_n[0])
     assert found[3] is None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_that_are_not_wanted(masked):
+    form = Form("gru", I, H, "float64")
+    found, weights, x, (h0, c0), mask = draw(form, masked)
+    y, _, _, tape = found.forward(weights, x, h0, c0, mask=mask)
+    arguments = weights, x, h0, c0, y, tape, y
+    dx, dh0, _, dweights = found.backward(*arguments, mask=mask)
+    for name in ("wants_dx", "wants_dweights"):
+        some = found.backward(*arguments, mask=mask, **{name: False})
+        got = {"wants_dx": some[3], "wants_dweights": [some[0]]}[name]
+        expected = {"wants_dx": dweights, "wants_dweights": [dx]}[name]
+        left_out = {"wants_dx": [some[0]], "wants_dweights": some[3]}[name]
+        assert all(part is None for part in left_out)
+        for a, b in zip([some[1], *got], [dh0, *expected], strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -7,6 +7,8 @@ in them is shared with the package. They compute in the dtype of what they are g
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import tolerances
 
 
 def _steps(step, params, x, state, lengths):
@@ -110,6 +112,17 @@ def loss_of(layer, **options):
         )
 
     return loss
+
+
+def assert_close(found, expected, dtype="float64"):
+    """Two trees of arrays are equal but for rounding."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    tolerance = tolerances.relative(dtype, 1000)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == dtype
+        assert a.shape == b.shape
+        scale = np.abs(b).max(initial=1)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
 leaves = jax.tree.leaves

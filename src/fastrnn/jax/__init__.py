@@ -15,6 +15,20 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from fastrnn.jax._accelerate import accelerate, explain, restore
+from fastrnn.jax._flax import from_flax, to_flax
+from fastrnn.jax._haiku import from_haiku, to_haiku
 from fastrnn.jax._layers import gru, lstm, rnn
 
-__all__ = ["gru", "lstm", "rnn"]
+__all__ = [
+    "accelerate",
+    "explain",
+    "from_flax",
+    "from_haiku",
+    "gru",
+    "lstm",
+    "restore",
+    "rnn",
+    "to_flax",
+    "to_haiku",
+]
