@@ -8,10 +8,10 @@ process and comes from JAX's cache in another one does the same there.
 import functools
 import json
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
-import jaxlib
 from jax.interpreters import mlir
 
 from fastrnn.jax._call import Call, run
@@ -47,7 +47,7 @@ def problem() -> str | None:
     except jax.errors.JaxRuntimeError as error:
         return (
             f"fastrnn was built for version {'.'.join(map(str, xla.VERSION))} of the "
-            f"FFI of XLA, which jaxlib {jaxlib.__version__} refuses: {error}"
+            f"FFI of XLA, which jaxlib {metadata.version('jaxlib')} refuses: {error}"
         )
     return None
 
