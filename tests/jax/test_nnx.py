@@ -129,7 +129,7 @@ def test_gradients_under_jit(cell, lengths, rng):
                 jnp.sum(a**2) for a in jax.tree.leaves(carry)
             )
 
-        return nnx.grad(loss, (0, 1))(layer, x)
+        return nnx.grad(loss, argnums=(0, 1))(layer, x)
 
     want = gradients(layer, x)
     got = gradients(layers.accelerate(layer, verbose=False), x)
