@@ -99,8 +99,20 @@ def run(form, x, h0, c0, weights, mask, hold, site):
     given = [t for t in (x, h0, c0, mask) if t is not None]
     # Of a variable its value now: a step may write to it before backward reads.
     inputs = [tf.convert_to_tensor(t) for t in (*given, *weights)]
-    y, h_n, c_n = (*tf.custom_gradient(call.run)(*inputs), None)[:3]
+    y, h_n, c_n = (*_differentiable(call.run)(*inputs), None)[:3]
     return y, h_n, c_n
+
+
+def _differentiable(function):
+    """A function of tensors that returns their results and the function of gradients.
+
+    TensorFlow copies the graphs of branches and loops. In a copy, gradients of a
+    function find the tensors of forward, which those of tensors do not.
+    """
+    function = tf.custom_gradient(function)
+    if tf.executing_eagerly():
+        return function
+    return tf.function(function, autograph=False)
 
 
 class _Call:
@@ -144,7 +156,7 @@ class _Call:
 
         def gradient(*dresults):
             self.keep = True
-            found = tf.custom_gradient(self.run_back)(*inputs, y, tape, *dresults)
+            found = _differentiable(self.run_back)(*inputs, y, tape, *dresults)
             return self._with_mask(found)
 
         return [y, *states], gradient
