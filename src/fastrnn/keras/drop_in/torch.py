@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keras's layers on the torch backend, by the operator of `fastrnn.torch`."""
 
-import keras
 import torch
 
 from fastrnn.keras.drop_in import forms
@@ -22,11 +21,8 @@ def problem(layer, x, states, mask):
     if torch.is_autocast_enabled("cpu"):
         return "torch.autocast is on"
     cell = layer.cell
-    weights = [
-        v.value
-        for v in (cell.kernel, cell.recurrent_kernel, cell.bias)
-        if v is not None
-    ]
+    weights = [cell.kernel, cell.recurrent_kernel, cell.bias]
+    weights = [_tensor(weight) for weight in weights if weight is not None]
     found = _path.tensor_problem("the input", x)
     for state in states:
         found = found or _path.tensor_problem("an initial state", state)
@@ -37,10 +33,14 @@ def problem(layer, x, states, mask):
     return found
 
 
+def _tensor(weight):
+    """The tensor of a variable of Keras's; a tensor itself."""
+    return weight if torch.is_tensor(weight) else weight.value
+
+
 def rows(array, order):
     """Gates along the last axis as (G * H, ...) in our order; see `forms.rows`."""
-    tensor = array.value if isinstance(array, keras.Variable) else array
-    tensor = tensor.t()  # itself, of a bias
+    tensor = _tensor(array).t()  # itself, of a bias
     if forms.is_in_order(order):
         return tensor
     gates = tensor.chunk(len(order))
