@@ -183,7 +183,11 @@ def test_forward_mode():
             y = layer(x)
         return accumulator.jvp(y)
 
+    def jvp_of_a_graph(layer):
+        return jvp(tf.function(layer))
+
     assert_same(jvp, pair_of())
+    assert_same(jvp_of_a_graph, pair_of())
 
 
 def test_a_persistent_tape_a_jacobian_and_a_vectorised_map():
