@@ -70,7 +70,7 @@ def _exporter():
     return None
 
 
-def run(form, x, h0, c0, weights, mask, hold, site, sequences=True):
+def run(form, x, h0, c0, weights, mask, hold, site):
     """Run one layer in one direction, differentiably.
 
     Parameters
@@ -88,22 +88,18 @@ def run(form, x, h0, c0, weights, mask, hold, site, sequences=True):
         Whether y repeats the output before at such steps; else it is zero there.
     site : hashable
         Whose weights these are.
-    sequences : bool
-        Whether y is wanted.
 
     Returns
     -------
-    y : Tensor, shape (B, T, H), or None unless `sequences`
+    y : Tensor, shape (B, T, H)
     h_n, c_n : Tensor, shape (B, H)
         `c_n` is None but for an LSTM.
     """
-    call = _Call(form, hold, site, sequences, x, h0, c0, mask)
+    call = _Call(form, hold, site, x, h0, c0, mask)
     given = [t for t in (x, h0, c0, mask) if t is not None]
     # Of a variable its value now: a step may write to it before backward reads.
     inputs = [tf.convert_to_tensor(t) for t in (*given, *weights)]
-    results = tf.custom_gradient(call.run)(*inputs)
-    y = results[0] if sequences else None
-    h_n, c_n = (*results[sequences:], None)[:2]
+    y, h_n, c_n = (*tf.custom_gradient(call.run)(*inputs), None)[:3]
     return y, h_n, c_n
 
 
@@ -116,7 +112,7 @@ class _Call:
 
     Parameters
     ----------
-    form, hold, site, sequences
+    form, hold, site
         As of `run`.
     x, h0, c0, mask : Tensor or None
         The sizes of x count, and which of the others there are.
@@ -129,9 +125,9 @@ class _Call:
         runs forward again.
     """
 
-    def __init__(self, form, hold, site, sequences, x, h0, c0, mask):
+    def __init__(self, form, hold, site, x, h0, c0, mask):
         self.form, self.recurrence = form, recurrence(form)
-        self.hold, self.site, self.sequences = hold, site, sequences
+        self.hold, self.site = hold, site
         self.sizes = x.shape[:2]
         self.present = [t is not None for t in (x, h0, c0, mask)]
         self.n_inputs = sum(self.present) + len(self.recurrence.weight_shapes)
@@ -150,13 +146,15 @@ class _Call:
             found = tf.custom_gradient(self.run_back)(*inputs, y, tape, *dresults)
             return self._with_mask(found)
 
-        return ([y, *states] if self.sequences else states), gradient
+        return [y, *states], gradient
 
     def run_back(self, *tensors):
         """The gradients of the inputs but the mask, and the function of theirs."""
         inputs, dresults = tensors[: self.n_inputs], tensors[self.n_inputs + 2 :]
         differentiable = [t for t in inputs if t.dtype != tf.bool]
-        found = self._apply(self._backward, tensors, self.n_inputs - self.present[_MASK])
+        found = self._apply(
+            self._backward, tensors, self.n_inputs - self.present[_MASK]
+        )
         for tensor, gradient in zip(differentiable, found, strict=True):
             gradient.set_shape(tensor.shape)
 
@@ -167,7 +165,6 @@ class _Call:
                 [*given, *weights],
                 mask,
                 self.hold,
-                self.sequences,
                 dresults,
                 seconds,
             )
@@ -193,8 +190,7 @@ class _Call:
     def _backward(self, *arrays):
         """The gradients of the inputs but the mask."""
         weights, x, h0, c0, mask = self._parts(arrays[: self.n_inputs])
-        y, tape, *dresults = arrays[self.n_inputs :]
-        dy = _time_major(dresults.pop(0)) if self.sequences else None
+        y, tape, dy, *dstates = arrays[self.n_inputs :]
         B, T, _ = x.shape
         if tape.size < self.recurrence.tape_size(T, B):
             y, _, _, tape = self._run(True, weights, x, h0, c0, mask)
@@ -206,12 +202,17 @@ class _Call:
             c0,
             _time_major(y),
             tape,
-            dy,
-            *dresults,
+            _time_major(dy),
+            *dstates,
             mask=_time_major(mask),
             hold=self.hold,
             site=self.site,
-            out=(_time_major(dx), None, None, [_empty(w.shape, x.dtype) for w in weights]),
+            out=(
+                _time_major(dx),
+                None,
+                None,
+                [_empty(w.shape, x.dtype) for w in weights],
+            ),
         )
         dstates = [d for d, there in zip((dh0, dc0), self.present[1:3]) if there]
         return dx, *dstates, *dweights

@@ -40,12 +40,12 @@ def run(form, x, h0, c0, weights, mask, hold):
     return [y, *states]
 
 
-def gradient_of_gradient(form, parts, mask, hold, sequences, dresults, seconds):
+def gradient_of_gradient(form, parts, mask, hold, dresults, seconds):
     """Differentiate the gradients that a recurrence has for gradients of its results.
 
     Parameters
     ----------
-    form, mask, hold, sequences
+    form, mask, hold
         As of `tensorflow.run`.
     parts : list of (Tensor or None)
         x, h0, c0, then the weights.
@@ -60,15 +60,16 @@ def gradient_of_gradient(form, parts, mask, hold, sequences, dresults, seconds):
         The gradients of those `parts` that are there, then those of `dresults`.
     """
     inputs = [part for part in parts if part is not None]
-    zero = tf.UnconnectedGradients.ZERO
+    # An accumulator of forward mode that waits for this result hides from tapes what is
+    # computed meanwhile, unless its state is put aside.
     with forwardprop_util.push_forwardprop_state(), tf.GradientTape() as outer:
         outer.watch([*inputs, *dresults])
         with tf.GradientTape() as inner:
             inner.watch(inputs)
             x, h0, c0, *weights = parts
             results = run(form, x, h0, c0, weights, mask, hold)
-            results = results[not sequences :]
-        found = inner.gradient(results, inputs, dresults, zero)
+        found = inner.gradient(results, inputs, dresults)
+    zero = tf.UnconnectedGradients.ZERO  # a linear function has no second derivative
     return outer.gradient(found, [*inputs, *dresults], seconds, zero)
 
 
