@@ -123,7 +123,7 @@ def thread_flags(compiler):
 
 
 def xla_headers(compiler):
-    """The folder of XLA's headers, or None where the module that needs them is left out.
+    """The folder of XLA's headers; None where the module that needs them is left out.
 
     It is the one that ``jax.ffi.include_dir()`` names, found without importing JAX.
     """

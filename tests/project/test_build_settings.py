@@ -111,3 +111,42 @@ def test_workflows_use_actions_of_known_content():
     assert len(uses) > 20
     pinned = re.compile(r"(- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
     assert [use for use in uses if not pinned.fullmatch(use[1])] == []
+
+
+def test_where_headers_of_xla_come_from(setup, monkeypatch, tmp_path):
+    monkeypatch.delenv("FASTRNN_XLA", raising=False)
+    package = tmp_path / "jaxlib" / "__init__.py"
+    package.parent.mkdir()
+    package.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = str(package.with_name("include"))
+    assert setup.xla_headers(Compiler(f"-I{folder}")) == folder
+    # Headers of a version that is no C, or none at all: nobody needs the module.
+    assert setup.xla_headers(Compiler()) is None
+    assert "jaxlib" not in sys.modules
+    # What is named has to be there.
+    monkeypatch.setenv("FASTRNN_XLA", "here")
+    assert setup.xla_headers(Compiler("-Ihere", f"-I{folder}")) == "here"
+    with pytest.raises(SystemExit, match="FASTRNN_XLA: no headers of XLA"):
+        setup.xla_headers(Compiler(f"-I{folder}"))
+
+
+def test_without_headers_of_xla_its_module_is_left_out(setup, monkeypatch):
+    monkeypatch.setattr(setup.build_ext, "build_extensions", lambda self: None)
+    for headers, names in [("there", ["core", "xla"]), (None, ["core"])]:
+        builder = object.__new__(setup.BuildKernels)
+        builder.compiler = None
+        builder.extensions = [
+            types.SimpleNamespace(name=f"fastrnn.native.{name}", include_dirs=[])
+            for name in ("core", "xla")
+        ]
+        monkeypatch.setitem(
+            setup.BuildKernels.build_extensions.__globals__,
+            "xla_headers",
+            lambda compiler, headers=headers: headers,
+        )
+        builder.build_extensions()
+        left = {e.name.rpartition(".")[2]: e.include_dirs for e in builder.extensions}
+        assert list(left) == names
+        assert left.get("xla", ["there"]) == ["there"]
+        assert left["core"] == []

@@ -338,6 +338,10 @@ def run_rest(f):
     fitted, found = f.call("addresses.offsets_of", addresses.offsets_of, given, total)
     assert not fitted or found.tolist() == np.cumsum([0, *sizes]).tolist()
     refused(f, "core.Kernels", core.Kernels)
+    for module in compiled.MODULES:
+        if module.__name__ == "fastrnn.native.xla":  # built only where headers are
+            f.call("xla.target", module.target)
+            refused(f, "xla.set_function", module.set_function)
     name = f.random.choice(list(GATES))
     fitted, found = f.call("celltable.cell", celltable.cell, name)
     assert not fitted or found.index == celltable.CELLS[name]

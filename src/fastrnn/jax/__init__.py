@@ -15,6 +15,8 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from fastrnn.jax._flax import from_flax, to_flax
+from fastrnn.jax._haiku import from_haiku, to_haiku
 from fastrnn.jax._layers import gru, lstm, rnn
 
-__all__ = ["gru", "lstm", "rnn"]
+__all__ = ["from_flax", "from_haiku", "gru", "lstm", "rnn", "to_flax", "to_haiku"]

@@ -41,8 +41,9 @@ def problem() -> str | None:
         )
     # A target that XLA refuses keeps it from starting if it is registered before.
     jax.local_devices(backend="cpu")
+    xla.set_function(_execute)
     try:
-        jax.ffi.register_ffi_target(TARGET, xla.target(_execute), platform="cpu")
+        jax.ffi.register_ffi_target(TARGET, xla.target(), platform="cpu")
     except jax.errors.JaxRuntimeError as error:
         return (
             f"fastrnn was built for version {'.'.join(map(str, xla.VERSION))} of the "

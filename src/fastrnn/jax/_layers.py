@@ -84,8 +84,10 @@ def gru(
     x: ArrayLike,
     state: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
+    *,
+    reset_after: bool = True,
 ) -> tuple[Array, Array]:
-    """Run a GRU over sequences, the reset gate after the product.
+    """Run a GRU over sequences.
 
     Parameters
     ----------
@@ -96,6 +98,10 @@ def gru(
         As for `lstm`.
     state : array, shape (B, H) or (H,), optional
         h before the first step; zero if not given.
+    reset_after : bool
+        Whether the reset gate is applied to the product of the recurrent weights with
+        h, as in PyTorch and Flax, or before it to h, as in Haiku. `bias_hh` is then
+        outside of it.
 
     Returns
     -------
@@ -123,7 +129,11 @@ def gru(
     >>> y.shape, h.shape  # doctest: +SKIP
     ((7, 5), (5,))
     """
-    return _run("gru", "gru", params, x, state, lengths)
+    if not isinstance(reset_after, bool):
+        raise TypeError(
+            f"fastrnn.jax.gru: reset_after must be True or False, got {reset_after!r}"
+        )
+    return _run("gru", "gru", params, x, state, lengths, reset_before=not reset_after)
 
 
 def rnn(
@@ -177,7 +187,7 @@ def rnn(
     return _run("rnn", f"rnn_{nonlinearity}", params, x, state, lengths)
 
 
-def _run(who, cell, params, x, state, lengths):
+def _run(who, cell, params, x, state, lengths, reset_before=False):
     """y, h_n and, for an LSTM, c_n, once all arguments were found to fit."""
     who = f"fastrnn.jax.{who}"
     x = _array(who, "x", x)
@@ -189,7 +199,14 @@ def _run(who, cell, params, x, state, lengths):
             f"x.astype('float32') makes it so"
         )
     weights, H = _weights(who, cell, params, x)
-    form = Form(cell, x.shape[-1], H, x.dtype.name, len(weights) == 4)
+    form = Form(
+        cell,
+        x.shape[-1],
+        H,
+        x.dtype.name,
+        len(weights) == 4,
+        reset_before=reset_before,
+    )
     outer = x.shape[1:-1]
     states = _states(who, cell, state, (*outer, H), x)
     mask = None if lengths is None else _mask(who, lengths, x)

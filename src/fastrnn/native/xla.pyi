@@ -7,6 +7,7 @@ import numpy as np
 
 VERSION: tuple[int, int]
 
-def target(
+def target() -> Any: ...
+def set_function(
     function: Callable[[bytes, list[np.ndarray], list[np.ndarray]], None],
-) -> Any: ...
+) -> None: ...

@@ -8,15 +8,20 @@ every type before it reads, wraps the buffers as NumPy arrays without copies, an
 them to a function of Python.  What that function raises becomes an error of XLA's, and
 with it an exception where the program was called.
 
+A thread that asks for the interpreter when that is ending gets killed, and XLA, which
+waits for its threads, then waits for ever.  So at exit, before the interpreter begins
+to end, calls that are under way are waited for, and later ones are refused.
+
 Everything that is read has been in the API since its version 0.1, so the target says
 that it is of XLA's own version where that is the older one: XLA refuses a target that
 is newer than itself, and refuses to start at all if that one was registered first.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-import threading
+import atexit
+import time
 
 import numpy as np
 
@@ -70,7 +75,8 @@ cdef extern from "xla/ffi/api/c_api.h" nogil:
 
     ctypedef struct XLA_FFI_Api:
         XLA_FFI_Api_Version api_version
-        XLA_FFI_Error *(*XLA_FFI_Error_Create)(XLA_FFI_Error_Create_Args *) noexcept
+        XLA_FFI_Error *(*XLA_FFI_Error_Create)(
+            XLA_FFI_Error_Create_Args *) noexcept nogil
 
     struct XLA_FFI_Buffer:
         size_t struct_size
@@ -133,6 +139,32 @@ cdef extern from *:
     """
     const size_t FR_METADATA_SIZE
 
+cdef extern from *:
+    """
+    static int fr_n_inside, fr_closed;
+
+    static int fr_enter(void) {
+        __atomic_add_fetch(&fr_n_inside, 1, __ATOMIC_SEQ_CST);
+        return !__atomic_load_n(&fr_closed, __ATOMIC_SEQ_CST);
+    }
+
+    static void fr_leave(void) {
+        __atomic_sub_fetch(&fr_n_inside, 1, __ATOMIC_SEQ_CST);
+    }
+
+    static void fr_close(void) {
+        __atomic_store_n(&fr_closed, 1, __ATOMIC_SEQ_CST);
+    }
+
+    static int fr_is_inside(void) {
+        return __atomic_load_n(&fr_n_inside, __ATOMIC_SEQ_CST);
+    }
+    """
+    bint fr_enter() noexcept nogil
+    void fr_leave() noexcept nogil
+    void fr_close() noexcept nogil
+    bint fr_is_inside() noexcept nogil
+
 # The version of XLA's API that this module was built with.
 VERSION = (XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR)
 
@@ -145,11 +177,15 @@ cdef dict DTYPES = {
     XLA_FFI_DataType_F64: np.dtype(np.float64),
 }
 cdef object run = None  # what the target calls
-cdef object lock = threading.Lock()
 
 
-def target(function):
-    """The target for XLA to call, as a capsule for ``jax.ffi.register_ffi_target``.
+def target():
+    """The target for XLA to call, as a capsule for ``jax.ffi.register_ffi_target``."""
+    return PyCapsule_New(<void *>handle, NULL, NULL)
+
+
+def set_function(function):
+    """Have the target call a function.
 
     Parameters
     ----------
@@ -157,29 +193,23 @@ def target(function):
         Called as ``function(call, operands, results)``, from any thread, several at
         once: with the bytes of the program's attribute `call`, a string, and with lists
         of arrays over XLA's memory, of which it writes `results`. It keeps none of
-        them: their memory is XLA's again when it returns. A process has one such
-        function.
+        them: their memory is XLA's again when it returns.
 
     Raises
     ------
     TypeError
         If `function` cannot be called.
-    ValueError
-        If there is another function already.
     """
     global run
     if not callable(function):
         raise TypeError(
-            f"target: function must be callable, got {type(function).__name__}")
-    with lock:
-        if run is not None and run is not function:
-            raise ValueError("target: function must be the one that was given before")
-        run = function
-    return PyCapsule_New(<void *>handle, NULL, NULL)
+            f"set_function: function must be callable, got {type(function).__name__}")
+    run = function
 
 
 cdef XLA_FFI_Error *handle(XLA_FFI_CallFrame *frame) noexcept nogil:
     """The target: XLA asks it for its version, and then calls it for every stage."""
+    cdef XLA_FFI_Error *error
     if frame.struct_size < XLA_FFI_CallFrame_STRUCT_SIZE:
         # Without a frame there is no way to return an error.  XLA does not come here:
         # it asks for the version first, and gets none.
@@ -190,8 +220,13 @@ cdef XLA_FFI_Error *handle(XLA_FFI_CallFrame *frame) noexcept nogil:
         return NULL
     if frame.stage != XLA_FFI_ExecutionStage_EXECUTE:
         return NULL
-    with gil:
-        return execute(frame)
+    if fr_enter():
+        with gil:
+            error = execute(frame)
+    else:
+        error = new_error(frame.api, XLA_FFI_Error_Code_CANCELLED, ENDING)
+    fr_leave()
+    return error
 
 
 cdef void tell_version(XLA_FFI_CallFrame *frame) noexcept nogil:
@@ -211,13 +246,13 @@ cdef void tell_version(XLA_FFI_CallFrame *frame) noexcept nogil:
 
 cdef XLA_FFI_Error *execute(XLA_FFI_CallFrame *frame) noexcept:
     """Call the function of Python; what it raises is returned as an error of XLA's."""
-    cdef XLA_FFI_Error_Create_Args args
+    cdef XLA_FFI_Error_Code code
     cdef bytes message
     try:
         call_function(frame)
         return NULL
     except BaseException as error:
-        args.errc = (
+        code = (
             XLA_FFI_Error_Code_INVALID_ARGUMENT
             if isinstance(error, (ValueError, TypeError))
             else XLA_FFI_Error_Code_RESOURCE_EXHAUSTED
@@ -227,10 +262,28 @@ cdef XLA_FFI_Error *execute(XLA_FFI_CallFrame *frame) noexcept:
             else XLA_FFI_Error_Code_INTERNAL
         )
         message = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
+    return new_error(frame.api, code, message)
+
+
+cdef const char *ENDING = b"the interpreter is ending"
+
+
+cdef XLA_FFI_Error *new_error(const XLA_FFI_Api *api, XLA_FFI_Error_Code code,
+                              const char *message) noexcept nogil:
+    cdef XLA_FFI_Error_Create_Args args
     args.struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE
     args.extension_start = NULL
     args.message = message
-    return frame.api.XLA_FFI_Error_Create(&args)
+    args.errc = code
+    return api.XLA_FFI_Error_Create(&args)
+
+
+@atexit.register
+def _close():
+    """Wait for the calls that are under way, and refuse those that come later."""
+    fr_close()
+    while fr_is_inside():
+        time.sleep(0.001)
 
 
 cdef call_function(XLA_FFI_CallFrame *frame):
