@@ -15,7 +15,13 @@ import fastrnn
 
 FACES = ("callbacks", "init", "metrics", "objectives", "schedules")
 # The rooms that another package is for, and what there must be to import them.
-ROOMS = {"jax": "jax", "keras": None, "onnx": None, "sklearn": "sklearn", "torch": "torch"}
+ROOMS = {
+    "jax": "jax",
+    "keras": None,
+    "onnx": None,
+    "sklearn": "sklearn",
+    "torch": "torch",
+}
 
 
 def test_help_shows_the_package():
