@@ -111,6 +111,4 @@ def _step(form, weights):
 
 
 def _affine(x, W, b):
-    # Zeros in place of no bias would not do: in the gradient of the gradient of a loop
-    # TensorFlow's optimiser replaces their sum by a tensor that is never computed.
     return x @ W if b is None else x @ W + b
