@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Configuration of the documentation site: see docs/README.md for the command."""
 
+import os
 import sys
 from pathlib import Path
 
 import fastrnn
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # for the pages of fastrnn.keras
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -67,7 +70,7 @@ nitpick_ignore_regex = [
     # A word in backticks that names nothing public: an argument, a value, a formula.
     ("py:obj", r".*"),
     # The bases of public classes that are of another package, or not for users.
-    ("py:class", r"(torch|sklearn|abc|typing|collections)\..*"),
+    ("py:class", r"(torch|keras|sklearn|abc|typing|collections)\..*"),
     ("py:class", r"fastrnn\.\w+\._?\w+\..*|fastrnn\.sklearn\._.*"),
     ("py:class", r"object|dict|list|tuple|Generic|Array"),
 ]

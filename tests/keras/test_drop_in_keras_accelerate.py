@@ -24,7 +24,9 @@ def model(keras):
     return keras.Sequential(
         [
             keras.Input((6, 3)),
-            layers.Bidirectional(layers.LSTM(5, return_sequences=True), name="both"),
+            layers.Bidirectional(
+                layers.LSTM(5, return_sequences=True, name="lstm"), name="both"
+            ),
             layers.GRU(4, return_sequences=True, activation="swish", name="swish"),
             layers.SimpleRNN(4, name="last"),
         ],

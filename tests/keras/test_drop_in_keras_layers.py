@@ -89,6 +89,8 @@ def assert_same(keras, paths, pair, call, inputs, dtype="float32", expected="fas
 def test_a_call_and_its_gradients_are_keras_s(
     keras, paths, layer, options, dtype, masked
 ):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX computes in float32 unless it is told otherwise")
     pair = twins(keras, ours, layer, dtype=dtype, **options)
     inputs = arrays(keras, dtype, n_states=len(pair[0].state_size))
     mask = keras.ops.convert_to_tensor(MASK) if masked else None

@@ -162,5 +162,5 @@ def test_without_keras_the_names_say_what_to_install(monkeypatch):
     for name in ("LSTM", "accelerate", "explain"):
         with pytest.raises(ModuleNotFoundError, match="pip install keras"):
             getattr(ours, name)
-    with pytest.raises(AttributeError, match="did you mean accelerate"):
-        _ = ours.acelerate
+    with pytest.raises(AttributeError, match="did you mean LSTM"):
+        _ = ours.LSTMS

@@ -92,18 +92,9 @@ def explain(model: keras.layers.Layer, *args: Any, **kwargs: Any) -> "Path | Pat
 
 
 def _call(model, args, kwargs):
-    """Call a model that keeps its state."""
-    trainable = [v.value for v in model.trainable_variables]
-    others = [v.value for v in model.non_trainable_variables]
-    with keras.StatelessScope(
-        list(
-            zip(
-                model.trainable_variables + model.non_trainable_variables,
-                trainable + others,
-                strict=True,
-            )
-        )
-    ):
+    """Call a model that keeps its state: nothing is written to its variables."""
+    variables = model.trainable_variables + model.non_trainable_variables
+    with keras.StatelessScope([(one, one.value) for one in variables]):
         model(*args, **kwargs)
 
 

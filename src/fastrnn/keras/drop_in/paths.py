@@ -117,8 +117,6 @@ def call_problem(layer, x, states, mask, training):
     if problem := layer_problem(layer) or _dropout_problem(layer.cell, training):
         return problem
     cell = layer.cell
-    if not isinstance(cell.kernel, keras.Variable):
-        return f"its kernel is a {type(cell.kernel).__name__}, not a Variable"
     shape = tuple(x.shape)
     B, T = shape[:2]
     if len(shape) != 3 or shape[-1] != cell.kernel.shape[0]:

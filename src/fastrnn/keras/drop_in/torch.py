@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keras's layers on the torch backend, by the operator of `fastrnn.torch`."""
 
-import keras
 import torch
 
 from fastrnn.keras.drop_in import forms
@@ -21,26 +20,27 @@ def problem(layer, x, states, mask):
         return found
     if torch.is_autocast_enabled("cpu"):
         return "torch.autocast is on"
-    cell = layer.cell
-    weights = [
-        v.value
-        for v in (cell.kernel, cell.recurrent_kernel, cell.bias)
-        if v is not None
-    ]
+    cell, dtype = layer.cell, getattr(torch, layer.compute_dtype)
+    weights = [cell.kernel, cell.recurrent_kernel, cell.bias]
+    weights = [_tensor(weight) for weight in weights if weight is not None]
     found = _path.tensor_problem("the input", x)
     for state in states:
-        found = found or _path.tensor_problem("an initial state", state)
+        found = found or _path.tensor_problem("an initial state", state, dtype)
     for weight in weights:
-        found = found or _path.tensor_problem("a weight", weight)
+        found = found or _path.tensor_problem("a weight", weight, dtype)
     if mask is not None:
         found = found or _path.tensor_problem("the mask", mask)
     return found
 
 
+def _tensor(weight):
+    """The tensor of a variable of Keras's; a tensor itself."""
+    return weight if torch.is_tensor(weight) else weight.value
+
+
 def rows(array, order):
     """Gates along the last axis as (G * H, ...) in our order; see `forms.rows`."""
-    tensor = array.value if isinstance(array, keras.Variable) else array
-    tensor = tensor.t()  # itself, of a bias
+    tensor = _tensor(array).t()  # itself, of a bias
     if forms.is_in_order(order):
         return tensor
     gates = tensor.chunk(len(order))
@@ -97,16 +97,17 @@ def _masked(home, x, h0, c0, weights, mask, hold):
     source = torch.empty(int(lengths.sum()), dtype=torch.int64)
     at = mask.nonzero()
     source[place[mask]] = at[:, 0] * T + at[:, 1]
-    rows = x.reshape(B * T, -1).index_select(0, source)
+    computed = x.reshape(B * T, -1).index_select(0, source)
     packed, h_live, c_live = _autograd.run(
-        StackCall(home, rows, batch_sizes=batch_sizes),
-        rows,
+        StackCall(home, computed, batch_sizes=batch_sizes),
+        computed,
         h0[live].unsqueeze(0),
         None if c0 is None else c0[live].unsqueeze(0),
         weights,
     )
     shown = counts > 0 if hold else mask
-    y = packed.index_select(0, place.clamp(max=len(rows) - 1).flatten()).view(B, T, H)
+    place = place.clamp(max=len(packed) - 1).flatten()
+    y = packed.index_select(0, place).view(B, T, H)
     y = torch.where(shown.unsqueeze(-1), y, 0.0)
     h_n = h0.index_copy(0, live, h_live[0])
     return y, h_n, None if c0 is None else c0.index_copy(0, live, c_live[0])
