@@ -99,8 +99,20 @@ def run(form, x, h0, c0, weights, mask, hold, site):
     given = [t for t in (x, h0, c0, mask) if t is not None]
     # Of a variable its value now: a step may write to it before backward reads.
     inputs = [tf.convert_to_tensor(t) for t in (*given, *weights)]
-    y, h_n, c_n = (*tf.custom_gradient(call.run)(*inputs), None)[:3]
+    y, h_n, c_n = (*_differentiable(call.run)(*inputs), None)[:3]
     return y, h_n, c_n
+
+
+def _differentiable(function):
+    """A function of tensors that returns their results and the function of gradients.
+
+    TensorFlow copies the graphs of branches and loops. In a copy, gradients of a
+    function find the tensors of forward, which those of tensors do not.
+    """
+    function = tf.custom_gradient(function)
+    if tf.executing_eagerly():
+        return function
+    return tf.function(function, autograph=False)
 
 
 class _Call:
@@ -131,6 +143,7 @@ class _Call:
         self.sizes = x.shape[:2]
         self.present = [t is not None for t in (x, h0, c0, mask)]
         self.n_inputs = sum(self.present) + len(self.recurrence.weight_shapes)
+        self.n_gradients = self.n_inputs - self.present[_MASK]
         self.keep = tf.executing_eagerly() and record.could_possibly_record()
 
     def run(self, *inputs):
@@ -143,7 +156,7 @@ class _Call:
 
         def gradient(*dresults):
             self.keep = True
-            found = tf.custom_gradient(self.run_back)(*inputs, y, tape, *dresults)
+            found = _differentiable(self.run_back)(*inputs, y, tape, *dresults)
             return self._with_mask(found)
 
         return [y, *states], gradient
@@ -152,24 +165,17 @@ class _Call:
         """The gradients of the inputs but the mask, and the function of theirs."""
         inputs, dresults = tensors[: self.n_inputs], tensors[self.n_inputs + 2 :]
         differentiable = [t for t in inputs if t.dtype != tf.bool]
-        found = self._apply(
-            self._backward, tensors, self.n_inputs - self.present[_MASK]
-        )
+        found = self._apply(self._backward, tensors, self.n_gradients)
         for tensor, gradient in zip(differentiable, found, strict=True):
             gradient.set_shape(tensor.shape)
 
         def second(*seconds):
             weights, *given, mask = self._parts(inputs)
             again = tensorflow_again.gradient_of_gradient(
-                self.form,
-                [*given, *weights],
-                mask,
-                self.hold,
-                dresults,
-                seconds,
+                self.form, [*given, *weights], mask, self.hold, dresults, seconds
             )
-            n_found = len(found)
-            return self._with_mask(again[:n_found]) + [None, None] + again[n_found:]
+            of_inputs, of_dresults = again[: len(found)], again[len(found) :]
+            return [*self._with_mask(of_inputs), None, None, *of_dresults]
 
         return found, second
 
@@ -195,7 +201,8 @@ class _Call:
         if tape.size < self.recurrence.tape_size(T, B):
             y, _, _, tape = self._run(True, weights, x, h0, c0, mask)
         dx = _empty(x.shape, x.dtype)
-        _, dh0, dc0, dweights = self.recurrence.backward(
+        dweights = [_empty(weight.shape, x.dtype) for weight in weights]
+        _, dh0, dc0, _ = self.recurrence.backward(
             weights,
             _time_major(x),
             h0,
@@ -207,14 +214,10 @@ class _Call:
             mask=_time_major(mask),
             hold=self.hold,
             site=self.site,
-            out=(
-                _time_major(dx),
-                None,
-                None,
-                [_empty(w.shape, x.dtype) for w in weights],
-            ),
+            out=(_time_major(dx), None, None, dweights),
         )
-        dstates = [d for d, there in zip((dh0, dc0), self.present[1:3]) if there]
+        present = self.present[1:_MASK]
+        dstates = [d for d, there in zip((dh0, dc0), present, strict=True) if there]
         return dx, *dstates, *dweights
 
     def _run(self, keep, weights, x, h0, c0, mask):

@@ -76,19 +76,19 @@ def gradient_of_gradient(form, parts, mask, hold, dresults, seconds):
 def _step(form, weights):
     """The function of one step, from x_t and the states to h_t and the states."""
     W, R = (tf.transpose(weight) for weight in weights[:2])
-    b_ih, b_hh = weights[2:] or (tf.zeros(W.shape[1:], W.dtype),) * 2
+    b_ih, b_hh = weights[2:] or (None, None)
     names = celltable.cell(form.cell).activations
     if form.activations is not None:
         names = [name for name, _, _ in form.activations]
     functions = [_FUNCTIONS[name] for name in names]
 
     def rnn_step(x, states):
-        h = functions[0](x @ W + b_ih + states[0] @ R + b_hh)
+        h = functions[0](_affine(x, W, b_ih) + _affine(states[0], R, b_hh))
         return h, [h]
 
     def lstm_step(x, states):
         h, c = states
-        gates = tf.split(x @ W + b_ih + h @ R + b_hh, 4, axis=1)
+        gates = tf.split(_affine(x, W, b_ih) + _affine(h, R, b_hh), 4, axis=1)
         i, f, g, o = (
             function(gate) for function, gate in zip(functions, gates, strict=False)
         )
@@ -98,12 +98,19 @@ def _step(form, weights):
 
     def gru_step(x, states):
         h = states[0]
-        rx, zx, nx = tf.split(x @ W + b_ih, 3, axis=1)
+        rx, zx, nx = tf.split(_affine(x, W, b_ih), 3, axis=1)
         Rr, Rz, Rn = tf.split(R, 3, axis=1)
-        br, bz, bn = tf.split(b_hh, 3)
-        r, z = functions[0](rx + h @ Rr + br), functions[1](zx + h @ Rz + bz)
-        nh = (r * h) @ Rn + bn if form.reset_before else r * (h @ Rn + bn)
+        br, bz, bn = (None,) * 3 if b_hh is None else tf.split(b_hh, 3)
+        r = functions[0](rx + _affine(h, Rr, br))
+        z = functions[1](zx + _affine(h, Rz, bz))
+        nh = _affine(r * h, Rn, bn) if form.reset_before else r * _affine(h, Rn, bn)
         h = z * h + (1 - z) * functions[2](nx + nh)
         return h, [h]
 
     return {"lstm": lstm_step, "gru": gru_step}.get(form.cell, rnn_step)
+
+
+def _affine(x, W, b):
+    # Zeros in place of no bias would not do: in the gradient of the gradient of a loop
+    # TensorFlow's optimiser replaces their sum by a tensor that is never computed.
+    return x @ W if b is None else x @ W + b
