@@ -99,7 +99,7 @@ def test_each_thing_has_one_page_of_its_own():
 
 def resolve(name):
     """What a public name stands for; None if it needs a package that may be missing."""
-    if re.match(r"fastrnn\.(torch|sklearn|onnx)\b", name) or name in OF_KERAS:
+    if re.match(r"fastrnn\.(jax|torch|sklearn|onnx)\b", name) or name in OF_KERAS:
         return None
     thing = fastrnn
     for part in name.split(".")[1:]:
