@@ -24,6 +24,9 @@ from tried import pytest_terminal_summary, tried  # noqa: F401  (a hook and a fi
 import fastrnn
 from fastrnn.native import core
 
+# Whoever imports Keras first decides its backend, and an import that finds none leaves
+# half a Keras behind.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -74,8 +77,7 @@ def dtype(request):
 
 @pytest.fixture(scope="module")
 def keras():
-    """Keras, to make files and to judge, on PyTorch."""
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+    """Keras, to make files and to judge, on PyTorch or the backend that is chosen."""
     pytest.importorskip(os.environ["KERAS_BACKEND"], reason="Keras has no backend")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its dependencies

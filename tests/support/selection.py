@@ -22,7 +22,7 @@ from covering import covering
 # What the extras torch, keras-tests, onnx-export, data, typing and build-tests of
 # pyproject.toml install.
 PEERS = {
-    *("torch", "jax", "keras", "h5py", "onnx", "onnxscript", "onnxruntime"),
+    *("torch", "keras", "h5py", "onnx", "onnxscript", "onnxruntime"),
     *("sklearn", "pandas", "matplotlib", "mypy", "basedpyright", "Cython"),
 }
 
