@@ -63,6 +63,7 @@ def test_dropout_with_a_mask_for_each_gate_is_left_to_keras(keras):
     ("change", "reason"),
     [
         ({"x": X[:0]}, "the input is empty"),
+        ({"x": X.astype("complex64")}, "complex64"),
         ({"states": [X[:1, 0, :1]]}, "an initial state has shape (1, 1)"),
         ({"states": []}, "there are 0 initial states"),
         ({"mask": X > 0}, "the mask has shape (4, 6, 3), not (4, 6)"),

@@ -123,6 +123,9 @@ def call_problem(layer, x, states, mask, training):
         return f"Keras refuses an input of shape {shape}"
     if 0 in shape:
         return f"the input is empty: its shape is {shape}"
+    if not any(kind in str(x.dtype) for kind in ("float", "int", "bool")):
+        # A cast to real numbers would leave out the imaginary parts.
+        return f"the input is {x.dtype}"
     if len(states) != len(layer.state_size):
         return f"there are {len(states)} initial states"
     for state in states:
