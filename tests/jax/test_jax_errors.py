@@ -62,6 +62,16 @@ CASES = [
         "params['weight_hh'] must be float32 like x, got bfloat16",
     ),
     (TypeError, {"x": X.tolist()}, "x must be an array, got list"),
+    (
+        TypeError,
+        {"x": np.zeros((7, 2, 3), ">f4")},
+        "x must be numbers in this machine's byte order, got dtype >f4",
+    ),
+    (
+        TypeError,
+        {"x": np.ma.zeros((7, 2, 3), "float32")},
+        "x must not be a masked array; fill it first",
+    ),
     (ValueError, {"x": X[0, 0]}, "x must have shape (T, B, I) or (T, I), got (3,)"),
     (
         TypeError,
@@ -89,7 +99,15 @@ CASES = [
         {"state": (STATE, STATE.astype("float16"))},
         "c of state must be float32 like x, got float16",
     ),
+    (ValueError, {"state": (STATE,)}, "state must be a tuple (h, c), got 1 parts"),
     (TypeError, {"lengths": jnp.ones(2)}, "lengths must be integers, got float32"),
+    (ValueError, {"lengths": [1, [7]]}, "lengths must be an array of integers, got [1"),
+    (TypeError, {"lengths": [1, 2**70]}, "lengths must be integers, got object"),
+    (
+        ValueError,
+        {"lengths": np.array([1, 2**32 + 1])},
+        "lengths must be from 0 to T = 7, got [1, 4294967297]",
+    ),
     (TypeError, {"lengths": "7"}, "lengths must be an array, got str"),
     (
         ValueError,

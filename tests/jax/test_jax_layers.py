@@ -108,6 +108,25 @@ def test_lengths_that_a_trace_cannot_refuse(rng):
     np.testing.assert_array_equal(y, expected)
 
 
+def test_lengths_of_any_type_in_strict_modes(rng):
+    params, x = jax_loops.arrays(rng, "rnn")
+    expected, _ = fastrnn.jax.rnn(params, x, None, [5, 0, 2])
+    with (
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
+    ):
+        for dtype in ("uint8", "int16", "uint32", "int32"):
+            lengths = jnp.array([5, 0, 2], dtype)
+            found, _ = fastrnn.jax.rnn(params, x, None, lengths)
+            np.testing.assert_array_equal(found, expected)
+            found, _ = jax.jit(fastrnn.jax.rnn)(params, x, None, lengths)
+            np.testing.assert_array_equal(found, expected)
+    found, _ = jax.jit(lambda a, b: fastrnn.jax.rnn(params, x, None, [a, 0, b]))(5, 2)
+    np.testing.assert_array_equal(found, expected)
+    empty, _ = fastrnn.jax.rnn(params, x[:, :0], None, [])
+    assert empty.shape == (5, 0, 6)
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 4), (5, 0, 4)])
 @pytest.mark.parametrize("name", CELLS)
 def test_nothing_to_compute(rng, name, shape):

@@ -96,6 +96,20 @@ def test_vmap(rng, calls, case, lengths):
     assert_close(found, mapped(jax_loops.gru))
 
 
+def test_vmap_of_nothing(rng):
+    params, x = jax_loops.arrays(rng, "lstm")
+    none = jnp.zeros((0, *x.shape))
+    y, (h, c) = jax.vmap(lambda x: fastrnn.jax.lstm(params, x))(none)
+    assert (y.shape, h.shape, c.shape) == ((0, 5, 3, 6), (0, 3, 6), (0, 3, 6))
+    per_example = jax.vmap(jax.grad(loss_of(fastrnn.jax.lstm)), (None, 0))
+    gradients = per_example(params, none)
+    assert gradients["weight_hh"].shape == (0, 24, 6)
+    total = jax.grad(
+        lambda params: jnp.sum(jax.vmap(lambda x: fastrnn.jax.lstm(params, x)[0])(none))
+    )(params)
+    assert not any(np.any(d) for d in jax.tree.leaves(total))
+
+
 @pytest.mark.parametrize("axes", [(-1, 1), (None, 1)], ids=["weights", "inputs"])
 def test_gradient_of_a_vmap(rng, calls, axes):
     params, x = many(rng, "lstm")

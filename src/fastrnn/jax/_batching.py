@@ -60,7 +60,8 @@ def _as_rows(bind, operands, axes, call, size):
     in_front = call.groups is not None
     at = [_row_axis(name, call) + in_front for name in call.results]
     results = bind(*rows, call=call)
-    return [_parted(a, k, size) for a, k in zip(results, at, strict=True)], at
+    n_rows = _n_rows(operands, axes, call)
+    return [_parted(a, k, size, n_rows) for a, k in zip(results, at, strict=True)], at
 
 
 def _as_groups(bind, operands, axes, call, size):
@@ -76,7 +77,7 @@ def _as_groups(bind, operands, axes, call, size):
         *led, call=call._replace(groups=size * inner, grouped=tuple(grouped))
     )
     if call.groups is not None:
-        results = [_parted(a, 0, size) for a in results]
+        results = [_parted(a, 0, size, inner) for a in results]
     return results, [0] * len(results)
 
 
@@ -106,9 +107,16 @@ def _mapped(a: Any, axis: int | None, k: int, size: int) -> Array:
     return jnp.broadcast_to(jnp.expand_dims(a, k), (*a.shape[:k], size, *a.shape[k:]))
 
 
-def _parted(a, k, size):
+def _parted(a, k, size, inner):
     """A result whose axis k was `_merged`, with the axis of vmap at k."""
-    return a.reshape(*a.shape[:k], size, a.shape[k] // size, *a.shape[k + 1 :])
+    return a.reshape(*a.shape[:k], size, inner, *a.shape[k + 1 :])
+
+
+def _n_rows(operands, axes, call):
+    """The size of the batch of one element of the axis of vmap."""
+    at = call.operands.index("x")
+    shape = [n for k, n in enumerate(operands[at].shape) if k != axes[at]]
+    return shape[-3] if call.batch_first else shape[-2]
 
 
 def _is_weight(name):

@@ -176,7 +176,7 @@ def rnn(
     >>> y.shape, h.shape
     ((7, 2, 5), (2, 5))
     """
-    if nonlinearity not in ("tanh", "relu"):
+    if not isinstance(nonlinearity, str) or nonlinearity not in ("tanh", "relu"):
         raise ValueError(
             f"fastrnn.jax.rnn: nonlinearity must be 'tanh' or 'relu', got "
             f"{nonlinearity!r}"
@@ -221,6 +221,14 @@ def _array(who, name, value):
     if not isinstance(value, (Array, np.ndarray)):
         kind = type(value).__name__
         raise TypeError(f"{who}: {name} must be an array, got {kind}")
+    if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{who}: {name} must not be a masked array; fill it first")
+        if value.dtype.kind in "OSUMm" or not value.dtype.isnative:
+            raise TypeError(
+                f"{who}: {name} must be numbers in this machine's byte order, got "
+                f"dtype {value.dtype}"
+            )
     return jnp.asarray(value)
 
 
@@ -279,10 +287,12 @@ def _states(who, cell, state, shape, x):
     letters = "(B, H)" if len(shape) == 2 else "(H,)"
     if len(names) == 1:
         return [_alike(who, "state", state, shape, letters, x)]
-    if not isinstance(state, (tuple, list)) or len(state) != 2:
+    if not isinstance(state, (tuple, list)):
         raise TypeError(
             f"{who}: state must be a tuple (h, c), got {type(state).__name__}"
         )
+    if len(state) != 2:
+        raise ValueError(f"{who}: state must be a tuple (h, c), got {len(state)} parts")
     return [
         _alike(who, f"{name} of state", part, shape, letters, x)
         for name, part in zip(names, state, strict=True)
@@ -291,10 +301,11 @@ def _states(who, cell, state, shape, x):
 
 def _mask(who, lengths, x):
     """Which steps count, (T, B) or (T,), from how many do."""
-    if isinstance(lengths, (int, np.integer, list, tuple)):
-        lengths = np.asarray(lengths)
-    lengths = _array(who, "lengths", lengths)
     T, outer = x.shape[0], x.shape[1:-1]
+    if any(isinstance(n, jax.core.Tracer) for n in jax.tree.leaves(lengths)):
+        lengths = jnp.asarray(lengths)
+    else:
+        lengths = _known(who, lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"{who}: lengths must be integers, got {lengths.dtype}")
     if lengths.shape != outer:
@@ -302,11 +313,29 @@ def _mask(who, lengths, x):
         raise ValueError(
             f"{who}: lengths must have shape {letters} = {outer}, got {lengths.shape}"
         )
-    if not isinstance(lengths, jax.core.Tracer):
-        found = np.asarray(lengths)
-        if found.size and not (found.min() >= 0 and found.max() <= T):
+    if isinstance(lengths, np.ndarray):
+        if lengths.size and not (lengths.min() >= 0 and lengths.max() <= T):
             raise ValueError(
-                f"{who}: lengths must be from 0 to T = {T}, got {found.tolist()}"
+                f"{who}: lengths must be from 0 to T = {T}, got {lengths.tolist()}"
             )
-    steps = jnp.arange(T).reshape(T, *(1 for _ in outer))
-    return steps < lengths
+        counts = jnp.asarray(lengths.astype(np.int32))
+    else:  # within its own type first, which int32 may not hold
+        most = min(T, int(jnp.iinfo(lengths.dtype).max))
+        bounds = (jnp.asarray(n, lengths.dtype) for n in (0, most))
+        counts = jnp.clip(lengths, *bounds).astype("int32")
+    steps = jnp.arange(T, dtype="int32").reshape(T, *(1 for _ in outer))
+    return steps < (counts[None] if outer else counts)
+
+
+def _known(who, lengths):
+    """Lengths that are no tracers, as an array of NumPy's with all their digits."""
+    if not isinstance(lengths, (int, np.integer, list, tuple, np.ndarray, Array)):
+        kind = type(lengths).__name__
+        raise TypeError(f"{who}: lengths must be an array, got {kind}")
+    try:
+        found = np.asarray(lengths)
+    except ValueError as error:
+        raise ValueError(
+            f"{who}: lengths must be an array of integers, got {lengths}"
+        ) from error
+    return found if found.size else found.astype(np.int32)
