@@ -141,7 +141,7 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             .carry = w->carry ? w->carry + b0 * H_padded : NULL,
             .dc = w->dc ? w->dc + b0 * H_padded : NULL,
             .between = w->between ? w->between + b0 * H_padded : NULL,
-            .peephole = (const real *)a->packed + f->pack.peephole,
+            .vectors = (const real *)a->packed + f->pack.vectors,
             .h_prev = h_prev.start + b0 * h_prev.row,
             .h_prev_row = h_prev.row,
             .h = y_s + b0 * a->y_row,

@@ -20,7 +20,7 @@
  *
  * Each row that a call adds to a block has a row of `da`, which begins with slots of
  * H_padded elements: the slots of da, followed by what else is summed over rows (the
- * three addends of dP, with peepholes) or packed (forward's `between`, with a late
+ * addends of dP, for a cell that has vectors of weights) or packed (forward's `between`, with a late
  * gate).  With a projection dh_t follows. */
 typedef struct {
     real *team; /* what the threads of the call wait on */
@@ -71,7 +71,7 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
 
 INLINE ptrdiff_t n_sum_slots(const cell *c)
 {
-    return c->ops->da_slots + (c->has_peephole ? 3 : 0);
+    return c->ops->da_slots + c->n_vectors;
 }
 
 /* Hands out the workspace, and `handed_on`, unless that is NULL.  A row of da is one

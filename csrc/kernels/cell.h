@@ -28,7 +28,7 @@ typedef struct {
     const real *ah;
     ptrdiff_t ah_row;
     const real *bias_apart; /* b_hh of the gate bias_apart, by unit; its bias is b_ih */
-    const real *peephole;   /* P by unit, H_padded elements for each of i, o, f */
+    const real *vectors;    /* P by unit, each row of H_padded elements */
     const real *h_prev;     /* rows of h_{t-1} */
     ptrdiff_t h_prev_row;
     real *c; /* a cell with two states: c_{t-1} on entry, c_t on return */
@@ -61,7 +61,7 @@ typedef struct {
     real *dc; /* a cell with two states: dc_t on entry, dc_{t-1} on return */
     /* A cell with a late gate: the gradient with respect to forward's `between`. */
     const real *between;
-    const real *peephole;
+    const real *vectors;
     const real *h_prev;
     ptrdiff_t h_prev_row;
     const real *h;
@@ -130,7 +130,8 @@ typedef struct {
     const cell_ops *ops;
     int gates;      /* gates of x W */
     int bias_apart; /* gate whose b_hh is handed to the cell apart, or NO_GATE */
-    int has_c, has_peephole, has_projection, has_late_gate;
+    int n_vectors;  /* rows of P */
+    int has_c, has_projection, has_late_gate;
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t H_padded, S_padded;
 } cell;

@@ -49,7 +49,7 @@ INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *opti
 {
     const ptrdiff_t lanes = s->lanes;
     const int has_peephole = options && options->peephole;
-    const peephole P = has_peephole ? load_peephole(s->peephole, s->c_row, s->j)
+    const peephole P = has_peephole ? load_peephole(s->vectors, s->c_row, s->j)
                                     : (peephole){{0}, {0}, {0}};
 
     for (ptrdiff_t r = 0; r < s->rows; r++) {
@@ -129,7 +129,7 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
             const vreal out = v_activate(&options->gate[4], c);
             const vreal da_o = dm * out * v_gate_slope(options, 3, t_o, o);
             dc = v_fma(dm * o, v_slope(&options->gate[4], c, out), dc);
-            const peephole P = has_peephole ? load_peephole(s->peephole, H, j)
+            const peephole P = has_peephole ? load_peephole(s->vectors, H, j)
                                             : (peephole){{0}, {0}, {0}};
             if (has_peephole)
                 dc = v_fma(da_o, P.o, dc);
@@ -193,6 +193,8 @@ static const cell_entry lstm_cell = {
      .bias_apart = NO_GATE,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_INPUT_FORGET |
                 FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION,
+     .n_vectors = 3, /* peepholes */
+     .vectors = "weight_ph",
      .paper = "Hochreiter & Schmidhuber 1997"},
     .plain = &lstm_ops,
     .general = &lstm_general_ops,

@@ -34,11 +34,11 @@ INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdi
                         q.units, K);
 }
 
-static void pack_peephole(real *to, const real *P, const cell *c)
+static void pack_vectors(real *to, const real *P, const cell *c)
 {
-    memset(to, 0, (size_t)(3 * c->H_padded) * sizeof(real));
-    for (ptrdiff_t g = 0; g < 3; g++)
-        memcpy(to + g * c->H_padded, P + g * c->H, (size_t)c->H * sizeof(real));
+    memset(to, 0, (size_t)(c->n_vectors * c->H_padded) * sizeof(real));
+    for (ptrdiff_t n = 0; n < c->n_vectors; n++)
+        memcpy(to + n * c->H_padded, P + n * c->H, (size_t)c->H * sizeof(real));
 }
 
 /* The part of R that belongs to the late gate, (H, H). */
@@ -56,7 +56,7 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
 
     ptrdiff_t begin, end;
     if (self->rank == 0)
-        memset(packed + f.bias, 0, (size_t)(f.peephole - f.bias) * sizeof(real));
+        memset(packed + f.bias, 0, (size_t)(f.vectors - f.bias) * sizeof(real));
     team_barrier(self);
     team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++)
@@ -78,8 +78,7 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     }
     if (self->rank > 0)
         return;
-    if (c->has_peephole)
-        pack_peephole(packed + f.peephole, a->P, c);
+    pack_vectors(packed + f.vectors, a->P, c);
     if (c->has_projection)
         pack_columns(packed + f.second, a->W_hr, c->S, H);
     if (c->has_late_gate)
@@ -142,9 +141,8 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
                  begin, end);
     if (self->rank > 0)
         return;
-    if (c->has_peephole)
-        memcpy(packed + b.peephole, forward + f.peephole,
-               (size_t)(3 * c->H_padded) * sizeof(real));
+    memcpy(packed + b.vectors, forward + f.vectors,
+           (size_t)(c->n_vectors * c->H_padded) * sizeof(real));
     for (ptrdiff_t p = 0; has_second(c) && p < n_panels(S, widest); p++) {
         const panel q = get_panel(S, widest, p);
         for (ptrdiff_t n = 0; n < n_panels(H, b.second_widest); n++)
@@ -177,8 +175,7 @@ static void pack_backward_weights(const team *self, const cell *c,
     }
     if (self->rank > 0)
         return;
-    if (c->has_peephole)
-        pack_peephole(packed + b.peephole, a->P, c);
+    pack_vectors(packed + b.vectors, a->P, c);
     if (has_second(c)) {
         const real *second = c->has_projection ? W_hr : late_matrix(c, R);
         for (ptrdiff_t k = 0; k < S; k++)

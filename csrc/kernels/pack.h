@@ -80,7 +80,7 @@ INLINE ptrdiff_t unit_columns(int gates, ptrdiff_t H)
  * which may go up to V elements past the panel's columns; behind the biases there is
  * room for that. */
 typedef struct {
-    ptrdiff_t columns, R_columns, R, bias, bias_apart, peephole, second, size;
+    ptrdiff_t columns, R_columns, R, bias, bias_apart, vectors, second, size;
 } forward_pack;
 
 INLINE forward_pack get_forward_pack(const cell *c)
@@ -91,8 +91,8 @@ INLINE forward_pack get_forward_pack(const cell *c)
     f.R = c->I * f.columns;
     f.bias = f.R + c->S * f.R_columns;
     f.bias_apart = f.bias + f.columns + V;
-    f.peephole = f.bias_apart + c->H_padded;
-    f.second = f.peephole + (c->has_peephole ? 3 * c->H_padded : 0);
+    f.vectors = f.bias_apart + c->H_padded;
+    f.second = f.vectors + c->n_vectors * c->H_padded;
     f.size = f.second + (has_second(c) ? packed_size(c->H, c->S) : 0);
     return f;
 }
@@ -100,7 +100,7 @@ INLINE forward_pack get_forward_pack(const cell *c)
 /* --- backward panels -------------------------------------------------------------- */
 
 typedef struct {
-    ptrdiff_t W, peephole, second, size;
+    ptrdiff_t W, vectors, second, size;
     ptrdiff_t R_widest, W_widest, second_widest; /* most vectors in a panel */
 } backward_pack;
 
@@ -109,8 +109,8 @@ INLINE backward_pack get_backward_pack(const cell *c)
     const ptrdiff_t K = c->gates * c->H, R_K = c->ops->R_gates * c->H;
     backward_pack b;
     b.W = packed_size(R_K, c->S);
-    b.peephole = b.W + packed_size(K, c->I);
-    b.second = b.peephole + (c->has_peephole ? 3 * c->H_padded : 0);
+    b.vectors = b.W + packed_size(K, c->I);
+    b.second = b.vectors + c->n_vectors * c->H_padded;
     b.size = b.second + (has_second(c) ? packed_size(c->S, c->H) : 0);
     b.R_widest = widest_panel(R_K);
     b.W_widest = widest_panel(K);

@@ -93,7 +93,7 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin 
     forward_step step = {
         .options = shape->options,
         .bias_apart = packed + f->pack.bias_apart,
-        .peephole = packed + f->pack.peephole,
+        .vectors = packed + f->pack.vectors,
         .h_prev = h_prev.start,
         .h_prev_row = h_prev.row,
         .c = f->w.c,

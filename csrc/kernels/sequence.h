@@ -17,6 +17,12 @@
 
 #include "cells.h"
 
+/* Whether a cell of these options has weights that multiply unit by unit. */
+INLINE int has_vectors(const fr_cell *about, const fr_cell_options *o)
+{
+    return !(about->options & FR_OPTION_PEEPHOLE) || (o && o->peephole);
+}
+
 static cell get_cell(const fr_shape *shape)
 {
     const cell_entry *entry = cell_table[shape->cell];
@@ -32,7 +38,7 @@ static cell get_cell(const fr_shape *shape)
         .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
         .gates = entry->about.n_gates,
         .has_c = entry->about.n_states == 2,
-        .has_peephole = o && o->peephole,
+        .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,
         .has_late_gate = has_late_gate,
         .I = shape->I,

@@ -51,6 +51,8 @@ cdef extern from "fastrnn.h" nogil:
         int output_activation
         int bias_apart
         unsigned options
+        int n_vectors
+        const char *vectors
         const char *paper
 
     ctypedef struct fr_shape:

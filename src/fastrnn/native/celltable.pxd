@@ -4,6 +4,7 @@
 from fastrnn.native.capi cimport fr_cell, fr_cell_options
 
 cdef const fr_cell *cell_at(str who, int index) except NULL
+cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept nogil
 
 
 cdef class CellOptions:

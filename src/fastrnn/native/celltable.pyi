@@ -17,6 +17,8 @@ class Cell(NamedTuple):
     activations: tuple[str, ...]
     options: tuple[str, ...]
     bias_apart: str | None
+    vectors: str | None
+    n_vectors: int
     paper: str
 
 class CellOptions:

@@ -30,7 +30,7 @@ ACTIVATIONS = {
 
 Cell = collections.namedtuple("Cell", (
     "name", "index", "layer", "gates", "n_states", "activations", "options",
-    "bias_apart", "paper",
+    "bias_apart", "vectors", "n_vectors", "paper",
 ), module=__name__)
 Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
 
@@ -50,6 +50,9 @@ options : tuple of str
     Arguments of `CellOptions` that the cell knows.
 bias_apart : str or None
     The gate whose recurrent bias is not simply added to its other bias.
+vectors, n_vectors : str or None, int
+    Name of the parameter whose rows multiply unit by unit, and how many rows it has. A
+    cell that knows the option "peephole" has it with that option only.
 paper : str
     The publication that introduced the cell.
 """
@@ -75,7 +78,8 @@ cdef object described(int index, const fr_cell *c):
         c.name.decode(), index, c.layer.decode(), gates, c.n_states,
         tuple(activations),
         tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
-        gates[c.bias_apart] if c.bias_apart >= 0 else None, c.paper.decode())
+        gates[c.bias_apart] if c.bias_apart >= 0 else None,
+        c.vectors.decode() if c.n_vectors else None, c.n_vectors, c.paper.decode())
 
 
 def _all_cells():
@@ -115,6 +119,14 @@ cdef const fr_cell *cell_at(str who, int index) except NULL:
 cdef int activations_of(const fr_cell *c) noexcept:
     """Functions that a cell has: one for each gate, and that of c_t."""
     return c.n_gates + (c.output_activation >= 0)
+
+
+cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept nogil:
+    """Rows of the weights that multiply unit by unit, of a cell with these options."""
+    if of.options & <unsigned>FR_OPTION_PEEPHOLE and (
+            options == NULL or not options.peephole):
+        return 0
+    return of.n_vectors
 
 
 cdef refuse(str who, const fr_cell *of, str option):

@@ -26,8 +26,8 @@ cdef class Layout:
     cdef readonly int cell, n_layers, n_directions, n_cells, n_states
     cdef readonly ptrdiff_t I, H, S
     cdef readonly bint merged
-    cdef int gates
-    cdef bint bias, general, peephole
+    cdef int gates, n_vectors
+    cdef bint bias, general
     cdef CellOptions options
     cdef double clip_value, clip_norm  # of dL/dh_t inside backward; 0 for none
     cdef tuple made_of

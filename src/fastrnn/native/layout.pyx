@@ -5,7 +5,7 @@ cimport cython
 from libc.string cimport memset
 
 from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at
+from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
 from fastrnn.native.sizes cimport MOST_CELLS, check_shape
 
 from fastrnn.native import celltable
@@ -15,8 +15,8 @@ from fastrnn.native import celltable
 cdef class Layout:
     """Cells of a layer, in order, and where their parameters lie in its flat buffer.
 
-    A cell's are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_ph, one after
-    the other; the first layer has `I` inputs, the others what the directions of the one
+    A cell's are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, and vectors of
+    weights such as weight_ph, one after the other; the first layer has `I` inputs, the others what the directions of the one
     below put out: side by side, or one array's width where they are `merged`.
     """
 
@@ -43,7 +43,7 @@ cdef class Layout:
         self.S = options.proj_size if options is not None and options.proj_size else H
         self.options, self.merged = options, merged
         self.general = options is not None and options.general
-        self.peephole = self.general and options.c.peephole
+        self.n_vectors = vectors_of(of, self.cell_options())
         self.clip_value, self.clip_norm = clip_value, clip_norm
         self.n_layers, self.n_directions = n_layers, n_directions
         self.n_cells = n_layers * n_directions
@@ -72,12 +72,16 @@ cdef class Layout:
             p.size[PART_B_IH] = p.size[PART_B_HH] = GH
         if self.S != self.H:
             p.size[PART_W_HR] = self.S * self.H
-        if self.peephole:
-            p.size[PART_P] = 3 * self.H
+        p.size[PART_P] = self.n_vectors * self.H
 
     cdef int n_parts(self) noexcept nogil:
         """Parameters of a cell, arrays or tensors."""
-        return 2 + 2 * self.bias + (self.S != self.H) + self.peephole
+        cdef Parts p
+        cdef int i, n = 0
+        self.sizes(0, &p)
+        for i in range(N_PARTS):
+            n += p.size[i] > 0
+        return n
 
     cdef ptrdiff_t size(self, int k) noexcept nogil:
         """Parameters of cell k."""

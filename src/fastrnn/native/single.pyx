@@ -15,7 +15,7 @@ from fastrnn.native.calls cimport (
     PerCell, Run, Sequence, per_cell, rows_of, sequence_of_array,
 )
 from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at
+from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
 from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
 from fastrnn.native.layout cimport (
     PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR,
@@ -56,8 +56,8 @@ cdef class Shape:
             self.c.offsets = offsets_in(self.offsets)
         self.rows = rows_of(&self.c)
 
-    cdef bint has_peephole(self) noexcept:
-        return self.c.options != NULL and self.c.options.peephole
+    cdef int n_vectors(self) noexcept:
+        return vectors_of(self.of, self.c.options)
 
 
 cdef class StridedArray:
@@ -113,8 +113,8 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     a.b_hh = address(b_hh, "b_hh", kind, G * H, False)
     a.forward = address(
         forward, "forward", kind, packed_size(kernels, False, shape), False)
-    if shape.has_peephole():
-        a.P = address(required(P, "P"), "P", kind, 3 * H, False)
+    if shape.n_vectors() > 0:
+        a.P = address(required(P, "P"), "P", kind, shape.n_vectors() * H, False)
     if S != H:
         a.W_hr = address(required(W_hr, "W_hr"), "W_hr", kind, S * H, False)
     a.packed = address(required(packed, "packed"), "packed", kind,
@@ -229,8 +229,9 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     gradient[PART_R] = <char *>address(dR, "dR", kind, G * H * S, True)
     gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, G * H, True)
     gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, G * H, True)
-    if shape.has_peephole():
-        gradient[PART_P] = <char *>address(dP, "dP", kind, 3 * H, True)
+    if shape.n_vectors() > 0:
+        gradient[PART_P] = <char *>address(
+            dP, "dP", kind, shape.n_vectors() * H, True)
     if S != H:
         gradient[PART_W_HR] = <char *>address(dW_hr, "dW_hr", kind, S * H, True)
     run.clip_value, run.clip_norm = clip_value, clip_norm

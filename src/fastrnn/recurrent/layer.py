@@ -222,7 +222,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             h_size=self._h_size,
             y_size=self._y_size,
             bias=self.bias,
-            peephole=getattr(self, "peephole", False),
+            vectors=cell.vectors if getattr(self, "peephole", True) else None,
+            n_vectors=cell.n_vectors,
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
         )

@@ -24,8 +24,12 @@ class Sizes:
     h_size, y_size : int
         Width of h, narrower than hidden_size with a projection, and of the output of
         each layer.
-    bias, peephole : bool
-        Whether cells have biases, and peepholes from c to the gates.
+    bias : bool
+        Whether cells have biases.
+    vectors : str or None
+        Name of the weights that multiply unit by unit; None where a cell has none.
+    n_vectors : int
+        How many rows these have.
     highway : bool
         Whether layers after the first have a highway around them.
     learned_states : bool
@@ -41,7 +45,8 @@ class Sizes:
     h_size: int
     y_size: int
     bias: bool
-    peephole: bool
+    vectors: str | None
+    n_vectors: int
     highway: bool
     learned_states: bool
 
@@ -62,8 +67,8 @@ class Sizes:
             shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
         if S != H:
             shapes["weight_hr"] = (S, H)
-        if self.peephole:
-            shapes["weight_ph"] = (3, H)
+        if self.vectors:
+            shapes[self.vectors] = (self.n_vectors, H)
         return shapes
 
     def shapes(self):
@@ -134,17 +139,20 @@ def schemes(cell, hidden_size, input_forget):
         init.constant_(array, -1.0)
 
     states = {"h_0": zeros_, "c_0": zeros_, "bias_gate": shut}
-    drawn = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ph")
+    drawn = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
+    vectors = [cell.vectors] if cell.vectors else []
     return {
         "keras": states
         | {
             "weight_ih": glorot,
             "weight_hh": orthonormal,
             "weight_hr": glorot,
-            "weight_ph": glorot_rows,
             "weight_gate": glorot,
             "bias_ih": remembering,
             "bias_hh": zeros_,
-        },
-        "torch": states | dict.fromkeys(drawn, from_fan_in) | {"weight_gate": of_width},
+        }
+        | dict.fromkeys(vectors, glorot_rows),
+        "torch": states
+        | dict.fromkeys(drawn + vectors, from_fan_in)
+        | {"weight_gate": of_width},
     }

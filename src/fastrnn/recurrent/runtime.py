@@ -139,7 +139,8 @@ class Runtime:
         They are views of the parameters, in the order in which the kernels pack them.
         """
         names = (
-            "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ph", "weight_hr",
+            "weight_ih", "weight_hh", "bias_ih", "bias_hh", self.cell.vectors or "",
+            "weight_hr",
         )  # fmt: skip
         suffix = self.suffixes[cell]
         return [self.named.get(f"{name}{suffix}") for name in names]
