@@ -11,6 +11,7 @@
 #include "lstm.c"
 #include "gru.c"
 #include "mgu.c"
+#include "ligru.c"
 
 /* One line for each cell: */
 /* clang-format off */
@@ -20,6 +21,7 @@ static const cell_entry *const cell_table[] = {
     &lstm_cell,
     &gru_cell,
     &mgu_cell,
+    &ligru_cell,
 };
 /* clang-format on */
 

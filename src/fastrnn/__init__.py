@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """RNN, LSTM and GRU networks trained and run on the CPU, at the speed of the CPU.
 
-Layers are `LSTM`, `GRU`, `RNN`, `MGU`, `Linear`, `Embedding` and others; `Sequential`
+Layers are `LSTM`, `GRU`, `RNN`, `MGU`, `LiGRU`, `Linear` and others; `Sequential`
 makes a model of them, which is compiled, fitted and asked as in Keras. Functions that
 fill parameters are in `fastrnn.init`, what is named in `compile` and `fit` in
 `fastrnn.objectives`, `fastrnn.metrics`, `fastrnn.callbacks` and `fastrnn.schedules`;
@@ -72,7 +72,7 @@ from fastrnn.nn.pooling import (
 from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastrnn.nn.spatial_dropout import SpatialDropout1D
 from fastrnn.nn.wrappers import TimeDistributed
-from fastrnn.recurrent import GRU, LSTM, MGU, RNN
+from fastrnn.recurrent import GRU, LSTM, MGU, RNN, LiGRU
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
 from fastrnn.recurrent.stream import Stream
@@ -128,6 +128,7 @@ __all__ = [
     "GlobalMaxPooling1D",
     "Input",
     "LayerNorm",
+    "LiGRU",
     "Linear",
     "Masking",
     "MaxPooling1D",

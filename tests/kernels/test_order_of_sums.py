@@ -22,6 +22,7 @@ LAYERS = {
     ),
     "GRU": (lambda: fastrnn.GRU(2, 2, activation="relu"), 2, {0: 200.0, 1: -200.0}),
     "MGU": (lambda: fastrnn.MGU(2, 2, activation="relu"), 1, {0: 200.0}),
+    "LiGRU": (lambda: fastrnn.LiGRU(2, 2), 0, {1: -200.0}),
 }
 
 
@@ -53,7 +54,7 @@ def test_the_bias_comes_first(isa, name, batch):
 
 
 @pytest.mark.parametrize("batch", [1, 9])
-@pytest.mark.parametrize("name", ["RNN", "LSTM"])
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "LiGRU"])
 def test_one_sum_of_bias_x_and_h(isa, name, batch):
     assert pre_activation(name, BIG, 0, 1, batch) == BIG
     assert pre_activation(name, 0, BIG / 2, 1, batch) == BIG

@@ -10,7 +10,7 @@ import pytest
 import fastrnn
 from fastrnn.nn.deferred import is_built
 
-CELLS = [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU, fastrnn.MGU]
+CELLS = [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU, fastrnn.MGU, fastrnn.LiGRU]
 
 
 @pytest.mark.parametrize("cell", CELLS)

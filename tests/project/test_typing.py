@@ -28,6 +28,7 @@ OBJECTS = {
     "gru": "fastrnn.GRU(2, 3)",
     "rnn": "fastrnn.RNN(2, 3)",
     "mgu": "fastrnn.MGU(2, 3)",
+    "ligru": "fastrnn.LiGRU(2, 3)",
     "linear": "fastrnn.Linear(2, 3)",
     "dropout": "fastrnn.Dropout(0.5)",
     "embedding": "fastrnn.Embedding(4, 3)",

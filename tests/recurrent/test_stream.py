@@ -36,6 +36,7 @@ def test_steps_give_the_bits_of_a_forward(kind, B, num_layers, isa, dtype, rng):
         ("GRU", {}),
         ("GRU", {"reset_after": False}),
         ("MGU", {}),
+        ("LiGRU", {}),
     ],
 )
 def test_the_order_of_panels_changes_no_bit(kind, options, B, isa, rng):

@@ -74,7 +74,10 @@ class CellSuite:
             case = self.case(2, 1 + n % 25, 1 + n, 1 + 7 * n % n_sizes)
             outputs, gradients = run(case, dtype)
             tolerance = case.tolerance(dtype, backward=False)
-            assert_all_close(repr(case), outputs, expected_outputs(case), tolerance)
+            # The terms of a sum are of size one, and in a small layer they may cancel.
+            assert_all_close(
+                repr(case), outputs, expected_outputs(case), tolerance, least_scale=0.1
+            )
             assert_correct_along_directions(case, dtype, gradients)
 
     @pytest.mark.parametrize("stack", STACKS)

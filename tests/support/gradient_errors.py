@@ -6,7 +6,13 @@ import torch
 
 import fastrnn
 
-CELLS = {"rnn": ("RNN", 1), "lstm": ("LSTM", 4), "gru": ("GRU", 3), "mgu": ("MGU", 2)}
+CELLS = {
+    "rnn": ("RNN", 1),
+    "lstm": ("LSTM", 4),
+    "gru": ("GRU", 3),
+    "mgu": ("MGU", 2),
+    "ligru": ("LiGRU", 2),
+}
 
 
 def draw(rng, most_rows=100_000):

@@ -125,6 +125,15 @@ def mgu_step(act, x, state, w):
     return ((1 - f) * h + f * n,)
 
 
+@cell("ligru", "n z", "relu sigmoid")
+def ligru_step(act, x, state, w):
+    """h_t = z h_{t-1} + (1 - z) n, no reset gate, n = relu by default."""
+    (h,) = state
+    a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
+    n, z = act(0, a[..., : a.shape[-1] // 2]), act(1, a[..., a.shape[-1] // 2 :])
+    return (z * h + (1 - z) * n,)
+
+
 # -- layers of plain cells -------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 """Recurrent layers: the cells, what runs them, and what is made of them."""
 
 from fastrnn.recurrent.gru import GRU
+from fastrnn.recurrent.ligru import LiGRU
 from fastrnn.recurrent.lstm import LSTM
 from fastrnn.recurrent.mgu import MGU
 from fastrnn.recurrent.rnn import RNN
 
-__all__ = ["GRU", "LSTM", "MGU", "RNN"]
+__all__ = ["GRU", "LSTM", "MGU", "RNN", "LiGRU"]
