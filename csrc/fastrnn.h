@@ -33,7 +33,8 @@
 /* The activation functions of ONNX and Keras.  Some have parameters, alpha and beta:
  * hard sigmoid max(0, min(1, alpha x + beta)), ELU alpha (e^x - 1) for x < 0, leaky
  * ReLU alpha x for x < 0, thresholded ReLU x where x > alpha, affine alpha x + beta,
- * scaled tanh alpha tanh(beta x). */
+ * scaled tanh alpha tanh(beta x).  The exponential function is bounded where it would
+ * overflow. */
 enum fr_activation_kind {
     FR_TANH,
     FR_SIGMOID,
@@ -48,6 +49,7 @@ enum fr_activation_kind {
     FR_AFFINE,
     FR_SCALED_TANH,
     FR_GELU,
+    FR_EXPONENTIAL,
     FR_N_ACTIVATIONS
 };
 
@@ -57,6 +59,7 @@ typedef struct {
 } fr_activation;
 
 #define FR_MOST_GATES 4
+#define FR_MOST_STATES 4
 
 /* The options of a general cell.  The plain cell has none of them, and kernels of its
  * own in which none of them is looked at.  The fields that a cell knows are those that
@@ -67,6 +70,10 @@ typedef struct {
     int input_forget; /* LSTM, 1: f = 1 - i, and the weights of f are not used */
     int peephole;     /* LSTM, 1: P_i and P_f multiply c_{t-1}, P_o multiplies c_t */
     int reset_before; /* GRU, 1: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
+    int exp_forget;   /* sLSTM, 1: f = e^a in place of sigmoid(a) */
+    /* (n_vectors, H), numbers that take the place of P, which is then no parameter of
+     * the cell; NULL: P is one.  The caller's, read when weights are packed. */
+    const double *fixed_vectors;
 } fr_cell_options;
 
 /* What may be asked of a cell: each option is a bit of fr_cell.options. */
@@ -76,7 +83,10 @@ enum fr_option {
     FR_OPTION_INPUT_FORGET = 4,  /* fr_cell_options.input_forget */
     FR_OPTION_PEEPHOLE = 8,      /* fr_cell_options.peephole */
     FR_OPTION_RESET_BEFORE = 16, /* fr_cell_options.reset_before */
-    FR_OPTION_PROJECTION = 32    /* a width S of h that is smaller than H */
+    FR_OPTION_PROJECTION = 32,   /* a width S of h that is smaller than H */
+
+    FR_OPTION_FIXED_VECTORS = 4096, /* fr_cell_options.fixed_vectors */
+    FR_OPTION_EXP_FORGET = 8192     /* fr_cell_options.exp_forget */
 };
 
 /* What a cell is, for everybody who has to know: an entry of the table of cells, which
@@ -88,7 +98,11 @@ typedef struct {
     const char *layer; /* the name of the class of layers made of it, "LSTM" */
     const char *gates; /* a letter for each gate, with spaces between, "i f g o" */
     int n_gates;       /* G, from 1 to FR_MOST_GATES */
-    int n_states;      /* 1: the state is h; 2: the state is h and c */
+    /* A letter for each array of the state, of at most FR_MOST_STATES, with spaces
+     * between, "h c": h first, which is what the cell puts out.  c stands for all the
+     * others wherever a field's name has a c in it. */
+    const char *states;
+    int n_states;
     enum fr_activation_kind activations[FR_MOST_GATES]; /* the plain cell's, by gate */
     int output_activation; /* the plain cell's function of c_t; -1: it has none */
     /* The gate whose b_hh the plain cell does not simply add to its b_ih; -1: none. */
@@ -96,7 +110,8 @@ typedef struct {
     unsigned options;  /* bits of enum fr_option: what the cell knows */
     /* Weights that multiply unit by unit, each a vector of H numbers: how many rows P
      * has, and the parameter's name in a layer.  A cell that knows FR_OPTION_PEEPHOLE
-     * has them where that is asked for; any other cell always has them. */
+     * has them where that is asked for; any other cell always has them, be it as
+     * parameters or as fr_cell_options.fixed_vectors. */
     int n_vectors;
     const char *vectors;
     const char *paper; /* the publication that introduced the cell */
@@ -151,8 +166,11 @@ typedef struct {
     /* (B, S), contiguous, the state before the first step, read; to be kept until
      * backward. */
     const void *h0;
-    /* (B, H), contiguous, the same of c, read.  NULL for a cell with one state. */
+    /* The same of the other states, read: an array (B, H), contiguous, for each, with
+     * c_step elements between the beginnings of two arrays.  NULL for a cell with one
+     * state. */
     const void *c0;
+    ptrdiff_t c_step; /* of c0 and c_n; any number where there is one other state */
     /* (T, B, S), a time-batch array, written: h_t of every step.  It may overlap
      * nothing else.  To be kept until backward, which takes h_{t-1} from it. */
     void *y;
@@ -160,8 +178,8 @@ typedef struct {
     /* (B, S), contiguous, written: the state after each row's last step.  May be h0
      * itself, where no backward follows. */
     void *h_n;
-    /* (B, H), contiguous, written: the same of c.  May be c0 itself, which backward
-     * does not read.  NULL for a cell with one state. */
+    /* Written: the same of the other states, arranged as c0 is.  May be c0 itself, which
+     * backward does not read.  NULL for a cell with one state. */
     void *c_n;
     /* tape_size() elements, written: what backward needs besides x, y and h0.  Room for
      * it need not be cleared; the content is to be kept until backward.  NULL in
@@ -204,9 +222,11 @@ typedef struct {
     ptrdiff_t dy_step, dy_row;
     /* (B, S), contiguous, read: gradient with respect to h_n.  NULL stands for zero. */
     const void *dh_n;
-    /* (B, H), contiguous, read: gradient with respect to c_n.  NULL stands for zero,
-     * and is what a cell with one state has. */
+    /* Read: gradient with respect to c_n, arranged like that, with c_step elements
+     * between the beginnings of two arrays.  NULL stands for zero, and is what a cell
+     * with one state has. */
     const void *dc_n;
+    ptrdiff_t c_step; /* of dc_n and dc0; see fr_forward_args */
     /* (T, B, I), a time-batch array: gradient with respect to x, overwritten unless
      * dx_accumulate is set.  NULL: it is not wanted, and not computed. */
     void *dx;
@@ -217,8 +237,8 @@ typedef struct {
     /* (B, S), contiguous, overwritten: gradient with respect to h0.  May be dh_n
      * itself, which is read before. */
     void *dh0;
-    /* (B, H), contiguous, overwritten: gradient with respect to c0.  May be dc_n
-     * itself. NULL for a cell with one state. */
+    /* Overwritten: gradient with respect to c0, arranged as dc_n is.  May be dc_n
+     * itself.  NULL for a cell with one state. */
     void *dc0;
 
     /* Gradients of the parameters, contiguous, added to.  Each may be NULL: it is not

@@ -140,6 +140,7 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             .dh_row = H_padded,
             .carry = w->carry ? w->carry + b0 * H_padded : NULL,
             .dc = w->dc ? w->dc + b0 * H_padded : NULL,
+            .dc_state = shape->B * H_padded,
             .between = w->between ? w->between + b0 * H_padded : NULL,
             .vectors = (const real *)a->packed + f->pack.vectors,
             .h_prev = h_prev.start + b0 * h_prev.row,
@@ -265,8 +266,9 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     /* The running gradients begin with those of the last states, or with zero. */
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         set_state(w.dh + b * S_padded + k0, a->dh_n, b * S + k0, h_bytes);
-        if (c.has_c)
-            set_state(w.dc + b * H_padded + j0, a->dc_n, b * H + j0, c_bytes);
+        for (int n = 0; n < c.other_states; n++)
+            set_state(w.dc + (n * shape->B + b) * H_padded + j0, a->dc_n,
+                      n * a->c_step + b * H + j0, c_bytes);
         if (c.ops->has_carry)
             set_state(w.carry + b * H_padded + j0, NULL, 0, c_bytes);
     }
@@ -302,8 +304,9 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
             ((real *)a->dh0)[b * S + k] =
                 c.ops->has_carry ? w.dh[at] + w.carry[at] : w.dh[at];
         }
-        if (c.has_c)
-            memcpy((real *)a->dc0 + b * H + j0, w.dc + b * H_padded + j0, c_bytes);
+        for (int n = 0; n < c.other_states; n++)
+            memcpy((real *)a->dc0 + n * a->c_step + b * H + j0,
+                   w.dc + (n * shape->B + b) * H_padded + j0, c_bytes);
     }
     if (!a->open)
         add_sums(&f);

@@ -25,7 +25,7 @@
 typedef struct {
     real *team; /* what the threads of the call wait on */
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
-    real *carry, *dc;     /* (B, H_padded) each, see backward_step */
+    real *carry, *dc;     /* (B, H_padded) for each state, see backward_step */
     real *between;        /* (B, H_padded), the result of a second product */
     real *da;             /* (rows of a block that are this call's, da_row) */
     ptrdiff_t da_row;     /* elements between rows of da */
@@ -87,7 +87,7 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.team = take_team_room(a, n_threads);
     w.dh = take(a, B * c->S_padded);
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
-    w.dc = c->has_c ? take(a, B * H_padded) : NULL;
+    w.dc = c->other_states ? take(a, c->other_states * B * H_padded) : NULL;
     w.between = has_second(c) ? take(a, B * H_padded) : NULL;
     w.sum_slots = n_sum_slots(c);
     w.projection = (w.sum_slots + c->has_late_gate) * H_padded;

@@ -31,8 +31,10 @@ typedef struct {
     const real *vectors;    /* P by unit, each row of H_padded elements */
     const real *h_prev;     /* rows of h_{t-1} */
     ptrdiff_t h_prev_row;
-    real *c; /* a cell with two states: c_{t-1} on entry, c_t on return */
-    ptrdiff_t c_row;
+    /* A cell with other states than h: c_{t-1} on entry, c_t on return.  Those of the
+     * next state begin c_state elements further on. */
+    real *c;
+    ptrdiff_t c_row, c_state;
     real *h; /* h_t, written; with a projection m_t, which the driver projects */
     ptrdiff_t h_row;
     /* A cell with a late gate: what the first part hands to the second product, and
@@ -58,7 +60,10 @@ typedef struct {
     /* A cell with has_carry: the part of dh_t that came from step t + 1 past R, on
      * entry; on return, that part of dh_{t-1}. */
     real *carry;
-    real *dc; /* a cell with two states: dc_t on entry, dc_{t-1} on return */
+    /* A cell with other states than h: dc_t on entry, dc_{t-1} on return.  Those of the
+     * next state begin dc_state elements further on. */
+    real *dc;
+    ptrdiff_t dc_state;
     /* A cell with a late gate: the gradient with respect to forward's `between`. */
     const real *between;
     const real *vectors;
@@ -124,14 +129,17 @@ typedef struct {
 
 /* The field `gates` of an fr_cell, and how many there are. */
 #define GATES(letters) .gates = letters, .n_gates = sizeof letters / 2
+/* The field `states` likewise. */
+#define STATES(letters) .states = letters, .n_states = sizeof letters / 2
 
 /* What a call works on, as the driver sees it. */
 typedef struct {
     const cell_ops *ops;
-    int gates;      /* gates of x W */
-    int bias_apart; /* gate whose b_hh is handed to the cell apart, or NO_GATE */
-    int n_vectors;  /* rows of P */
-    int has_c, has_projection, has_late_gate;
+    int gates;        /* gates of x W */
+    int bias_apart;   /* gate whose b_hh is handed to the cell apart, or NO_GATE */
+    int n_vectors;    /* rows of P */
+    int other_states; /* states beside h */
+    int has_projection, has_late_gate;
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t H_padded, S_padded;
 } cell;

@@ -12,6 +12,8 @@
 #include "gru.c"
 #include "mgu.c"
 #include "ligru.c"
+#include "leaky.c"
+#include "slstm.c"
 
 /* One line for each cell: */
 /* clang-format off */
@@ -22,6 +24,8 @@ static const cell_entry *const cell_table[] = {
     &gru_cell,
     &mgu_cell,
     &ligru_cell,
+    &leaky_cell,
+    &slstm_cell,
 };
 /* clang-format on */
 

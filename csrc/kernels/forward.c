@@ -64,8 +64,9 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         if (h_n != h0) /* they are one array where a stream steps in place */
             memcpy(h_n + b * S + k0, h0 + b * S + k0, h_bytes);
-        if (c.has_c)
-            memcpy(f.w.c + b * H_padded + j0, c0 + b * H + j0, c_bytes);
+        for (int n = 0; n < c.other_states; n++)
+            memcpy(f.w.c + (n * shape->B + b) * H_padded + j0,
+                   c0 + n * a->c_step + b * H + j0, c_bytes);
     }
 
     clear_padding(self, shape, a->y, a->y_step, a->y_row, S);
@@ -117,8 +118,10 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
                    y + step_offset(shape, s, a->y_step, a->y_row) + b * a->y_row + k0,
                    h_bytes);
     }
-    for (ptrdiff_t b = g.b0; c.has_c && b < g.b1; b++)
-        memcpy(c_n + b * H + j0, f.w.c + b * H_padded + j0, c_bytes);
+    for (int n = 0; n < c.other_states; n++)
+        for (ptrdiff_t b = g.b0; b < g.b1; b++)
+            memcpy(c_n + n * a->c_step + b * H + j0,
+                   f.w.c + (n * shape->B + b) * H_padded + j0, c_bytes);
 }
 
 /* The calls that a team runs: at once where it has threads enough, else one by one. */

@@ -16,7 +16,7 @@
 
 typedef struct {
     real *team;    /* what the threads of the call wait on */
-    real *c;       /* (B, H_padded), c_t of a cell with two states */
+    real *c;       /* (other_states, B, H_padded), c_t */
     real *between; /* (B, H_padded), what a second product multiplies */
     real *held;    /* (B, H_padded), what a cell's second part gets from the first */
     real *ax;      /* (HOISTED_ROWS + B, columns) of x W for each thread */
@@ -31,7 +31,7 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     const ptrdiff_t state = shape->B * c->H_padded;
     forward_work w;
     w.team = take_team_room(a, n_threads);
-    w.c = c->has_c ? take(a, state) : NULL;
+    w.c = c->other_states ? take(a, c->other_states * state) : NULL;
     w.between = has_second(c) ? take(a, state) : NULL;
     w.held = c->has_late_gate ? take(a, state) : NULL;
     w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);

@@ -66,6 +66,21 @@ INLINE vreal v_normal_cdf(vreal x)
     return v_select_negative(x, tail, one - tail);
 }
 
+/* exp(y), bounded at both ends where it would overflow or be subnormal. */
+INLINE vreal v_exp_bounded(vreal y)
+{
+    const vreal limit = v_set1(EXP_LIMIT);
+    vreal scale;
+    const vreal p = v_exp_parts(v_clamp(-y, -limit, limit), &scale);
+    return v_fma(scale, p, scale);
+}
+
+/* log(sigmoid(y)) */
+INLINE vreal v_log_sigmoid(vreal y)
+{
+    return v_min((vreal){0}, y) - v_log1p_unit(v_exp_negative(v_minus_abs(y)));
+}
+
 /* Returns f(x).  The function is not inlined: a cell calls it from a dozen places, and
  * each of them would hold the code of thirteen functions. */
 static __attribute__((noinline)) vreal v_activate(const fr_activation *f, vreal x)
@@ -97,6 +112,8 @@ static __attribute__((noinline)) vreal v_activate(const fr_activation *f, vreal 
         return alpha * v_tanh(beta * x);
     case FR_GELU:
         return x * v_normal_cdf(x);
+    case FR_EXPONENTIAL:
+        return v_exp_bounded(x);
     default:
         return v_tanh(x);
     }
@@ -140,6 +157,8 @@ static __attribute__((noinline)) vreal v_slope(const fr_activation *f, vreal x, 
                               v_set1((real)0.39894228040143267794);
         return v_fma(x, density, v_normal_cdf(x));
     }
+    case FR_EXPONENTIAL:
+        return y;
     default:
         return d_tanh_from(y);
     }

@@ -225,7 +225,7 @@ static const cell_entry gru_cell = {
     {.name = "gru",
      .layer = "GRU",
      GATES("r z n"),
-     .n_states = 1,
+     STATES("h"),
      .activations = {FR_SIGMOID, FR_SIGMOID, FR_TANH},
      .output_activation = -1,
      .bias_apart = 2,

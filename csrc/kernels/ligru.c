@@ -95,14 +95,14 @@ static void ligru_general_backward(const backward_step *s)
 
 static const cell_ops ligru_ops = {LIGRU_OPS, .forward = ligru_forward,
                                    .backward = ligru_backward};
-static const cell_ops ligru_general_ops = {
-    LIGRU_OPS, .forward = ligru_general_forward, .backward = ligru_general_backward};
+static const cell_ops ligru_general_ops = {LIGRU_OPS, .forward = ligru_general_forward,
+                                           .backward = ligru_general_backward};
 
 static const cell_entry ligru_cell = {
     {.name = "ligru",
      .layer = "LiGRU",
      GATES("n z"),
-     .n_states = 1,
+     STATES("h"),
      .activations = {FR_RELU, FR_SIGMOID},
      .output_activation = -1,
      .bias_apart = NO_GATE,

@@ -187,7 +187,7 @@ static const cell_entry lstm_cell = {
     {.name = "lstm",
      .layer = "LSTM",
      GATES("i f g o"),
-     .n_states = 2,
+     STATES("h c"),
      .activations = {FR_SIGMOID, FR_SIGMOID, FR_TANH, FR_SIGMOID},
      .output_activation = FR_TANH,
      .bias_apart = NO_GATE,

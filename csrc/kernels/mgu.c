@@ -139,7 +139,7 @@ static const cell_entry mgu_cell = {
     {.name = "mgu",
      .layer = "MGU",
      GATES("f n"),
-     .n_states = 1,
+     STATES("h"),
      .activations = {FR_SIGMOID, FR_TANH},
      .output_activation = -1,
      .bias_apart = NO_GATE,

@@ -34,11 +34,17 @@ INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdi
                         q.units, K);
 }
 
-static void pack_vectors(real *to, const real *P, const cell *c)
+/* The weights that multiply unit by unit, from P or, where they are no parameters, from
+ * the options. */
+static void pack_vectors(real *to, const fr_pack_args *a, const cell *c)
 {
+    const real *P = a->P;
+    const double *fixed = a->shape.options ? a->shape.options->fixed_vectors : NULL;
     memset(to, 0, (size_t)(c->n_vectors * c->H_padded) * sizeof(real));
     for (ptrdiff_t n = 0; n < c->n_vectors; n++)
-        memcpy(to + n * c->H_padded, P + n * c->H, (size_t)c->H * sizeof(real));
+        for (ptrdiff_t j = 0; j < c->H; j++)
+            to[n * c->H_padded + j] =
+                fixed ? (real)fixed[n * c->H + j] : P[n * c->H + j];
 }
 
 /* The part of R that belongs to the late gate, (H, H). */
@@ -78,7 +84,7 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     }
     if (self->rank > 0)
         return;
-    pack_vectors(packed + f.vectors, a->P, c);
+    pack_vectors(packed + f.vectors, a, c);
     if (c->has_projection)
         pack_columns(packed + f.second, a->W_hr, c->S, H);
     if (c->has_late_gate)
@@ -175,7 +181,7 @@ static void pack_backward_weights(const team *self, const cell *c,
     }
     if (self->rank > 0)
         return;
-    pack_vectors(packed + b.vectors, a->P, c);
+    pack_vectors(packed + b.vectors, a, c);
     if (has_second(c)) {
         const real *second = c->has_projection ? W_hr : late_matrix(c, R);
         for (ptrdiff_t k = 0; k < S; k++)

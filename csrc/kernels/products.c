@@ -98,6 +98,7 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin 
         .h_prev_row = h_prev.row,
         .c = f->w.c,
         .c_row = H_padded,
+        .c_state = shape->B * H_padded,
         .h = (real *)a->y + step_offset(shape, s, a->y_step, a->y_row),
         .h_row = a->y_row,
         .between = f->w.between,

@@ -98,7 +98,7 @@ static const cell_ops rnn_general_ops = {RNN_OPS, .tape_slots = 1,
                                          .backward = rnn_general_backward};
 
 #define RNN_ABOUT                                                                      \
-    .layer = "RNN", GATES("h"), .n_states = 1, .output_activation = -1,                \
+    .layer = "RNN", GATES("h"), STATES("h"), .output_activation = -1,                \
     .bias_apart = NO_GATE, .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP
 
 static const cell_entry rnn_tanh_cell = {

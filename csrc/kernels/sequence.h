@@ -37,7 +37,7 @@ static cell get_cell(const fr_shape *shape)
         .ops = ops,
         .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
         .gates = entry->about.n_gates,
-        .has_c = entry->about.n_states == 2,
+        .other_states = entry->about.n_states - 1,
         .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,
         .has_late_gate = has_late_gate,

@@ -72,7 +72,7 @@ from fastrnn.nn.pooling import (
 from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastrnn.nn.spatial_dropout import SpatialDropout1D
 from fastrnn.nn.wrappers import TimeDistributed
-from fastrnn.recurrent import GRU, LSTM, MGU, RNN, LiGRU
+from fastrnn.recurrent import GRU, LSTM, MGU, RNN, SLSTM, LeakyRNN, LiGRU
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
 from fastrnn.recurrent.stream import Stream
@@ -101,6 +101,7 @@ __all__ = [
     "MGU",
     "RNN",
     "SGD",
+    "SLSTM",
     "Activation",
     "Adagrad",
     "Adam",
@@ -128,6 +129,7 @@ __all__ = [
     "GlobalMaxPooling1D",
     "Input",
     "LayerNorm",
+    "LeakyRNN",
     "LiGRU",
     "Linear",
     "Masking",

@@ -19,7 +19,9 @@ def test_cell_is_what_its_paper_says(name):
     cell, paper = celltable.cell(name), reference.CELLS[name]
     assert (cell.gates, cell.activations) == (paper.gates, paper.functions)
     assert cell.bias_apart == APART.get(name)
-    assert cell.n_states == 1 + (len(paper.functions) > len(paper.gates))
+    assert "".join(cell.states) == reference.STATES.get(name, "h")
+    assert cell.n_states == len(cell.states)
+    assert cell.vectors == reference.VECTORS.get(name, cell.vectors)
     assert cell.name == name
     assert cell.index == celltable.CELLS[name]
 
@@ -80,6 +82,7 @@ def test_weights_have_a_part_for_each_gate(name):
     shape = single.Shape(cell.index, False, 1, 1, 2, H)
     packed = np.empty(single.packed_size(kernels, False, shape))
     W, R, b = np.zeros(n * 2), np.zeros(n * H), np.zeros(n)
-    single.pack(kernels, False, shape, W, R, b, b, packed)
+    P = np.zeros((cell.n_vectors, H))
+    single.pack(kernels, False, shape, W, R, b, b, packed, P)
     with pytest.raises(ValueError, match=f"W must have {n * 2} elements"):
-        single.pack(kernels, False, shape, np.zeros(n * 2 + H), R, b, b, packed)
+        single.pack(kernels, False, shape, np.zeros(n * 2 + H), R, b, b, packed, P)

@@ -53,7 +53,7 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     """
     d, kernels, room = cells.data(case), core.kernels(dtype), Buffers(dtype)
     T, B, I, H = case.T, case.B, case.I, case.H
-    cell, has_c = celltable.CELLS[case.cell], cells.N_STATES[case.cell] == 2
+    cell, has_c = celltable.CELLS[case.cell], cells.N_STATES[case.cell] > 1
     alive = np.arange(T)[:, None] < (T if lengths is None else np.array(lengths))
     alive = np.broadcast_to(alive, (T, B))
     offsets = None
@@ -71,31 +71,33 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
         step = B * (width + padding)
         return array, single.StridedArray(array, 0, step, width + padding)
 
-    weights = [room.copy(a) for a in d.parameters.values()]
+    given = [room.copy(a) for a in d.parameters.values()]
+    grads = [room.copy(np.zeros(a.shape)) for a in given]
+    weights, P = given[:4], (given[4:] or [None])[0]
     packed = [room.take(single.packed_size(kernels, b, shape)) for b in (False, True)]
     for backward in (False, True):
-        single.pack(kernels, backward, shape, *weights, packed[backward])
+        single.pack(kernels, backward, shape, *weights, packed[backward], P)
     (_, x), (y_array, y) = series(I, d.x), series(H)
     (_, dy), (dx_array, dx) = series(H, d.dy), series(I)
     h0, dh_n = room.copy(d.h0[0]), room.copy(d.dh_n[0])
     h_n, dh0 = room.take(B, H), room.take(B, H)
     c0 = c_n = dc_n = dc0 = None
     if has_c:
-        c0, dc_n = room.copy(d.c0[0]), room.copy(d.dc_n[0])
-        c_n, dc0 = room.take(B, H), room.take(B, H)
+        c0 = room.copy(np.stack(d.start[1:])[:, 0])
+        dc_n = room.copy(np.stack(d.d_end[1:])[:, 0])
+        c_n, dc0 = room.take(*c0.shape), room.take(*c0.shape)
     tape = room.take(single.tape_size(kernels, shape))
     work = [
         room.take(single.work_size(kernels, b, shape, n_threads)) for b in (False, True)
     ]
-    grads = [room.copy(np.zeros(a.shape)) for a in d.parameters.values()]
 
-    before = [(array, array.copy()) for array in (*weights, h0, dh_n)]
+    before = [(array, array.copy()) for array in (*given, h0, dh_n)]
     single.forward(
         kernels, shape, n_threads, x, packed[0], h0, c0, y, h_n, c_n, tape, work[0]
     )
     single.backward(
         kernels, shape, n_threads, x, packed[1], h0, y, tape, dy, dh_n, dc_n,
-        dx, False, dh0, dc0, *grads, work[1],
+        dx, False, dh0, dc0, *grads[:4], work[1], *grads[4:],
     )  # fmt: skip
     room.assert_guards_stand()
     for array, copy in before:
@@ -108,10 +110,9 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
         full[alive] = array[:, :width]
         return [full[alive[:, b], b] for b in range(B)]
 
-    outputs = {"y": rows(y_array, H), "h_n": h_n}
-    gradients = {"x": rows(dx_array, I), "h0": dh0}
-    if has_c:
-        outputs["c_n"], gradients["c0"] = c_n, dc0
+    ends, starts = [h_n, *(c_n if has_c else ())], [dh0, *(dc0 if has_c else ())]
+    outputs = {"y": rows(y_array, H), **cells.named(case.cell, "_n", ends)}
+    gradients = {"x": rows(dx_array, I), **cells.named(case.cell, "0", starts)}
     return outputs, gradients | dict(zip(d.parameters, grads, strict=True))
 
 
@@ -201,25 +202,26 @@ def check_ragged(case, dtype, lengths, reverse, *threads):
     # The layer runs each row alone, time reversed where it runs backward.
     d, layer = cells.data(case), case.layer(dtype)
     for b, length in enumerate(lengths):
-        states = [outputs["h_n"][b], gradients["h0"][b]]
+        letters = cells.STATES[case.cell]
         if length == 0:
-            np.testing.assert_array_equal(states[0], d.h0[0, b].astype(dtype))
-            np.testing.assert_array_equal(states[1], d.dh_n[0, b].astype(dtype))
+            for letter, first, last in zip(letters, d.start, d.d_end, strict=True):
+                end, start = outputs[f"{letter}_n"][b], gradients[f"{letter}0"][b]
+                np.testing.assert_array_equal(end, first[0, b].astype(dtype))
+                np.testing.assert_array_equal(start, last[0, b].astype(dtype))
             continue
         order = slice(None, None, -1 if reverse else 1)
-        row = [
-            None if a is None else a[:, b : b + 1].astype(dtype)
-            for a in (d.x, d.h0, d.c0, d.dy, d.dh_n, d.dc_n)
-        ]
-        x, h0, c0, dy, dh_n, dc_n = row
-        x, dy = (a[:length][order] for a in (x, dy))
-        has_c = cells.N_STATES[case.cell] == 2
-        alone = cells.run_forward(layer, x, (h0, c0) if has_c else h0)
-        alone |= cells.run_backward(layer, dy, (dh_n, dc_n) if has_c else dh_n)
-        ragged = {"y": outputs["y"][b][order], "h_n": states[0]}
-        ragged |= {"x": gradients["x"][b][order], "h0": states[1]}
-        if has_c:
-            ragged |= {"c_n": outputs["c_n"][b], "c0": gradients["c0"][b]}
+        one = slice(b, b + 1)
+        x, dy = (a[:length, one][order].astype(dtype) for a in (d.x, d.dy))
+        start, d_end = (
+            cells.as_state([a[:, one] for a in parts], dtype)
+            for parts in (d.start, d.d_end)
+        )
+        alone = cells.run_forward(layer, x, start)
+        alone |= cells.run_backward(layer, dy, d_end)
+        ragged = {"y": outputs["y"][b][order], "x": gradients["x"][b][order]}
+        for letter in letters:
+            ragged[f"{letter}_n"] = outputs[f"{letter}_n"][b]
+            ragged[f"{letter}0"] = gradients[f"{letter}0"][b]
         cells.assert_same_bits(
             f"row {b}",
             ragged,

@@ -59,8 +59,8 @@ def run(
     for name in ("x", "h0", "c0"):
         if name in grads:
             grads[name][...] = np.nan
-    if N_STATES[cell.kind] == 2:
-        out["c_n"] = np.full((B, H), np.nan, dtype)
+    if "c0" in a:
+        out["c_n"] = np.full_like(a["c0"], np.nan)
     tape = room(single.tape_size(kernels, shape))
     single.forward(
         kernels, shape, n_threads, series(a["x"]), packed[0], a["h0"], a.get("c0"),

@@ -19,6 +19,7 @@ import pytest
 from cells import (
     CELLS,
     LARGE_SHAPES,
+    STATES,
     Case,
     assert_same_bits,
     data,
@@ -228,17 +229,18 @@ def test_same_bits_on_every_fma_target(dtype, cell, shape, threads):
 def test_a_row_alone_has_the_bits_it_has_in_a_batch(isa, dtype, cell, T, B, I, H):
     case = Case(cell, T, B, I, H)
     d, layer = data(case), case.layer(dtype)
-    names = ["y", "h_n", "c_n", "x", "h0", "c0"]
+    names = ["y", "x"]
+    names += [f"{letter}{end}" for letter in STATES[cell] for end in ("_n", "0")]
 
     def call(rows):
         def part(array):
             return None if array is None else array[:, rows].astype(dtype)
 
-        def state(h, c):
-            return part(h) if c is None else (part(h), part(c))
+        def state(parts):
+            return state_of([part(array) for array in parts])
 
-        outputs = run_forward(layer, part(d.x), state(d.h0, d.c0))
-        gradients = run_backward(layer, part(d.dy), state(d.dh_n, d.dc_n))
+        outputs = run_forward(layer, part(d.x), state(d.start))
+        gradients = run_backward(layer, part(d.dy), state(d.d_end))
         results = {**outputs, **gradients}
         return {name: results[name] for name in names if name in results}
 
@@ -416,7 +418,7 @@ def test_more_threads_than_anybody_has_are_refused():
 @pytest.mark.parametrize("kind", table.classes().values())
 def test_a_state_may_be_overwritten_before_backward(kind, rng):
     layer = kind(3, 5, dtype="float64", seed=0)
-    x, state = rng.standard_normal((4, 2, 3)), rng.standard_normal((2, 1, 2, 5))
+    x, state = rng.standard_normal((4, 2, 3)), np.abs(rng.standard_normal((4, 1, 2, 5)))
     hx = state_of([part.copy() for part in state[: layer._states]])
     dy = rng.standard_normal((4, 2, 5))
     layer(x, hx)

@@ -10,7 +10,14 @@ import pytest
 import fastrnn
 from fastrnn.nn.deferred import is_built
 
-CELLS = [fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU, fastrnn.MGU, fastrnn.LiGRU]
+CELLS = [
+    fastrnn.RNN,
+    fastrnn.LSTM,
+    fastrnn.GRU,
+    fastrnn.MGU,
+    fastrnn.LiGRU,
+    fastrnn.LeakyRNN,
+]
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -29,6 +29,8 @@ OBJECTS = {
     "rnn": "fastrnn.RNN(2, 3)",
     "mgu": "fastrnn.MGU(2, 3)",
     "ligru": "fastrnn.LiGRU(2, 3)",
+    "leaky": "fastrnn.LeakyRNN(2, 3)",
+    "slstm": "fastrnn.SLSTM(2, 3)",
     "linear": "fastrnn.Linear(2, 3)",
     "dropout": "fastrnn.Dropout(0.5)",
     "embedding": "fastrnn.Embedding(4, 3)",

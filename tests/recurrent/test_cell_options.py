@@ -11,7 +11,7 @@ import pickle
 import numpy as np
 import pytest
 import reference
-from cells import KINDS, nonlinearity_of, parts_of, state_of
+from cells import KINDS, all_parameters, nonlinearity_of, parts_of, state_of
 from option_cells import ALPHA, BETA, CASES, Cell, differences
 
 import fastrnn
@@ -54,6 +54,7 @@ def make(cell_kind, activations, options, I, H, **more):
     arguments = layer_arguments(cell_kind, activations, options)
     if not activations:
         arguments |= nonlinearity_of(cell_kind)
+    arguments |= all_parameters(cell_kind)
     return cls(I, H, **arguments, seed=3, **more)
 
 
@@ -64,9 +65,15 @@ def case(request):
 
 def load(layer, v):
     names = {"W": "weight_ih_l0", "R": "weight_hh_l0", "b_ih": "bias_ih_l0"}
-    names |= {"b_hh": "bias_hh_l0", "P": "weight_ph_l0", "W_hr": "weight_hr_l0"}
+    vectors = f"{layer._cells[0].vectors}_l0"
+    names |= {"b_hh": "bias_hh_l0", "P": vectors, "W_hr": "weight_hr_l0"}
     names = {key: name for key, name in names.items() if key in v}
-    layer.load_state_dict({name: v[key] for key, name in names.items()})
+    layer.load_state_dict(
+        {
+            name: v[key].reshape(layer.parameters[name].shape)
+            for key, name in names.items()
+        }
+    )
     return names
 
 
@@ -311,11 +318,12 @@ def test_learned_initial_state(kind, dtype, rng):
     arguments = {"num_layers": 2, "bidirectional": True, "dtype": dtype, **more}
     layer = getattr(fastrnn, kind)(3, 6, **arguments, learn_initial_state=True, seed=0)
     plain = getattr(fastrnn, kind)(3, 6, **arguments, seed=0)
-    names = ["h_0", "c_0"][: layer._states]
+    names = [f"{letter}_0" for letter in layer._cells[0].states]
     assert list(layer.parameters)[-len(names) :] == names
     assert not any(layer.parameters[name].any() for name in names)
     for name in names:
-        layer.parameters[name][...] = rng.standard_normal(layer.parameters[name].shape)
+        drawn = rng.standard_normal(layer.parameters[name].shape)
+        layer.parameters[name][...] = np.abs(drawn) + 0.5 if name == "n_0" else drawn
     for name, value in plain.parameters.items():
         np.testing.assert_array_equal(layer.parameters[name], value)
     x = rng.standard_normal((5, 4, 3)).astype(dtype)
@@ -368,17 +376,16 @@ def by_steps(layer, x, dy, bounded):
     states = [None]
     for t in range(T):
         states.append(layer(x[t : t + 1], states[-1])[1])
-    zero = np.zeros_like(states[1][0] if layer._states == 2 else states[1])
-    carried, flow, dx = zero, [], []
-    dc = np.zeros_like(states[1][1]) if layer._states == 2 else None
+    carried, flow, dx = np.zeros_like(parts_of(states[1])[0]), [], []
+    dc = [np.zeros_like(part) for part in parts_of(states[1])[1:]]
     for t in reversed(range(T)):
         layer(x[t : t + 1], states[t])
         total = carried + dy[t][None]
         flow.append(np.sqrt((total**2).sum()))
         total = bounded(total)
-        d_x, d_hx = layer.backward(None, total if dc is None else (total, dc))
+        d_x, d_hx = layer.backward(None, state_of([total, *dc]))
         dx.append(d_x[0])
-        carried, dc = (d_hx, None) if dc is None else d_hx
+        carried, *dc = parts_of(d_hx)
     return np.array(flow[::-1]), np.array(dx[::-1])
 
 

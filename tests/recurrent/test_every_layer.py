@@ -34,7 +34,8 @@ def test_classes_are_those_of_the_table():
     assert [getattr(fastrnn, cls.__name__) for cls in CLASSES.values()] == [
         *CLASSES.values()
     ]
-    assert [*CLASSES][:2] == ["lstm", "gru"]
+    assert next(iter(CLASSES)) == "lstm"
+    assert [*CLASSES][-1] in ("rnn", "leakyrnn")
     assert table.named().startswith("RNN, LSTM")
 
 
@@ -134,13 +135,17 @@ def test_writing_and_translating(cls):
 def test_diagnosis(cls, rng):
     """Every gate is looked at, and has the share of saturated values that it has."""
     layer = cls(2, 5, dtype="float64", seed=0)
-    layer.flat_parameters[:] *= 4
+    if "relu" not in layer._cells[0].activations:  # it would grow from step to step
+        layer.flat_parameters[:] *= 4
     x = rng.standard_normal((30, 4, 2))
     found = fastrnn.diagnose(layer, x, lambda y: (y.sum(), np.ones_like(y)))
     (flow,) = found.flows
     assert flow.kind == cls.__name__
     assert f"({cls.__name__})" in str(found)
 
+    if layer._runtime.options is not None:  # not a plain cell
+        assert flow.saturated == {}
+        return
     about, plain = reference.CELLS[layer._cell], reference.plain(layer._cell)
     names = {"W": "weight_ih_l0", "R": "weight_hh_l0"}
     names |= {"b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}
@@ -160,7 +165,7 @@ def test_diagnosis(cls, rng):
         seen = np.array(seen if gate == "h" else seen[1:])
         if function == "sigmoid":
             want[gate] = (np.abs(seen - 0.5) > 0.45).mean()
-        else:
+        elif function == "tanh" or gate == "h":
             want[f"{gate} ({function})"] = (np.abs(seen) > 0.95).mean()
     assert flow.saturated == pytest.approx(want, abs=1e-12)
 

@@ -40,17 +40,22 @@ def test_weights_that_miss_the_first_step_fail(cell, names, dtype):
     """The off-by-one of a backward loop that ends at t = 1 instead of t = 0."""
     case = cells.Case(cell, 5, 3, 4, 5)
     d = cells.data(case)
-    weights = dict(zip(("W", "R", "b_ih", "b_hh"), d.parameters.values(), strict=True))
+    names_of = {"weight_ih_l0": "W", "weight_hh_l0": "R"}
+    names_of |= {"bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
+    weights = {
+        names_of.get(name, name.removesuffix("_l0")): array
+        for name, array in d.parameters.items()
+    }
 
     def loss(arrays):
         first = {name: weights[name] for name in weights}
-        y0, h, c = reference.direction_forward(
-            cell, d.x[:1], d.h0[0], None if d.c0 is None else d.c0[0], **first
-        )
-        y, h, c = reference.direction_forward(cell, d.x[1:], h, c, **arrays)
+        start = tuple(part[0] for part in d.start)
+        y0, state = reference.direction_forward(cell, d.x[:1], start, **first)
+        y, state = reference.direction_forward(cell, d.x[1:], state, **arrays)
         total = (y * d.dy[1:]).sum(axis=(-3, -2, -1)) + (y0 * d.dy[:1]).sum()
-        total = total + (h * d.dh_n[0]).sum(axis=(-2, -1))
-        return total if c is None else total + (c * d.dc_n[0]).sum(axis=(-2, -1))
+        for part, d_part in zip(state, d.d_end, strict=True):
+            total = total + (part * d_part[0]).sum(axis=(-2, -1))
+        return total
 
     wrong = gradcheck.complex_step(loss, weights, names)
     want = cells.expected_gradients(case)

@@ -85,7 +85,9 @@ def check(form, masked, hold, act=None):
 
 @pytest.mark.parametrize("hold", [True, False])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", "mgu", "ligru"])
+@pytest.mark.parametrize(
+    "cell", ["rnn_tanh", "rnn_relu", "lstm", "gru", "mgu", "ligru"]
+)
 def test_values_and_gradients(cell, masked, hold):
     check(Form(cell, I, H, "float64"), masked, hold)
 

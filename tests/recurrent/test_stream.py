@@ -15,9 +15,11 @@ def test_steps_give_the_bits_of_a_forward(kind, B, num_layers, isa, dtype, rng):
     layer = getattr(fastrnn, kind)(7, 19, num_layers, dtype=dtype, seed=3).eval()
     x = rng.standard_normal((6, B, 7)).astype(dtype)
     state = rng.standard_normal((layer._states, num_layers, B, 19)).astype(dtype)
+    state[2:] = np.abs(state[2:])  # an sLSTM's n is positive
     y, last = layer(x, state_of(state))
     stream = layer.stream(B)
-    of_stream = [stream.h, stream.c][: layer._states]
+    of_stream = stream.state
+    assert of_stream[0] is stream.h
     for part, given in zip(of_stream, state, strict=True):
         part[...] = given
     steps = np.array([stream.step(x_t).copy() for x_t in x])
@@ -37,6 +39,8 @@ def test_steps_give_the_bits_of_a_forward(kind, B, num_layers, isa, dtype, rng):
         ("GRU", {"reset_after": False}),
         ("MGU", {}),
         ("LiGRU", {}),
+        ("LeakyRNN", {}),
+        ("SLSTM", {}),
     ],
 )
 def test_the_order_of_panels_changes_no_bit(kind, options, B, isa, rng):

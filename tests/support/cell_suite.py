@@ -111,7 +111,7 @@ class CellSuite:
             layer, d.dy[:, 0].astype(dtype), without_batch(d.d_state(dtype))
         )
         outputs = {name: array[:, None] for name, array in outputs.items()}
-        for name in {"x", "h0", "c0"} & gradients.keys():
+        for name in {"x", "h0", "c0", "n0", "m0"} & gradients.keys():
             gradients[name] = gradients[name][:, None]
         assert_correct(case, dtype, outputs, gradients)
 
@@ -153,7 +153,7 @@ class CellSuite:
         case = self.case(num_layers=2)
         d, layer = data(case), case.layer(dtype)
         zero = np.zeros_like(d.h0, dtype)
-        dy, d_state = d.dy.astype(dtype), (zero, zero) if d.c0 is not None else zero
+        dy, d_state = d.dy.astype(dtype), state_of([zero] * N_STATES[case.cell])
         run_forward(layer, d.x.astype(dtype), d.state(dtype))
         given = run_backward(layer, dy, d_state)
         layer.zero_grad()
@@ -298,8 +298,9 @@ class CellSuite:
             layer = fresh()
             layer.flat_parameters[:] = flat
             outputs = run_forward(layer, x, d.state("float64"))
-            total = (outputs["y"] * d.dy).sum() + (outputs["h_n"] * d.dh_n).sum()
-            return total + ((outputs["c_n"] * d.dc_n).sum() if "c_n" in outputs else 0)
+            ends = [array for name, array in outputs.items() if name != "y"]
+            total = (outputs["y"] * d.dy).sum()
+            return total + sum((np.stack(ends) * np.stack(d.d_end)).ravel())
 
         layer = fresh()
         flat = layer.flat_parameters.copy()

@@ -26,6 +26,7 @@ KINDS = table.kinds()  # classes of layers, by name
 PEERS = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
 GATES = {name: len(celltable.cell(name).gates) for name in CELLS}
 N_STATES = {name: celltable.cell(name).n_states for name in CELLS}
+STATES = {name: celltable.cell(name).states for name in CELLS}  # their letters
 
 # (T, B, I, H): each of T = 1, 2, 5 with B = 1 and 3, and each of 1, V-1, V, V+1, 2V+3
 # both as I and as H, where V is the number of lanes in a vector.
@@ -82,6 +83,11 @@ def nonlinearity_of(cell):
     return {"nonlinearity": about.activations[0]} if several else {}
 
 
+def all_parameters(cell):
+    """The arguments with which a layer of this cell has all parameters it can have."""
+    return {"learn_alpha": True} if cell == "leaky" else {}
+
+
 def state_of(parts):
     """A state, or the gradient of one, as a layer takes it: h, or the pair (h, c)."""
     return tuple(parts) if len(parts) > 1 else parts[0]
@@ -116,7 +122,7 @@ class Case:
             "dtype": dtype,
             **options,
         }
-        options |= nonlinearity_of(self.cell)
+        options |= nonlinearity_of(self.cell) | all_parameters(self.cell)
         layer = getattr(fastrnn, celltable.cell(self.cell).layer)(
             self.I, self.H, **options
         )
@@ -143,22 +149,36 @@ class Data:
 
     parameters: dict
     x: np.ndarray
-    h0: np.ndarray
-    c0: np.ndarray | None
+    start: tuple  # the initial states, h first
     dy: np.ndarray
-    dh_n: np.ndarray
-    dc_n: np.ndarray | None
+    d_end: tuple  # the gradients of the last ones
+
+    @property
+    def h0(self):
+        return self.start[0]
+
+    @property
+    def c0(self):
+        return self.start[1] if len(self.start) > 1 else None
+
+    @property
+    def dh_n(self):
+        return self.d_end[0]
+
+    @property
+    def dc_n(self):
+        return self.d_end[1] if len(self.d_end) > 1 else None
 
     def state(self, dtype):
-        return as_state(self.h0, self.c0, dtype)
+        return as_state(self.start, dtype)
 
     def d_state(self, dtype):
-        return as_state(self.dh_n, self.dc_n, dtype)
+        return as_state(self.d_end, dtype)
 
 
-def as_state(h, c, dtype):
-    """h, or the pair (h, c) of an LSTM, in `dtype`."""
-    return h.astype(dtype) if c is None else (h.astype(dtype), c.astype(dtype))
+def as_state(parts, dtype):
+    """A state in `dtype`, as a layer takes it."""
+    return state_of([part.astype(dtype) for part in parts])
 
 
 @functools.cache
@@ -166,7 +186,7 @@ def data(case):
     """Random inputs: nothing is zero, symmetric or one."""
     rng = np.random.default_rng(zlib.crc32(repr(case).encode()))
     G, D, H = GATES[case.cell], case.directions, case.H
-    has_c = N_STATES[case.cell] == 2
+    letters = STATES[case.cell]
 
     def normal(*shape, scale=1.0):
         return (scale * rng.standard_normal(shape)).astype("float32").astype("float64")
@@ -185,25 +205,30 @@ def data(case):
                 shapes[f"bias_hh_l{layer}{suffix}"] = ((G * H,), 0.4)
             for name, (shape, scale) in shapes.items():
                 parameters[name] = normal(*shape, scale=scale)
+            if case.cell in reference.VECTORS:  # rates
+                rates = rng.uniform(0.1, 0.9, H).astype("float32").astype("float64")
+                parameters[f"{reference.VECTORS[case.cell]}_l{layer}{suffix}"] = rates
     states = (case.num_layers * D, case.B, H)
+    x = normal(case.T, case.B, case.I)
+    start = [normal(*states, scale=1.0 if k else 0.7) for k in range(len(letters))]
+    if "n" in letters:  # it divides
+        n = np.abs(start[letters.index("n")]) + np.float32(0.5)
+        start[letters.index("n")] = n.astype("float32").astype("float64")
     return Data(
         parameters,
-        x=normal(case.T, case.B, case.I),
-        h0=normal(*states, scale=0.7),
-        c0=normal(*states) if has_c else None,
+        x=x,
+        start=tuple(start),
         dy=normal(case.T, case.B, D * H),
-        dh_n=normal(*states),
-        dc_n=normal(*states) if has_c else None,
+        d_end=tuple(normal(*states) for _ in letters),
     )
 
 
 def reference_forward(case, arrays):
-    """The reference on named arrays: x, h0, c0 and the parameters."""
+    """The reference on named arrays: x, h0, c0 and so on, and the parameters."""
     return reference.forward(
         case.cell,
         arrays["x"],
-        arrays["h0"],
-        arrays.get("c0"),
+        tuple(arrays[f"{letter}0"] for letter in STATES[case.cell]),
         arrays,
         case.num_layers,
         case.bidirectional,
@@ -213,10 +238,13 @@ def reference_forward(case, arrays):
 def inputs(case):
     """Everything a gradient is taken of, by name, in float64."""
     d = data(case)
-    arrays = {"x": d.x, "h0": d.h0, **d.parameters}
-    if d.c0 is not None:
-        arrays["c0"] = d.c0
-    return arrays
+    return {"x": d.x, **named(case.cell, "0", d.start), **d.parameters}
+
+
+def named(cell, end, parts):
+    """The arrays of a state by name: h0 and so on, or with another end than "0"."""
+    names = [f"{letter}{end}" for letter in STATES[cell]]
+    return dict(zip(names, parts, strict=True))
 
 
 def loss(case, with_dy=True):
@@ -224,12 +252,10 @@ def loss(case, with_dy=True):
     d = data(case)
 
     def function(arrays):
-        y, h_n, c_n = reference_forward(case, arrays)
-        total = (h_n * d.dh_n).sum(axis=(-3, -2, -1))
-        if with_dy:
-            total = total + (y * d.dy).sum(axis=(-3, -2, -1))
-        if c_n is not None:
-            total = total + (c_n * d.dc_n).sum(axis=(-3, -2, -1))
+        y, end = reference_forward(case, arrays)
+        total = (y * d.dy).sum(axis=(-3, -2, -1)) if with_dy else 0
+        for part, d_part in zip(end, d.d_end, strict=True):
+            total = total + (part * d_part).sum(axis=(-3, -2, -1))
         return total
 
     return function
@@ -237,8 +263,8 @@ def loss(case, with_dy=True):
 
 @functools.cache
 def expected_outputs(case):
-    y, h_n, c_n = reference_forward(case, inputs(case))
-    return {"y": y, "h_n": h_n} | ({} if c_n is None else {"c_n": c_n})
+    y, end = reference_forward(case, inputs(case))
+    return {"y": y, **named(case.cell, "_n", end)}
 
 
 @functools.cache
@@ -271,17 +297,13 @@ def expected_directional_gradients(case):
 def run_forward(layer, x, state):
     """Outputs by name, whatever the cell."""
     y, state_n = layer(x, state)
-    if isinstance(state_n, tuple):
-        return {"y": y, "h_n": state_n[0], "c_n": state_n[1]}
-    return {"y": y, "h_n": state_n}
+    return {"y": y, **named(layer._cell, "_n", parts_of(state_n))}
 
 
 def run_backward(layer, dy, d_state, context=None):
     """Gradients by name, whatever the cell; of the parameters, copies."""
     dx, d_hx = layer.backward(dy, d_state, context)
-    states = {"h0": d_hx}
-    if isinstance(d_hx, tuple):
-        states = dict(zip(("h0", "c0"), d_hx, strict=True))
+    states = named(layer._cell, "0", parts_of(d_hx))
     return {"x": dx, **states, **{k: g.copy() for k, g in layer.grads.items()}}
 
 
@@ -299,8 +321,8 @@ def scales(arrays):
     In a small array all of these sums may cancel.  So the largest entry is taken of all
     arrays that are sums of like terms: gradients of x, h0 and c0; of the parameters.
     """
-    kinds = dict.fromkeys(("x", "h0", "c0"), "data")
-    kinds |= {name: name for name in ("y", "h_n", "c_n")}
+    kinds = dict.fromkeys(("x", "h0", "c0", "n0", "m0"), "data")
+    kinds |= {name: name for name in ("y", "h_n", "c_n", "n_n", "m_n")}
     largest = {}
     for name, array in arrays.items():
         kind = kinds.get(name, "parameters")

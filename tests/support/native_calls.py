@@ -13,7 +13,16 @@ import time
 
 import compiled
 import numpy as np
-from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
+from native_draws import (
+    GATES,
+    N_STATES,
+    TABLES,
+    kind_of,
+    options_of,
+    ragged,
+    threads,
+    vectors_of,
+)
 from native_fuzz import Fuzz
 from native_layers import run_arrays, run_tensors
 
@@ -74,8 +83,8 @@ class Cell:
         ]
         bias = f.chance(0.7)
         self.weights += [f.array((G, H), self.kind) if bias else None for _ in "ih"]
-        peephole = self.options is not None and self.options.__reduce__()[1][3]
-        self.P = f.array((3, H), self.kind) if peephole else None
+        vectors = vectors_of(self.name, self.options)
+        self.P = f.array((vectors, H), self.kind) if vectors else None
         self.W_hr = f.array((S, H), self.kind) if S != H else None
 
     def packed(self, f, backward, forward=None):
@@ -125,8 +134,8 @@ def run_sequence(f):
     layout = "dense" if offsets is None else "ragged"
     x = series(f, layout, T, B, I, shape.rows, kind)[1]
     y_array, y = series(f, layout, T, B, S, shape.rows, kind, 7)
-    has_c = N_STATES[cell.name] == 2
-    state, c_state = (B, S), (B, H)
+    has_c = N_STATES[cell.name] > 1
+    state, c_state = (B, S), (N_STATES[cell.name] - 1, B, H)
     h0, h_n = f.array(state, kind), f.array(state, kind, "nan")
     c0 = f.array(c_state, kind) if has_c else None
     c_n = f.array(c_state, kind, "nan") if has_c else None
@@ -162,7 +171,8 @@ def run_one_step(f):
     shape = single.Shape(cell.number, False, 1, B, cell.I, cell.H, None, cell.options)
     work = f.array(single.work_size(cell.kernels, False, shape, n), cell.kind, "nan")
     h, y = f.array((B, cell.S), cell.kind), f.array((B, cell.S), cell.kind, "nan")
-    c = f.array((B, cell.H), cell.kind) if N_STATES[cell.name] == 2 else None
+    beside_h = N_STATES[cell.name] - 1
+    c = f.array((beside_h, B, cell.H), cell.kind) if beside_h else None
     one = f.make(
         "single.OneStep", single.OneStep, cell.kernels, shape, n, cell.packed(f, False),
         h, c, y, work,

@@ -27,6 +27,15 @@ def ragged(f, T, B):
     return f.array(T + 1, "q", np.cumsum([0, *sizes]))
 
 
+def vectors_of(cell, options):
+    """Rows of the parameters that multiply unit by unit."""
+    about = celltable.cell(cell)
+    made_of = None if options is None else options.__reduce__()[1]
+    if "peephole" in about.options:
+        return about.n_vectors if made_of and options.general and made_of[3] else 0
+    return about.n_vectors if made_of is None or made_of[6] is None else 0
+
+
 def options_of(f, cell, H):
     """Keyword arguments of `celltable.CellOptions`, or None for the plain cell."""
     if f.chance(0.5):
@@ -34,13 +43,18 @@ def options_of(f, cell, H):
     options, about = {}, celltable.cell(cell)
     if f.chance(0.6):
         n = len(about.activations)
-        names = f.random.choices(list(celltable.ACTIVATIONS), k=n)
+        names = list(about.activations)
+        if "activations" in about.options:
+            names = f.random.choices(list(celltable.ACTIVATIONS), k=n)
         options["activations"] = [(name, 0.5, 0.25) for name in names]
-        options["clip"] = f.random.choice((0.0, 1.5))
+        options["clip"] = f.random.choice((0.0, 1.5)) * ("clip" in about.options)
+        if "fixed_vectors" in about.options and f.chance(0.5):
+            options["fixed_vectors"] = f.array((about.n_vectors, H), "d", 0.25)
         for name, p in (
             ("input_forget", 0.3),
             ("peephole", 0.5),
             ("reset_before", 0.5),
+            ("exp_forget", 0.5),
         ):
             options[name] = name in about.options and f.chance(p)
     if "proj_size" in about.options and H > 1 and f.chance(0.5):

@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Scenarios of native calls: layers over NumPy's arrays and over tensors."""
 
-from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
+from native_draws import (
+    GATES,
+    N_STATES,
+    TABLES,
+    kind_of,
+    options_of,
+    ragged,
+    threads,
+    vectors_of,
+)
 from native_fuzz import Tensor
 
 from fastrnn.native import arrays, celltable, layout, memory, tensors, weights
@@ -24,14 +33,13 @@ def layout_of(f, may_merge=True):
 
 def n_parameters(layout, cell, options, bias):
     """Parameters of all cells."""
-    general = options is not None and options.general
-    peephole = general and options.__reduce__()[1][3]
+    vectors = vectors_of(cell, options)
     G, H, S, n = GATES[cell], layout.H, layout.S, 0
     for k in range(layout.n_cells):
         inputs = S if layout.merged else layout.n_directions * S
         inputs = layout.I if k < layout.n_directions else inputs
         n += G * H * (inputs + S + 2 * bias) + (S * H if S != H else 0)
-        n += 3 * H * bool(peephole)
+        n += vectors * H
     return n
 
 
@@ -73,7 +81,7 @@ def run_arrays(f):
         assert part.T + begin == T
     n_cells = 1 if "n_cells" in more else layout.n_cells
     states, B, H = (n_cells, B, layout.H), plan.B, layout.H
-    width, c_name = layout.n_directions * layout.S, N_STATES[cell] == 2
+    width, beside_h = layout.n_directions * layout.S, N_STATES[cell] - 1
     x = f.array(plan.x_shape, kind)
     x_end = plan.length * B * plan.x_shape[-1] + 8
     y_end = plan.length * B * width + 8
@@ -82,10 +90,11 @@ def run_arrays(f):
     dy, dx = f.array(y_end, kind), f.array(x_end, kind, 0)
     f.call("arrays.ArrayPlan.takes_dy", plan.takes_dy, dy)
     h0 = f.random.choice((None, f.array(states, kind)))
-    c0 = f.random.choice((None, f.array(states, kind))) if c_name else None
+    others = (beside_h, *states)
+    c0 = f.random.choice((None, f.array(others, kind))) if beside_h else None
     inner = (layout.n_layers if n_cells > 1 or "n_cells" not in more else 1) - 1
     seeds = f.array(inner, "q", range(1, 9)) if f.chance(0.3) else None
-    own_y, end = f.chance(0.3), f.array((1 + c_name, *states), kind, "nan")
+    own_y, end = f.chance(0.3), f.array((1 + beside_h, *states), kind, "nan")
     given_y, x_at, y_at = None if own_y else y, *f.random.choices((0, 2), k=2)
     forward = (pool, use, x, x_at, h0, c0, seeds, 0.5, given_y, y_at, end)
     assert plan.keeps in (True, False)
@@ -103,11 +112,12 @@ def run_arrays(f):
     flow, flow_at = None, f.random.choice((0, 3))
     if f.chance(0.3):
         flow = f.array(n_cells * plan.length * B + 3, "d", 0)
-    d_start = f.array((1 + c_name, *states), kind, "nan")
+    d_start = f.array((1 + beside_h, *states), kind, "nan")
+    dc_n = f.random.choice((None, f.array(others, kind))) if beside_h else None
     fitted, _ = f.call(
         "arrays.ArrayPlan.backward", plan.backward, pool, use, kept, x, x_at, seeds,
         0.5, given_y, y_at, f.random.choice((None, dy)), gradient,
-        gradient if c_name else None, dx, d_start, grads, start, block, open_,
+        dc_n, dx, d_start, grads, start, block, open_,
         flow, flow_at,
     )  # fmt: skip
     f.written("arrays.ArrayPlan.backward", fitted, *[d_start] * (layout.S == H))
@@ -125,15 +135,15 @@ def run_tensors(f):
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
     layout, cell, options = layout_of(f, may_merge=False)
-    peephole = options is not None and options.__reduce__()[1][3]
+    vectors = vectors_of(cell, options)
     tensor = f.random.choice((Tensor, lambda array: array))
     bias, G, H, S = layout.__reduce__()[1][5], GATES[cell], layout.H, layout.S
-    D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] == 2
+    D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] > 1
     shapes = []
     for k in range(layout.n_cells):
         I = layout.I if k < D else D * S
         shapes += [(G * H, I), (G * H, S), *[(G * H,)] * (2 * bias)]
-        shapes += [(S, H)] * (S != H) + [(3, H)] * bool(peephole)
+        shapes += [(S, H)] * (S != H) + [(vectors, H)] * bool(vectors)
     held = [tensor(f.array(shape, kind)) for shape in shapes]
     versions = f.random.choice((None, [-1] * len(held), [0] * len(held)))
     pool = memory.Pool(4)
@@ -162,8 +172,10 @@ def run_tensors(f):
             return tensor(f.array((B, T, width), kind, fill).swapaxes(0, 1))
         return tensor(f.array((T, B, width), kind, fill))
 
-    def state(width, fill="normal"):
-        return tensor(f.array((layout.n_cells, B, width), kind, fill))
+    def state(width, fill="normal", n=1):
+        return tensor(f.array((n * layout.n_cells, B, width), kind, fill))
+
+    beside_h = N_STATES[cell] - 1
 
     x, outputs = sequence(layout.I, first=True), []
     for _ in range(L):
@@ -171,8 +183,11 @@ def run_tensors(f):
     f.call("tensors.is_series", tensors.is_series, x, kernels)
     f.call("tensors.is_contiguous", tensors.is_contiguous, x, kernels)
     inputs = [x, *outputs[:-1]]
-    h0, c0 = (f.random.choice((None, state(width))) for width in (S, H))
-    h_n, c_n = state(S, "nan"), state(H, "nan") if has_c else None
+    h0, c0 = (
+        f.random.choice((None, state(width, n=n)))
+        for width, n in ((S, 1), (H, beside_h))
+    )
+    h_n, c_n = state(S, "nan"), state(H, "nan", beside_h) if has_c else None
     tapes = tensor(f.array(plan.tape_size, kind, "nan")) if training else None
     c0 = c0 if has_c else None
     f.make(
@@ -199,7 +214,7 @@ def run_tensors(f):
         "tensors.TensorPlan.backward", plan.backward, pool, some.start, n, use,
         inputs[some], batch_first and some.start == 0, h0, outputs[some], tapes,
         f.random.choice((None, sequence(D * S))), f.random.choice((None, state(S))),
-        f.random.choice((None, state(H))) if has_c else None, dinputs[some],
+        f.random.choice((None, state(H, n=beside_h))) if has_c else None, dinputs[some],
         f.random.choice((None, state(S, "nan"))),
-        state(H, "nan") if has_c and f.chance(0.5) else None, dweights,
+        state(H, "nan", beside_h) if has_c and f.chance(0.5) else None, dweights,
     )  # fmt: skip

@@ -27,9 +27,11 @@ FUNCTIONS = {
     "thresholded_relu": lambda x, a, b: np.where(x > a, x, 0),
     "affine": lambda x, a, b: a * x + b,
     "scaled_tanh": lambda x, a, b: a * np.tanh(b * x),
+    "exponential": lambda x, a, b: np.exp(x),
     "gelu": lambda x, a, b: 0.5 * x * (1 + ERF(x / math.sqrt(2))),
 }
 ALPHA, BETA = 0.3, 0.45
+GROWING = ("exponential",)  # what an RNN of them puts out is out of bounds soon
 
 
 class Cell:
@@ -53,13 +55,15 @@ class Cell:
 
     def forward(self, v):
         """y, h_n and c_n from a dict of arrays."""
-        state = (v["h0"], v["c0"]) if "c0" in v else (v["h0"],)
+        state = states_of(v["h0"], v.get("c0"))
         w = {**self.options, **v}
+        if self.kind in reference.VECTORS:
+            w[reference.VECTORS[self.kind]] = v["P"][0]
         ys = []
         for x in v["x"]:
             state = self.about.step(self.act, x, state, w)
             ys.append(state[0])
-        return np.array(ys), state[0], state[1] if len(state) == 2 else None
+        return np.array(ys), state[0], beside_h(state)
 
     def data(self, sizes=SIZES, seed=0):
         """Inputs by name, and the gradients of y, h_n and c_n."""
@@ -72,8 +76,12 @@ class Cell:
         }  # fmt: skip
         if N_STATES[self.kind] == 2:
             shapes["c0"] = (B, H)
+        elif N_STATES[self.kind] > 2:
+            shapes["c0"] = (N_STATES[self.kind] - 1, B, H)
         if self.options.get("peephole"):
             shapes["P"] = (3, H)
+        if self.kind in reference.VECTORS:
+            shapes["P"] = (1, H)
         if self.proj_size:
             shapes["W_hr"] = (S, H)
         v = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
@@ -81,7 +89,24 @@ class Cell:
         d = {"y": rng.standard_normal((T, B, S)), "h_n": rng.standard_normal((B, S))}
         if N_STATES[self.kind] == 2:
             d["c_n"] = rng.standard_normal((B, H))
+        elif N_STATES[self.kind] > 2:
+            d["c_n"] = rng.standard_normal(shapes["c0"])
+            v["c0"][1] = np.abs(v["c0"][1]) + 0.5  # n, which divides
         return v, d
+
+
+def states_of(h, c):
+    """A state as a reference takes it, from h and the states beside it, or None."""
+    if c is None:
+        return (h,)
+    return (h, *c) if c.ndim == 3 else (h, c)
+
+
+def beside_h(state):
+    """The states beside h as the kernels take them: one array, or None."""
+    if len(state) <= 2:
+        return state[1] if len(state) == 2 else None
+    return np.stack(state[1:])
 
 
 def loss(cell, v, d):
@@ -105,7 +130,14 @@ def differences(cell, v, d, name, at, step=1e-6):
 
 
 CASES = {
-    **{f"rnn_tanh {name}": ("rnn_tanh", [name], {}) for name in FUNCTIONS},
+    **{
+        f"rnn_tanh {name}": (
+            "rnn_tanh",
+            [name],
+            {"clip": 1.0} if name in GROWING else {},
+        )
+        for name in FUNCTIONS
+    },
     "rnn_tanh clip": ("rnn_tanh", None, {"clip": 0.8}),
     "lstm peephole": ("lstm", None, {"peephole": True}),
     "lstm coupled": ("lstm", None, {"input_forget": True}),
@@ -126,6 +158,8 @@ CASES = {
     "gru activations": ("gru", ["hard_sigmoid", "softsign", "leaky_relu"], {}),
     "gru clip": ("gru", None, {"clip": 0.7}),
     "gru before": ("gru", None, {"reset_before": True}),
+    "leaky relu": ("leaky", ["relu"], {}),
+    "leaky softplus": ("leaky", ["softplus"], {}),
     "gru before all": (
         "gru",
         ["hard_sigmoid", "sigmoid", "elu"],

@@ -107,6 +107,10 @@ def recurrent_layers():
             unknown = {"proj_size", "peephole", "input_forget", "reset_after"}
             if any(name in unknown and not hasattr(cls, name) for name in options):
                 continue
+            if "activations" not in about.options and (
+                {"activation", "cell_clip"} & options.keys()
+            ):
+                continue
             if several and "activation" in options:
                 continue  # the functions of these cells are what tells them apart
             if "recurrent_activation" in options and len(about.gates) < 2:

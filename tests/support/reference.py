@@ -11,8 +11,8 @@ D directions.  Weights are PyTorch's: ``W (G*H, I)``, ``R (G*H, H)``, gates in t
 in which `cell` names them.
 
 A cell is one function, ``step(act, x, state, w)``, which gives the next state: h, or h
-and c.  ``act(k, a)`` is the function of gate k, in the end that of c_t; `w` has the
-weights by name and, of a cell with options (option_cells.py), these.
+and c, and so on.  ``act(k, a)`` is the function of gate k, in the end that of c_t; `w`
+has the weights by name and, of a cell with options (option_cells.py), these.
 """
 
 from typing import NamedTuple
@@ -49,7 +49,14 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
-FUNCTIONS = {"sigmoid": sigmoid, "tanh": np.tanh, "relu": relu}
+FUNCTIONS = {
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": relu,
+    "exponential": np.exp,
+}
+STATES = {"lstm": "hc", "slstm": "hcnm"}  # letters; of other cells h alone
+VECTORS = {"leaky": "alpha"}  # parameters that multiply unit by unit
 
 
 def product(a, weight):
@@ -134,6 +141,31 @@ def ligru_step(act, x, state, w):
     return (z * h + (1 - z) * n,)
 
 
+@cell("leaky", "h", "tanh")
+def leaky_step(act, x, state, w):
+    """h_t = (1 - alpha) h_{t-1} + alpha f(a_t), with a rate for each unit."""
+    (h,) = state
+    a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
+    return ((1 - w["alpha"]) * h + w["alpha"] * act(0, a),)
+
+
+@cell("slstm", "i f z o", "exponential sigmoid tanh sigmoid")
+def slstm_step(act, x, state, w):
+    """Equations 8 to 17 of the paper, with c and n divided by exp(m).
+
+    m is the larger of two real parts; nothing is divided where nothing is stored.
+    """
+    h, c, n, m = state
+    a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
+    i, f, z, o = np.split(a, 4, axis=-1)
+    before = (f if w.get("exp_forget") else np.log(act(1, f))) + m
+    now = np.where((before.real > i.real) & (n != 0), before, i)
+    input_gate, forget_gate = np.exp(i - now), np.exp(before - now)
+    c = forget_gate * c + input_gate * act(2, z)
+    n = forget_gate * n + input_gate
+    return act(3, o) * c / n, c, n, now
+
+
 # -- layers of plain cells -------------------------------------------------------------
 
 
@@ -143,59 +175,60 @@ def plain(cell):
     return lambda k, a: functions[k](a)
 
 
-def direction_forward(cell, x, h, c, W, R, b_ih, b_hh, reverse=False):
-    """One layer in one direction: ``y (T, B, H)``, last ``h (B, H)``, ``c`` or None."""
+def direction_forward(cell, x, state, W, R, b_ih, b_hh, reverse=False, **vectors):
+    """One layer in one direction: ``y (T, B, H)``, and the last state's arrays."""
     T, B, I = x.shape[-3:]
-    H, G = h.shape[-1], len(CELLS[cell].gates)
-    assert h.shape[-2:] == (B, H), h.shape
-    assert c is None or c.shape[-2:] == (B, H), c.shape
+    H, G = state[0].shape[-1], len(CELLS[cell].gates)
+    assert all(part.shape[-2:] == (B, H) for part in state), state[0].shape
     assert W.shape[-2:] == (G * H, I), W.shape
     assert R.shape[-2:] == (G * H, H), R.shape
     assert b_ih.shape[-1] == b_hh.shape[-1] == G * H, (b_ih.shape, b_hh.shape)
 
     # Over the rows of the batch:
     w = {"W": W, "R": R, "b_ih": b_ih[..., None, :], "b_hh": b_hh[..., None, :]}
-    act, state = plain(cell), (h,) if c is None else (h, c)
-    y = [None] * T
+    w |= {name: vector[..., None, :] for name, vector in vectors.items()}
+    act, y = plain(cell), [None] * T
     for t in reversed(range(T)) if reverse else range(T):
         state = CELLS[cell].step(act, x[..., t, :, :], state, w)
         y[t] = state[0]
     y = np.stack(np.broadcast_arrays(*y), axis=-3)
     assert y.shape[-3:] == (T, B, H), y.shape
-    return y, state[0], None if c is None else state[1]
+    return y, state
 
 
-def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False):
-    """A stack of layers: ``y (T, B, D*H)``, ``h_n (L*D, B, H)`` and ``c_n`` or None.
+def forward(cell, x, state, parameters, num_layers=1, bidirectional=False):
+    """A stack of layers: ``y (T, B, D*H)`` and the last state, ``(L*D, B, H)`` each.
 
     `parameters` has PyTorch's names; without biases in it they count as zero.
     """
     suffixes = ("", "_reverse") if bidirectional else ("",)
-    (T, B, _), H, D = x.shape[-3:], h0.shape[-1], len(suffixes)
-    assert h0.shape[-3:] == (num_layers * D, B, H), h0.shape
-    no_bias = np.zeros(len(CELLS[cell].gates) * H)
-    h_n, c_n = [], []
+    (T, B, _), H, D = x.shape[-3:], state[0].shape[-1], len(suffixes)
+    for part in state:
+        assert part.shape[-3:] == (num_layers * D, B, H), part.shape
+    no_bias, end = np.zeros(len(CELLS[cell].gates) * H), []
+    vectors = [VECTORS[cell]] if cell in VECTORS else []
     for layer in range(num_layers):
         outputs = []
         for direction, suffix in enumerate(suffixes):
             k = layer * D + direction
-            y, h, c = direction_forward(
+            y, last = direction_forward(
                 cell,
                 x,
-                h0[..., k, :, :],
-                None if c0 is None else c0[..., k, :, :],
+                tuple(part[..., k, :, :] for part in state),
                 parameters[f"weight_ih_l{layer}{suffix}"],
                 parameters[f"weight_hh_l{layer}{suffix}"],
                 parameters.get(f"bias_ih_l{layer}{suffix}", no_bias),
                 parameters.get(f"bias_hh_l{layer}{suffix}", no_bias),
                 reverse=suffix == "_reverse",
+                **{name: parameters[f"{name}_l{layer}{suffix}"] for name in vectors},
             )
             outputs.append(y)
-            h_n.append(h)
-            c_n.append(c)
+            end.append(last)
         x = np.concatenate(np.broadcast_arrays(*outputs), axis=-1)
     assert x.shape[-3:] == (T, B, D * H), x.shape
-    h_n = np.stack(np.broadcast_arrays(*h_n), axis=-3)
-    c_n = None if c0 is None else np.stack(np.broadcast_arrays(*c_n), axis=-3)
-    assert h_n.shape[-3:] == (num_layers * D, B, H), h_n.shape
-    return x, h_n, c_n
+    end = tuple(
+        np.stack(np.broadcast_arrays(*parts), axis=-3)
+        for parts in zip(*end, strict=True)
+    )
+    assert end[0].shape[-3:] == (num_layers * D, B, H), end[0].shape
+    return x, end

@@ -70,7 +70,11 @@ def check_token(who, name, token, size):
 
 
 class StartState(Module):
-    """A recurrent layer's initial state as tanh(W v + b) of a vector."""
+    """A recurrent layer's initial state as tanh(W v + b) of a vector.
+
+    Of a cell that has other states than h and c, h alone is made so; the others, of
+    which some may not be negative, are zero.
+    """
 
     _saved = False
 
@@ -78,8 +82,9 @@ class StartState(Module):
     _not_kept = ("size", "recurrent")
 
     def __init__(self, size, recurrent, *, seed=None):
-        parts = recurrent._states, recurrent.num_layers, recurrent.hidden_size
-        self._parts = parts
+        n = recurrent._states
+        parts = n if n <= 2 else 1, recurrent.num_layers, recurrent.hidden_size
+        self._parts, self._zero = parts, n - parts[0]
         self.linear = Linear(size, math.prod(parts), dtype=recurrent.dtype, seed=seed)
 
     def forward(self, vector):
@@ -88,13 +93,14 @@ class StartState(Module):
         self._keep((s, self.linear.context))
         states, L, H = self._parts
         whole = s.reshape(-1, states, L, H).transpose(1, 2, 0, 3)
-        return [np.ascontiguousarray(part) for part in whole]
+        made = [np.ascontiguousarray(part) for part in whole]
+        return made + [np.zeros_like(made[0]) for _ in range(self._zero)]
 
     def backward(self, dparts, *, context=None):
         """Gradient of the vector from those of the state's arrays."""
         context = self._context(context)
         s, kept = context.saved
-        ds = np.stack(dparts).transpose(2, 0, 1, 3).reshape(s.shape)
+        ds = np.stack(dparts[: self._parts[0]]).transpose(2, 0, 1, 3).reshape(s.shape)
         dvector = self.linear.backward(ds * (1 - s * s), context=kept)
         context.release()
         return dvector
@@ -120,9 +126,7 @@ class Writer:
         B = state[0].shape[1]
         self._embedding, self._read = embedding, read
         self._stream = recurrent.stream(B * copies)
-        self._arrays = [self._stream.h]
-        if self._stream.c is not None:
-            self._arrays.append(self._stream.c)
+        self._arrays = self._stream.state
         for array, part in zip(self._arrays, state, strict=True):
             array[...] = np.repeat(part, copies, axis=1)
 

@@ -252,7 +252,8 @@ cdef class ArrayPlan(Plan):
         for k in range(self.n_cells):
             run.packed[k] = use.packed_at(self.first + k, backward)
         run.h0 = per_cell(start, n_bytes, False)
-        if self.n_states == 2:
+        run.c_step = self.n_cells * self.state
+        if self.n_states > 1:
             run.c0 = per_cell(start + self.n_cells * n_bytes, n_bytes, False)
         return 0
 
@@ -292,7 +293,8 @@ cdef class ArrayPlan(Plan):
         x, y : ndarray
             Of `length` steps; the first of these T is at element `x_at`, `y_at`. `y`
             may be None in training.
-        h0, c0 : ndarray, shape (n_cells, B, H), or None for zero
+        h0 : ndarray, shape (n_cells, B, H), or None for zero
+        c0 : ndarray, shape (n_states - 1, n_cells, B, H), or None for zero
             They are copied. With a projection h is narrower, (B, S): those of a cell
             are the first B * S of its B * H elements, here and wherever a state comes.
         seeds : ndarray of int64, shape (n_layers - 1,), or None
@@ -307,7 +309,8 @@ cdef class ArrayPlan(Plan):
         cdef ptrdiff_t n_work = self.forward_work * run.at_once
         cdef ptrdiff_t buffers = self.buffers(run.at_once)
         cdef char *h = <char *>address(h0, "h0", self.kind, states, False)
-        cdef char *c = <char *>address(c0, "c0", self.kind, states, False)
+        cdef char *c = <char *>address(
+            c0, "c0", self.kind, max(1, self.n_states - 1) * states, False)
         cdef char *last = <char *>address(
             end, "end", self.kind, self.n_states * states, True)
         cdef Loan work, kept = None
@@ -344,13 +347,13 @@ cdef class ArrayPlan(Plan):
         self.inputs_inside(run, dropped)
         self.set_cells(run, use, start, False)
         run.h_n = per_cell(last, self.state * size, False)
-        if self.n_states == 2:
+        if self.n_states > 1:
             run.c_n = per_cell(last + n_bytes, self.state * size, False)
         run.work = per_cell(scratch, self.forward_work, True)
         with nogil:
             copy_or_clear(start, h, n_bytes)
-            if self.n_states == 2:
-                copy_or_clear(start + n_bytes, c, n_bytes)
+            if self.n_states > 1:
+                copy_or_clear(start + n_bytes, c, (self.n_states - 1) * n_bytes)
             run.forward(run.x)
         return kept
 
@@ -377,7 +380,8 @@ cdef class ArrayPlan(Plan):
             What forward gave, with the same `use`, `x`, `seeds`, `p` and `y`.
         dy : ndarray or None
             Laid out like y, even where `y` is None.
-        dh_n, dc_n : ndarray, shape (n_cells, B, H), or None for zero
+        dh_n : ndarray, shape (n_cells, B, H), or None for zero
+        dc_n : ndarray, shape (n_states - 1, n_cells, B, H), or None for zero
         dx : ndarray
             Laid out like x. Overwritten; by the second direction alone, added to.
         d_start : ndarray, shape (n_states, n_cells, B, H)
@@ -397,7 +401,8 @@ cdef class ArrayPlan(Plan):
         cdef int inner = self.n_layers - 1, layer, k
         cdef Run run = self.run(seeds, p)
         cdef char *dh = <char *>address(dh_n, "dh_n", self.kind, states, False)
-        cdef char *dc = <char *>address(dc_n, "dc_n", self.kind, states, False)
+        cdef char *dc = <char *>address(
+            dc_n, "dc_n", self.kind, max(1, self.n_states - 1) * states, False)
         cdef char *first = <char *>address(
             d_start, "d_start", self.kind, self.n_states * states, True)
         cdef char *gradient = <char *>address(
@@ -454,7 +459,7 @@ cdef class ArrayPlan(Plan):
         self.set_cells(run, use, kept.start, True)
         run.dh_n = per_cell(dh, self.state * size, False)
         run.dh0 = per_cell(first, self.state * size, False)
-        if self.n_states == 2:
+        if self.n_states > 1:
             run.dc_n = per_cell(dc, self.state * size, False)
             run.dc0 = per_cell(first + n_bytes, self.state * size, False)
         if gradient != NULL:  # none is wanted, unless there is room for it

@@ -54,6 +54,7 @@ cdef class Run:
     cdef Parts *gradients  # of parameters; no addresses where nobody wants them
     cdef PerCell h0, c0, h_n, c_n, tape, work
     cdef PerCell dh_n, dc_n, dh0, dc0, flow, blocks
+    cdef ptrdiff_t c_step  # elements between a cell's states beside h, as c0 has them
     # Dropout between layers:
     cdef const uint64_t *seeds  # of each layer but the last; NULL for none
     cdef double p

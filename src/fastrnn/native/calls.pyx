@@ -183,6 +183,7 @@ cdef class Run:
                 a.c0 = of_cell(&self.c0, k, n)
                 a.h_n = of_cell(&self.h_n, k, n)
                 a.c_n = of_cell(&self.c_n, k, n)
+                a.c_step = self.c_step
                 a.tape = of_cell(&self.tape, k, n)
                 a.work = of_cell(&self.work, k, n)
                 k, n = k + 1, n + 1
@@ -235,6 +236,7 @@ cdef class Run:
                 a.tape = of_cell(&self.tape, k, n)
                 a.dh_n = of_cell(&self.dh_n, k, n)
                 a.dc_n = of_cell(&self.dc_n, k, n)
+                a.c_step = self.c_step
                 a.dh0 = of_cell(&self.dh0, k, n)
                 a.dc0 = of_cell(&self.dc0, k, n)
                 a.flow = <double *>of_cell(&self.flow, k, n)

@@ -18,6 +18,7 @@ cdef extern from "fastrnn.h" nogil:
         FR_AFFINE
         FR_SCALED_TANH
         FR_GELU
+        FR_EXPONENTIAL
         FR_N_ACTIVATIONS
 
     ctypedef struct fr_activation:
@@ -25,6 +26,7 @@ cdef extern from "fastrnn.h" nogil:
         double alpha, beta
 
     enum: FR_MOST_GATES
+    enum: FR_MOST_STATES
 
     ctypedef struct fr_cell_options:
         fr_activation gate[5]
@@ -32,6 +34,8 @@ cdef extern from "fastrnn.h" nogil:
         int input_forget
         int peephole
         int reset_before
+        int exp_forget
+        const double *fixed_vectors
 
     enum:
         FR_OPTION_ACTIVATIONS
@@ -40,12 +44,15 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_PEEPHOLE
         FR_OPTION_RESET_BEFORE
         FR_OPTION_PROJECTION
+        FR_OPTION_FIXED_VECTORS
+        FR_OPTION_EXP_FORGET
 
     ctypedef struct fr_cell:
         const char *name
         const char *layer
         const char *gates
         int n_gates
+        const char *states
         int n_states
         fr_activation_kind activations[4]
         int output_activation
@@ -72,6 +79,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *packed
         const void *h0
         const void *c0
+        ptrdiff_t c_step
         void *y
         ptrdiff_t y_step, y_row
         void *h_n
@@ -94,6 +102,7 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t dy_step, dy_row
         const void *dh_n
         const void *dc_n
+        ptrdiff_t c_step
         void *dx
         ptrdiff_t dx_step, dx_row
         int dx_accumulate

@@ -12,6 +12,9 @@ cdef class CellOptions:
     cdef readonly bint general  # c is looked at
     cdef readonly ptrdiff_t proj_size
     cdef int n_activations
+    cdef Py_ssize_t n_fixed
+    cdef object fixed  # the array that c.fixed_vectors points to, or None
     cdef tuple made_of
+    cdef bint differs(self, const fr_cell *of) noexcept
 
     cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1

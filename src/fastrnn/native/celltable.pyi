@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Types of celltable.pyx.
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 ACTIVATIONS: dict[str, int]
 CELLS: dict[str, int]
@@ -13,6 +13,7 @@ class Cell(NamedTuple):
     index: int  # type: ignore[assignment]
     layer: str
     gates: tuple[str, ...]
+    states: tuple[str, ...]
     n_states: int
     activations: tuple[str, ...]
     options: tuple[str, ...]
@@ -32,4 +33,6 @@ class CellOptions:
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
+        fixed_vectors: Any = None,
+        exp_forget: bool = False,
     ) -> Self: ...

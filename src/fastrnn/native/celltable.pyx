@@ -2,7 +2,9 @@
 """What cells there are, as the kernels' table says, and the options that they take."""
 
 import collections
+from array import array
 
+from fastrnn.native.addresses cimport address
 from fastrnn.native.capi cimport *
 from fastrnn.native.core cimport Kernels
 
@@ -25,11 +27,12 @@ ACTIVATIONS = {
     "affine": FR_AFFINE,
     "scaled_tanh": FR_SCALED_TANH,
     "gelu": FR_GELU,
+    "exponential": FR_EXPONENTIAL,
 }
 
 
 Cell = collections.namedtuple("Cell", (
-    "name", "index", "layer", "gates", "n_states", "activations", "options",
+    "name", "index", "layer", "gates", "states", "n_states", "activations", "options",
     "bias_apart", "vectors", "n_vectors", "paper",
 ), module=__name__)
 Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
@@ -42,8 +45,10 @@ layer : str
     Name of the class of layers made of this cell; several cells may be of one class.
 gates : tuple of str
     A letter for each gate, in the order of their parts in weights and biases.
+states : tuple of str
+    A letter for each array of the state: h, which the cell puts out, then the others.
 n_states : int
-    1 for h, 2 for h and c.
+    How many these are.
 activations : tuple of str
     The plain cell's function of each gate, followed by that of c_t if there is one.
 options : tuple of str
@@ -52,7 +57,8 @@ bias_apart : str or None
     The gate whose recurrent bias is not simply added to its other bias.
 vectors, n_vectors : str or None, int
     Name of the parameter whose rows multiply unit by unit, and how many rows it has. A
-    cell that knows the option "peephole" has it with that option only.
+    cell that knows the option "peephole" has it with that option only; with the option
+    "fixed_vectors" the numbers are given, and there is no such parameter.
 paper : str
     The publication that introduced the cell.
 """
@@ -64,6 +70,8 @@ _OPTIONS = {
     "peephole": FR_OPTION_PEEPHOLE,
     "reset_before": FR_OPTION_RESET_BEFORE,
     "proj_size": FR_OPTION_PROJECTION,
+    "fixed_vectors": FR_OPTION_FIXED_VECTORS,
+    "exp_forget": FR_OPTION_EXP_FORGET,
 }
 
 
@@ -75,7 +83,8 @@ cdef object described(int index, const fr_cell *c):
     if c.output_activation >= 0:
         activations.append(kinds[c.output_activation])
     return Cell(
-        c.name.decode(), index, c.layer.decode(), gates, c.n_states,
+        c.name.decode(), index, c.layer.decode(), gates,
+        tuple(c.states.decode().split()), c.n_states,
         tuple(activations),
         tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
         gates[c.bias_apart] if c.bias_apart >= 0 else None,
@@ -122,7 +131,10 @@ cdef int activations_of(const fr_cell *c) noexcept:
 
 
 cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept nogil:
-    """Rows of the weights that multiply unit by unit, of a cell with these options."""
+    """Rows of the parameters that multiply unit by unit, of a cell with these options.
+    """
+    if options != NULL and options.fixed_vectors != NULL:
+        return 0
     if of.options & <unsigned>FR_OPTION_PEEPHOLE and (
             options == NULL or not options.peephole):
         return 0
@@ -141,15 +153,28 @@ cdef class CellOptions:
 
     `activations` are (name, alpha, beta) of each gate in gate order, followed by that
     of c_t where the cell has one; None for the plain cell, which may have a projection.
+    `fixed_vectors` are numbers in place of the parameters that multiply unit by unit,
+    row after row, as an array of float64; they are copied.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
-                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
+                  fixed_vectors=None, bint exp_forget=False):
+        cdef Py_ssize_t n_fixed = 0
         self.general, self.proj_size = activations is not None, proj_size
         activations = None if activations is None else tuple(activations)
+        if fixed_vectors is not None:
+            n_fixed = memoryview(fixed_vectors).nbytes // sizeof(double)
+            address(fixed_vectors, "CellOptions: fixed_vectors", b"d", n_fixed, False)
+            self.fixed = array("d", bytes(fixed_vectors))
+            self.c.fixed_vectors = <const double *>address(
+                self.fixed, "CellOptions: fixed_vectors", b"d", n_fixed, False)
+        self.n_fixed, self.c.exp_forget = n_fixed, exp_forget
         self.made_of = (
-            activations, clip, input_forget, peephole, reset_before, proj_size)
-        if not self.general and (clip or input_forget or peephole or reset_before):
+            activations, clip, input_forget, peephole, reset_before, proj_size,
+            None if self.fixed is None else self.fixed[:], exp_forget)
+        if not self.general and (clip or input_forget or peephole or reset_before
+                                 or exp_forget or self.fixed is not None):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -173,12 +198,14 @@ cdef class CellOptions:
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
         wanted = {
-            "activations": self.general,
+            "activations": self.general and self.differs(of),
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
             "reset_before": self.c.reset_before != 0,
             "proj_size": self.proj_size != 0,
+            "fixed_vectors": self.fixed is not None,
+            "exp_forget": self.c.exp_forget != 0,
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
@@ -186,7 +213,20 @@ cdef class CellOptions:
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")
+        if self.fixed is not None and self.n_fixed != of.n_vectors * H:
+            raise ValueError(
+                f"{who}: fixed_vectors must be {of.n_vectors} x {H} numbers, got "
+                f"{self.n_fixed}")
         return 0
+
+    cdef bint differs(self, const fr_cell *of) noexcept:
+        """Whether a function is another than the plain cell's."""
+        cdef int gate
+        for gate in range(of.n_gates):
+            if self.c.gate[gate].kind != <int>of.activations[gate]:
+                return True
+        return (of.output_activation >= 0
+                and self.c.gate[of.n_gates].kind != of.output_activation)
 
     def __reduce__(self):
         return CellOptions, self.made_of

@@ -145,6 +145,7 @@ cdef Run run_of(Kernels kernels, bint backward, Shape shape, int n_threads,
     """A `Run` of the cell, with what both directions of a call have."""
     cdef Run run = Run.make(
         kernels.table, &shape.c, n_threads, 1, 1, size_of(kernels.kind))
+    run.c_step = shape.c.B * shape.c.H
     run.reverse = shape.c.reverse
     find(&run.x[0], x, "x", kernels.kind, shape, shape.c.I, False)
     find(&run.y[0], y, "y", kernels.kind, shape, shape.c.S, not backward)
@@ -159,11 +160,15 @@ cdef Run run_of(Kernels kernels, bint backward, Shape shape, int n_threads,
 
 cdef char *state(array, str what, Kernels kernels, Shape shape, bint of_c,
                  bint writable) except? NULL:
-    """Where a state lies; NULL for None, and for the c of a cell that has none."""
-    if of_c and shape.of.n_states < 2:
+    """Where a state lies; NULL for None, and for the c of a cell that has none.
+
+    c stands for all states beside h: (n_states - 1, B, H).
+    """
+    cdef int other_states = shape.of.n_states - 1
+    if of_c and other_states == 0:
         return NULL
     return <char *>address(array, what, kernels.kind, shape.c.B * (
-        shape.c.H if of_c else shape.c.S), writable)
+        other_states * shape.c.H if of_c else shape.c.S), writable)
 
 
 cdef PerCell one(void *at) noexcept:
@@ -181,7 +186,7 @@ def forward(Kernels kernels not None, Shape shape not None, int n_threads,
     run = run_of(kernels, False, shape, n_threads, x, y, packed, work)
     required(h0, "h0")
     required(h_n, "h_n")
-    if shape.of.n_states == 2:
+    if shape.of.n_states > 1:
         required(c0, "c0")
         required(c_n, "c_n")
     run.h0 = one(state(h0, "h0", kernels, shape, False, False))
@@ -215,7 +220,7 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     run.add_dx = dx_accumulate
     required(h0, "h0")
     required(dh0, "dh0")
-    if shape.of.n_states == 2:
+    if shape.of.n_states > 1:
         required(dc0, "dc0")
     run.h0 = one(state(h0, "h0", kernels, shape, False, False))
     run.dh_n = one(state(dh_n, "dh_n", kernels, shape, False, False))
@@ -264,7 +269,7 @@ cdef class OneStep:
                           shape.c.S, shape.c.S, shape.c.S, True)
         required(h, "h")
         self.run.h0 = self.run.h_n = one(state(h, "h", kernels, shape, False, True))
-        if shape.of.n_states == 2:
+        if shape.of.n_states > 1:
             required(c, "c")
             self.run.c0 = self.run.c_n = one(state(c, "c", kernels, shape, True, True))
         # As long as somebody looks at it, an array that can grow stays where it is.

@@ -51,11 +51,13 @@ cdef class TensorPlan(Plan):
     Tensors have to be of these sizes, and a `Use` of this layout's weights.
 
     Outputs are (T, B, width), of any strides that inputs may have; states are
-    (n_cells, B, S) and, an LSTM's c, (n_cells, B, H), contiguous. With `offsets` (T + 1
+    (n_cells, B, S), contiguous, and those beside h, an LSTM's c, are one tensor
+    ((n_states - 1) * n_cells, B, H), one state after the other. With `offsets` (T + 1
     of them), the kernels' ragged batches, sequences are (N, width).
     """
 
     cdef ptrdiff_t h_size, c_size
+    cdef ptrdiff_t state_bytes  # from a cell's first state but h to the last one's end
     cdef ptrdiff_t tape  # bytes of a cell's: whole vectors
 
     def __cinit__(self, Kernels kernels not None, Layout layout not None, ptrdiff_t T,
@@ -64,6 +66,8 @@ cdef class TensorPlan(Plan):
             raise ValueError("TensorPlan: layout must not be merged")
         self.set_shape("TensorPlan", kernels, layout, T, B, layout.I, T, offsets, False)
         self.h_size, self.c_size = B * layout.S, B * layout.H
+        self.state_bytes = round_up(self.itemsize * self.c_size * (
+            1 + max(0, layout.n_states - 2) * layout.n_cells))
         self.tape = kernels.table.tape_size(&self.shape) * self.itemsize
 
     @property
@@ -86,6 +90,7 @@ cdef class TensorPlan(Plan):
         cdef int D = self.layout.n_directions
         cdef Run run = Run.make(self.kernels.table, &self.shape, n_threads, n_layers, D,
                                 self.itemsize)
+        run.c_step = self.layout.n_cells * self.c_size
         run.at_once, run.chained = self.calls_at_once(n_layers, n_threads), D == 1
         return run
 
@@ -144,19 +149,20 @@ cdef class TensorPlan(Plan):
                      bint writable) except? NULL:
         """Where a state of all cells lies, contiguous; NULL for None."""
         cdef View v
-        cdef ptrdiff_t n_cells = self.layout.n_cells
+        cdef ptrdiff_t n = self.layout.n_cells
         cdef ptrdiff_t width = self.layout.H if of_c else self.layout.S
         cdef bint fits
         if tensor is None:
             return NULL
+        if of_c:
+            n *= self.layout.n_states - 1
         look_at(&v, tensor, what, self.kind, True, writable)
         fits = v.ndim >= 2 and v.shape[v.ndim - 1] == width and (
             v.shape[v.ndim - 2] == self.shape.B)
-        if not fits or not is_dense(&v) or (
-                n_cells != (v.shape[0] if v.ndim == 3 else 1)):
+        if not fits or not is_dense(&v) or n != (v.shape[0] if v.ndim == 3 else 1):
             raise ValueError(
                 f"{what} must be contiguous, of shape "
-                f"{(n_cells, self.shape.B, width)}, got {description(&v)}")
+                f"{(n, self.shape.B, width)}, got {description(&v)}")
         return v.data
 
     cdef int check_layers(self, str who, int first, int n_threads, Use use,
@@ -204,7 +210,7 @@ cdef class TensorPlan(Plan):
         outputs : list of tensor
             Of each layer, (T, B, width) or (N, width), the next one's input. Written.
         c_n : tensor
-            Written; None but for an LSTM.
+            Written; None for cells that have h alone.
         h_n : tensor or None
             Written.
         tapes : tensor or None
@@ -212,9 +218,9 @@ cdef class TensorPlan(Plan):
             backward follows.
         """
         cdef Layout layout = self.layout
-        cdef ptrdiff_t state = round_up(self.c_size * self.itemsize), size
+        cdef ptrdiff_t state = self.state_bytes, size
         cdef int n_layers = len(outputs), k0 = first * layout.n_directions, k
-        cdef bint has_c = layout.n_states == 2
+        cdef bint has_c = layout.n_states > 1
         cdef char *ph0 = self.state(h0, "h0", False, False)
         cdef char *pc0 = self.state(c0, "c0", True, False) if has_c else NULL
         cdef char *ph_n = self.state(h_n, "h_n", False, True)
@@ -271,8 +277,8 @@ cdef class TensorPlan(Plan):
             Contiguous, in the order of the stack's weights; overwritten.
         """
         cdef Layout layout = self.layout
-        cdef ptrdiff_t state = round_up(self.c_size * self.itemsize)
-        cdef bint has_c = layout.n_states == 2
+        cdef ptrdiff_t state = self.state_bytes
+        cdef bint has_c = layout.n_states > 1
         cdef int n_layers = len(outputs), k0 = first * layout.n_directions, i, k
         cdef ptrdiff_t size, dx_size = 0, sinks
         cdef char *ph0 = self.state(h0, "h0", False, False)

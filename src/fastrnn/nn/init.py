@@ -420,7 +420,7 @@ def _forget_gate(module, n_gates):
     cell = celltable.cell(
         name if isinstance(name, str) and name in celltable.CELLS else "lstm"
     )
-    if cell.n_states != 2 or len(cell.gates) != n_gates:
+    if "c" not in cell.states or len(cell.gates) != n_gates:
         return None
     return cell.gates.index("f")
 

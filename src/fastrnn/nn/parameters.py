@@ -45,10 +45,14 @@ class Parameters(Tree):
         This module's own parts of them.
     _table : fastrnn.nn.sparse.Table or None
         Which rows are in use, of a layer whose one parameter is a sparse table.
+    _is_constrained : bool
+        Whether `constrain`, which such a module has, is to follow each step of an
+        optimiser.
     """
 
     _trainable = True  # whether training changes them: see `trainable`
     _table = None
+    _is_constrained = False
 
     if not TYPE_CHECKING:  # a checker shall go by __init__
 

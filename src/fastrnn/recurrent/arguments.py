@@ -38,6 +38,7 @@ DEFAULTS = {
     "peephole": False,
     "input_forget": False,
     "reset_after": True,
+    "forget_gate": "sigmoid",
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
@@ -48,7 +49,7 @@ DEFAULTS = {
     "connection": None,
 }
 # Those of them that only some cells know: a class that has one sets it as an attribute.
-OWN = ("proj_size", "peephole", "input_forget", "reset_after")
+OWN = ("proj_size", "peephole", "input_forget", "reset_after", "forget_gate")
 
 
 def gates_of(cell):
@@ -85,7 +86,12 @@ def of_cell(cell):
         Its `options` are what the kernels know; some have other names in a layer.
     """
     found = [*gates_of(cell)] if "activations" in cell.options else []
-    names = {"clip": "cell_clip", "reset_before": "reset_after"}
+    names = {
+        "clip": "cell_clip",
+        "reset_before": "reset_after",
+        "exp_forget": "forget_gate",
+        "fixed_vectors": cell.vectors,
+    }
     known = [option for option in cell.options if option != "activations"]
     return found + [names.get(option, option) for option in known]
 
@@ -188,10 +194,13 @@ def cell_options(
     peephole=False,
     input_forget=False,
     reset_after=True,
+    forget_gate="sigmoid",
+    fixed_vectors=None,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
-    Arguments are those of `functions`, and the layer's of the same names.
+    Arguments are those of `functions`, the layer's of the same names, and
+    `fixed_vectors` as `CellOptions` takes them.
     """
     of_gates = functions(who, cell, activation, recurrent_activation)
     if cell_clip is not None:
@@ -210,11 +219,19 @@ def cell_options(
         "input_forget": checks.flag(who, "input_forget", input_forget),
         "reset_after": checks.flag(who, "reset_after", reset_after),
     }
-    _check_known(who, cell, {"cell_clip": cell_clip, "proj_size": proj_size, **flags})
+    checks.choice(who, "forget_gate", forget_gate, ("sigmoid", "exponential"))
+    given = {"cell_clip": cell_clip, "proj_size": proj_size, "forget_gate": forget_gate}
+    _check_known(who, cell, given | flags)
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
-    more |= flags
+    more |= {"exp_forget": forget_gate == "exponential"} | flags
+    if fixed_vectors is not None:
+        more["fixed_vectors"] = np.ascontiguousarray(fixed_vectors, np.float64)
     plain = list(cell.activations)
-    if any(more.values()) or [name for name, *_ in of_gates] != plain:
+    if (
+        fixed_vectors is not None
+        or any(more.values())
+        or [name for name, *_ in of_gates] != plain
+    ):
         return celltable.CellOptions(of_gates, **more, proj_size=int(proj_size))
     return celltable.CellOptions(None, proj_size=int(proj_size)) if proj_size else None
 

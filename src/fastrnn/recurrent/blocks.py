@@ -10,6 +10,7 @@ the whole sequence gives.
 import numpy as np
 
 from fastrnn.nn import joint
+from fastrnn.recurrent import states
 
 
 class Blocks:
@@ -118,26 +119,26 @@ class Blocks:
         """Layer k, one direction after the other."""
         for cell in self._cells(k):
             one = slice(cell, cell + 1)
-            start = [None if part is None else part[one] for part in (h0, c0)]
+            start = [states.of_cells(part, one) for part in (h0, c0)]
             last = np.empty((end.shape[0], 1, *end.shape[2:]), end.dtype)
             self._run(plan, cell, x, *start, y, last)
             end[:, one] = last
 
     def _run(self, plan, cell, x, h0, c0, y, end):
         """All cells (`cell` is None) or a single one, through all blocks."""
-        states = np.zeros((len(self._begins), *end.shape), end.dtype)
-        for into, part in zip(states[0], (h0, c0), strict=False):
+        firsts = np.zeros((len(self._begins), *end.shape), end.dtype)
+        for into, part in zip(firsts[0], states.listed(h0, c0), strict=False):
             if part is not None:
                 into[...] = part
-        for j in range(len(states)):
+        for j in range(len(firsts)):
             _, x_at, y_at, block = self._block(plan, j, cell)
             block.forward(
                 self._runtime.memory, self._use,
-                x, x_at, states[j, 0], _c(states[j]), None, 0.0,
-                y, y_at, states[j + 1] if j + 1 < len(states) else end,
+                x, x_at, *states.split(firsts[j]), None, 0.0,
+                y, y_at, firsts[j + 1] if j + 1 < len(firsts) else end,
                 False,
             )  # fmt: skip
-        self._first_states.append(states)
+        self._first_states.append(firsts)
 
     # -- backward ---------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class Blocks:
         """Layer k backward, one direction after the other; `y` may be None."""
         for cell in self._cells(k):
             one = slice(cell, cell + 1)
-            given = [None if part is None else part[one] for part in (dh_n, dc_n)]
+            given = [states.of_cells(part, one) for part in (dh_n, dc_n)]
             first = np.empty((d_start.shape[0], 1, *d_start.shape[2:]), dx.dtype)
             self._run_back(plan, cell, x, dy, *given, dx, first, grads, flow, y)
             d_start[:, one] = first
@@ -171,14 +172,14 @@ class Blocks:
     def _run_back(self, plan, cell, x, dy, dh, dc, dx, d_start, grads, flow, y=None):
         """All blocks, the last first, each forward again and then backward."""
         runtime, n_blocks = self._runtime, len(self._begins)
-        states = self._first_states[cell or 0]
+        firsts = self._first_states[cell or 0]
         end, handed_on = np.empty_like(d_start), None
         results = [d_start, np.empty_like(d_start)]  # block j's is results[j % 2]
         for j in reversed(range(n_blocks)):
             begin, x_at, y_at, block = self._block(plan, j, cell)
             handed_on = handed_on or block.take_block(runtime.memory)
             kept = block.forward(
-                runtime.memory, self._use, x, x_at, states[j, 0], _c(states[j]),
+                runtime.memory, self._use, x, x_at, *states.split(firsts[j]),
                 None, 0.0, None, 0, end, True,
             )  # fmt: skip
             block.backward(
@@ -186,9 +187,4 @@ class Blocks:
                 dy, dh, dc, dx, results[j % 2], grads, runtime.start,
                 handed_on, j > 0, flow, ((cell or 0) * plan.length + begin) * self._B,
             )  # fmt: skip
-            dh, dc = results[j % 2][0], _c(results[j % 2])
-
-
-def _c(state):
-    """The c of a state's arrays, None of a cell that has h alone."""
-    return state[1] if len(state) == 2 else None
+            dh, dc = states.split(results[j % 2])

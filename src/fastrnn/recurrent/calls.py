@@ -135,7 +135,8 @@ class Call:
         Parameters
         ----------
         x : ndarray, shape (T, B, I), or (B, T, I) if batch first
-        h0, c0 : ndarray, shape (n_cells, B, width), or None for zero
+        h0 : ndarray, shape (n_cells, B, width), or None for zero
+        c0 : ndarray, shape (n_states - 1, n_cells, B, width), or None for zero
         """
         runtime, rows = self.runtime, self.rows
         if rows is not None:
@@ -237,7 +238,7 @@ class Call:
         runtime, rows = self.runtime, self.rows
         self.plan = None
         end = states.zeros(runtime, rows.n_rows)
-        for into, part in zip(end, (h0, c0), strict=False):
+        for into, part in zip(end, states.listed(h0, c0), strict=False):
             if part is not None:
                 into[...] = rows.gather_start(part)
         if not (self.sequences or runtime.connection):
@@ -268,7 +269,8 @@ class Call:
         context : Context
             That of this call: released when nothing but the kernels can fail any more.
         dy : ndarray or None
-        dh_n, dc_n : ndarray, shape (n_cells, B, width), or None for zero
+        dh_n : ndarray, shape (n_cells, B, width), or None for zero
+        dc_n : ndarray, shape (n_states - 1, n_cells, B, width), or None for zero
         grads : ndarray, 1-D, or None
             The buffer that gradients of parameters are added to; None for none.
         record_flow : bool
@@ -291,7 +293,7 @@ class Call:
             context.release()
             dx = np.zeros((*rows.shape, self.layer.input_size), runtime.dtype)
             d_start = states.zeros(runtime, rows.n_rows)
-            for into, part in zip(d_start, (dh_n, dc_n), strict=False):
+            for into, part in zip(d_start, states.listed(dh_n, dc_n), strict=False):
                 if part is not None:
                     into[...] = part
             return dx, [rows.return_d_start(part) for part in d_start], None

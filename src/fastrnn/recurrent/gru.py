@@ -42,9 +42,10 @@ class GRU(Recurrent[Array]):
     activation : str, tuple or dict, optional
         Of n:
         "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
-        "elu", "leaky_relu", "thresholded_relu", "affine", "scaled_tanh", "gelu" or
-        "identity" ("linear"), with parameters where it has some: ``("elu", 0.5)`` or
-        ``{"name": "elu", "alpha": 0.5}``. Defaults are ONNX's; "hard_sigmoid",
+        "elu", "leaky_relu", "thresholded_relu", "affine", "scaled_tanh", "gelu",
+        "exponential" or "identity" ("linear"), with parameters where it has some:
+        ``("elu", 0.5)`` or ``{"name": "elu", "alpha": 0.5}``. Defaults are ONNX's;
+        "hard_sigmoid",
         ``max(0, min(1, alpha a + beta))``, has alpha 0.2 and beta 0.5, as in ONNX and
         Keras 2: Keras 3's is ``("hard_sigmoid", 1 / 6)``.
     recurrent_activation : str, tuple, dict or sequence of two, optional

@@ -5,6 +5,8 @@ All of them take the name of the layer or of its method as `who`, and raise `Val
 where a shape is wrong and `TypeError` where an argument is no array of real numbers.
 """
 
+import numpy as np
+
 from fastrnn.recurrent import states
 from fastrnn.util import checks
 
@@ -45,17 +47,17 @@ def state(who, names, value, runtime, B, unbatched):
     ----------
     names : sequence of str
         What error messages call the arrays of the state.
-    value : array_like, pair of array_like, or None
-        A pair for cells that have c. Each array has the shape (num_layers * directions,
-        B, width), without B if `unbatched`, and may be None in a pair.
+    value : array_like, tuple of array_like, or None
+        A tuple for cells that have more than h. Each array has the shape (num_layers *
+        directions, B, width), without B if `unbatched`, and may be None in a tuple.
 
     Returns
     -------
-    h, c : ndarray or None
-        None for what was not given, and for the c of a cell that has none.
+    list of (ndarray or None)
+        Of each state, None for what was not given.
     """
     if value is None:
-        return None, None
+        return [None] * runtime.n_states
     n_states = runtime.n_states
     if n_states == 1:
         value = (value,)
@@ -63,7 +65,8 @@ def state(who, names, value, runtime, B, unbatched):
         came = type(value).__name__
         if isinstance(value, (tuple, list)):
             came += f" of length {len(value)}"
-        raise TypeError(f"{who}: {' and '.join(names)} must come as a pair, got {came}")
+        form = "a pair" if n_states == 2 else f"a tuple of {n_states}"
+        raise TypeError(f"{who}: {in_words(names)} must come as {form}, got {came}")
     arrays = []
     for name, part in zip(names, value, strict=True):
         what, width = "hidden_size", runtime.hidden_size
@@ -78,19 +81,35 @@ def state(who, names, value, runtime, B, unbatched):
             checks.shape(who, name, part, letters, sizes)
             part = part.reshape(-1, B, width)
         arrays.append(part)
-    return arrays if n_states == 2 else (arrays[0], None)
+    return arrays
+
+
+def in_words(names):
+    """Names as an error lists them: "h0, c0 and n0"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def beside_h(parts):
+    """The states beside h as one array: None where all are, zero where some are."""
+    given = [part for part in parts[1:] if part is not None]
+    if not given:
+        return None
+    if len(parts) == 2:
+        return given[0][None]
+    return np.stack([np.zeros_like(given[0]) if p is None else p for p in parts[1:]])
 
 
 def state_before(who, state, B):
-    """h and c of the state that a stateful layer goes on from with B sequences."""
-    h, *c = states.state_parts(state)
-    found = h.shape[1]
+    """The state, a list, that a stateful layer goes on from with B sequences."""
+    parts = states.state_parts(state)
+    found = parts[0].shape[1]
     if found != B:
         raise ValueError(
             f"{who}: x must have B = {found}, as the state of the call before has, "
             f"got {B}; reset_state() begins anew"
         )
-    return h, c[0] if c else None
+    return parts
 
 
 def gradients(who, call, batch_first, dy, d_state):
@@ -101,10 +120,13 @@ def gradients(who, call, batch_first, dy, d_state):
     dy : ndarray or None
         Of sequences with the axis B.
     dh_n, dc_n : ndarray or None
+        Of h, and of the states beside h, one array.
     """
     runtime = call.runtime
-    names = ("d_h_n", "d_c_n") if runtime.n_states == 2 else ("d_state",)
-    dh_n, dc_n = state(who, names, d_state, runtime, call.B, call.unbatched)
+    names = [f"d_{letter}_n" for letter in runtime.cell.states]
+    names = names if len(names) > 1 else ("d_state",)
+    parts = state(who, names, d_state, runtime, call.B, call.unbatched)
+    dh_n, dc_n = parts[0], beside_h(parts)
     if dy is None:
         if dh_n is None and dc_n is None:
             raise ValueError(f"{who}: dy and d_state must not both be None")

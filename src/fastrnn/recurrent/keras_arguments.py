@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrnn.nn import schemes
 from fastrnn.recurrent.arguments import Functions
@@ -55,6 +56,32 @@ class GRUOptions(GatedOptions, total=False):
     reset_after: bool
 
 
+class LeakyOptions(Options, total=False):
+    """Of `LeakyRNN`."""
+
+    alpha: ArrayLike
+    learn_alpha: bool
+    sign: ArrayLike | None
+
+
+class SLSTMOptions(TypedDict, total=False):
+    """Of `SLSTM`."""
+
+    forget_gate: str
+    learn_initial_state: bool
+    clip_state_grad: float | tuple[str, float] | None
+    merge_mode: str
+    connection: str | None
+    return_sequences: bool
+    checkpoint_every: int | None
+    go_backwards: bool
+    stateful: bool
+    zero_output_for_mask: bool
+    init: schemes.Init
+    dtype: str
+    seed: int | np.random.Generator | None
+
+
 class Words(TypedDict, total=False):
     """Keras's words, and what may be given by name beside them."""
 
@@ -73,6 +100,14 @@ class ByUnits(Options, Words, total=False):
 
 class GatedByUnits(GatedOptions, Words, total=False):
     """Of cells with gates, made by their units."""
+
+
+class LeakyByUnits(LeakyOptions, Words, total=False):
+    """Of `LeakyRNN`, made by its units."""
+
+
+class SLSTMByUnits(SLSTMOptions, Words, total=False):
+    """Of `SLSTM`, made by its units."""
 
 
 class LSTMByUnits(LSTMOptions, Words, total=False):

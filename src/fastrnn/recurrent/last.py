@@ -9,6 +9,7 @@ dropped.
 
 import numpy as np
 
+from fastrnn.recurrent import states
 from fastrnn.recurrent.merging import merge
 
 # Bytes of the buffer that takes the outputs of one block after the other.
@@ -39,7 +40,7 @@ def last_states(runtime, plan, use, x, h0, c0):
             y = np.empty((*plan.inner_shape, D * runtime.h_size), runtime.dtype)
         for cell in range(k * D, (k + 1) * D):
             one = slice(cell, cell + 1)
-            start = [None if part is None else part[one] for part in (h0, c0)]
+            start = [states.of_cells(part, one) for part in (h0, c0)]
             last = np.empty((end.shape[0], 1, *end.shape[2:]), end.dtype)
             _run_blocks(runtime, plan, use, cell, x, *start, y, last)
             end[:, one] = last
@@ -69,4 +70,4 @@ def _run_blocks(runtime, plan, use, cell, x, h0, c0, y, end):
         else:
             x_at = plan.offsets[begin] * block.x_row
         block.forward(runtime.memory, use, x, x_at, h0, c0, None, 0.0, y, 0, end, False)
-        h0, c0 = end[0], end[1] if len(end) == 2 else None
+        h0, c0 = states.split(end)

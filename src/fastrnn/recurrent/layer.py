@@ -97,7 +97,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
 
     _saved = False  # a file names the class that derives from it
     # Of a class: the table's entries of its cells, the name of its first cell, and how
-    # many arrays its state has: (h,) or (h, c).
+    # many arrays its state has: (h,) or (h, c), say.
     _cells = ()
     _cell = None
     _states = 1
@@ -206,6 +206,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             "cell_clip": cell_clip,
         }
         own = {name: vars(self)[name] for name in arguments.OWN if name in vars(self)}
+        if cell.vectors and self._vectors_are_fixed:
+            own["fixed_vectors"] = self._vectors()
         options = arguments.cell_options(who, cell, self.hidden_size, **given, **own)
         vars(self).update(
             {name: given[name] for name in arguments.of_cell(cell) if name in given}
@@ -214,7 +216,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         dtype = checks.dtype_name(who, dtype)
         sizes = parameters.Sizes(
             n_gates=len(cell.gates),
-            n_states=cell.n_states,
+            states=cell.states,
             n_layers=self.num_layers,
             n_directions=self._directions,
             input_size=self.input_size,
@@ -222,7 +224,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             h_size=self._h_size,
             y_size=self._y_size,
             bias=self.bias,
-            vectors=cell.vectors if getattr(self, "peephole", True) else None,
+            vectors=cell.vectors if self._has_vectors else None,
             n_vectors=cell.n_vectors,
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
@@ -246,7 +248,10 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             init,
             self._param,
             parameters.schemes(
-                cell, self.hidden_size, getattr(self, "input_forget", False)
+                cell,
+                self.hidden_size,
+                getattr(self, "input_forget", False),
+                self._vectors(),
             ),
             generator,
             len(cell.gates),
@@ -272,6 +277,18 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         super()._bind(buffers, start)
         if "_runtime" in vars(self):  # the constructor declares parameters before
             self._runtime.bind(buffers, start, self._param, self._grad)
+
+    @property
+    def _has_vectors(self):
+        """Whether the weights that multiply unit by unit, if any, are parameters."""
+        return getattr(self, "peephole", True) and not self._vectors_are_fixed
+
+    # Whether they are numbers that were given, and no parameters.
+    _vectors_are_fixed = False
+
+    def _vectors(self):
+        """What they are at first, of one cell; None where a scheme says that."""
+        return
 
     @property
     def _directions(self):
@@ -371,8 +388,9 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         ----------
         x : array_like, shape (T, B, input_size) or (T, input_size)
             Input sequences; (B, T, input_size) with ``batch_first``.
-        hx : array_like or pair of array_like, optional
-            Initial state: ``h0``, or ``(h0, c0)`` for an LSTM. Each array has the shape
+        hx : array_like or tuple of array_like, optional
+            Initial state: ``h0``, or ``(h0, c0)`` for an LSTM, and so on for cells of
+            more states. Each array has the shape
             (num_layers * directions, B, hidden_size), without B for unbatched x.
             Default: zero; for a `stateful` layer the last state of the call before.
         lengths : array_like of int, shape (B,), optional
@@ -437,16 +455,18 @@ class Recurrent(BatchFirst, Module, Generic[State]):
                 lengths, mask, resets, zero_output_for_mask,
                 may_pad=not runtime.layer_by_layer,
             )  # fmt: skip
-        h0 = c0 = None
+        start, learned = None, ()
         if hx is not None:
-            names = ("h0", "c0") if self._states == 2 else ("hx",)
+            names = [f"{letter}0" for letter in runtime.cell.states]
+            names = names if len(names) > 1 else ("hx",)
             who = type(self).__name__
-            h0, c0 = inputs.state(who, names, hx, runtime, plan.B, unbatched)
+            start = inputs.state(who, names, hx, runtime, plan.B, unbatched)
         elif self.stateful and self.state is not None:
-            h0, c0 = inputs.state_before(type(self).__name__, self.state, plan.B)
-        learned = ()
+            start = inputs.state_before(type(self).__name__, self.state, plan.B)
         if self.learn_initial_state:
-            h0, c0, learned = states.learned(runtime, h0, c0, plan.B)
+            start = start or [None] * self._states
+            start, learned = states.learned(runtime, start, plan.B)
+        h0, c0 = (None, None) if start is None else (start[0], inputs.beside_h(start))
         call = Call(self, runtime, plan, computed, unbatched, learned)
         y, end = call.forward(x, h0, c0)
         if self.stateful:
@@ -455,7 +475,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         if unbatched:
             y = y.reshape(-1, y.shape[-1]) if call.sequences else y[0]
             end = [part[:, 0] for part in end]
-        return y, end[0] if len(end) == 1 else (end[0], end[1])
+        return y, states.as_state(end)
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -595,7 +615,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             states.add_learned(runtime, call.learned, d_start)
         if call.unbatched:
             dx, d_start = dx.reshape(call.T, -1), [part[:, 0] for part in d_start]
-        d_hx = d_start[0] if len(d_start) == 1 else (d_start[0], d_start[1])
+        d_hx = states.as_state(d_start)
         if report:
             report(call.flow_norms(squares, True))
         if not record_flow:

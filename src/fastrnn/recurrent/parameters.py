@@ -17,8 +17,10 @@ class Sizes:
 
     Attributes
     ----------
-    n_gates, n_states : int
-        Of a cell: its gates, and whether it has c (2) or h alone (1).
+    n_gates : int
+        Of a cell.
+    states : tuple of str
+        Letters of its states, h first.
     n_layers, n_directions : int
     input_size, hidden_size : int
     h_size, y_size : int
@@ -37,7 +39,7 @@ class Sizes:
     """
 
     n_gates: int
-    n_states: int
+    states: tuple[str, ...]
     n_layers: int
     n_directions: int
     input_size: int
@@ -68,7 +70,8 @@ class Sizes:
         if S != H:
             shapes["weight_hr"] = (S, H)
         if self.vectors:
-            shapes[self.vectors] = (self.n_vectors, H)
+            n = self.n_vectors
+            shapes[self.vectors] = (n, H) if n > 1 else (H,)
         return shapes
 
     def shapes(self):
@@ -83,8 +86,8 @@ class Sizes:
         if self.learned_states:
             n_cells = self.n_layers * self.n_directions
             found["h_0"] = (n_cells, self.h_size)
-            if self.n_states == 2:
-                found["c_0"] = (n_cells, self.hidden_size)
+            for letter in self.states[1:]:
+                found[f"{letter}_0"] = (n_cells, self.hidden_size)
         return found
 
     def check(self, who, dtype):
@@ -99,7 +102,7 @@ class Sizes:
         budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
 
-def schemes(cell, hidden_size, input_forget):
+def schemes(cell, hidden_size, input_forget, first_vectors=None):
     """By scheme, the initialisers of a recurrent layer's parameters (`nn.schemes`).
 
     "keras" fills as Keras does its recurrent kernels: those of all gates are one matrix
@@ -111,6 +114,8 @@ def schemes(cell, hidden_size, input_forget):
     hidden_size : int
     input_forget : bool
         Whether the forget gate is coupled to the input gate, and has no bias.
+    first_vectors : ndarray, optional
+        What the weights that multiply unit by unit are at first, in every scheme.
     """
 
     def from_fan_in(array, seed):
@@ -131,16 +136,20 @@ def schemes(cell, hidden_size, input_forget):
 
     def remembering(array):
         init.constant_(array, 0.0)
-        if cell.n_states == 2 and "f" in cell.gates and not input_forget:
+        if "c" in cell.states and "f" in cell.gates and not input_forget:
             gate = cell.gates.index("f")
             array[gate * hidden_size : (gate + 1) * hidden_size] = 1
+
+    def given_vectors(array):
+        array[...] = first_vectors
 
     def shut(array):  # at first most of x passes by the layer
         init.constant_(array, -1.0)
 
-    states = {"h_0": zeros_, "c_0": zeros_, "bias_gate": shut}
+    states = {f"{letter}_0": zeros_ for letter in cell.states} | {"bias_gate": shut}
     drawn = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     vectors = [cell.vectors] if cell.vectors else []
+    given = {} if first_vectors is None else dict.fromkeys(vectors, given_vectors)
     return {
         "keras": states
         | {
@@ -151,8 +160,10 @@ def schemes(cell, hidden_size, input_forget):
             "bias_ih": remembering,
             "bias_hh": zeros_,
         }
-        | dict.fromkeys(vectors, glorot_rows),
+        | dict.fromkeys(vectors, glorot_rows)
+        | given,
         "torch": states
         | dict.fromkeys(drawn + vectors, from_fan_in)
-        | {"weight_gate": of_width},
+        | {"weight_gate": of_width}
+        | given,
     }

@@ -133,6 +133,12 @@ class Recurrence:
     def __init__(self, form: Form) -> None:
         self.form, self.dtype = form, np.dtype(form.dtype)
         cell, options = celltable.cell(form.cell), None
+        has_vectors = cell.vectors and "peephole" not in cell.options
+        if cell.n_states > 2 or has_vectors:
+            raise ValueError(
+                f"Recurrence: cell must have no states but h and c, and weights that "
+                f"are matrices and biases alone, got {form.cell!r}"
+            )
         if form.activations is not None or form.reset_before:
             plain = [(name, 0.0, 0.0) for name in cell.activations]
             options = celltable.CellOptions(

@@ -136,12 +136,13 @@ class Rows:
     # -- states -----------------------------------------------------------------------
 
     def gather_start(self, part):
-        """States that rows begin with, from those of sequences (n_cells, B, H)."""
+        """States that rows begin with, from those of sequences (..., n_cells, B, H)."""
         if part is None:
             return None
-        result = np.zeros((part.shape[0], self.n_rows, part.shape[2]), part.dtype)
+        shape = (*part.shape[:-2], self.n_rows, part.shape[-1])
+        result = np.zeros(shape, part.dtype)
         some = self.start_row >= 0
-        result[:, self.start_row[some]] = part[:, some]
+        result[..., self.start_row[some], :] = part[..., some, :]
         return result
 
     def return_d_start(self, part):
@@ -156,8 +157,9 @@ class Rows:
         """Gradient of the rows' last states from that of the sequences'."""
         if part is None:
             return None
-        result = np.zeros((part.shape[0], self.n_rows, part.shape[2]), part.dtype)
-        result[:, self.end_row] = part
+        shape = (*part.shape[:-2], self.n_rows, part.shape[-1])
+        result = np.zeros(shape, part.dtype)
+        result[..., self.end_row, :] = part
         return result
 
     def last_outputs(self, h):

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Initial and last states: their widths, and those that are learned.
 
-The kernels hold both states of a cell, h and c, in B * H elements each. A projection
+The kernels hold each state of a cell, h, c and others, in B * H elements. A projection
 makes h narrower, S instead of H: it then takes the first B * S of its elements.
+
+In calls the states beside h are one array of shape (n_states - 1, cells, B, H), for
+which c stands in names: c0, c_n, dc_n.
 """
 
 import numpy as np
@@ -31,31 +34,54 @@ def narrow(states, S):
 
 def zeros(runtime, n_rows):
     """A list of the arrays of a state of `n_rows` rows, all zero."""
-    widths = (runtime.h_size, runtime.hidden_size)[: runtime.n_states]
+    widths = [runtime.h_size] + [runtime.hidden_size] * (runtime.n_states - 1)
     return [
         np.zeros((runtime.n_cells, n_rows, width), runtime.dtype) for width in widths
     ]
 
 
-def learned(runtime, h0, c0, B):
+def split(states):
+    """h, and the states beside h as one array, None for a cell that has none.
+
+    Parameters
+    ----------
+    states : ndarray, shape (n_states, cells, B, H)
+    """
+    return states[0], states[1:] if len(states) > 1 else None
+
+
+def of_cells(part, cells):
+    """A state of some cells, of those of all cells; c likewise, and None for None."""
+    return None if part is None else np.ascontiguousarray(part[..., cells, :, :])
+
+
+def listed(h, c):
+    """The states of a cell, h first, from h and those beside h, which may be None."""
+    return [h] if c is None else [h, *c]
+
+
+def learned(runtime, given, B):
     """The initial states of B sequences, with learned ones in place of None.
+
+    Parameters
+    ----------
+    given : list of (ndarray or None)
+        Of each state, h first.
 
     Returns
     -------
-    h0, c0 : ndarray
-        c0 stays None for cells that have h alone.
+    given : list of ndarray
     used : list of (str, int)
         The learned states that are used: the parameter's name, and which of the arrays
         of a state it stands for.
     """
-    used = []
-    if h0 is None:
-        h0 = np.repeat(runtime.named["h_0"][:, None], B, axis=1)
-        used.append(("h_0", 0))
-    if c0 is None and runtime.n_states == 2:
-        c0 = np.repeat(runtime.named["c_0"][:, None], B, axis=1)
-        used.append(("c_0", 1))
-    return h0, c0, used
+    found, used = list(given), []
+    for k, letter in enumerate(runtime.cell.states):
+        if found[k] is None:
+            name = f"{letter}_0"
+            found[k] = np.repeat(runtime.named[name][:, None], B, axis=1)
+            used.append((name, k))
+    return found, used
 
 
 def add_learned(runtime, used, d_start):

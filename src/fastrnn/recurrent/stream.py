@@ -30,10 +30,11 @@ class Stream:
 
     Attributes
     ----------
-    h, c : ndarray, shape (num_layers, B, hidden_size)
-        The state: at first zero, or the initial state that the layer has learned. It
-        may be written to. `c` is None for cells that have h alone. With a projection
-        `h` is ``proj_size`` wide.
+    state : tuple of ndarray, shape (num_layers, B, hidden_size)
+        The state, h first: zero at first, or the initial state that the layer has
+        learned. It may be written to. With a projection h is ``proj_size`` wide.
+    h, c : ndarray
+        The first of these, and the second; `c` is None for cells that have h alone.
 
     Raises
     ------
@@ -57,7 +58,7 @@ class Stream:
     True
     """
 
-    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h")
+    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h", "state")
 
     def __init__(self, layer: Module, batch_size: int = 1) -> None:
         if not hasattr(layer, "_runtime"):  # as all recurrent layers have it
@@ -77,12 +78,17 @@ class Stream:
         runtime = layer._runtime
         cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
         S, options = runtime.h_size, runtime.options
-        self.h, self.c = (*states.zeros(runtime, B), None)[:2]
+        self.h, *_ = states.zeros(runtime, B)
+        beside_h = np.zeros(
+            (runtime.n_cells, runtime.n_states - 1, B, H), runtime.dtype
+        )  # those of a cell side by side
+        self.state = (self.h, *beside_h.swapaxes(0, 1))
+        self.c = self.state[1] if runtime.n_states > 1 else None
         self._start = None
         if layer.learn_initial_state:
             self._start = [
-                runtime.named[name][:, None].copy()
-                for name in ("h_0", "c_0")[: runtime.n_states]
+                runtime.named[f"{letter}_0"][:, None].copy()
+                for letter in runtime.cell.states
             ]
         self._dtype, self._shape = runtime.dtype, (B, layer.input_size)
         steps = []
@@ -98,7 +104,7 @@ class Stream:
                 n_threads,
                 packed,
                 self.h[k],
-                None if self.c is None else self.c[k],
+                None if self.c is None else beside_h[k],
                 np.empty((B, S), layer.dtype),
                 aligned(size, layer.dtype),
             )
@@ -182,9 +188,9 @@ class Stream:
         if mask.dtype != bool:
             raise TypeError(f"Stream.reset: mask must be bool, got {mask.dtype}")
         checks.shape("Stream.reset", "mask", mask, ("B",), (B,))
-        parts = [self.h] if self.c is None else [self.h, self.c]
-        for state, start in zip(parts, self._start or (0, 0), strict=False):
-            state[:, mask] = start
+        start = self._start or [0] * len(self.state)
+        for part, value in zip(self.state, start, strict=True):
+            part[:, mask] = value
 
 
 def _connected(step, around):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from fastrnn.losses.functions import cross_entropy
+from fastrnn.recurrent.states import as_state
 from fastrnn.text import checkpoint
 from fastrnn.text.model import CharModel
 from fastrnn.text.settings import Settings
@@ -371,7 +372,7 @@ class Trainer:
         if not arrays:
             return None
         recurrent = self.model.recurrent
-        names = ("h", "c")[: recurrent._states]
+        names = recurrent._cells[0].states
         shape = recurrent.num_layers, self.settings.batch_size, recurrent.hidden_size
         if set(arrays) != set(names) or any(a.shape != shape for a in arrays.values()):
             found = {name: array.shape for name, array in arrays.items()}
@@ -383,8 +384,7 @@ class Trainer:
                 raise ValueError(
                     f"state {name} must be {self.model.dtype}, got {array.dtype}"
                 )
-        state = tuple(arrays[name] for name in names)
-        return state if len(state) == 2 else state[0]
+        return as_state([arrays[name] for name in names])
 
 
 def train(trainer, path, reporter, write=write_atomically):
@@ -432,4 +432,4 @@ def _digest(text):
 
 def _named_state(state):
     arrays = state if isinstance(state, tuple) else (state,)
-    return {name: np.asarray(a) for name, a in zip("hc", arrays, strict=False)}
+    return {name: np.asarray(a) for name, a in zip("hcnm", arrays, strict=False)}

@@ -217,6 +217,9 @@ class Optimizer(Attributes):
                 rates,
                 *options,
             )
+        for layer in layers:
+            if layer._is_constrained and layer._trainable:
+                layer.constrain()
 
     def _check_options(self, who, error):
         """Raise `error` if hyperparameters do not go together."""

@@ -18,6 +18,6 @@ Mask: TypeAlias = NDArray[Any] | None
 # file that uses it has to know `np`.
 Seed: TypeAlias = "int | np.random.Generator | None"
 PathLike: TypeAlias = str | os.PathLike[str]
-# A recurrent layer's state: h, or (h, c). What a call takes, and what it gives.
-StateLike: TypeAlias = ArrayLike | tuple[ArrayLike | None, ArrayLike | None]
+# A recurrent layer's state: h, or (h, c), say. What a call takes, and what it gives.
+StateLike: TypeAlias = ArrayLike | tuple[ArrayLike | None, ...]
 State = TypeVar("State")
