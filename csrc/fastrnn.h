@@ -131,6 +131,22 @@ typedef struct {
     ptrdiff_t level2;
 } fr_shape;
 
+/* Where the random choices of a call come from: draw.h makes numbers of these.
+ *
+ * A caller's sequences are steps by rows.  A call may have some of them, in another
+ * order, so it is told the numbers that the caller gave them: time t has step
+ * first_step + t, and row b is row first_row + b, unless there are arrays. */
+typedef struct {
+    int on;       /* 1: choices are made; 0: they have their expectations */
+    int cell;     /* the number of the cell in its layer, by layers and directions */
+    uint64_t key; /* of the layer's call */
+    int64_t first_step, first_row;
+    /* With offsets that are not padded, the step of element (t, b) at offsets[t] + b;
+     * NULL: first_step + t for all rows. */
+    const int64_t *steps;
+    const int64_t *rows; /* (B,), the rows; NULL: first_row + b */
+} fr_draw;
+
 /* A forward call.
  *
  * Every array belongs to the caller, before the call and after it: a kernel keeps no
@@ -175,6 +191,7 @@ typedef struct {
      * sequence step by step; else 0.  Every other step reads the pack from its end,
      * which the step before has left in the caches.  No result depends on it. */
     ptrdiff_t steps_before;
+    fr_draw draw;
 } fr_forward_args;
 
 /* A backward call, which goes back through the steps of one forward call.
@@ -185,6 +202,7 @@ typedef struct {
 typedef struct {
     fr_shape shape; /* that of the forward call */
     int n_threads;  /* >= 1, most threads that the call may use */
+    fr_draw draw;   /* that of the forward call */
 
     /* (T, B, I), what the forward call read.  It is read for dW only. */
     const void *x;

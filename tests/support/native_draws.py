@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn.native import celltable, core
+from fastrnn.native import celltable, core, draws
 
 GATES = {name: len(celltable.cell(name).gates) for name in celltable.CELLS}
 N_STATES = {name: celltable.cell(name).n_states for name in celltable.CELLS}
@@ -25,6 +25,19 @@ def ragged(f, T, B):
     """Offsets of T steps of at most B rows that never grow."""
     sizes = sorted((f.random.randint(1, B) for _ in range(T)), reverse=True)
     return f.array(T + 1, "q", np.cumsum([0, *sizes]))
+
+
+def draw_of(f, B, active=None):
+    """What a call draws: rows of B, and steps of `active` rows where they are given."""
+    if f.chance(0.4):
+        return None
+    steps = f.array(active, "q", range(9)) if active and f.chance(0.5) else None
+    rows = f.array(B, "q", range(9)) if f.chance(0.5) else None
+    draw = f.make("draws.Draw", draws.Draw, 12345, 3, 2, steps, rows)
+    place = 0 if steps is None else f.random.randint(0, len(steps))
+    f.call("draws.Draw.part", draw.part, 2, place)
+    assert draw.key == 12345
+    return draw
 
 
 def options_of(f, cell, H):

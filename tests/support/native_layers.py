@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Scenarios of native calls: layers over NumPy's arrays and over tensors."""
 
-from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
+from native_draws import (
+    GATES,
+    N_STATES,
+    TABLES,
+    draw_of,
+    kind_of,
+    options_of,
+    ragged,
+    threads,
+)
 from native_fuzz import Tensor
 
 from fastrnn.native import arrays, celltable, layout, memory, tensors, weights
@@ -90,11 +99,13 @@ def run_arrays(f):
     forward = (pool, use, x, x_at, h0, c0, seeds, 0.5, given_y, y_at, end)
     assert plan.keeps in (True, False)
     assert plan.inner_shape
-    fitted, _ = f.call("arrays.ArrayPlan.forward", plan.forward, *forward, own_y)
+    active = plan.offsets is not None and not plan.padded
+    draw = draw_of(f, B, int(plan.offsets[-1]) if active else None)
+    fitted, _ = f.call("arrays.ArrayPlan.forward", plan.forward, *forward, own_y, draw)
     f.written("arrays.ArrayPlan.forward", fitted, *[end] * (layout.S == H))
     f.call("memory.Pool.take", pool.take, f.random.randint(0, 4096))
     f.call("memory.Pool.array", pool.array, f.random.randint(0, 4096), "float32")
-    kept = f.make("arrays.ArrayPlan.forward", plan.forward, *forward, True)
+    kept = f.make("arrays.ArrayPlan.forward", plan.forward, *forward, True, draw)
     gradient = f.random.choice((None, f.array(states, kind)))
     block, open_ = None, False
     if f.chance(0.4):
@@ -108,12 +119,12 @@ def run_arrays(f):
         "arrays.ArrayPlan.backward", plan.backward, pool, use, kept, x, x_at, seeds,
         0.5, given_y, y_at, f.random.choice((None, dy)), gradient,
         gradient if c_name else None, dx, d_start, grads, start, block, open_,
-        flow, flow_at,
+        flow, flow_at, draw,
     )  # fmt: skip
     f.written("arrays.ArrayPlan.backward", fitted, *[d_start] * (layout.S == H))
     # The forward form may have gone; that has to be an exception, not a crash.
     try:
-        part.forward(*forward, True)
+        part.forward(*forward, True, draw)
         f.results["arrays.ArrayPlan.forward"] += 1
     except ValueError:
         f.exceptions["arrays.ArrayPlan.forward"] += 1
@@ -147,6 +158,7 @@ def run_tensors(f):
     T, B = f.random.randint(1, 6), f.size(5)
     offsets = ragged(f, T, B) if f.chance(0.4) else None
     rows = T * B if offsets is None else int(offsets[-1])
+    draw = draw_of(f, B, None if offsets is None else rows)
     plan = f.make(
         "tensors.TensorPlan", tensors.TensorPlan, kernels, layout, T, B, offsets
     )
@@ -177,7 +189,7 @@ def run_tensors(f):
     c0 = c0 if has_c else None
     f.make(
         "tensors.TensorPlan.forward", plan.forward, pool, 0, n, use, inputs,
-        batch_first, h0, c0, outputs, h_n, c_n, tapes,
+        batch_first, h0, c0, outputs, h_n, c_n, tapes, draw,
     )  # fmt: skip
     written = [t for t in (*outputs, h_n, c_n) if t is not None]
     written = [t.array if isinstance(t, Tensor) else t for t in written]
@@ -201,5 +213,5 @@ def run_tensors(f):
         f.random.choice((None, sequence(D * S))), f.random.choice((None, state(S))),
         f.random.choice((None, state(H))) if has_c else None, dinputs[some],
         f.random.choice((None, state(S, "nan"))),
-        state(H, "nan") if has_c and f.chance(0.5) else None, dweights,
+        state(H, "nan") if has_c and f.chance(0.5) else None, dweights, draw,
     )  # fmt: skip

@@ -64,6 +64,14 @@ cdef extern from "fastrnn.h" nogil:
         const fr_cell_options *options
         ptrdiff_t level2
 
+    ctypedef struct fr_draw:
+        int on
+        int cell
+        uint64_t key
+        int64_t first_step, first_row
+        const int64_t *steps
+        const int64_t *rows
+
     ctypedef struct fr_forward_args:
         fr_shape shape
         int n_threads
@@ -79,10 +87,12 @@ cdef extern from "fastrnn.h" nogil:
         void *tape
         void *work
         ptrdiff_t steps_before
+        fr_draw draw
 
     ctypedef struct fr_backward_args:
         fr_shape shape
         int n_threads
+        fr_draw draw
         const void *x
         ptrdiff_t x_step, x_row
         const void *packed

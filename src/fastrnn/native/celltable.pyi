@@ -24,6 +24,7 @@ class Cell(NamedTuple):
 class CellOptions:
     general: bool
     proj_size: int
+    draws: bool
     def __new__(
         cls,
         activations: Sequence[tuple[str, float, float]] | None = None,

@@ -165,6 +165,11 @@ cdef class CellOptions:
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
 
+    @property
+    def draws(self):
+        """Whether the cell makes random choices in training: see `draws.Draw`."""
+        return False
+
     cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
         """Whether such a cell, of H units, can have these options."""
         cdef int expected = activations_of(of)

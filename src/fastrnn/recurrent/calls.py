@@ -72,10 +72,10 @@ class Call:
         Of what is computed; None if that is nothing.
     sequences : bool
         Whether y has the outputs of all steps, and not the last ones only.
-    use, kept, x, seeds, p, y
+    use, kept, x, seeds, p, y, draw
         What backward needs of the run in training mode: the packed weights, the tape or
-        the object that runs backward itself, the arrays, and the seeds and probability
-        of dropout.
+        the object that runs backward itself, the arrays, the seeds and probability of
+        dropout, and what the cells draw.
     last_outputs : ndarray, shape (B, D * S), or None
         Both directions' last outputs, before they are merged, where y is made of them.
     by_position : bool
@@ -88,6 +88,7 @@ class Call:
     __slots__ = (
         "adds_at_once",
         "by_position",
+        "draw",
         "kept",
         "last_outputs",
         "layer",
@@ -175,7 +176,7 @@ class Call:
         Where layers run one by one the outputs are those that y consists of.
         """
         runtime, plan = self.runtime, self.plan
-        seeds, p, every = None, 0.0, None
+        seeds, p, every, draw = None, 0.0, None, None
         layer, in_blocks = self.layer, False
         if layer.dropout > 0 and joint.now.share is not None:
             # The kernels' own dropout does not know of a joint batch.
@@ -190,6 +191,7 @@ class Call:
             every = layer.checkpoint_every
             if layer.dropout > 0:
                 seeds, p = runtime.draw_dropout(layer.dropout)
+            draw = runtime.draw_choices(plan, self.rows)
         end = np.empty(plan.state_shape, runtime.dtype)
         self.by_position = False
         if runtime.layer_by_layer:
@@ -198,7 +200,7 @@ class Call:
             every = min(every or plan.T, plan.T)
             self.adds_at_once = False
             kept = LayerByLayer(
-                runtime, plan, use, every, seeds, p, training, positions
+                runtime, plan, use, every, seeds, p, draw, training, positions
             )
             y = np.empty(kept.y_shape, runtime.dtype)
             kept.forward(plan, x, h0, c0, y, end)
@@ -210,17 +212,18 @@ class Call:
             if in_blocks:
                 self.adds_at_once = False
                 every = min(every or plan.T, plan.T)
-                kept = Blocks(runtime, plan, use, every, seeds, p)
+                kept = Blocks(runtime, plan, use, every, seeds, p, draw)
                 use.keep_forward()
                 kept.forward(plan, x, h0, c0, y, end)
             else:
                 kept = plan.forward(
-                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, training
-                )
+                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, training,
+                    draw,
+                )  # fmt: skip
         if training:
             y.setflags(False)  # by position: a keyword takes a tenth of a microsecond
             self.use, self.kept, self.x = use, kept, x
-            self.seeds, self.p, self.y = seeds, p, y
+            self.seeds, self.p, self.y, self.draw = seeds, p, y, draw
         return y, end
 
     def _positions(self):
@@ -331,7 +334,7 @@ class Call:
                 plan.backward(
                     runtime.memory, self.use, kept, self.x, 0, self.seeds, self.p,
                     self.y, 0, dy, dh_n, dc_n, dx, d_start, grads, runtime.start,
-                    flow=squares,
+                    flow=squares, draw=self.draw,
                 )  # fmt: skip
         except Exception:  # before anything was added
             context.restore(self)

@@ -278,6 +278,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         return 2 if self.bidirectional else 1
 
     @property
+    def _draws(self):
+        """Whether the cells make random choices in training."""
+        return self._runtime.draws
+
+    @property
     def _y_size(self):
         """Width of a layer's output."""
         merged = self.merge_mode != "concat"
