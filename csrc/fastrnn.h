@@ -67,7 +67,22 @@ typedef struct {
     int input_forget; /* LSTM, 1: f = 1 - i, and the weights of f are not used */
     int peephole;     /* LSTM, 1: P_i and P_f multiply c_{t-1}, P_o multiplies c_t */
     int reset_before; /* GRU, 1: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
+    /* 1: the fields above are not looked at, since they would say what the plain cell
+     * does; the fields below are. */
+    int plain;
+    /* Probabilities of what a call leaves out at random; see kernels/masks.h. */
+    double zoneout_h, zoneout_c; /* units of h_t and c_t that keep their value */
+    double recurrent_dropout;    /* what recurrent_mode says */
+    int recurrent_mode;          /* of enum fr_recurrent_mode */
+    double input_dropout;        /* elements of x, in all steps */
 } fr_cell_options;
+
+/* What recurrent_dropout drops, the same in all steps. */
+enum fr_recurrent_mode {
+    FR_DROP_H,        /* elements of h_{t-1}, for all gates alike */
+    FR_DROP_PER_GATE, /* elements of h_{t-1}, for each gate other ones */
+    FR_DROP_CANDIDATE /* units of the candidate, that which goes into the state */
+};
 
 /* What may be asked of a cell: each option is a bit of fr_cell.options. */
 enum fr_option {
@@ -76,7 +91,9 @@ enum fr_option {
     FR_OPTION_INPUT_FORGET = 4,  /* fr_cell_options.input_forget */
     FR_OPTION_PEEPHOLE = 8,      /* fr_cell_options.peephole */
     FR_OPTION_RESET_BEFORE = 16, /* fr_cell_options.reset_before */
-    FR_OPTION_PROJECTION = 32    /* a width S of h that is smaller than H */
+    FR_OPTION_PROJECTION = 32,   /* a width S of h that is smaller than H */
+    FR_OPTION_MASKS = 1024,      /* zoneout, dropout of h_{t-1} and of x */
+    FR_OPTION_CANDIDATE = 2048   /* FR_DROP_CANDIDATE */
 };
 
 /* What a cell is, for everybody who has to know: an entry of the table of cells, which

@@ -58,4 +58,13 @@ def options_of(f, cell, H):
             options[name] = name in about.options and f.chance(p)
     if "proj_size" in about.options and H > 1 and f.chance(0.5):
         options["proj_size"] = f.random.randint(1, H - 1)
+    if "masks" in about.options and f.chance(0.4):
+        some = (0.0, 0.5, 1.0)
+        options["zoneout"] = tuple(f.random.choice(some[:2]) for _ in "hc")
+        if about.n_states == 1:
+            options["zoneout"] = (0.0, options["zoneout"][1])
+        options["recurrent_dropout"] = f.random.choice(some)
+        modes = ["h", "per_gate"] + ["candidate"] * ("candidate" in about.options)
+        options["recurrent_mode"] = f.random.choice(modes)
+        options["input_dropout"] = f.random.choice(some)
     return options

@@ -32,6 +32,16 @@ cdef extern from "fastrnn.h" nogil:
         int input_forget
         int peephole
         int reset_before
+        int plain
+        double zoneout_h, zoneout_c
+        double recurrent_dropout
+        int recurrent_mode
+        double input_dropout
+
+    enum:
+        FR_DROP_H
+        FR_DROP_PER_GATE
+        FR_DROP_CANDIDATE
 
     enum:
         FR_OPTION_ACTIVATIONS
@@ -40,6 +50,8 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_PEEPHOLE
         FR_OPTION_RESET_BEFORE
         FR_OPTION_PROJECTION
+        FR_OPTION_MASKS
+        FR_OPTION_CANDIDATE
 
     ctypedef struct fr_cell:
         const char *name

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 ACTIVATIONS: dict[str, int]
+RECURRENT_MODES: dict[str, int]
 CELLS: dict[str, int]
 
 def cell(name: str) -> Cell: ...
@@ -33,4 +34,8 @@ class CellOptions:
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        recurrent_dropout: float = 0,
+        recurrent_mode: str = "h",
+        input_dropout: float = 0,
     ) -> Self: ...

@@ -64,6 +64,13 @@ _OPTIONS = {
     "peephole": FR_OPTION_PEEPHOLE,
     "reset_before": FR_OPTION_RESET_BEFORE,
     "proj_size": FR_OPTION_PROJECTION,
+    "masks": FR_OPTION_MASKS,
+    "candidate": FR_OPTION_CANDIDATE,
+}
+RECURRENT_MODES = {
+    "h": FR_DROP_H,
+    "per_gate": FR_DROP_PER_GATE,
+    "candidate": FR_DROP_CANDIDATE,
 }
 
 
@@ -141,15 +148,35 @@ cdef class CellOptions:
 
     `activations` are (name, alpha, beta) of each gate in gate order, followed by that
     of c_t where the cell has one; None for the plain cell, which may have a projection.
+    `zoneout` has the probabilities of c and of h, and `recurrent_mode` is one of
+    `RECURRENT_MODES`.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
-                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
-        self.general, self.proj_size = activations is not None, proj_size
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
+                  zoneout=(0.0, 0.0), double recurrent_dropout=0,
+                  str recurrent_mode not None="h", double input_dropout=0):
+        cdef double zoneout_h, zoneout_c
+        zoneout_c, zoneout_h = zoneout
+        self.proj_size, self.c.plain = proj_size, activations is None
         activations = None if activations is None else tuple(activations)
         self.made_of = (
-            activations, clip, input_forget, peephole, reset_before, proj_size)
-        if not self.general and (clip or input_forget or peephole or reset_before):
+            activations, clip, input_forget, peephole, reset_before, proj_size,
+            (zoneout_c, zoneout_h), recurrent_dropout, recurrent_mode, input_dropout)
+        for p in (zoneout_h, zoneout_c, recurrent_dropout, input_dropout):
+            if not 0 <= p <= 1:
+                raise ValueError(
+                    f"CellOptions: a probability must be in [0, 1], got {p}")
+        if recurrent_mode not in RECURRENT_MODES:
+            raise ValueError(
+                f"CellOptions: recurrent_mode must be among "
+                f"{', '.join(RECURRENT_MODES)}, got {recurrent_mode!r}")
+        self.c.zoneout_h, self.c.zoneout_c = zoneout_h, zoneout_c
+        self.c.recurrent_dropout = recurrent_dropout
+        self.c.recurrent_mode = RECURRENT_MODES[recurrent_mode]
+        self.c.input_dropout = input_dropout
+        self.general = not self.c.plain or self.draws
+        if self.c.plain and (clip or input_forget or peephole or reset_before):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -168,26 +195,34 @@ cdef class CellOptions:
     @property
     def draws(self):
         """Whether the cell makes random choices in training: see `draws.Draw`."""
-        return False
+        return (self.c.zoneout_h > 0 or self.c.zoneout_c > 0
+                or self.c.recurrent_dropout > 0 or self.c.input_dropout > 0)
 
     cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
         """Whether such a cell, of H units, can have these options."""
         cdef int expected = activations_of(of)
-        if self.general and self.n_activations != expected:
+        if not self.c.plain and self.n_activations != expected:
             raise ValueError(
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
         wanted = {
-            "activations": self.general,
+            "activations": not self.c.plain,
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
             "reset_before": self.c.reset_before != 0,
             "proj_size": self.proj_size != 0,
+            "masks": self.draws,
+            "candidate": self.c.recurrent_dropout > 0 and (
+                self.c.recurrent_mode == FR_DROP_CANDIDATE),
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
                 refuse(who, of, name)
+        if self.c.zoneout_c > 0 and of.n_states == 1:
+            raise ValueError(
+                f"{who}: a {of.name.decode()} has no c for zoneout, got "
+                f"{self.c.zoneout_c}")
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")

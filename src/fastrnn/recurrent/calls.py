@@ -76,6 +76,8 @@ class Call:
         What backward needs of the run in training mode: the packed weights, the tape or
         the object that runs backward itself, the arrays, the seeds and probability of
         dropout, and what the cells draw.
+    dropped : DroppedWeights or None
+        The weights that the run has left out.
     last_outputs : ndarray, shape (B, D * S), or None
         Both directions' last outputs, before they are merged, where y is made of them.
     by_position : bool
@@ -89,6 +91,7 @@ class Call:
         "adds_at_once",
         "by_position",
         "draw",
+        "dropped",
         "kept",
         "last_outputs",
         "layer",
@@ -110,7 +113,7 @@ class Call:
         self.unbatched, self.learned = unbatched, learned
         self.sequences = layer.return_sequences
         self.adds_at_once = rows is None and not learned
-        self.kept = self.last_outputs = None
+        self.kept = self.last_outputs = self.dropped = None
 
     @property
     def T(self):
@@ -146,8 +149,14 @@ class Call:
             x = rows.gather_x(self.plan, x)
             self.plan = rows.plan(runtime, self.plan)
         plan, training = self.plan, self.layer.training
+        parameters = runtime.parameters
+        if training:
+            p = getattr(self.layer, "weight_drop", 0.0)
+            self.dropped = runtime.drop_weights(plan, p)
+            if self.dropped is not None:
+                parameters, self.adds_at_once = self.dropped.parameters, False
         use = runtime.packed_weights.take(
-            plan.kernels, plan.n_threads, runtime.parameters, runtime.start, training
+            plan.kernels, plan.n_threads, parameters, runtime.start, training
         )
         if runtime.is_narrow and h0 is not None:
             h0 = states.widen(h0, runtime.hidden_size)
@@ -311,7 +320,12 @@ class Call:
         squares = None
         if record_flow:
             squares = np.zeros((runtime.n_cells, plan.length, plan.B))
-        dx, d_start = self._run_back(context, plan, dy, dh_n, dc_n, grads, squares)
+        found, dropped = grads, self.dropped
+        if grads is not None and dropped is not None:
+            found = dropped.new_gradients()
+        dx, d_start = self._run_back(context, plan, dy, dh_n, dc_n, found, squares)
+        if found is not grads:
+            dropped.add(plan, found, grads)
         if runtime.is_narrow:
             d_start = states.narrow(d_start, runtime.h_size)
         if rows is not None:

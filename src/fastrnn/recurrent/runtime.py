@@ -6,6 +6,7 @@ import numpy as np
 from fastrnn.native import arrays, memory, weights
 from fastrnn.native.draws import Draw
 from fastrnn.nn import joint
+from fastrnn.recurrent.leaving_out import DroppedWeights
 
 # A layer keeps the plans of so many shapes. When one more shape comes, it drops all of
 # them and begins anew.
@@ -84,6 +85,8 @@ class Runtime:
         Whether h is narrower than the kernels' states are: see `states`.
     draws : bool
         Whether cells make random choices in training.
+    n_cell_weights : int
+        The parameters of all cells, which are the first of the layer's.
     layer_by_layer : bool
         Whether there is arithmetic between the layers, which the kernels do not do:
         merged directions or connections. Such layers run one after the other.
@@ -158,6 +161,28 @@ class Runtime:
         if self.n_layers == 1:
             return None, 0.0
         return self.dropout_seeds.integers(2**63, size=self.n_layers - 1), p
+
+    @property
+    def n_cell_weights(self):
+        return sum(
+            self.named[name].size
+            for name in self.named
+            if name not in ("h_0", "c_0") and "_gate_l" not in name
+        )
+
+    def part_of(self, buffer, kind, cell):
+        """One of a cell's parameters in a buffer that is laid out as the model's is."""
+        own = self.named[kind + self.suffixes[cell]]
+        distance = own.ctypes.data - self.parameters.ctypes.data
+        begin = distance // self.dtype.itemsize
+        return buffer[begin : begin + own.size]
+
+    def drop_weights(self, plan, p):
+        """The `DroppedWeights` of a call in training; None where `p` is 0."""
+        if p == 0:
+            return None
+        seeds = self.dropout_seeds.integers(2**63, size=self.n_cells)
+        return DroppedWeights(self, plan, p, seeds)
 
     def draw_choices(self, plan, rows):
         """The `Draw` of a call in training; None where cells have no random choices.
