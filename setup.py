@@ -322,6 +322,7 @@ setup(
                     "arrays",
                     "calls",
                     "celltable",
+                    "draws",
                     "layout",
                     "memory",
                     "optimizers",

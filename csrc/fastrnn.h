@@ -74,7 +74,24 @@ typedef struct {
     /* (n_vectors, H), numbers that take the place of P, which is then no parameter of
      * the cell; NULL: P is one.  The caller's, read when weights are packed. */
     const double *fixed_vectors;
+    /* 1: the fields above are not looked at, since they would say what the plain cell
+     * does; the fields below are. */
+    int plain;
+    /* Probabilities of what a call leaves out at random; see kernels/masks.h. */
+    double zoneout_h, zoneout_c; /* units of h_t and c_t that keep their value */
+    double recurrent_dropout;    /* what recurrent_mode says */
+    int recurrent_mode;          /* of enum fr_recurrent_mode */
+    double input_dropout;        /* elements of x, in all steps */
+    double noise; /* leaky, of a call that draws: standard deviation of what is added to
+                   * each pre-activation at each step */
 } fr_cell_options;
+
+/* What recurrent_dropout drops, the same in all steps. */
+enum fr_recurrent_mode {
+    FR_DROP_H,        /* elements of h_{t-1}, for all gates alike */
+    FR_DROP_PER_GATE, /* elements of h_{t-1}, for each gate other ones */
+    FR_DROP_CANDIDATE /* units of the candidate, that which goes into the state */
+};
 
 /* What may be asked of a cell: each option is a bit of fr_cell.options. */
 enum fr_option {
@@ -84,9 +101,12 @@ enum fr_option {
     FR_OPTION_PEEPHOLE = 8,      /* fr_cell_options.peephole */
     FR_OPTION_RESET_BEFORE = 16, /* fr_cell_options.reset_before */
     FR_OPTION_PROJECTION = 32,   /* a width S of h that is smaller than H */
+    FR_OPTION_MASKS = 1024,      /* zoneout, dropout of h_{t-1} and of x */
+    FR_OPTION_CANDIDATE = 2048,  /* FR_DROP_CANDIDATE */
 
     FR_OPTION_FIXED_VECTORS = 4096, /* fr_cell_options.fixed_vectors */
-    FR_OPTION_EXP_FORGET = 8192     /* fr_cell_options.exp_forget */
+    FR_OPTION_EXP_FORGET = 8192,    /* fr_cell_options.exp_forget */
+    FR_OPTION_NOISE = 16384         /* fr_cell_options.noise */
 };
 
 /* What a cell is, for everybody who has to know: an entry of the table of cells, which
@@ -146,6 +166,22 @@ typedef struct {
     ptrdiff_t level2;
 } fr_shape;
 
+/* Where the random choices of a call come from: draw.h makes numbers of these.
+ *
+ * A caller's sequences are steps by rows.  A call may have some of them, in another
+ * order, so it is told the numbers that the caller gave them: time t has step
+ * first_step + t, and row b is row first_row + b, unless there are arrays. */
+typedef struct {
+    int on;       /* 1: choices are made; 0: they have their expectations */
+    int cell;     /* the number of the cell in its layer, by layers and directions */
+    uint64_t key; /* of the layer's call */
+    int64_t first_step, first_row;
+    /* With offsets that are not padded, the step of element (t, b) at offsets[t] + b;
+     * NULL: first_step + t for all rows. */
+    const int64_t *steps;
+    const int64_t *rows; /* (B,), the rows; NULL: first_row + b */
+} fr_draw;
+
 /* A forward call.
  *
  * Every array belongs to the caller, before the call and after it: a kernel keeps no
@@ -193,6 +229,7 @@ typedef struct {
      * sequence step by step; else 0.  Every other step reads the pack from its end,
      * which the step before has left in the caches.  No result depends on it. */
     ptrdiff_t steps_before;
+    fr_draw draw;
 } fr_forward_args;
 
 /* A backward call, which goes back through the steps of one forward call.
@@ -203,6 +240,7 @@ typedef struct {
 typedef struct {
     fr_shape shape; /* that of the forward call */
     int n_threads;  /* >= 1, most threads that the call may use */
+    fr_draw draw;   /* that of the forward call */
 
     /* (T, B, I), what the forward call read.  It is read for dW only. */
     const void *x;

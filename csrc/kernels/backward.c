@@ -17,24 +17,6 @@
 
 /* --- (1) a step ------------------------------------------------------------------ */
 
-/* C = A B for this thread's rows of a step and its panels of B.  A is part of the rows
- * of da: `segments` slots, `segment` elements apart, of K elements each. */
-static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
-                         const real *A, ptrdiff_t segments, ptrdiff_t segment,
-                         ptrdiff_t K, const real *B, ptrdiff_t N, ptrdiff_t widest,
-                         const panel_range *own, real *C, ptrdiff_t c_row)
-{
-    const ptrdiff_t all = segments * K, p0 = own->p0, p1 = own->p1;
-    for (ptrdiff_t n = p0; n < p1; n++) {
-        const panel q = get_panel(N, widest, back_and_forth(s, p0, p1, n));
-        const panel next = get_panel(N, widest, back_and_forth(s, p0, p1, n + 1));
-        multiply_rows(A + f->g.b0 * f->w.da_row, f->w.da_row, segments, segment, K,
-                      B + q.column * all, q.nv,
-                      panel_part(B + next.column * all, all, q.nv, 0, 1),
-                      C + f->g.b0 * c_row + q.column, c_row, rows);
-    }
-}
-
 /* The sum of the squares of n elements.  It is always made of sixteen partial sums, so
  * that its bits do not depend on the width of a vector, and taken in double. */
 static double row_norm2(const real *row, ptrdiff_t n)
@@ -76,6 +58,8 @@ static void gather_state_gradient(const backward_run *f, ptrdiff_t s, ptrdiff_t 
                 dh = dh + v_load(w->carry + b * width + j);
                 v_store(w->carry + b * width + j, (vreal){0});
             }
+            if (w->zone_h)
+                dh = dh + v_load(w->zone_h + b * width + j);
             if (dy)
                 dh = dh + v_load_n(dy + b * a->dy_row + j, f->state.end - j);
             v_store(at, dh);
@@ -128,7 +112,7 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
         const rows_at h_prev =
             previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
         const real *dh = c->has_projection ? w->between : w->dh;
-        const backward_step step = {
+        backward_step step = {
             .options = shape->options,
             .rows = b1 - b0,
             .j = f->units.begin,
@@ -151,7 +135,18 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             .tape_row = tape_row,
             .da = da_s + b0 * w->da_row,
             .da_row = w->da_row,
+            .candidate = NULL,
+            .candidate_row = 0,
         };
+        if (c->keeps_h) {
+            step.h = (const real *)a->tape + total_rows(shape) * tape_row +
+                     tape_offset(shape, s, H_padded) + b0 * H_padded;
+            step.h_row = H_padded;
+        }
+        if (w->masks.recurrent && !w->masks.operands) {
+            step.candidate = w->masks.recurrent + b0 * w->masks.recurrent_row;
+            step.candidate_row = w->masks.recurrent_row;
+        }
         function(&step);
     }
 }
@@ -168,11 +163,15 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     const ptrdiff_t H = c->H, S = c->S;
     const ptrdiff_t rows =
         max_size(0, min_size(f->g.b1, step_rows(&a->shape, s)) - f->g.b0);
-    const int gathered =
-        c->has_projection || a->flow || a->clip_value > 0 || a->clip_norm > 0;
+    const int gathered = c->has_projection || w->zone_h || a->flow ||
+                         a->clip_value > 0 || a->clip_norm > 0;
 
     if (gathered)
         gather_state_gradient(f, s, rows);
+    if (w->zone_h)
+        split_dh(f, s, rows);
+    if (w->zone_c)
+        split_dc(f, s, rows);
     if (c->has_projection) { /* dm = dh W_hr */
         for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
             memcpy(da_s + b * w->da_row + w->projection + f->state.begin,
@@ -187,11 +186,21 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         team_barrier(&f->g.group);
         step_product(f, s, rows, da_s + ops->late_slot * c->H_padded, 1, 0, H, M, H,
                      f->pack.second_widest, &f->second, w->between, c->H_padded);
+        if (w->masks.operands)
+            mask_between(f, rows, w->between, c->H_padded, &f->second);
     }
     run_cell(f, ops->backward, s, da_s, gathered);
+    if (w->zone_c)
+        join_dc(f, rows);
+    if (w->masks.operands && c->has_late_gate)
+        mask_between(f, rows, da_s + ops->da_slots * c->H_padded, w->da_row, &f->units);
     team_barrier(&f->g.group);
     /* For rows that start at this step the result is the gradient with respect to h0,
      * and stays in w.dh until the end. */
+    if (w->masks.operands) {
+        backward_masked_R(f, s, rows, da_s);
+        return;
+    }
     step_product(f, s, rows, da_s + ops->first_R_slot * c->H_padded, ops->R_gates,
                  c->H_padded, H, packed, S, f->pack.R_widest, &f->state, w->dh,
                  c->S_padded);
@@ -255,6 +264,7 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     f.units = c.has_projection ? f.second : f.state;
     /* dP is summed over all rows of da. */
     f.own_rows = self->size > 1 && f.g.group.size == 1 && !a->dP;
+    draw_masks(&f.w.masks, self, shape, &a->draw);
     const grid_cell g = f.g;
     const backward_work w = f.w;
     const ptrdiff_t j0 = f.units.begin, k0 = f.state.begin;
@@ -271,6 +281,8 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
                       n * a->c_step + b * H + j0, c_bytes);
         if (c.ops->has_carry)
             set_state(w.carry + b * H_padded + j0, NULL, 0, c_bytes);
+        if (w.zone_h)
+            set_state(w.zone_h + b * S_padded + k0, NULL, 0, h_bytes);
     }
     if (a->dx && !a->dx_accumulate)
         clear_padding(self, shape, a->dx, a->dx_step, a->dx_row, shape->I);
@@ -301,8 +313,8 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
         for (ptrdiff_t k = k0; k < f.state.end; k++) {
             const ptrdiff_t at = b * S_padded + k;
-            ((real *)a->dh0)[b * S + k] =
-                c.ops->has_carry ? w.dh[at] + w.carry[at] : w.dh[at];
+            const real past_R = c.ops->has_carry ? w.dh[at] + w.carry[at] : w.dh[at];
+            ((real *)a->dh0)[b * S + k] = w.zone_h ? past_R + w.zone_h[at] : past_R;
         }
         for (int n = 0; n < c.other_states; n++)
             memcpy((real *)a->dc0 + n * a->c_step + b * H + j0,

@@ -6,6 +6,7 @@
 #define FR_BACKWARD_H
 
 #include "gemm.h"
+#include "masks.h"
 #include "schedule.h"
 #include "sequence.h"
 
@@ -32,6 +33,14 @@ typedef struct {
     ptrdiff_t sum_slots;  /* slots that are summed over rows */
     ptrdiff_t projection; /* the element of a row of da with which dh_t begins */
     ptrdiff_t *dx_offset; /* for each row of da, where the row's part of dx begins */
+    masks masks;
+    /* The parts of dh_t and dc_t that zoneout hands to the step before, (B, S_padded)
+     * and (B, H_padded). */
+    real *zone_h, *zone_c;
+    real *by_gate;         /* (B, S_padded), da R of one gate, where each has a mask */
+    real *masked;          /* a row of x or of h_{t-1}, masked, for each thread */
+    ptrdiff_t masked_size; /* elements of it */
+    ptrdiff_t *row_of;     /* for each row of da, its row of the batch */
     real *tiles;          /* (DX_TILE,) for each thread: dx of a chunk of rows */
 
     /* What calls hand on that have parts of a sequence, see fr_backward_args.block. */
@@ -61,7 +70,7 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
     const ptrdiff_t H = shape->H, S = shape->S;
     w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
     w->x = take(a, packed_size(w->block, shape->I));
-    w->h = take(a, packed_size(w->block, S));
+    w->h = take(a, max_size(1, n_masked_operands(c)) * packed_size(w->block, S));
     w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
     w->second_a = c->has_projection ? take(a, packed_a_size(S, w->block)) : w->a;
     w->second_b = has_second(c) ? take(a, packed_size(w->block, H)) : NULL;
@@ -95,6 +104,16 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.da = take(a, rows * w.da_row + A_LANES);
     w.dx_offset = (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE);
     w.tiles = take(a, n_threads * DX_TILE);
+    w.masks = carve_masks(shape, c, a);
+    w.zone_h = zones_h(c) ? take(a, B * c->S_padded) : NULL;
+    w.zone_c = zones_c(c) ? take(a, B * H_padded) : NULL;
+    w.by_gate = n_masked_operands(c) > 1 ? take(a, B * c->S_padded) : NULL;
+    const int masked = n_masked_operands(c) || has_input_mask(c);
+    w.masked_size = max_size(w.masks.input_row, c->S_padded);
+    w.masked = masked ? take(a, n_threads * w.masked_size) : NULL;
+    w.row_of = has_input_mask(c)
+                   ? (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE)
+                   : NULL;
     arena other = {handed_on, 0};
     w.block = handed_on ? max_size(B, BLOCK_ROWS) : rows;
     carve_block(shape, c, &w, handed_on ? &other : a);

@@ -19,6 +19,11 @@
  * vectors. */
 typedef struct {
     const fr_cell_options *options; /* NULL for the plain cell */
+    /* For a cell that draws: the call's draws and shape, the time of the step, and the
+     * row of the batch that is the first of `rows`. */
+    const fr_draw *draw;
+    const fr_shape *shape;
+    ptrdiff_t t, b;
     ptrdiff_t rows;
     ptrdiff_t j, units, lanes; /* the panel is of units j .. j + units - 1 */
     const real *ax;            /* bias + x W; each *_row is the distance between rows */
@@ -44,6 +49,8 @@ typedef struct {
     ptrdiff_t between_row;
     real *tape; /* what backward needs, at tape_at(); NULL in inference */
     ptrdiff_t tape_row;
+    const real *candidate; /* the candidate is multiplied by it; NULL: by 1 */
+    ptrdiff_t candidate_row;
 } forward_step;
 
 /* What a cell's backward function works on: some rows of one step and some units.  In
@@ -75,6 +82,8 @@ typedef struct {
     ptrdiff_t tape_row;
     real *da; /* gradients of the pre-activations, in slots of H_padded; written */
     ptrdiff_t da_row;
+    const real *candidate; /* forward's */
+    ptrdiff_t candidate_row;
 } backward_step;
 
 /* Where the slots of the vector of units that begins with unit j are in a row of the
@@ -111,6 +120,7 @@ typedef struct {
      * last of da, da_slots, has what forward wrote to `between`, from which dR follows.
      */
     int late_gate, late_slot;
+    int reads_h; /* 1: backward reads h as the cell has made it */
     void (*forward)(const forward_step *);         /* the only part, or the first */
     void (*forward_second)(const forward_step *);  /* NULL without a late gate */
     void (*backward_first)(const backward_step *); /* NULL without a late gate */
@@ -125,6 +135,7 @@ typedef struct {
     const cell_ops *plain;
     const cell_ops *general;      /* for calls that have options, which it looks at */
     const cell_ops *reset_before; /* where they ask for that; may be NULL */
+    const cell_ops *candidate; /* the plain cell, its candidate masked; may be NULL */
 } cell_entry;
 
 /* The field `gates` of an fr_cell, and how many there are. */
@@ -135,14 +146,22 @@ typedef struct {
 /* What a call works on, as the driver sees it. */
 typedef struct {
     const cell_ops *ops;
+    const fr_cell_options *options;
     int gates;        /* gates of x W */
     int bias_apart;   /* gate whose b_hh is handed to the cell apart, or NO_GATE */
     int n_vectors;    /* rows of P */
     int other_states; /* states beside h */
     int has_projection, has_late_gate;
+    int keeps_h; /* the tape has h as the cell has made it, before zoneout */
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t H_padded, S_padded;
 } cell;
+
+/* The mask of the candidate of a row of a step, from unit j on; 1 where it has none. */
+INLINE vreal v_candidate_mask(const real *mask, ptrdiff_t row, ptrdiff_t r, ptrdiff_t j)
+{
+    return mask ? v_load(mask + r * row + j) : v_set1(1);
+}
 
 /* Whether the panels of R have all gates, as those of W have, and none of the gates
  * needs its part of h R apart.  Then a pre-activation is one sum, bias + x W + h R. */

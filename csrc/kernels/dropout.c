@@ -11,22 +11,9 @@
  */
 #include "fastrnn.h"
 #include "target.h"
-#include "simd.h"
+#include "draw.h"
 #include "parallel.h"
 #include "flat.h"
-
-#define GOLDEN 0x9e3779b97f4a7c15u
-
-typedef uint64_t v_u64 __attribute__((vector_size(V_BYTES)));
-typedef uint32_t v_u32 __attribute__((vector_size(V_BYTES)));
-
-/* splitmix64's output function, on a number or on each lane of a vector. */
-#define SPLITMIX(z)                                                                    \
-    do {                                                                               \
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;                                     \
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;                                     \
-        z = z ^ (z >> 31);                                                             \
-    } while (0)
 
 typedef struct {
     uint64_t key;

@@ -30,6 +30,8 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     f.ax = f.w.ax + self->rank * f.w.ax_size;
     f.ax_tile = f.w.tiles + self->rank * 2 * TILE_SIZE;
     f.ah_tile = f.ax_tile + TILE_SIZE;
+    f.c_before = advance(f.w.c_before, self->rank * TILE_SIZE);
+    f.masked_x = advance(f.w.masked_x, self->rank * f.w.masked_x_size);
     team_share(&g.group, panels, &f.p0, &f.p1);
     if (has_second(&c))
         f.second = own_panels(&g, S, widest_panel(H));
@@ -70,6 +72,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     }
 
     clear_padding(self, shape, a->y, a->y_step, a->y_row, S);
+    begin_masks(&f, self);
 
     const ptrdiff_t rows_owned = g.b1 - g.b0;
     const ptrdiff_t weights =
@@ -89,8 +92,14 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
             const ptrdiff_t end = min_size(shape->T, s + block);
             follow_steps(part, end);
             f.s0 = s;
+            if (f.hoisted && f.w.masks.input)
+                mask_inputs(&f, s, end);
             if (f.hoisted)
                 hoist_x_product(&f, s, end);
+        }
+        if (!f.hoisted && f.w.masks.input) {
+            f.s0 = s;
+            mask_inputs(&f, s, s + 1);
         }
         for (int product = 0; product < 1 + has_second(&c); product++) {
             if (product > 0) /* until the other threads' units of `between` are there */

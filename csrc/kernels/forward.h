@@ -6,6 +6,7 @@
 #define FR_FORWARD_H
 
 #include "gemm.h"
+#include "masks.h"
 #include "schedule.h"
 #include "sequence.h"
 
@@ -22,6 +23,15 @@ typedef struct {
     real *ax;      /* (HOISTED_ROWS + B, columns) of x W for each thread */
     ptrdiff_t ax_size; /* elements of ax for each thread */
     real *tiles;       /* (2, TILE_SIZE) for each thread: a chunk's x W, its h R */
+    masks masks;
+    /* With zoneout of c, TILE_SIZE elements for each thread: c_{t-1} of a chunk. */
+    real *c_before;
+    /* What masked operands of h R lie in, (operands, B, S_padded) each: h0 * m, and h_t
+     * * m of steps of even and of odd number. */
+    real *masked_h0, *masked_h[2];
+    /* With a mask of x, (HOISTED_ROWS + B, input_row) for each thread: x * m. */
+    real *masked_x;
+    ptrdiff_t masked_x_size;
 } forward_work;
 
 static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
@@ -37,6 +47,14 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
     w.tiles = take(a, n_threads * 2 * TILE_SIZE);
+    w.masks = carve_masks(shape, c, a);
+    const ptrdiff_t masked = w.masks.operands * shape->B * c->S_padded;
+    w.c_before = zones_c(c) ? take(a, n_threads * TILE_SIZE) : NULL;
+    w.masked_h0 = masked ? take(a, masked) : NULL;
+    w.masked_h[0] = masked ? take(a, masked) : NULL;
+    w.masked_h[1] = masked ? take(a, masked) : NULL;
+    w.masked_x_size = (HOISTED_ROWS + shape->B) * w.masks.input_row;
+    w.masked_x = has_input_mask(c) ? take(a, n_threads * w.masked_x_size) : NULL;
     return w;
 }
 
@@ -62,6 +80,7 @@ typedef struct {
     real *ax;                /* where x W is hoisted: x W of a block of steps */
     ptrdiff_t s0;            /* the first step of that block */
     real *ax_tile, *ah_tile; /* the results of a chunk, TILE_SIZE elements each */
+    real *c_before, *masked_x; /* this thread's, see forward_work */
 } forward_run;
 
 #endif

@@ -8,7 +8,7 @@
  * order.  Those of a block are complete before they are added to what there is: the
  * rounding errors of one sum over all blocks would grow with the sequence.
  */
-#include "backward.h"
+#include "backward_masks.c"
 
 /* Which rows of some steps a thread packs, and computes dx of.  Where threads own rows
  * of the batch, these are the rows whose da it has computed, which are still in its
@@ -52,12 +52,16 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
         for (ptrdiff_t b = b0; b < b1; b++) {
             const ptrdiff_t k = f->before + first + b;
             w->dx_offset[first + b] = dx + b * a->dx_row;
+            if (w->row_of)
+                w->row_of[first + b] = b;
             if (a->dW)
-                pack_row(w->x, w->block, k, (const real *)a->x + x + b * a->x_row,
+                pack_row(w->x, w->block, k,
+                         masked_input(f, (const real *)a->x + x + b * a->x_row, b),
                          shape->I, SUM_NV);
-            if (a->dR)
-                pack_row(w->h, w->block, k, h_prev.start + b * h_prev.row, shape->S,
-                         SUM_NV);
+            for (int g = 0; a->dR && g < max_size(1, w->masks.operands); g++)
+                pack_row(w->h + g * packed_size(w->block, shape->S), w->block, k,
+                         masked_operand(f, h_prev.start + b * h_prev.row, g, b),
+                         shape->S, SUM_NV);
         }
     }
 }
@@ -147,6 +151,9 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 const ptrdiff_t lanes = min_size(V, q.n - v);
                 vreal sum = v_load(sums + r * MAX_WIDTH + v);
+                if (w->masks.input)
+                    sum = sum * v_load(w->masks.input + q.column + v +
+                                       w->row_of[k + r] * w->masks.input_row);
                 if (a->dx_accumulate)
                     sum = v_load_n(dx + v, lanes) + sum;
                 v_store_n(dx + v, sum, lanes);
@@ -223,7 +230,12 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
                         panel_part(next, K, A_LANES / V, 0, 2),
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
         if (a->dR && gate != NO_GATE)
-            add_product(packed_a, is_late_slot(c, slot) ? w->second_b : w->h, w->block,
+            add_product(packed_a,
+                        is_late_slot(c, slot) ? w->second_b
+                        : w->masks.operands > 1
+                            ? w->h + gate * packed_size(w->block, S)
+                            : w->h,
+                        w->block,
                         K, panel_part(next, K, A_LANES / V, 1, 2),
                         (real *)a->dR + (gate * H + row) * S, mr, S);
     }

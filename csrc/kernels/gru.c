@@ -16,6 +16,9 @@
  *   before:  drh = da_n R_n;  da_r = drh * h_{t-1} * r (1 - r)
  *            dh_prev = dh * z + drh * r + (da_r, da_z) R
  *
+ * A candidate that is masked, m a constant (masks.h), is n * m in place of n, and
+ *   da_n    = dh * (1 - z) * m     * (1 - n^2)
+ *
  * Where the reset comes after the product, the tape has four slots, r z n hn, or in a
  * general cell a_r a_z a_n hn.  da has slots n r z hn: those that belong to x W are
  * contiguous, n r z, and so are those that belong to h R, r z hn.  Where the reset
@@ -29,7 +32,8 @@
 #define TAPE_SLOTS 4
 #define BEFORE_TAPE_SLOTS 3
 
-INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *options)
+INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *options,
+                             int masked)
 {
     const ptrdiff_t lanes = s->lanes;
     const vreal b_hn = v_load(s->bias_apart + s->j);
@@ -45,8 +49,10 @@ INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *optio
         const vreal z = options ? v_gate(options, 1, a_z) : v_sigmoid(a_z);
         const vreal a_n = v_fma(r, hn, v_load(ax + 2 * lanes));
         const vreal n = options ? v_gate(options, 2, a_n) : v_tanh(a_n);
+        const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, row, s->j);
+        const vreal in = masked ? n * mask : n;
 
-        v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
+        v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - in, in), s->units);
         if (s->tape) {
             real *tape = s->tape + row * s->tape_row + tape_at(s->j, TAPE_SLOTS);
             v_store(tape, options ? a_r : r);
@@ -57,7 +63,8 @@ INLINE void gru_forward_with(const forward_step *s, const fr_cell_options *optio
     }
 }
 
-INLINE void gru_backward_with(const backward_step *s, const fr_cell_options *options)
+INLINE void gru_backward_with(const backward_step *s, const fr_cell_options *options,
+                              int masked)
 {
     const ptrdiff_t H = s->H_padded;
     const vreal one = v_set1(1);
@@ -83,10 +90,14 @@ INLINE void gru_backward_with(const backward_step *s, const fr_cell_options *opt
             if (dy)
                 dh = dh + v_load_n(dy + j, lanes);
 
-            const vreal da_n = dh * (one - z) * slope_n;
+            const vreal mask =
+                v_candidate_mask(s->candidate, s->candidate_row, row, j);
+            const vreal in = masked ? n * mask : n;
+            const vreal dn = dh * (one - z);
+            const vreal da_n = (masked ? dn * mask : dn) * slope_n;
             v_store(da, da_n);
             v_store(da + H, da_n * hn * slope_r);
-            v_store(da + 2 * H, dh * (h_prev - n) * slope_z);
+            v_store(da + 2 * H, dh * (h_prev - in) * slope_z);
             v_store(da + 3 * H, da_n * r);
             v_store(carry, dh * z);
         }
@@ -95,22 +106,32 @@ INLINE void gru_backward_with(const backward_step *s, const fr_cell_options *opt
 
 static void gru_forward(const forward_step *s)
 {
-    gru_forward_with(s, NULL);
+    gru_forward_with(s, NULL, 0);
 }
 
 static void gru_backward(const backward_step *s)
 {
-    gru_backward_with(s, NULL);
+    gru_backward_with(s, NULL, 0);
 }
 
 static void gru_general_forward(const forward_step *s)
 {
-    gru_forward_with(s, s->options);
+    gru_forward_with(s, s->options, 1);
 }
 
 static void gru_general_backward(const backward_step *s)
 {
-    gru_backward_with(s, s->options);
+    gru_backward_with(s, s->options, 1);
+}
+
+static void gru_masked_forward(const forward_step *s)
+{
+    gru_forward_with(s, NULL, 1);
+}
+
+static void gru_masked_backward(const backward_step *s)
+{
+    gru_backward_with(s, NULL, 1);
 }
 
 #define GRU_OPS .w_gate = {2, 0, 1}, .first_R_slot = 1, .has_carry = 1
@@ -120,6 +141,8 @@ static const cell_ops gru_ops = {GRU_AFTER_OPS, .forward = gru_forward,
                                  .backward = gru_backward};
 static const cell_ops gru_general_ops = {GRU_AFTER_OPS, .forward = gru_general_forward,
                                          .backward = gru_general_backward};
+static const cell_ops gru_masked_ops = {GRU_AFTER_OPS, .forward = gru_masked_forward,
+                                        .backward = gru_masked_backward};
 
 /* --- reset before the product: each step has two parts --------------------------- */
 
@@ -152,7 +175,8 @@ static void gru_before_forward_second(const forward_step *s)
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         const vreal ax = v_load(s->ax + row * s->ax_row + 2 * s->lanes);
         const vreal a_n = ax + v_load(s->ah + row * s->ah_row);
-        const vreal n = v_gate(o, 2, a_n);
+        const vreal n = v_gate(o, 2, a_n) *
+                        v_candidate_mask(s->candidate, s->candidate_row, row, s->j);
         const vreal z = v_load(s->held + row * s->between_row + s->j);
         const vreal h_prev = v_load_n(s->h_prev + row * s->h_prev_row + s->j, s->units);
         v_store_n(s->h + row * s->h_row + s->j, v_fma(z, h_prev - n, n), s->units);
@@ -181,8 +205,10 @@ static void gru_before_backward_first(const backward_step *s)
             vreal dh = v_load(s->dh + row * s->dh_row + j) + v_load(carry);
             if (dy)
                 dh = dh + v_load_n(dy + j, lanes);
-            v_store(da, dh * (v_set1(1) - z) * v_gate_slope(o, 2, a_n, n));
-            v_store(da + 2 * H, dh * (h_prev - n) * v_gate_slope(o, 1, a_z, z));
+            const vreal mask =
+                v_candidate_mask(s->candidate, s->candidate_row, row, j);
+            v_store(da, dh * (v_set1(1) - z) * mask * v_gate_slope(o, 2, a_n, n));
+            v_store(da + 2 * H, dh * (h_prev - n * mask) * v_gate_slope(o, 1, a_z, z));
             v_store(carry, dh * z);
         }
     }
@@ -229,10 +255,12 @@ static const cell_entry gru_cell = {
      .activations = {FR_SIGMOID, FR_SIGMOID, FR_TANH},
      .output_activation = -1,
      .bias_apart = 2,
-     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE,
+     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE |
+                FR_OPTION_MASKS | FR_OPTION_CANDIDATE,
      .paper = "Cho et al. 2014"},
     .plain = &gru_ops,
     .general = &gru_general_ops,
+    .candidate = &gru_masked_ops,
     .reset_before = &gru_before_ops,
 };
 #undef TAPE_SLOTS

@@ -2,7 +2,7 @@
 /* leaky.c -- leaky recurrent network: units that follow what drives them, each at its
  * own rate, as neurons do in models of cortical circuits.
  *
- *   a_t = x_t W^T + b_ih + h_{t-1} R^T + b_hh          (B, H)
+ *   a_t = x_t W^T + b_ih + h_{t-1} R^T + b_hh + noise  (B, H)
  *   f_t = tanh(a_t)   or any other function
  *   h_t = (1 - alpha) * h_{t-1} + alpha * f_t
  *
@@ -12,13 +12,15 @@
  *   dh_prev = dh * (1 - alpha) + da R
  *
  * alpha = dt / tau has a number for each unit: the only row of P.  It is a parameter, or
- * fixed (fr_cell_options.fixed_vectors).
+ * fixed (fr_cell_options.fixed_vectors).  Noise, an option, is normal, and drawn anew
+ * for each unit, row and step.  Backward needs none of it.
  *
  * The tape has one slot: f_t of a tanh or ReLU, from which the derivative follows, else
  * a_t.  da has one slot, behind which the addends of dP lie.
  * Source: Jaeger, Lukosevicius, Popovici & Siewert 2007; Song, Yang & Wang 2016.
  */
 #include "cell.h"
+#include "draw.h"
 #include "functions.h"
 
 typedef enum { LEAKY_TANH, LEAKY_RELU, LEAKY_GENERAL } leaky_kind;
@@ -33,13 +35,23 @@ INLINE leaky_kind get_leaky_kind(const fr_cell_options *options)
     return kind == FR_TANH ? LEAKY_TANH : LEAKY_RELU;
 }
 
-INLINE void leaky_forward_as(const forward_step *s, leaky_kind kind)
+INLINE vreal leaky_noise(const forward_step *s, ptrdiff_t r, ptrdiff_t j)
+{
+    const ptrdiff_t b = s->b + r;
+    const int64_t step = draw_time(s->draw, s->shape, s->t, b);
+    const uint64_t start = draw_next(draw_row(s->draw, DRAW_NOISE, b), (uint64_t)step);
+    return v_set1((real)s->options->noise) * v_draw_normal(start, j);
+}
+
+INLINE void leaky_forward_as(const forward_step *s, leaky_kind kind, int is_noisy)
 {
     for (ptrdiff_t v = 0; v < s->units; v += V) {
         const ptrdiff_t j = s->j + v, lanes = min_size(V, s->units - v);
         const vreal alpha = v_load(s->vectors + j);
         for (ptrdiff_t r = 0; r < s->rows; r++) {
-            const vreal a = v_load(s->ah + r * s->ah_row + v);
+            vreal a = v_load(s->ah + r * s->ah_row + v);
+            if (is_noisy)
+                a = a + leaky_noise(s, r, j);
             const vreal h_prev = v_load_n(s->h_prev + r * s->h_prev_row + j, lanes);
             const vreal f = kind == LEAKY_TANH   ? v_tanh(a)
                             : kind == LEAKY_RELU ? v_relu(a)
@@ -81,7 +93,7 @@ INLINE void leaky_backward_as(const backward_step *s, leaky_kind kind)
 
 static void leaky_forward(const forward_step *s)
 {
-    leaky_forward_as(s, LEAKY_TANH);
+    leaky_forward_as(s, LEAKY_TANH, 0);
 }
 
 static void leaky_backward(const backward_step *s)
@@ -91,15 +103,16 @@ static void leaky_backward(const backward_step *s)
 
 static void leaky_general_forward(const forward_step *s)
 {
+    const int is_noisy = s->options->noise > 0 && s->draw->on;
     switch (get_leaky_kind(s->options)) {
     case LEAKY_TANH:
-        leaky_forward_as(s, LEAKY_TANH);
+        leaky_forward_as(s, LEAKY_TANH, is_noisy);
         break;
     case LEAKY_RELU:
-        leaky_forward_as(s, LEAKY_RELU);
+        leaky_forward_as(s, LEAKY_RELU, is_noisy);
         break;
     default:
-        leaky_forward_as(s, LEAKY_GENERAL);
+        leaky_forward_as(s, LEAKY_GENERAL, is_noisy);
     }
 }
 
@@ -134,7 +147,8 @@ static const cell_entry leaky_cell = {
      .bias_apart = NO_GATE,
      .n_vectors = 1,
      .vectors = "alpha",
-     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_FIXED_VECTORS,
+     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_FIXED_VECTORS |
+                FR_OPTION_NOISE,
      .paper = "Jaeger, Lukosevicius, Popovici & Siewert 2007"},
     .plain = &leaky_ops,
     .general = &leaky_general_ops,

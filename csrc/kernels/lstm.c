@@ -15,6 +15,9 @@
  *   da_o    = dm * tanh(c_t) * o (1 - o)
  *   dc_prev = dc * f;          dh_prev = da R
  *
+ * A candidate that is masked, m a constant (masks.h), is g * m in place of g, and
+ *   da_g    = dc * i * m         * (1 - g^2)
+ *
  * A general cell has other functions in place of sigmoid and tanh, may clip a_t, may
  * couple its gates, f = 1 - i, and may have peepholes, with which
  *   a_i += P_i * c_{t-1};   a_f += P_f * c_{t-1};   a_o += P_o * c_t
@@ -45,7 +48,8 @@ INLINE peephole load_peephole(const real *P, ptrdiff_t H_padded, ptrdiff_t j)
                       v_load(P + 2 * H_padded + j)};
 }
 
-INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *options)
+INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *options,
+                              int masked)
 {
     const ptrdiff_t lanes = s->lanes;
     const int has_peephole = options && options->peephole;
@@ -58,6 +62,7 @@ INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *opti
         const vreal c_prev = v_load(c_state);
         const vreal a_g = v_load(a + 2 * lanes);
         vreal a_i = v_load(a), a_f = v_load(a + lanes), a_o = v_load(a + 3 * lanes);
+        const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, r, s->j);
         vreal i, f, g, o, c, m;
 
         if (!options) {
@@ -65,7 +70,7 @@ INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *opti
             f = v_sigmoid(a_f);
             g = v_tanh(a_g);
             o = v_sigmoid(a_o);
-            c = v_fma(f, c_prev, i * g);
+            c = v_fma(f, c_prev, i * (masked ? g * mask : g));
             m = o * v_tanh(c);
         } else {
             if (has_peephole) {
@@ -75,7 +80,7 @@ INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *opti
             i = v_gate(options, 0, a_i);
             f = options->input_forget ? v_set1(1) - i : v_gate(options, 1, a_f);
             g = v_gate(options, 2, a_g);
-            c = v_fma(f, c_prev, i * g);
+            c = v_fma(f, c_prev, i * (g * mask));
             if (has_peephole)
                 a_o = v_fma(P.o, c, a_o);
             o = v_gate(options, 3, a_o);
@@ -94,7 +99,8 @@ INLINE void lstm_forward_with(const forward_step *s, const fr_cell_options *opti
     }
 }
 
-INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *options)
+INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *options,
+                               int masked)
 {
     const ptrdiff_t H = s->H_padded;
     const int has_peephole = options && options->peephole;
@@ -111,19 +117,22 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
             if (dy)
                 dm = dm + v_load_n(dy + j, s->j + s->units - j);
 
+            const vreal mask =
+                v_candidate_mask(s->candidate, s->candidate_row, r, j);
             if (!options) {
-                const vreal i = t_i, f = t_f, g = t_g, o = t_o;
+                const vreal i = t_i, f = t_f, o = t_o;
+                const vreal g = masked ? t_g * mask : t_g, in = masked ? i * mask : i;
                 const vreal tanh_c = v_tanh(v_fma(f, c_prev, i * g));
                 dc = v_fma(dm * o, d_tanh_from(tanh_c), dc);
                 v_store(da, dc * g * d_sigmoid_from(i));
                 v_store(da + H, dc * c_prev * d_sigmoid_from(f));
-                v_store(da + 2 * H, dc * i * d_tanh_from(g));
+                v_store(da + 2 * H, dc * in * d_tanh_from(t_g));
                 v_store(da + 3 * H, dm * tanh_c * d_sigmoid_from(o));
                 v_store(dc_state, dc * f);
                 continue;
             }
-            const vreal i = v_gate(options, 0, t_i), g = v_gate(options, 2, t_g),
-                        o = v_gate(options, 3, t_o);
+            const vreal i = v_gate(options, 0, t_i), candidate = v_gate(options, 2, t_g),
+                        o = v_gate(options, 3, t_o), g = candidate * mask;
             const vreal f = options->input_forget ? one - i : v_gate(options, 1, t_f);
             const vreal c = v_fma(f, c_prev, i * g);
             const vreal out = v_activate(&options->gate[4], c);
@@ -141,7 +150,8 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
             const vreal da_i = di * v_gate_slope(options, 0, t_i, i);
             v_store(da, da_i);
             v_store(da + H, da_f);
-            v_store(da + 2 * H, dc * i * v_gate_slope(options, 2, t_g, g));
+            v_store(da + 2 * H,
+                    dc * i * mask * v_gate_slope(options, 2, t_g, candidate));
             v_store(da + 3 * H, da_o);
             vreal dc_prev = dc * f;
             if (has_peephole) { /* the addends of dP, in the order of P: i o f */
@@ -157,22 +167,32 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
 
 static void lstm_forward(const forward_step *s)
 {
-    lstm_forward_with(s, NULL);
+    lstm_forward_with(s, NULL, 0);
 }
 
 static void lstm_backward(const backward_step *s)
 {
-    lstm_backward_with(s, NULL);
+    lstm_backward_with(s, NULL, 0);
 }
 
 static void lstm_general_forward(const forward_step *s)
 {
-    lstm_forward_with(s, s->options);
+    lstm_forward_with(s, s->options, 1);
 }
 
 static void lstm_general_backward(const backward_step *s)
 {
-    lstm_backward_with(s, s->options);
+    lstm_backward_with(s, s->options, 1);
+}
+
+static void lstm_masked_forward(const forward_step *s)
+{
+    lstm_forward_with(s, NULL, 1);
+}
+
+static void lstm_masked_backward(const backward_step *s)
+{
+    lstm_backward_with(s, NULL, 1);
 }
 
 #define LSTM_OPS                                                                       \
@@ -182,6 +202,8 @@ static const cell_ops lstm_ops = {LSTM_OPS, .forward = lstm_forward,
                                   .backward = lstm_backward};
 static const cell_ops lstm_general_ops = {LSTM_OPS, .forward = lstm_general_forward,
                                           .backward = lstm_general_backward};
+static const cell_ops lstm_masked_ops = {LSTM_OPS, .forward = lstm_masked_forward,
+                                         .backward = lstm_masked_backward};
 
 static const cell_entry lstm_cell = {
     {.name = "lstm",
@@ -192,11 +214,13 @@ static const cell_entry lstm_cell = {
      .output_activation = FR_TANH,
      .bias_apart = NO_GATE,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_INPUT_FORGET |
-                FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION,
+                FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION | FR_OPTION_MASKS |
+                FR_OPTION_CANDIDATE,
      .n_vectors = 3, /* peepholes */
      .vectors = "weight_ph",
      .paper = "Hochreiter & Schmidhuber 1997"},
     .plain = &lstm_ops,
     .general = &lstm_general_ops,
+    .candidate = &lstm_masked_ops,
 };
 #undef TAPE_SLOTS

@@ -9,7 +9,7 @@
  * begin with the bias, and where has_one_sum() those of h R begin with them.  The sums
  * are the same either way.
  */
-#include "forward.h"
+#include "forward_masks.c"
 
 /* The panel that comes in place n at step s of a call: see back_and_forth(). */
 INLINE ptrdiff_t panel_in_turn(const forward_run *f, ptrdiff_t s, ptrdiff_t p0,
@@ -42,6 +42,16 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         const real *next = (const real *)a->packed + following.column * shape->I;
         const sums_start bias = panel_bias(f, &q);
         /* A few rows do not fill a tile, and many steps of one row do. */
+        if (rows < tile_rows(q.nv) && !shape->offsets && f->w.masks.input) {
+            const ptrdiff_t x_row = f->w.masks.input_row;
+            for (ptrdiff_t b = 0; b < rows; b++)
+                multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0,
+                                   shape->I, W, q.nv,
+                                   panel_part(next, shape->I, q.nv, b, rows),
+                                   f->ax + b * columns + q.column, rows * columns,
+                                   s1 - s0);
+            continue;
+        }
         if (rows < tile_rows(q.nv) && !shape->offsets) {
             const ptrdiff_t first =
                 min_size(step_time(shape, s0), step_time(shape, s1 - 1));
@@ -60,15 +70,14 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
             }
             continue;
         }
-        for (ptrdiff_t s = s0; s < s1; s++)
+        for (ptrdiff_t s = s0; s < s1; s++) {
+            const rows_at x = input_rows(f, s);
             multiply_rows_from(
-                bias,
-                (const real *)a->x + step_offset(shape, s, a->x_step, a->x_row) +
-                    g->b0 * a->x_row,
-                a->x_row, 1, 0, shape->I, W, q.nv,
+                bias, x.start + g->b0 * x.row, x.row, 1, 0, shape->I, W, q.nv,
                 panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
                 f->ax + (s - s0) * rows * columns + q.column, columns,
                 max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
+        }
     }
 }
 
@@ -92,6 +101,9 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin 
     const rows_at h_prev = previous_h(shape, s, from, a->y, a->y_step, a->y_row, a->h0);
     forward_step step = {
         .options = shape->options,
+        .draw = &a->draw,
+        .shape = shape,
+        .t = step_time(shape, s),
         .bias_apart = packed + f->pack.bias_apart,
         .vectors = packed + f->pack.vectors,
         .h_prev = h_prev.start,
@@ -106,6 +118,10 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin 
         .between_row = H_padded,
         .tape_row = tape_row,
     };
+    if (f->w.masks.recurrent && !f->w.masks.operands) {
+        step.candidate = f->w.masks.recurrent;
+        step.candidate_row = f->w.masks.recurrent_row;
+    }
     if (a->tape)
         step.tape = (real *)a->tape + tape_offset(shape, s, tape_row);
     if (c->has_projection) {
@@ -118,12 +134,6 @@ static forward_step describe_step(const forward_run *f, ptrdiff_t s, row_origin 
     return step;
 }
 
-/* p + n, or NULL where p is NULL. */
-INLINE real *advance(real *p, ptrdiff_t n)
-{
-    return p ? p + n : NULL;
-}
-
 /* Sets `step` to what `base` describes, for `rows` rows from row b on and panel q of
  * units.  It does so field by field: if the struct were copied with wide moves, narrow
  * loads of its fields would have to wait until the wide stores have reached the cache.
@@ -131,6 +141,7 @@ INLINE real *advance(real *p, ptrdiff_t n)
 INLINE void place_step(forward_step *step, const forward_step *base, ptrdiff_t b,
                        ptrdiff_t rows, const unit_panel *q)
 {
+    step->b = b;
     step->rows = rows;
     step->j = q->j;
     step->units = q->units;
@@ -139,6 +150,8 @@ INLINE void place_step(forward_step *step, const forward_step *base, ptrdiff_t b
     step->h = base->h + b * base->h_row;
     step->c = advance(base->c, b * base->c_row);
     step->tape = advance(base->tape, b * base->tape_row);
+    step->candidate =
+        base->candidate ? base->candidate + b * base->candidate_row : NULL;
     step->between = advance(base->between, b * base->between_row);
     step->held = advance(base->held, b * base->between_row);
 }
@@ -152,12 +165,13 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     const cell *c = &f->cell;
     const ptrdiff_t I = c->I, S = c->S;
     const real *packed = a->packed, *R = packed + f->pack.R;
-    const real *x = (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
+    const rows_at x = input_rows(f, s);
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     real *const ax_tile = f->ax_tile;
-    const int one_sum = has_one_sum(c);
-    real *const ah_tile = one_sum && !f->hoisted ? ax_tile : f->ah_tile;
+    const int one_sum = has_one_sum(c), by_gate = f->w.masks.operands > 1;
+    real *const ah_tile = one_sum && !f->hoisted && !by_gate ? ax_tile : f->ah_tile;
+    const rows_at h = recurrent_operand(f, s, from, &base);
     const sums_start zero = {NULL, 0};
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
@@ -178,19 +192,24 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
             } else {
                 const real *W = packed + q.column * I;
                 multiply_rows_from(
-                    panel_bias(f, &q), x + b * a->x_row, a->x_row, 1, 0, I, W, q.nv,
+                    panel_bias(f, &q), x.start + b * x.row, x.row, 1, 0, I, W, q.nv,
                     panel_part(packed + q_next.column * I, I, q.nv, i, chunks.n),
                     ax_tile, q.nv * V, mr);
             }
-            multiply_rows_from(one_sum ? ax : zero, step.h_prev, step.h_prev_row, 1, 0,
-                               S, R + r.column * S, r.nv,
-                               panel_part(R + r_next.column * S, S, r.nv, i, chunks.n),
-                               ah_tile, r.nv * V, mr);
+            step.ah_row = r.nv * V;
+            if (by_gate)
+                step.ah_row = multiply_by_gate(f, one_sum ? ax : zero, h, b, mr, &r,
+                                               R + r.column * S, ah_tile);
+            else
+                multiply_rows_from(
+                    one_sum ? ax : zero, h.start + b * h.row, h.row, 1, 0, S,
+                    R + r.column * S, r.nv,
+                    panel_part(R + r_next.column * S, S, r.nv, i, chunks.n), ah_tile,
+                    r.nv * V, mr);
             step.ax = ax.start;
             step.ax_row = ax.row;
             step.ah = ah_tile;
-            step.ah_row = r.nv * V;
-            c->ops->forward(&step);
+            call_cell(f, s, from, b, &step);
         }
     }
 }
@@ -207,6 +226,7 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     real *const ah_tile = f->ah_tile;
+    const rows_at h = recurrent_operand(f, s, from, &base);
 
     for (ptrdiff_t n = f->r0; n < f->r1; n++) {
         const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->r0, f->r1, n));
@@ -218,8 +238,7 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
             const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
-            multiply_rows(base.h_prev + b * base.h_prev_row, base.h_prev_row, 1, 0, S,
-                          R + r.column * S, r.nv,
+            multiply_rows(h.start + b * h.row, h.row, 1, 0, S, R + r.column * S, r.nv,
                           panel_part(R + next.column * S, S, r.nv, i, chunks.n),
                           ah_tile, r.nv * V, mr);
             for (ptrdiff_t p = first; p < end; p++) {
@@ -229,7 +248,7 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
                 step.ax_row = f->pack.columns;
                 step.ah = ah_tile + q.j - r.j;
                 step.ah_row = r.nv * V;
-                c->ops->forward(&step);
+                call_cell(f, s, from, b, &step);
             }
         }
     }
@@ -272,6 +291,8 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
                     for (ptrdiff_t r = 0; r < mr; r++)
                         v_store_n(y + (b + r) * a->y_row + q.column + v,
                                   v_load(out + r * width + v), q.n - v);
+                    if (f->w.masks.active)
+                        leave_h(f, s, from, b, mr, q.column + v, q.n - v);
                     continue;
                 }
                 const unit_panel u = get_W_panel(c, (q.column + v) / V);
@@ -281,6 +302,8 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
                 step.ah = out + v;
                 step.ah_row = width;
                 c->ops->forward_second(&step);
+                if (f->w.masks.active)
+                    leave_h(f, s, from, b, mr, u.j, u.units);
             }
         }
     }

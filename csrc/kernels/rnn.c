@@ -87,7 +87,7 @@ static void rnn_general_backward(const backward_step *s)
     rnn_backward(s, RNN_GENERAL);
 }
 
-#define RNN_OPS .R_gates = 1, .da_slots = 1
+#define RNN_OPS .R_gates = 1, .da_slots = 1, .reads_h = 1
 
 static const cell_ops rnn_tanh_ops = {RNN_OPS, .forward = rnn_tanh_forward,
                                       .backward = rnn_tanh_backward};
@@ -98,8 +98,9 @@ static const cell_ops rnn_general_ops = {RNN_OPS, .tape_slots = 1,
                                          .backward = rnn_general_backward};
 
 #define RNN_ABOUT                                                                      \
-    .layer = "RNN", GATES("h"), STATES("h"), .output_activation = -1,                \
-    .bias_apart = NO_GATE, .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP
+    .layer = "RNN", GATES("h"), STATES("h"), .output_activation = -1,                  \
+    .bias_apart = NO_GATE,                                                             \
+    .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_MASKS
 
 static const cell_entry rnn_tanh_cell = {
     {.name = "rnn_tanh", RNN_ABOUT, .activations = {FR_TANH}, .paper = "Elman 1990"},

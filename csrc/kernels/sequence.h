@@ -27,7 +27,10 @@ static cell get_cell(const fr_shape *shape)
 {
     const cell_entry *entry = cell_table[shape->cell];
     const fr_cell_options *o = shape->options;
-    const cell_ops *ops = o == NULL         ? entry->plain
+    const int is_masked = o && o->recurrent_dropout > 0 &&
+                          o->recurrent_mode == FR_DROP_CANDIDATE;
+    const cell_ops *ops = o == NULL || o->plain
+                              ? (is_masked ? entry->candidate : entry->plain)
                           : o->reset_before ? entry->reset_before
                                             : entry->general;
     const int has_late_gate = ops->forward_second != NULL;
@@ -35,12 +38,14 @@ static cell get_cell(const fr_shape *shape)
     const int is_late = has_late_gate && ops->late_gate == entry->about.bias_apart;
     return (cell){
         .ops = ops,
+        .options = o,
         .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
         .gates = entry->about.n_gates,
         .other_states = entry->about.n_states - 1,
         .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,
         .has_late_gate = has_late_gate,
+        .keeps_h = ops->reads_h && o && o->zoneout_h > 0,
         .I = shape->I,
         .H = shape->H,
         .S = shape->S,
@@ -148,6 +153,12 @@ INLINE real *take(arena *a, ptrdiff_t size)
     return piece;
 }
 
+/* p + n, or NULL where p is NULL. */
+INLINE real *advance(real *p, ptrdiff_t n)
+{
+    return p ? p + n : NULL;
+}
+
 /* The piece of a workspace that has what the threads of a call wait on.  team_room()
  * says how large it is. */
 INLINE real *take_team_room(arena *a, int n_threads)
@@ -155,11 +166,12 @@ INLINE real *take_team_room(arena *a, int n_threads)
     return take(a, team_room(n_threads) / (ptrdiff_t)sizeof(real));
 }
 
-/* With a projection the tape is followed by m_t of all rows, H_padded elements each. */
+/* With a projection the tape is followed by m_t of all rows, H_padded elements each, and
+ * so it is by h_t before zoneout, for a cell that reads it backward. */
 static ptrdiff_t tape_size(const fr_shape *shape)
 {
     const cell c = get_cell(shape);
-    return total_rows(shape) * (c.ops->tape_slots + c.has_projection) * c.H_padded;
+    return total_rows(shape) * (c.ops->tape_slots + c.has_projection + c.keeps_h) * c.H_padded;
 }
 
 #endif

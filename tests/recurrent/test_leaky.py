@@ -185,3 +185,88 @@ def test_its_state_is_h_alone():
     layer = fastrnn.LeakyRNN(I, H, seed=0)
     run_forward(layer, np.ones((2, 1, I), "f"), None)
     assert set(run_backward(layer, np.ones((2, 1, H), "f"), None)) >= {"x", "h0"}
+
+
+# -- noise -----------------------------------------------------------------------------
+
+
+def drawn(T, B, units, noise=0.5, **options):
+    """The noise itself, (T, B, units): no weights, and the identity for a function."""
+    layer = fastrnn.LeakyRNN(
+        1, units, alpha=1, noise=noise, activation="identity", dtype="float64",
+        **{"seed": 0, **options},
+    )  # fmt: skip
+    layer.flat_parameters[:] = 0
+    return layer(np.zeros((T, B, 1)))[0]
+
+
+def test_noise_is_normal_and_independent(isa):
+    """Moments within five standard errors; correlations over steps, rows and units."""
+    z = drawn(60, 40, 50) / 0.5
+    n = z.size
+    assert abs(z.mean()) < 5 / np.sqrt(n)
+    assert abs(z.var() - 1) < 5 * np.sqrt(2 / n)
+    assert abs((z**3).mean()) < 5 * np.sqrt(15 / n)
+    assert abs((z**4).mean() - 3) < 5 * np.sqrt(96 / n)
+    for a, b in ((z[1:], z[:-1]), (z[:, 1:], z[:, :-1]), (z[..., 1:], z[..., :-1])):
+        assert abs((a * b).mean()) < 5 / np.sqrt(a.size)
+    assert len(np.unique(z)) > 0.99 * n
+
+
+def test_noise_is_a_matter_of_seed_call_row_and_step(isa, dtype, rng):
+    """The same bits for any number of threads, with checkpoints, and in a ragged batch;
+    other ones in the next call, and none in inference."""
+    x = rng.standard_normal((7, 5, I)).astype(dtype)
+    dy = rng.standard_normal((7, 5, H)).astype(dtype)
+    before, found = fastrnn.get_num_threads(), []
+    for n_threads, every in ((1, None), (2, None), (7, 3), (1, 2)):
+        fastrnn.set_num_threads(n_threads)
+        layer = fastrnn.LeakyRNN(
+            I, H, 2, noise=0.3, checkpoint_every=every, dtype=dtype, seed=4
+        )
+        y, h_n = layer(x)
+        dx, _ = layer.backward(dy)
+        found.append({"y": y, "h_n": h_n, "x": dx, "grads": layer.flat_grads.copy()})
+    fastrnn.set_num_threads(before)
+    for other in found[1:]:
+        assert_same_bits("noise", other, found[0])
+    assert (layer(x)[0] != found[0]["y"]).all()
+    lengths = [2, 7, 3, 7, 5]
+    ragged = fastrnn.LeakyRNN(I, H, 2, noise=0.3, dtype=dtype, seed=4)
+    y, _ = ragged(x, lengths=lengths)
+    for b, n in enumerate(lengths):
+        np.testing.assert_array_equal(y[:n, b], found[0]["y"][:n, b])
+    quiet = fastrnn.LeakyRNN(I, H, 2, dtype=dtype, seed=4)
+    np.testing.assert_array_equal(layer.eval()(x)[0], quiet.eval()(x)[0])
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "softplus"])
+def test_gradients_are_those_of_the_noisy_call(activation, rng):
+    """By central differences: a layer made anew draws the same."""
+    x, dy = rng.standard_normal((6, 3, I)), rng.standard_normal((6, 3, H))
+
+    def fresh(flat=None):
+        layer = fastrnn.LeakyRNN(
+            I, H, noise=0.5, learn_alpha=True, activation=activation,
+            dtype="float64", seed=6,
+        )  # fmt: skip
+        if flat is not None:
+            layer.flat_parameters[:] = flat
+        return layer
+
+    layer = fresh()
+    layer(x)
+    dx, _ = layer.backward(dy)
+    flat = layer.flat_parameters.copy()
+    u, v = rng.standard_normal(x.shape), rng.standard_normal(flat.shape)
+    ahead, behind = (
+        (fresh(flat + s * v)(x + s * u)[0] * dy).sum() for s in (1e-6, -1e-6)
+    )
+    slope = (dx * u).sum() + (layer.flat_grads * v).sum()
+    assert slope == pytest.approx((ahead - behind) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("noise", [-0.1, np.inf, np.nan])
+def test_noise_that_is_none_is_refused(noise):
+    with pytest.raises(ValueError, match="LeakyRNN: noise must be a number in"):
+        fastrnn.LeakyRNN(2, 3, noise=noise)

@@ -17,6 +17,7 @@ from native_draws import (
     GATES,
     N_STATES,
     TABLES,
+    draw_of,
     kind_of,
     options_of,
     ragged,
@@ -140,9 +141,10 @@ def run_sequence(f):
     c0 = f.array(c_state, kind) if has_c else None
     c_n = f.array(c_state, kind, "nan") if has_c else None
     forward_pack = cell.packed(f, False)
+    draw = draw_of(f, B, None if offsets is None else shape.rows)
     f.make(
         "single.forward", single.forward, kernels, shape, n, x, forward_pack, h0, c0, y,
-        h_n, c_n, tape, works[0],
+        h_n, c_n, tape, works[0], draw,
     )  # fmt: skip
     f.written("single.forward", True, h_n, y_array, *[c_n] * has_c)
     packed = cell.packed(f, True, f.random.choice((None, forward_pack)))
@@ -161,6 +163,7 @@ def run_sequence(f):
         "single.backward", single.backward, kernels, shape, n, x, packed, h0, y, tape,
         dy, dh_n, dc_n, dx, f.chance(0.3), dh0, dc0, *gradients[:4], works[1],
         *gradients[4:], f.random.choice((0.0, 0.5)), f.random.choice((0.0, 0.5)), flow,
+        draw,
     )  # fmt: skip
     f.written("single.backward", fitted, dh0)
 

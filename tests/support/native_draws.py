@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn.native import celltable, core
+from fastrnn.native import celltable, core, draws
 
 GATES = {name: len(celltable.cell(name).gates) for name in celltable.CELLS}
 N_STATES = {name: celltable.cell(name).n_states for name in celltable.CELLS}
@@ -33,7 +33,20 @@ def vectors_of(cell, options):
     made_of = None if options is None else options.__reduce__()[1]
     if "peephole" in about.options:
         return about.n_vectors if made_of and options.general and made_of[3] else 0
-    return about.n_vectors if made_of is None or made_of[6] is None else 0
+    return about.n_vectors if made_of is None or made_of[10] is None else 0
+
+
+def draw_of(f, B, active=None):
+    """What a call draws: rows of B, and steps of `active` rows where they are given."""
+    if f.chance(0.4):
+        return None
+    steps = f.array(active, "q", range(9)) if active and f.chance(0.5) else None
+    rows = f.array(B, "q", range(9)) if f.chance(0.5) else None
+    draw = f.make("draws.Draw", draws.Draw, 12345, 3, 2, steps, rows)
+    place = 0 if steps is None else f.random.randint(0, len(steps))
+    f.call("draws.Draw.part", draw.part, 2, place)
+    assert draw.key == 12345
+    return draw
 
 
 def options_of(f, cell, H):
@@ -59,4 +72,13 @@ def options_of(f, cell, H):
             options[name] = name in about.options and f.chance(p)
     if "proj_size" in about.options and H > 1 and f.chance(0.5):
         options["proj_size"] = f.random.randint(1, H - 1)
+    if "masks" in about.options and f.chance(0.4):
+        some = (0.0, 0.5, 1.0)
+        options["zoneout"] = tuple(f.random.choice(some[:2]) for _ in "hc")
+        if about.n_states == 1:
+            options["zoneout"] = (0.0, options["zoneout"][1])
+        options["recurrent_dropout"] = f.random.choice(some)
+        modes = ["h", "per_gate"] + ["candidate"] * ("candidate" in about.options)
+        options["recurrent_mode"] = f.random.choice(modes)
+        options["input_dropout"] = f.random.choice(some)
     return options

@@ -5,6 +5,7 @@ from native_draws import (
     GATES,
     N_STATES,
     TABLES,
+    draw_of,
     kind_of,
     options_of,
     ragged,
@@ -99,11 +100,13 @@ def run_arrays(f):
     forward = (pool, use, x, x_at, h0, c0, seeds, 0.5, given_y, y_at, end)
     assert plan.keeps in (True, False)
     assert plan.inner_shape
-    fitted, _ = f.call("arrays.ArrayPlan.forward", plan.forward, *forward, own_y)
+    active = plan.offsets is not None and not plan.padded
+    draw = draw_of(f, B, int(plan.offsets[-1]) if active else None)
+    fitted, _ = f.call("arrays.ArrayPlan.forward", plan.forward, *forward, own_y, draw)
     f.written("arrays.ArrayPlan.forward", fitted, *[end] * (layout.S == H))
     f.call("memory.Pool.take", pool.take, f.random.randint(0, 4096))
     f.call("memory.Pool.array", pool.array, f.random.randint(0, 4096), "float32")
-    kept = f.make("arrays.ArrayPlan.forward", plan.forward, *forward, True)
+    kept = f.make("arrays.ArrayPlan.forward", plan.forward, *forward, True, draw)
     gradient = f.random.choice((None, f.array(states, kind)))
     block, open_ = None, False
     if f.chance(0.4):
@@ -118,12 +121,12 @@ def run_arrays(f):
         "arrays.ArrayPlan.backward", plan.backward, pool, use, kept, x, x_at, seeds,
         0.5, given_y, y_at, f.random.choice((None, dy)), gradient,
         dc_n, dx, d_start, grads, start, block, open_,
-        flow, flow_at,
+        flow, flow_at, draw,
     )  # fmt: skip
     f.written("arrays.ArrayPlan.backward", fitted, *[d_start] * (layout.S == H))
     # The forward form may have gone; that has to be an exception, not a crash.
     try:
-        part.forward(*forward, True)
+        part.forward(*forward, True, draw)
         f.results["arrays.ArrayPlan.forward"] += 1
     except ValueError:
         f.exceptions["arrays.ArrayPlan.forward"] += 1
@@ -157,6 +160,7 @@ def run_tensors(f):
     T, B = f.random.randint(1, 6), f.size(5)
     offsets = ragged(f, T, B) if f.chance(0.4) else None
     rows = T * B if offsets is None else int(offsets[-1])
+    draw = draw_of(f, B, None if offsets is None else rows)
     plan = f.make(
         "tensors.TensorPlan", tensors.TensorPlan, kernels, layout, T, B, offsets
     )
@@ -192,7 +196,7 @@ def run_tensors(f):
     c0 = c0 if has_c else None
     f.make(
         "tensors.TensorPlan.forward", plan.forward, pool, 0, n, use, inputs,
-        batch_first, h0, c0, outputs, h_n, c_n, tapes,
+        batch_first, h0, c0, outputs, h_n, c_n, tapes, draw,
     )  # fmt: skip
     written = [t for t in (*outputs, h_n, c_n) if t is not None]
     written = [t.array if isinstance(t, Tensor) else t for t in written]
@@ -216,5 +220,5 @@ def run_tensors(f):
         f.random.choice((None, sequence(D * S))), f.random.choice((None, state(S))),
         f.random.choice((None, state(H, n=beside_h))) if has_c else None, dinputs[some],
         f.random.choice((None, state(S, "nan"))),
-        state(H, "nan", beside_h) if has_c and f.chance(0.5) else None, dweights,
+        state(H, "nan", beside_h) if has_c and f.chance(0.5) else None, dweights, draw,
     )  # fmt: skip

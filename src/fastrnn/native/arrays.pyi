@@ -4,6 +4,7 @@ from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.calls import Plan
 from fastrnn.native.core import Kernels
+from fastrnn.native.draws import Draw
 from fastrnn.native.layout import Layout
 from fastrnn.native.memory import Loan, Pool
 from fastrnn.native.weights import Use
@@ -75,6 +76,7 @@ class ArrayPlan(Plan):
         y_at: int,
         end: _Array,
         training: bool,
+        draw: Draw | None = None,
     ) -> Loan | None: ...
     def backward(
         self,
@@ -98,5 +100,6 @@ class ArrayPlan(Plan):
         open: bool = False,
         flow: _Array | None = None,
         flow_at: int = 0,
+        draw: Draw | None = None,
     ) -> None: ...
     def take_block(self, pool: Pool) -> OpenBlock: ...

@@ -23,6 +23,7 @@ from fastrnn.native.calls cimport (
 )
 from fastrnn.native.capi cimport fr_shape
 from fastrnn.native.core cimport Kernels, allowed, team
+from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport Layout
 from fastrnn.native.memory cimport Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_start, check_threads, product
@@ -257,7 +258,7 @@ cdef class ArrayPlan(Plan):
             run.c0 = per_cell(start + self.n_cells * n_bytes, n_bytes, False)
         return 0
 
-    cdef Run run(self, seeds, double p):
+    cdef Run run(self, seeds, double p, Draw draw):
         """A `Run` of the plan's cells, with dropout between layers."""
         cdef Run run = Run.make(self.kernels.table, &self.shape, self.n_threads,
                                 self.n_layers, self.n_directions, self.itemsize)
@@ -266,6 +267,7 @@ cdef class ArrayPlan(Plan):
         # Dropout needs a layer's outputs of all steps.
         run.at_once = 1 if self.chained and seeds is not None else self.at_once
         run.seeds, run.p = self.seeds(seeds, p), p
+        run.draw = draw_of(draw, "ArrayPlan", &self.shape, self.first)
         return run
 
     cdef int check_run(self) except -1:
@@ -282,7 +284,8 @@ cdef class ArrayPlan(Plan):
         return <const uint64_t *>address(seeds, "seeds", b"q", self.n_layers - 1, False)
 
     def forward(self, Pool pool not None, Use use not None, x, ptrdiff_t x_at,
-                h0, c0, seeds, double p, y, ptrdiff_t y_at, end, bint training):
+                h0, c0, seeds, double p, y, ptrdiff_t y_at, end, bint training,
+                Draw draw=None):
         """Run all cells; in training, the `kept` that backward asks for.
 
         Parameters
@@ -301,11 +304,13 @@ cdef class ArrayPlan(Plan):
             Of the dropout between layers; `p` is its probability.
         end : ndarray, shape (n_states, n_cells, B, H)
             Last states, written.
+        draw : Draw, optional
+            What the cells draw; without one their choices have expectations.
         """
         cdef ptrdiff_t size = self.itemsize
         cdef ptrdiff_t states = self.n_cells * self.state, n_bytes = states * size
         cdef int inner = self.n_layers - 1, layer
-        cdef Run run = self.run(seeds, p)
+        cdef Run run = self.run(seeds, p, draw)
         cdef ptrdiff_t n_work = self.forward_work * run.at_once
         cdef ptrdiff_t buffers = self.buffers(run.at_once)
         cdef char *h = <char *>address(h0, "h0", self.kind, states, False)
@@ -371,13 +376,13 @@ cdef class ArrayPlan(Plan):
                  x, ptrdiff_t x_at, seeds, double p, y, ptrdiff_t y_at, dy, dh_n, dc_n,
                  dx, d_start, grads, ptrdiff_t grads_start,
                  OpenBlock block=None, bint open=False, flow=None,
-                 ptrdiff_t flow_at=0):
+                 ptrdiff_t flow_at=0, Draw draw=None):
         """Back-propagate through all cells; see `forward` for what it shares with it.
 
         Parameters
         ----------
         kept : Loan
-            What forward gave, with the same `use`, `x`, `seeds`, `p` and `y`.
+            What forward gave, with the same `use`, `x`, `seeds`, `p`, `y` and `draw`.
         dy : ndarray or None
             Laid out like y, even where `y` is None.
         dh_n : ndarray, shape (n_cells, B, H), or None for zero
@@ -399,7 +404,7 @@ cdef class ArrayPlan(Plan):
         cdef ptrdiff_t size = self.itemsize
         cdef ptrdiff_t states = self.n_cells * self.state, n_bytes = states * size
         cdef int inner = self.n_layers - 1, layer, k
-        cdef Run run = self.run(seeds, p)
+        cdef Run run = self.run(seeds, p, draw)
         cdef char *dh = <char *>address(dh_n, "dh_n", self.kind, states, False)
         cdef char *dc = <char *>address(
             dc_n, "dc_n", self.kind, max(1, self.n_states - 1) * states, False)

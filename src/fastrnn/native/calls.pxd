@@ -3,7 +3,7 @@
 
 from libc.stdint cimport uint64_t
 
-from fastrnn.native.capi cimport fr_kernels, fr_shape
+from fastrnn.native.capi cimport fr_draw, fr_kernels, fr_shape
 from fastrnn.native.core cimport Kernels
 from fastrnn.native.layout cimport Layout, Parts
 
@@ -58,6 +58,7 @@ cdef class Run:
     # Dropout between layers:
     cdef const uint64_t *seeds  # of each layer but the last; NULL for none
     cdef double p
+    cdef fr_draw draw  # of the first cell
     # Backward:
     cdef bint add_dx  # the first direction adds to dx, too
     cdef char *second_dx  # of a second direction that runs at once with the first

@@ -186,6 +186,8 @@ cdef class Run:
                 a.c_step = self.c_step
                 a.tape = of_cell(&self.tape, k, n)
                 a.work = of_cell(&self.work, k, n)
+                a.draw = self.draw
+                a.draw.cell += k
                 k, n = k + 1, n + 1
                 if n == self.at_once or k == self.n_layers * self.n_directions:
                     self.table.forward(calls, n, self.chained)
@@ -242,6 +244,8 @@ cdef class Run:
                 a.flow = <double *>of_cell(&self.flow, k, n)
                 a.block = of_cell(&self.blocks, k, n)
                 a.work = of_cell(&self.work, k, n)
+                a.draw = self.draw
+                a.draw.cell += k
                 a.dW, a.dR = g.at[PART_W], g.at[PART_R]
                 a.db_ih, a.db_hh = g.at[PART_B_IH], g.at[PART_B_HH]
                 a.dW_hr, a.dP = g.at[PART_W_HR], g.at[PART_P]

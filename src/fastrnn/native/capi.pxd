@@ -36,6 +36,17 @@ cdef extern from "fastrnn.h" nogil:
         int reset_before
         int exp_forget
         const double *fixed_vectors
+        int plain
+        double zoneout_h, zoneout_c
+        double recurrent_dropout
+        int recurrent_mode
+        double input_dropout
+        double noise
+
+    enum:
+        FR_DROP_H
+        FR_DROP_PER_GATE
+        FR_DROP_CANDIDATE
 
     enum:
         FR_OPTION_ACTIVATIONS
@@ -46,6 +57,9 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_PROJECTION
         FR_OPTION_FIXED_VECTORS
         FR_OPTION_EXP_FORGET
+        FR_OPTION_NOISE
+        FR_OPTION_MASKS
+        FR_OPTION_CANDIDATE
 
     ctypedef struct fr_cell:
         const char *name
@@ -71,6 +85,14 @@ cdef extern from "fastrnn.h" nogil:
         const fr_cell_options *options
         ptrdiff_t level2
 
+    ctypedef struct fr_draw:
+        int on
+        int cell
+        uint64_t key
+        int64_t first_step, first_row
+        const int64_t *steps
+        const int64_t *rows
+
     ctypedef struct fr_forward_args:
         fr_shape shape
         int n_threads
@@ -87,10 +109,12 @@ cdef extern from "fastrnn.h" nogil:
         void *tape
         void *work
         ptrdiff_t steps_before
+        fr_draw draw
 
     ctypedef struct fr_backward_args:
         fr_shape shape
         int n_threads
+        fr_draw draw
         const void *x
         ptrdiff_t x_step, x_row
         const void *packed

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 ACTIVATIONS: dict[str, int]
+RECURRENT_MODES: dict[str, int]
 CELLS: dict[str, int]
 
 def cell(name: str) -> Cell: ...
@@ -25,6 +26,8 @@ class Cell(NamedTuple):
 class CellOptions:
     general: bool
     proj_size: int
+    draws: bool
+    leaves_out: bool
     def __new__(
         cls,
         activations: Sequence[tuple[str, float, float]] | None = None,
@@ -33,6 +36,11 @@ class CellOptions:
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        recurrent_dropout: float = 0,
+        recurrent_mode: str = "h",
+        input_dropout: float = 0,
         fixed_vectors: Any = None,
         exp_forget: bool = False,
+        noise: float = 0,
     ) -> Self: ...

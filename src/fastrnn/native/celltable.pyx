@@ -4,6 +4,8 @@
 import collections
 from array import array
 
+from libc.math cimport INFINITY
+
 from fastrnn.native.addresses cimport address
 from fastrnn.native.capi cimport *
 from fastrnn.native.core cimport Kernels
@@ -72,6 +74,14 @@ _OPTIONS = {
     "proj_size": FR_OPTION_PROJECTION,
     "fixed_vectors": FR_OPTION_FIXED_VECTORS,
     "exp_forget": FR_OPTION_EXP_FORGET,
+    "noise": FR_OPTION_NOISE,
+    "masks": FR_OPTION_MASKS,
+    "candidate": FR_OPTION_CANDIDATE,
+}
+RECURRENT_MODES = {
+    "h": FR_DROP_H,
+    "per_gate": FR_DROP_PER_GATE,
+    "candidate": FR_DROP_CANDIDATE,
 }
 
 
@@ -155,13 +165,19 @@ cdef class CellOptions:
     of c_t where the cell has one; None for the plain cell, which may have a projection.
     `fixed_vectors` are numbers in place of the parameters that multiply unit by unit,
     row after row, as an array of float64; they are copied.
+    `zoneout` has the probabilities of c and of h, and `recurrent_mode` is one of
+    `RECURRENT_MODES`.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
                   bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
-                  fixed_vectors=None, bint exp_forget=False):
+                  zoneout=(0.0, 0.0), double recurrent_dropout=0,
+                  str recurrent_mode not None="h", double input_dropout=0,
+                  fixed_vectors=None, bint exp_forget=False, double noise=0):
         cdef Py_ssize_t n_fixed = 0
-        self.general, self.proj_size = activations is not None, proj_size
+        cdef double zoneout_h, zoneout_c
+        zoneout_c, zoneout_h = zoneout
+        self.proj_size, self.c.plain = proj_size, activations is None
         activations = None if activations is None else tuple(activations)
         if fixed_vectors is not None:
             n_fixed = memoryview(fixed_vectors).nbytes // sizeof(double)
@@ -172,9 +188,27 @@ cdef class CellOptions:
         self.n_fixed, self.c.exp_forget = n_fixed, exp_forget
         self.made_of = (
             activations, clip, input_forget, peephole, reset_before, proj_size,
-            None if self.fixed is None else self.fixed[:], exp_forget)
-        if not self.general and (clip or input_forget or peephole or reset_before
-                                 or exp_forget or self.fixed is not None):
+            (zoneout_c, zoneout_h), recurrent_dropout, recurrent_mode, input_dropout,
+            None if self.fixed is None else self.fixed[:], exp_forget,
+            noise)
+        if not 0 <= noise < INFINITY:
+            raise ValueError(f"CellOptions: noise must be in [0, inf), got {noise}")
+        self.c.noise = noise
+        for p in (zoneout_h, zoneout_c, recurrent_dropout, input_dropout):
+            if not 0 <= p <= 1:
+                raise ValueError(
+                    f"CellOptions: a probability must be in [0, 1], got {p}")
+        if recurrent_mode not in RECURRENT_MODES:
+            raise ValueError(
+                f"CellOptions: recurrent_mode must be among "
+                f"{', '.join(RECURRENT_MODES)}, got {recurrent_mode!r}")
+        self.c.zoneout_h, self.c.zoneout_c = zoneout_h, zoneout_c
+        self.c.recurrent_dropout = recurrent_dropout
+        self.c.recurrent_mode = RECURRENT_MODES[recurrent_mode]
+        self.c.input_dropout = input_dropout
+        self.general = not self.c.plain or self.draws
+        if self.c.plain and (clip or input_forget or peephole or reset_before
+                             or exp_forget or self.fixed is not None or noise):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -190,15 +224,26 @@ cdef class CellOptions:
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
 
+    @property
+    def leaves_out(self):
+        """Whether the cell has zoneout or dropout."""
+        return (self.c.zoneout_h > 0 or self.c.zoneout_c > 0
+                or self.c.recurrent_dropout > 0 or self.c.input_dropout > 0)
+
+    @property
+    def draws(self):
+        """Whether the cell makes random choices in training: see `draws.Draw`."""
+        return self.leaves_out or self.c.noise > 0
+
     cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
         """Whether such a cell, of H units, can have these options."""
         cdef int expected = activations_of(of)
-        if self.general and self.n_activations != expected:
+        if not self.c.plain and self.n_activations != expected:
             raise ValueError(
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
         wanted = {
-            "activations": self.general and self.differs(of),
+            "activations": not self.c.plain and self.differs(of),
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
@@ -206,10 +251,18 @@ cdef class CellOptions:
             "proj_size": self.proj_size != 0,
             "fixed_vectors": self.fixed is not None,
             "exp_forget": self.c.exp_forget != 0,
+            "noise": self.c.noise > 0,
+            "masks": self.leaves_out,
+            "candidate": self.c.recurrent_dropout > 0 and (
+                self.c.recurrent_mode == FR_DROP_CANDIDATE),
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
                 refuse(who, of, name)
+        if self.c.zoneout_c > 0 and of.n_states == 1:
+            raise ValueError(
+                f"{who}: a {of.name.decode()} has no c for zoneout, got "
+                f"{self.c.zoneout_c}")
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")

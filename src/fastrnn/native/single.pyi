@@ -4,6 +4,7 @@ from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.celltable import CellOptions
 from fastrnn.native.core import Kernels
+from fastrnn.native.draws import Draw
 
 _Array: TypeAlias = Any
 
@@ -39,6 +40,7 @@ def forward(
     c_n: _Array | None,
     tape: _Array | None,
     work: _Array,
+    draw: Draw | None = None,
 ) -> None: ...
 def backward(
     kernels: Kernels,
@@ -66,6 +68,7 @@ def backward(
     clip_value: float = 0.0,
     clip_norm: float = 0.0,
     flow: _Array | None = None,
+    draw: Draw | None = None,
 ) -> None: ...
 
 class Shape:

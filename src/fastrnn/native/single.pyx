@@ -17,6 +17,7 @@ from fastrnn.native.calls cimport (
 from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
 from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
 from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
+from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport (
     PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR,
 )
@@ -141,12 +142,13 @@ def work_size(Kernels kernels not None, bint backward, Shape shape not None,
 
 
 cdef Run run_of(Kernels kernels, bint backward, Shape shape, int n_threads,
-                StridedArray x, StridedArray y, packed, work):
+                StridedArray x, StridedArray y, packed, work, Draw draw=None):
     """A `Run` of the cell, with what both directions of a call have."""
     cdef Run run = Run.make(
         kernels.table, &shape.c, n_threads, 1, 1, size_of(kernels.kind))
     run.c_step = shape.c.B * shape.c.H
     run.reverse = shape.c.reverse
+    run.draw = draw_of(draw, "a call", &shape.c, 0)
     find(&run.x[0], x, "x", kernels.kind, shape, shape.c.I, False)
     find(&run.y[0], y, "y", kernels.kind, shape, shape.c.S, not backward)
     run.packed[0] = address(required(packed, "packed"), "packed", kernels.kind,
@@ -178,12 +180,12 @@ cdef PerCell one(void *at) noexcept:
 
 def forward(Kernels kernels not None, Shape shape not None, int n_threads,
             StridedArray x not None, packed, h0, c0, StridedArray y not None, h_n, c_n,
-            tape, work):
+            tape, work, Draw draw=None):
     """Run the cell; `tape` is None in inference."""
     cdef char kind = kernels.kind
     cdef Run run
     team_of("forward", n_threads)
-    run = run_of(kernels, False, shape, n_threads, x, y, packed, work)
+    run = run_of(kernels, False, shape, n_threads, x, y, packed, work, draw)
     required(h0, "h0")
     required(h_n, "h_n")
     if shape.of.n_states > 1:
@@ -202,7 +204,7 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
              StridedArray x not None, packed, h0, StridedArray y not None, tape,
              StridedArray dy, dh_n, dc_n, StridedArray dx, bint dx_accumulate, dh0, dc0,
              dW, dR, db_ih, db_hh, work, dP=None, dW_hr=None,
-             double clip_value=0.0, double clip_norm=0.0, flow=None):
+             double clip_value=0.0, double clip_norm=0.0, flow=None, Draw draw=None):
     """Back-propagate through time.
 
     dy, dh_n, dc_n may be None for zero; dx and parameter gradients where they are not
@@ -214,7 +216,7 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     cdef char **gradient
     cdef Run run
     team_of("backward", n_threads)
-    run = run_of(kernels, True, shape, n_threads, x, y, packed, work)
+    run = run_of(kernels, True, shape, n_threads, x, y, packed, work, draw)
     find(&run.dy[0], dy, "dy", kind, shape, S, False)
     find(&run.dx[0], dx, "dx", kind, shape, I, True)
     run.add_dx = dx_accumulate

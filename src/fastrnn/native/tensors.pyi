@@ -6,6 +6,7 @@ from typing import Any, Self, TypeAlias, final
 
 from fastrnn.native.calls import Plan
 from fastrnn.native.core import Kernels
+from fastrnn.native.draws import Draw
 from fastrnn.native.layout import Layout
 from fastrnn.native.memory import Pool
 from fastrnn.native.weights import Use
@@ -41,6 +42,7 @@ class TensorPlan(Plan):
         h_n: _Tensor | None,
         c_n: _Tensor | None,
         tapes: _Tensor | None,
+        draw: Draw | None = None,
     ) -> None: ...
     def backward(
         self,
@@ -60,4 +62,5 @@ class TensorPlan(Plan):
         dh0: _Tensor | None,
         dc0: _Tensor | None,
         dweights: Sequence[_Tensor | None],
+        draw: Draw | None = None,
     ) -> None: ...

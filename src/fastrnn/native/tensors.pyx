@@ -17,6 +17,7 @@ from fastrnn.native.calls cimport (
 )
 from fastrnn.native.capi cimport fr_shape
 from fastrnn.native.core cimport Kernels, team_of
+from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport N_PARTS, Layout, Parts
 from fastrnn.native.memory cimport Loan, Pool, round_up
 from fastrnn.native.sizes cimport check_threads
@@ -85,13 +86,14 @@ cdef class TensorPlan(Plan):
             at += first * self.layout.n_directions * n_bytes
         return per_cell(at, n_bytes, False)
 
-    cdef Run run(self, int first, int n_layers, int n_threads):
+    cdef Run run(self, int first, int n_layers, int n_threads, Draw draw):
         """A `Run` of some layers."""
         cdef int D = self.layout.n_directions
         cdef Run run = Run.make(self.kernels.table, &self.shape, n_threads, n_layers, D,
                                 self.itemsize)
         run.c_step = self.layout.n_cells * self.c_size
         run.at_once, run.chained = self.calls_at_once(n_layers, n_threads), D == 1
+        run.draw = draw_of(draw, "TensorPlan", &self.shape, first * D)
         return run
 
     cdef ptrdiff_t work_size(self, Run run, bint backward) noexcept:
@@ -192,7 +194,7 @@ cdef class TensorPlan(Plan):
 
     def forward(self, Pool pool not None, int first, int n_threads,
                 Use use not None, list inputs, bint batch_first, h0, c0, list outputs,
-                h_n, c_n, tapes):
+                h_n, c_n, tapes, Draw draw=None):
         """Run layers, all their directions, from layer `first` on.
 
         Parameters
@@ -216,6 +218,9 @@ cdef class TensorPlan(Plan):
         tapes : tensor or None
             Of `tape_size` elements, from the start of a cache line; None where no
             backward follows.
+        draw : Draw, optional
+            What the cells draw; without one their choices have expectations. Backward
+            gets the same.
         """
         cdef Layout layout = self.layout
         cdef ptrdiff_t state = self.state_bytes, size
@@ -232,7 +237,7 @@ cdef class TensorPlan(Plan):
         self.check_layers("TensorPlan.forward", first, n_threads, use, n_layers, False)
         if has_c and pc_n == NULL:
             raise TypeError("TensorPlan.forward: c_n must be a tensor, got None")
-        run = self.run(first, n_layers, n_threads)
+        run = self.run(first, n_layers, n_threads, draw)
         self.set_layers(
             run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers), True)
         size = self.work_size(run, False)
@@ -260,7 +265,8 @@ cdef class TensorPlan(Plan):
 
     def backward(self, Pool pool not None, int first, int n_threads,
                  Use use not None, list inputs, bint batch_first, h0, list outputs,
-                 tapes, dy, dh_n, dc_n, list dinputs, dh0, dc0, dweights not None):
+                 tapes, dy, dh_n, dc_n, list dinputs, dh0, dc0, dweights not None,
+                 Draw draw=None):
         """Back-propagate through layers; see `forward` for what it shares with it.
 
         Parameters
@@ -294,7 +300,7 @@ cdef class TensorPlan(Plan):
             dweights, "dweights", layout.n_cells * layout.n_parts())
         cdef Run run
         self.check_layers("TensorPlan.backward", first, n_threads, use, n_layers, True)
-        run = self.run(first, n_layers, n_threads)
+        run = self.run(first, n_layers, n_threads, draw)
         self.set_layers(
             run, first, xs, batch_first, as_tuple(outputs, "outputs", n_layers), False)
         run.clear = True

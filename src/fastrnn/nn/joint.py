@@ -130,6 +130,17 @@ def choices_of_steps(seed: int, B: int, width: int) -> tuple[int, tuple[int, ...
     return seed, (share.n * wide, share.first * wide, share.total * wide)
 
 
+def first_row(B: int) -> int:
+    """The number that the first of a layer's B rows has in the joint batch.
+
+    Within `TimeDistributed` a layer's B may be a multiple of the rows.
+    """
+    share = now.share
+    if share is None or share.stream is not None:
+        return 0
+    return share.first * (B // share.n)
+
+
 def summed(*arrays: Array) -> tuple[Array, ...]:
     """Arrays of float64 added over all processes of a joint batch, in one exchange."""
     share = now.share

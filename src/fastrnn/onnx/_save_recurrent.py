@@ -16,7 +16,8 @@ _WRITTEN = {
     *("nonlinearity", "activation", "recurrent_activation", "cell_clip", "peephole"),
     *("input_forget", "reset_after", "proj_size", "learn_initial_state"),
     *("forget_bias", "clip_state_grad", "checkpoint_every"),
-    *("merge_mode", "connection"),
+    *("merge_mode", "connection", "recurrent_dropout", "recurrent_dropout_mode"),
+    *("input_dropout", "weight_drop"),
 }
 _MERGING = {"sum": "Add", "mul": "Mul", "mean": "Add", "ave": "Add"}
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastrnn.native import celltable
+from fastrnn.recurrent import leaving_out
 from fastrnn.recurrent.connections import CONNECTIONS
 from fastrnn.recurrent.merging import MERGE_MODES
 from fastrnn.util import checks
@@ -39,17 +40,31 @@ DEFAULTS = {
     "input_forget": False,
     "reset_after": True,
     "forget_gate": "sigmoid",
+    "noise": 0.0,
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
+    "zoneout": 0.0,
+    "recurrent_dropout": 0.0,
+    "recurrent_dropout_mode": "h",
+    "input_dropout": 0.0,
+    "weight_drop": 0.0,
     "learn_initial_state": False,
     "forget_bias": None,
     "clip_state_grad": None,
     "merge_mode": "concat",
     "connection": None,
 }
+# What the kernels know as "masks".
+MASKS = (
+    "zoneout",
+    "recurrent_dropout",
+    "recurrent_dropout_mode",
+    "input_dropout",
+    "weight_drop",
+)
 # Those of them that only some cells know: a class that has one sets it as an attribute.
-OWN = ("proj_size", "peephole", "input_forget", "reset_after", "forget_gate")
+OWN = ("proj_size", "peephole", "input_forget", "reset_after", "forget_gate", "noise")
 
 
 def gates_of(cell):
@@ -92,11 +107,16 @@ def of_cell(cell):
         "exp_forget": "forget_gate",
         "fixed_vectors": cell.vectors,
     }
-    known = [option for option in cell.options if option != "activations"]
+    found += [*MASKS] if "masks" in cell.options else []
+    known = [
+        option
+        for option in cell.options
+        if option not in ("activations", "masks", "candidate")
+    ]
     return found + [names.get(option, option) for option in known]
 
 
-def _check_known(who, cell, given):
+def check_known(who, cell, given):
     """Refuse an argument that says something and that the cell does not know."""
     known = of_cell(cell)
     for name, value in given.items():
@@ -172,7 +192,7 @@ def functions(who, cell, activation=None, recurrent_activation=None):
         As a layer takes them: in place of the plain cell's functions (`gates_of`).
     """
     given = {"activation": activation, "recurrent_activation": recurrent_activation}
-    _check_known(who, cell, given)
+    check_known(who, cell, given)
     result = [(name, 0.0, 0.0) for name in cell.activations]
     for name, gates in gates_of(cell).items():
         if given[name] is not None:
@@ -195,7 +215,12 @@ def cell_options(
     input_forget=False,
     reset_after=True,
     forget_gate="sigmoid",
+    noise=0.0,
     fixed_vectors=None,
+    zoneout=0.0,
+    recurrent_dropout=0.0,
+    recurrent_dropout_mode="h",
+    input_dropout=0.0,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
@@ -219,11 +244,32 @@ def cell_options(
         "input_forget": checks.flag(who, "input_forget", input_forget),
         "reset_after": checks.flag(who, "reset_after", reset_after),
     }
+    noise = checks.real_in(who, "noise", noise, "[0, inf)")
     checks.choice(who, "forget_gate", forget_gate, ("sigmoid", "exponential"))
-    given = {"cell_clip": cell_clip, "proj_size": proj_size, "forget_gate": forget_gate}
-    _check_known(who, cell, given | flags)
+    _, zoned = leaving_out.zoneout(who, cell, zoneout)
+    masks = {
+        "recurrent_dropout": checks.probability(
+            who, "recurrent_dropout", recurrent_dropout
+        ),
+        "input_dropout": checks.probability(who, "input_dropout", input_dropout),
+    }
+    check_known(
+        who,
+        cell,
+        {
+            "cell_clip": cell_clip,
+            "proj_size": proj_size,
+            "forget_gate": forget_gate,
+            "noise": noise,
+            **flags,
+            "zoneout": max(zoned),
+            **masks,
+        },
+    )
+    mode = leaving_out.recurrent_mode(who, cell, recurrent_dropout_mode)
+    masks |= {"zoneout": zoned, "recurrent_mode": mode}
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
-    more |= {"exp_forget": forget_gate == "exponential"} | flags
+    more |= {"exp_forget": forget_gate == "exponential", "noise": noise} | flags
     if fixed_vectors is not None:
         more["fixed_vectors"] = np.ascontiguousarray(fixed_vectors, np.float64)
     plain = list(cell.activations)
@@ -232,8 +278,11 @@ def cell_options(
         or any(more.values())
         or [name for name, *_ in of_gates] != plain
     ):
-        return celltable.CellOptions(of_gates, **more, proj_size=int(proj_size))
-    return celltable.CellOptions(None, proj_size=int(proj_size)) if proj_size else None
+        return celltable.CellOptions(
+            of_gates, **more, proj_size=int(proj_size), **masks
+        )
+    options = celltable.CellOptions(None, proj_size=int(proj_size), **masks)
+    return options if options.draws or proj_size else None
 
 
 def state_clip(who, value):

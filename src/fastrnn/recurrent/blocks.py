@@ -34,10 +34,12 @@ class Blocks:
     seeds, p
         The dropout between layers: an int64 array with a seed for each inner layer, or
         None for no dropout, and the probability.
+    draw : draws.Draw or None
+        What the cells draw.
     """
 
-    def __init__(self, runtime, plan, use, every, seeds, p):
-        self._runtime, self._use = runtime, use
+    def __init__(self, runtime, plan, use, every, seeds, p, draw):
+        self._runtime, self._use, self._draw = runtime, use, draw
         self._seeds, self._p = seeds, p
         self._T, self._B = plan.T, plan.B
         self._parts = {}  # plans of a ragged batch's blocks, which no other call needs
@@ -78,6 +80,13 @@ class Blocks:
             return begin, begin * block.x_step, begin * block.y_step, block
         row = plan.offsets[begin]
         return begin, row * block.x_row, row * block.y_row, block
+
+    def _draw_of(self, plan, begin):
+        """What a block draws that begins with step `begin` of the plan."""
+        if self._draw is None:
+            return None
+        places = plan.offsets is not None and not plan.padded
+        return self._draw.part(begin, int(plan.offsets[begin]) if places else 0)
 
     def _drop(self, plan, k, x):
         """Outputs of inner layer k, or their gradient, after dropout."""
@@ -131,12 +140,12 @@ class Blocks:
             if part is not None:
                 into[...] = part
         for j in range(len(firsts)):
-            _, x_at, y_at, block = self._block(plan, j, cell)
+            begin, x_at, y_at, block = self._block(plan, j, cell)
             block.forward(
                 self._runtime.memory, self._use,
                 x, x_at, *states.split(firsts[j]), None, 0.0,
                 y, y_at, firsts[j + 1] if j + 1 < len(firsts) else end,
-                False,
+                False, self._draw_of(plan, begin),
             )  # fmt: skip
         self._first_states.append(firsts)
 
@@ -178,13 +187,15 @@ class Blocks:
         for j in reversed(range(n_blocks)):
             begin, x_at, y_at, block = self._block(plan, j, cell)
             handed_on = handed_on or block.take_block(runtime.memory)
+            draw = self._draw_of(plan, begin)
             kept = block.forward(
                 runtime.memory, self._use, x, x_at, *states.split(firsts[j]),
-                None, 0.0, None, 0, end, True,
+                None, 0.0, None, 0, end, True, draw,
             )  # fmt: skip
             block.backward(
                 runtime.memory, self._use, kept, x, x_at, None, 0.0, None, y_at,
                 dy, dh, dc, dx, results[j % 2], grads, runtime.start,
                 handed_on, j > 0, flow, ((cell or 0) * plan.length + begin) * self._B,
+                draw,
             )  # fmt: skip
             dh, dc = states.split(results[j % 2])

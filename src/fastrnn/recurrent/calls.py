@@ -72,10 +72,12 @@ class Call:
         Of what is computed; None if that is nothing.
     sequences : bool
         Whether y has the outputs of all steps, and not the last ones only.
-    use, kept, x, seeds, p, y
+    use, kept, x, seeds, p, y, draw
         What backward needs of the run in training mode: the packed weights, the tape or
-        the object that runs backward itself, the arrays, and the seeds and probability
-        of dropout.
+        the object that runs backward itself, the arrays, the seeds and probability of
+        dropout, and what the cells draw.
+    dropped : DroppedWeights or None
+        The weights that the run has left out.
     last_outputs : ndarray, shape (B, D * S), or None
         Both directions' last outputs, before they are merged, where y is made of them.
     by_position : bool
@@ -88,6 +90,8 @@ class Call:
     __slots__ = (
         "adds_at_once",
         "by_position",
+        "draw",
+        "dropped",
         "kept",
         "last_outputs",
         "layer",
@@ -109,7 +113,7 @@ class Call:
         self.unbatched, self.learned = unbatched, learned
         self.sequences = layer.return_sequences
         self.adds_at_once = rows is None and not learned
-        self.kept = self.last_outputs = None
+        self.kept = self.last_outputs = self.dropped = None
 
     @property
     def T(self):
@@ -146,8 +150,14 @@ class Call:
             x = rows.gather_x(self.plan, x)
             self.plan = rows.plan(runtime, self.plan)
         plan, training = self.plan, self.layer.training
+        parameters = runtime.parameters
+        if training:
+            p = getattr(self.layer, "weight_drop", 0.0)
+            self.dropped = runtime.drop_weights(plan, p)
+            if self.dropped is not None:
+                parameters, self.adds_at_once = self.dropped.parameters, False
         use = runtime.packed_weights.take(
-            plan.kernels, plan.n_threads, runtime.parameters, runtime.start, training
+            plan.kernels, plan.n_threads, parameters, runtime.start, training
         )
         if runtime.is_narrow and h0 is not None:
             h0 = states.widen(h0, runtime.hidden_size)
@@ -176,7 +186,7 @@ class Call:
         Where layers run one by one the outputs are those that y consists of.
         """
         runtime, plan = self.runtime, self.plan
-        seeds, p, every = None, 0.0, None
+        seeds, p, every, draw = None, 0.0, None, None
         layer, in_blocks = self.layer, False
         if layer.dropout > 0 and joint.now.share is not None:
             # The kernels' own dropout does not know of a joint batch.
@@ -191,6 +201,7 @@ class Call:
             every = layer.checkpoint_every
             if layer.dropout > 0:
                 seeds, p = runtime.draw_dropout(layer.dropout)
+            draw = runtime.draw_choices(plan, self.rows)
         end = np.empty(plan.state_shape, runtime.dtype)
         self.by_position = False
         if runtime.layer_by_layer:
@@ -199,7 +210,7 @@ class Call:
             every = min(every or plan.T, plan.T)
             self.adds_at_once = False
             kept = LayerByLayer(
-                runtime, plan, use, every, seeds, p, training, positions
+                runtime, plan, use, every, seeds, p, draw, training, positions
             )
             y = np.empty(kept.y_shape, runtime.dtype)
             kept.forward(plan, x, h0, c0, y, end)
@@ -211,17 +222,18 @@ class Call:
             if in_blocks:
                 self.adds_at_once = False
                 every = min(every or plan.T, plan.T)
-                kept = Blocks(runtime, plan, use, every, seeds, p)
+                kept = Blocks(runtime, plan, use, every, seeds, p, draw)
                 use.keep_forward()
                 kept.forward(plan, x, h0, c0, y, end)
             else:
                 kept = plan.forward(
-                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, training
-                )
+                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, training,
+                    draw,
+                )  # fmt: skip
         if training:
             y.setflags(False)  # by position: a keyword takes a tenth of a microsecond
             self.use, self.kept, self.x = use, kept, x
-            self.seeds, self.p, self.y = seeds, p, y
+            self.seeds, self.p, self.y, self.draw = seeds, p, y, draw
         return y, end
 
     def _positions(self):
@@ -310,7 +322,12 @@ class Call:
         squares = None
         if record_flow:
             squares = np.zeros((runtime.n_cells, plan.length, plan.B))
-        dx, d_start = self._run_back(context, plan, dy, dh_n, dc_n, grads, squares)
+        found, dropped = grads, self.dropped
+        if grads is not None and dropped is not None:
+            found = dropped.new_gradients()
+        dx, d_start = self._run_back(context, plan, dy, dh_n, dc_n, found, squares)
+        if found is not grads:
+            dropped.add(plan, found, grads)
         if runtime.is_narrow:
             d_start = states.narrow(d_start, runtime.h_size)
         if rows is not None:
@@ -333,7 +350,7 @@ class Call:
                 plan.backward(
                     runtime.memory, self.use, kept, self.x, 0, self.seeds, self.p,
                     self.y, 0, dy, dh_n, dc_n, dx, d_start, grads, runtime.start,
-                    flow=squares,
+                    flow=squares, draw=self.draw,
                 )  # fmt: skip
         except Exception:  # before anything was added
             context.restore(self)

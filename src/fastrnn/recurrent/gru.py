@@ -52,6 +52,21 @@ class GRU(Recurrent[Array]):
         Of the gates r, z: one function for both, or one for each.
     cell_clip : float, optional
         Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    zoneout : float in [0, 1]
+        In training, units of h keep the value of the step before with this probability;
+        in inference they have the expectation of that [5]_.
+    recurrent_dropout : float in [0, 1]
+        Share of h_{t-1} that is zeroed before it is multiplied by R, in training mode:
+        the same units at all steps of a call [6]_.
+    recurrent_dropout_mode : {"h", "per_gate", "candidate"}
+        "h": one mask for all gates. "per_gate": one for each, as in Keras.
+        "candidate": units of n, which is added to the state, in place of h_{t-1}
+        [8]_.
+    input_dropout : float in [0, 1]
+        Share of each layer's inputs zeroed in training mode, the same features at all
+        steps of a call; each direction has its own mask. Keras's `dropout`.
+    weight_drop : float in [0, 1]
+        Share of R zeroed in each call in training mode [7]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         one row for each layer and direction, shared by the batch.
@@ -116,6 +131,14 @@ class GRU(Recurrent[Array]):
        arXiv:1609.08144, 2016.
     .. [4] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
        NIPS 2015.
+    .. [5] D. Krueger et al., "Zoneout: Regularizing RNNs by Randomly Preserving Hidden
+       Activations", ICLR 2017.
+    .. [6] Y. Gal, Z. Ghahramani, "A Theoretically Grounded Application of Dropout in
+       Recurrent Neural Networks", NIPS 2016.
+    .. [7] S. Merity, N. Keskar, R. Socher, "Regularizing and Optimizing LSTM Language
+       Models", ICLR 2018.
+    .. [8] S. Semeniuta, A. Severyn, E. Barth, "Recurrent Dropout without Memory Loss",
+       COLING 2016.
 
     Examples
     --------
@@ -163,6 +186,11 @@ class GRU(Recurrent[Array]):
         activation: Functions | None = None,
         recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: str = "h",
+        input_dropout: float = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -188,6 +216,11 @@ class GRU(Recurrent[Array]):
             activation=activation,
             recurrent_activation=recurrent_activation,
             cell_clip=cell_clip,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_mode=recurrent_dropout_mode,
+            input_dropout=input_dropout,
+            weight_drop=weight_drop,
             learn_initial_state=learn_initial_state,
             clip_state_grad=clip_state_grad,
             merge_mode=merge_mode,

@@ -21,6 +21,11 @@ class Options(TypedDict, total=False):
     """What all layers are given by name, apart from `activation`."""
 
     cell_clip: float | None
+    zoneout: float | tuple[float, float]
+    recurrent_dropout: float
+    recurrent_dropout_mode: str
+    input_dropout: float
+    weight_drop: float
     learn_initial_state: bool
     clip_state_grad: float | tuple[str, float] | None
     merge_mode: str
@@ -62,6 +67,7 @@ class LeakyOptions(Options, total=False):
     alpha: ArrayLike
     learn_alpha: bool
     sign: ArrayLike | None
+    noise: float
 
 
 class SLSTMOptions(TypedDict, total=False):

@@ -25,7 +25,15 @@ from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
 from fastrnn.nn.context import Context
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import arguments, inputs, parameters, rows, states, table
+from fastrnn.recurrent import (
+    arguments,
+    inputs,
+    leaving_out,
+    parameters,
+    rows,
+    states,
+    table,
+)
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
 from fastrnn.recurrent.runtime import Runtime
@@ -165,6 +173,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         activation: Functions | None = None,
         recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: str = "h",
+        input_dropout: float = 0.0,
+        weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -204,11 +217,18 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             "activation": activation,
             "recurrent_activation": recurrent_activation,
             "cell_clip": cell_clip,
+            "zoneout": zoneout,
+            "recurrent_dropout": recurrent_dropout,
+            "recurrent_dropout_mode": recurrent_dropout_mode,
+            "input_dropout": input_dropout,
         }
         own = {name: vars(self)[name] for name in arguments.OWN if name in vars(self)}
         if cell.vectors and self._vectors_are_fixed:
             own["fixed_vectors"] = self._vectors()
         options = arguments.cell_options(who, cell, self.hidden_size, **given, **own)
+        given["zoneout"], _ = leaving_out.zoneout(who, cell, zoneout)
+        given["weight_drop"] = checks.probability(who, "weight_drop", weight_drop)
+        arguments.check_known(who, cell, {"weight_drop": given["weight_drop"]})
         vars(self).update(
             {name: given[name] for name in arguments.of_cell(cell) if name in given}
         )
@@ -293,6 +313,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     @property
     def _directions(self):
         return 2 if self.bidirectional else 1
+
+    @property
+    def _draws(self):
+        """Whether a call in training makes choices, dropout between layers apart."""
+        return self._runtime.draws or getattr(self, "weight_drop", 0.0) > 0
 
     @property
     def _y_size(self):

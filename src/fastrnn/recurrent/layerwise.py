@@ -75,7 +75,7 @@ class LayerByLayer(Blocks):
 
     Parameters
     ----------
-    runtime, plan, use, every, seeds, p
+    runtime, plan, use, every, seeds, p, draw
         As of `Blocks`; `every` may be all steps.
     training : bool
         Whether a backward will come.
@@ -87,8 +87,8 @@ class LayerByLayer(Blocks):
         Shape of the y that `forward` writes.
     """
 
-    def __init__(self, runtime, plan, use, every, seeds, p, training, positions):
-        super().__init__(runtime, plan, use, every, seeds, p)
+    def __init__(self, runtime, plan, use, every, seeds, p, draw, training, positions):
+        super().__init__(runtime, plan, use, every, seeds, p, draw)
         self._together, self._training = False, training
         self._kept = []  # of each cell, if the sequence is one block
         self._raw = []  # of each layer, its outputs before they are merged
@@ -163,7 +163,7 @@ class LayerByLayer(Blocks):
         *_, block = self._block(plan, 0, cell)
         kept = block.forward(
             self._runtime.memory, self._use, x, 0, h0, c0, None, 0.0, y, 0, end,
-            self._training,
+            self._training, self._draw,
         )  # fmt: skip
         self._kept.append(kept)
 
@@ -226,5 +226,5 @@ class LayerByLayer(Blocks):
         block.backward(
             runtime.memory, self._use, self._kept[cell], x, 0, None, 0.0, y, 0,
             dy, dh, dc, dx, d_start, grads, runtime.start,
-            flow=flow, flow_at=cell * self._T * self._B,
+            flow=flow, flow_at=cell * self._T * self._B, draw=self._draw,
         )  # fmt: skip

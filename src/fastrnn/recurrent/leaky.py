@@ -38,6 +38,10 @@ class LeakyRNN(Recurrent[Array]):
         either: column j of ``weight_hh``, by which unit j acts upon the others, has no
         number of the other sign (Dale's law). It holds from the start and is restored
         after each step of an optimiser, which sets such numbers to zero.
+    noise : float
+        Standard deviation of the normal noise that is added to each pre-activation, for
+        each unit, sequence and step anew, in training mode. The same `seed` draws the
+        same, whatever the number of threads or steps in a call.
     activation : str, tuple or dict, optional
         In place of tanh, a function as `RNN` takes it. A network with signs needs one
         that is not negative, such as "relu" or "softplus".
@@ -54,7 +58,8 @@ class LeakyRNN(Recurrent[Array]):
     -----
     With f the activation::
 
-        h_t = (1 - alpha) * h_{t-1} + alpha * f(x_t W^T + b_ih + h_{t-1} R^T + b_hh)
+        a_t = x_t W^T + b_ih + h_{t-1} R^T + b_hh + noise * N(0, 1)
+        h_t = (1 - alpha) * h_{t-1} + alpha * f(a_t)
 
     Parameters: ``weight_ih_l{k} (H, I)``, ``weight_hh_l{k} (H, H)``, ``bias_ih_l{k}``
     and ``bias_hh_l{k} (H,)``, and ``alpha_l{k} (H,)`` with `learn_alpha`, with
@@ -120,6 +125,7 @@ class LeakyRNN(Recurrent[Array]):
         alpha: ArrayLike = 0.2,
         learn_alpha: bool = False,
         sign: ArrayLike | None = None,
+        noise: float = 0.0,
         activation: Functions | None = None,
         cell_clip: float | None = None,
         learn_initial_state: bool = False,
@@ -140,6 +146,7 @@ class LeakyRNN(Recurrent[Array]):
         self.alpha = _rates(who, alpha, units)
         self.learn_alpha = checks.flag(who, "learn_alpha", learn_alpha)
         self.sign = _signs(who, sign, units)
+        self.noise = checks.real_in(who, "noise", noise, "[0, inf)")
         super().__init__(
             input_size,
             hidden_size,

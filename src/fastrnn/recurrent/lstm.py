@@ -58,6 +58,22 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         Of the gates i, f, o: one function for all, or one for each.
     cell_clip : float, optional
         Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    zoneout : float or (float, float)
+        Of c and of h, (p_c, p_h), or one number for both. In training, units of the
+        state keep the value of the step before with this probability; in inference they
+        have the expectation of that [6]_.
+    recurrent_dropout : float in [0, 1]
+        Share of h_{t-1} that is zeroed before it is multiplied by R, in training mode:
+        the same units at all steps of a call [7]_.
+    recurrent_dropout_mode : {"h", "per_gate", "candidate"}
+        "h": one mask for all gates. "per_gate": one for each, as in Keras.
+        "candidate": units of g, which is added to the state, in place of h_{t-1}
+        [9]_.
+    input_dropout : float in [0, 1]
+        Share of each layer's inputs zeroed in training mode, the same features at all
+        steps of a call; each direction has its own mask. Keras's `dropout`.
+    weight_drop : float in [0, 1]
+        Share of R zeroed in each call in training mode [8]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         and ``c_0``, one row for each layer and direction, shared by the batch.
@@ -129,6 +145,14 @@ class LSTM(Recurrent[tuple[Array, Array]]):
        arXiv:1609.08144, 2016.
     .. [5] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
        NIPS 2015.
+    .. [6] D. Krueger et al., "Zoneout: Regularizing RNNs by Randomly Preserving Hidden
+       Activations", ICLR 2017.
+    .. [7] Y. Gal, Z. Ghahramani, "A Theoretically Grounded Application of Dropout in
+       Recurrent Neural Networks", NIPS 2016.
+    .. [8] S. Merity, N. Keskar, R. Socher, "Regularizing and Optimizing LSTM Language
+       Models", ICLR 2018.
+    .. [9] S. Semeniuta, A. Severyn, E. Barth, "Recurrent Dropout without Memory Loss",
+       COLING 2016.
 
     Examples
     --------
@@ -183,6 +207,11 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         activation: Functions | None = None,
         recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_mode: str = "h",
+        input_dropout: float = 0.0,
+        weight_drop: float = 0.0,
         forget_bias: float | None = None,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
@@ -209,6 +238,11 @@ class LSTM(Recurrent[tuple[Array, Array]]):
             activation=activation,
             recurrent_activation=recurrent_activation,
             cell_clip=cell_clip,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_mode=recurrent_dropout_mode,
+            input_dropout=input_dropout,
+            weight_drop=weight_drop,
             learn_initial_state=learn_initial_state,
             clip_state_grad=clip_state_grad,
             merge_mode=merge_mode,

@@ -84,6 +84,17 @@ class Rows:
         at = np.stack([self.offsets[steps - 1] + self.last_row, self.last_row])
         return np.where(self.last_row >= 0, at, -1)[:directions]
 
+    def numbers(self):
+        """The caller's step of each gathered step (N,), and sequence of each row."""
+        if self.batch_first:
+            sequence, step = np.divmod(self.order, self.T)
+        else:
+            step, sequence = np.divmod(self.order, self.B)
+        of_rows = np.zeros(self.n_rows, np.int64)  # a row without steps draws nothing
+        n = self.offsets[1]  # rows that have a first step
+        of_rows[:n] = sequence[:n]
+        return step, of_rows
+
     # -- sequences --------------------------------------------------------------------
 
     def plan(self, runtime, dense):

@@ -4,6 +4,9 @@
 import numpy as np
 
 from fastrnn.native import arrays, memory, weights
+from fastrnn.native.draws import Draw
+from fastrnn.nn import joint
+from fastrnn.recurrent.leaving_out import DroppedWeights
 
 # A layer keeps the plans of so many shapes. When one more shape comes, it drops all of
 # them and begins anew.
@@ -26,6 +29,7 @@ _OF_THIS_PROCESS = (
 _OF_THE_LAYER = (
     "cell",
     "connection",
+    "draws",
     "dropout_seeds",
     "dtype",
     "h_size",
@@ -61,7 +65,9 @@ class Runtime:
     merge_mode, connection : str or None
         The layer's arguments of these names.
     dropout_seeds : numpy.random.Generator
-        Draws the seeds of dropout masks. It is the layer's own, which saving finds.
+        Draws the seeds of dropout masks, and for each call the key of what its cells
+        draw. It is the layer's own, which saving finds, so that its state says how many
+        calls there were.
     cell : core.Cell
         What the cells are, as their C file says.
     options : core.Options or None
@@ -77,6 +83,10 @@ class Runtime:
         Width of c, of h (narrower than c with a projection), and of a layer's output.
     is_narrow : bool
         Whether h is narrower than the kernels' states are: see `states`.
+    draws : bool
+        Whether cells make random choices in training.
+    n_cell_weights : int
+        The parameters of all cells, which are the first of the layer's.
     layer_by_layer : bool
         Whether there is arithmetic between the layers, which the kernels do not do:
         merged directions or connections. Such layers run one after the other.
@@ -109,6 +119,7 @@ class Runtime:
         self.layout, self.dtype = layout, np.dtype(dtype)
         self.cell, self.options, self.suffixes = cell, options, suffixes
         self.dropout_seeds = dropout_seeds
+        self.draws = options is not None and options.draws
         self.merge_mode, self.connection = merge_mode, connection
         self.n_layers, self.n_directions = layout.n_layers, layout.n_directions
         self.n_cells, self.n_states = layout.n_cells, layout.n_states
@@ -150,6 +161,51 @@ class Runtime:
         if self.n_layers == 1:
             return None, 0.0
         return self.dropout_seeds.integers(2**63, size=self.n_layers - 1), p
+
+    @property
+    def n_cell_weights(self):
+        return sum(
+            self.named[name].size
+            for name in self.named
+            if name not in ("h_0", "c_0") and "_gate_l" not in name
+        )
+
+    def part_of(self, buffer, kind, cell):
+        """One of a cell's parameters in a buffer that is laid out as the model's is."""
+        own = self.named[kind + self.suffixes[cell]]
+        distance = own.ctypes.data - self.parameters.ctypes.data
+        begin = distance // self.dtype.itemsize
+        return buffer[begin : begin + own.size]
+
+    def drop_weights(self, plan, p):
+        """The `DroppedWeights` of a call in training; None where `p` is 0."""
+        if p == 0:
+            return None
+        seeds = self.dropout_seeds.integers(2**63, size=self.n_cells)
+        return DroppedWeights(self, plan, p, seeds)
+
+    def draw_choices(self, plan, rows):
+        """The `Draw` of a call in training; None where cells have no random choices.
+
+        Parameters
+        ----------
+        plan : arrays.ArrayPlan
+            Of what is computed.
+        rows : Rows or None
+            Which of the caller's steps these are; None for all of them.
+        """
+        if not self.draws:
+            return None
+        key, share = int(self.dropout_seeds.integers(2**63)), joint.now.share
+        first_row = 0
+        if share is not None:
+            B = plan.B if rows is None else rows.B
+            key, first_row = share.seed(key), joint.first_row(B)
+        steps = numbers = None
+        if rows is not None and not rows.padded:
+            steps, numbers = rows.numbers()
+            numbers += first_row
+        return Draw(key, 0, first_row, steps, numbers)
 
     def plan_for(
         self,

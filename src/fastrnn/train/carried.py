@@ -59,4 +59,6 @@ class Carried:
 
 def _may_draw(module):
     """Whether a module's forward may draw numbers: not without dropout."""
+    if getattr(module, "_draws", False):  # a recurrent layer whose cells choose
+        return True
     return getattr(module, "dropout", getattr(module, "p", 1)) != 0

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* backward_masks.c -- what the driver left out at random, backward: see masks.h; and the
+ * product of a step, which masks may be for.
+ */
+#include "backward.h"
+
+/* C = A B for this thread's rows of a step and its panels of B.  A is part of the rows
+ * of da: `segments` slots, `segment` elements apart, of K elements each. */
+static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                         const real *A, ptrdiff_t segments, ptrdiff_t segment,
+                         ptrdiff_t K, const real *B, ptrdiff_t N, ptrdiff_t widest,
+                         const panel_range *own, real *C, ptrdiff_t c_row)
+{
+    const ptrdiff_t all = segments * K, p0 = own->p0, p1 = own->p1;
+    for (ptrdiff_t n = p0; n < p1; n++) {
+        const panel q = get_panel(N, widest, back_and_forth(s, p0, p1, n));
+        const panel next = get_panel(N, widest, back_and_forth(s, p0, p1, n + 1));
+        multiply_rows(A + f->g.b0 * f->w.da_row, f->w.da_row, segments, segment, K,
+                      B + q.column * all, q.nv,
+                      panel_part(B + next.column * all, all, q.nv, 0, 1),
+                      C + f->g.b0 * c_row + q.column, c_row, rows);
+    }
+}
+
+/* A row of x as dW needs it. */
+INLINE const real *masked_input(const backward_run *f, const real *x, ptrdiff_t b)
+{
+    const masks *m = &f->w.masks;
+    if (!m->input)
+        return x;
+    real *row = f->w.masked + f->self->rank * f->w.masked_size;
+    mask_row(row, x, m->input + b * m->input_row, f->cell.I);
+    return row;
+}
+
+/* A row of h_{t-1} as dR needs it, for gate g where gates have masks of their own. */
+INLINE const real *masked_operand(const backward_run *f, const real *h, int g,
+                                  ptrdiff_t b)
+{
+    const masks *m = &f->w.masks;
+    if (!m->operands)
+        return h;
+    real *row = f->w.masked + f->self->rank * f->w.masked_size;
+    mask_row(row, h, recurrent_mask(m, g, b), f->cell.S);
+    return row;
+}
+
+/* Splits dh_t into the part of h_t before zoneout and that of h_{t-1}. */
+static void split_dh(const backward_run *f, ptrdiff_t s, ptrdiff_t rows)
+{
+    const fr_backward_args *a = f->a;
+    const masks *m = &f->w.masks;
+    for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++) {
+        const uint64_t start = zone_start(m, m->zone_h, &a->draw, &a->shape, s, b);
+        for (ptrdiff_t j = f->state.begin; j < f->state.end; j += V) {
+            const ptrdiff_t at = b * f->cell.S_padded + j;
+            vreal dh = v_load(f->w.dh + at);
+            v_store(f->w.zone_h + at,
+                    v_unzoned(m, m->options->zoneout_h, start, j, &dh));
+            v_store(f->w.dh + at, dh);
+        }
+    }
+}
+
+/* Splits dc_t likewise.  join_dc() adds the part of c_{t-1} when the cell is done. */
+static void split_dc(const backward_run *f, ptrdiff_t s, ptrdiff_t rows)
+{
+    const fr_backward_args *a = f->a;
+    const masks *m = &f->w.masks;
+    for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++) {
+        const uint64_t start = zone_start(m, m->zone_c, &a->draw, &a->shape, s, b);
+        for (ptrdiff_t j = f->units.begin; j < f->units.end; j += V) {
+            const ptrdiff_t at = b * f->cell.H_padded + j;
+            vreal dc = v_load(f->w.dc + at);
+            v_store(f->w.zone_c + at,
+                    v_unzoned(m, m->options->zoneout_c, start, j, &dc));
+            v_store(f->w.dc + at, dc);
+        }
+    }
+}
+
+static void join_dc(const backward_run *f, ptrdiff_t rows)
+{
+    for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
+        for (ptrdiff_t j = f->units.begin; j < f->units.end; j += V) {
+            const ptrdiff_t at = b * f->cell.H_padded + j;
+            v_store(f->w.dc + at, v_load(f->w.dc + at) + v_load(f->w.zone_c + at));
+        }
+}
+
+/* Masks what the late gate multiplies, or its gradient, in some units of the active
+ * rows of the group; row 0 of the batch is at `at`. */
+static void mask_between(const backward_run *f, ptrdiff_t rows, real *at,
+                         ptrdiff_t at_row, const panel_range *units)
+{
+    const masks *m = &f->w.masks;
+    for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++) {
+        const real *mask = recurrent_mask(m, f->cell.ops->late_gate, b);
+        for (ptrdiff_t j = units->begin; j < units->end; j += V) {
+            real *to = at + b * at_row + j;
+            v_store(to, v_load(to) * v_load(mask + j));
+        }
+    }
+}
+
+/* dh_{t-1} = (da R) * m for this thread's rows and columns, or the sum over gates with a
+ * mask each, in ascending order. */
+static void backward_masked_R(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                              const real *da_s)
+{
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const masks *m = &w->masks;
+    const ptrdiff_t H = c->H, S = c->S, S_padded = c->S_padded;
+    const ptrdiff_t all = c->ops->R_gates * H;
+    const real *da = da_s + c->ops->first_R_slot * c->H_padded, *R = f->a->packed;
+    if (m->operands == 1) {
+        step_product(f, s, rows, da, c->ops->R_gates, c->H_padded, H, R, S,
+                     f->pack.R_widest, &f->state, w->dh, S_padded);
+        for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
+            for (ptrdiff_t j = f->state.begin; j < f->state.end; j += V) {
+                real *to = w->dh + b * S_padded + j;
+                v_store(to, v_load(to) * v_load(recurrent_mask(m, 0, b) + j));
+            }
+        return;
+    }
+    for (int g = 0; g < c->ops->R_gates; g++)
+        for (ptrdiff_t p = f->state.p0; p < f->state.p1; p++) {
+            const panel q = get_panel(S, f->pack.R_widest, p);
+            const real *part = R + q.column * all + g * H * q.nv * V;
+            multiply_rows(da + g * c->H_padded + f->g.b0 * w->da_row, w->da_row, 1, 0,
+                          H, part, q.nv, panel_part(part, H, q.nv, 0, 1),
+                          w->by_gate + f->g.b0 * S_padded + q.column, S_padded, rows);
+            for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
+                for (ptrdiff_t j = q.column; j < q.column + q.nv * V; j += V) {
+                    real *to = w->dh + b * S_padded + j;
+                    const vreal mask = v_load(recurrent_mask(m, g, b) + j);
+                    const vreal one = mask * v_load(w->by_gate + b * S_padded + j);
+                    v_store(to, g == 0 ? one : v_load(to) + one);
+                }
+        }
+}
