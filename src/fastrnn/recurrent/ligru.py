@@ -19,8 +19,8 @@ class LiGRU(Recurrent[Array]):
         Of the gate z.
     num_layers, bias, batch_first, dropout, bidirectional
         As of `GRU`.
-    zoneout, recurrent_dropout, input_dropout, weight_drop
-        As of `GRU`; `recurrent_dropout_mode` is "h" or "per_gate".
+    zoneout, recurrent_dropout, recurrent_dropout_mode, input_dropout, weight_drop
+        As of `GRU`; the mode is "h" or "per_gate".
     cell_clip, learn_initial_state, clip_state_grad, merge_mode, connection
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
