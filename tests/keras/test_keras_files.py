@@ -17,6 +17,7 @@ from tolerances import chain_terms  # noqa: E402
 
 import fastrnn  # noqa: E402
 import fastrnn.keras  # noqa: E402
+from fastrnn.keras import _options  # noqa: E402
 
 # Of Keras's own get_weights() on PyTorch.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
@@ -124,8 +125,6 @@ REFUSED = [
     ("GRU", {"activation": "selu"}, "activation must be 'elu' or .*got 'selu'"),
     ("LSTM", {"recurrent_activation": "swish"}, "recurrent_activation must be .*'silu"),
     ("SimpleRNN", {"activation": "exponential"}, "must be .* got 'exponential'"),
-    ("LSTM", {"dropout": 0.5}, r"dropout must be 0\.0 or None, got 0\.5"),
-    ("GRU", {"recurrent_dropout": 0.5}, r"recurrent_dropout must be 0\.0 or None, got"),
 ]
 
 
@@ -146,13 +145,38 @@ def test_options_that_are_not_computed(
         fastrnn.keras.load(path)
     text = str(caught.value)
     assert text.startswith(f"fastrnn.keras.load: {path}: layer {name!r} (")
-    end = "which fastrnn's layers do not compute"
-    if "dropout" in str(options):  # then there is a way to read the file
-        end += (
-            "; it acts in training alone: fastrnn.keras.load(path, inference=True) "
-            "leaves it out, for predictions"
-        )
-    assert text.endswith(end)
+    assert text.endswith("which fastrnn's layers do not compute")
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropout_trains_with_the_same_expectation(
+    tmp_path, rng, keras, suffix, kind, bidirectional
+):
+    """Means of outputs in training, of a layer that hardly bends, over many rows."""
+    options = {"dropout": 0.3, "recurrent_dropout": 0.4}
+    layer = getattr(keras.layers, kind)(H, return_sequences=True, **options)
+    if bidirectional:
+        layer = keras.layers.Bidirectional(layer)
+    theirs = made(keras, [layer])
+    ours = fastrnn.keras.load(saved(theirs, tmp_path / f"model.{suffix}"))
+    (read,) = (ours[0],) if bidirectional else ours
+    assert (read.input_dropout, read.recurrent_dropout) == (0.3, 0.4)
+    assert read.recurrent_dropout_mode == ("h" if kind == "SimpleRNN" else "per_gate")
+    x = np.repeat(rng.standard_normal((1, T, I)).astype("f"), 4000, axis=0)
+    got = ours.train()(x)
+    want = np.asarray(keras.ops.convert_to_numpy(theirs(x, training=True)))
+    spread = np.sqrt((got.var(0) + want.var(0)) / len(x)) + 1e-6
+    assert (abs(got.mean(0) - want.mean(0)) < 6 * spread).all()
+    np.testing.assert_allclose(got.std(0), want.std(0), rtol=0.15, atol=0.01)
+
+
+@pytest.mark.parametrize("p", [-0.5, 1.5, "much", True])
+def test_dropout_that_is_no_probability(p):
+    """A file may say anything."""
+    config = {"dropout": p}
+    with pytest.raises(ValueError, match=r"dropout must be a number in \[0, 1\], got"):
+        _options.dropout_arguments("load", "a layer", "LSTM", config)
 
 
 def refused_layers(layers):

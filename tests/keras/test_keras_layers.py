@@ -220,10 +220,6 @@ def test_a_frozen_normalisation(tmp_path, rng, keras, suffix):
             lambda layers: layers.Dropout(0.5, noise_shape=(1, 1, 4)),
             r"noise_shape must be None.*load\(path, inference=True\) leaves it out",
         ),
-        (
-            lambda layers: layers.TimeDistributed(layers.LSTM(3, dropout=0.5)),
-            r"dropout must be 0.0 or None, got 0.5.*inference=True\) leaves it out",
-        ),
     ],
 )
 def test_what_is_not_computed(tmp_path, keras, make, message):

@@ -117,7 +117,6 @@ def test_a_class_of_ones_own_is_called_as_it_says():
             lambda: fastrnn.LSTM(5, dropout=0.2),
             r"^LSTM\(units\): dropout must be 0; Ker",
         ),
-        (lambda: fastrnn.LSTM(5, recurrent_dropout=0.2), "; states are never dropped"),
         (
             lambda: fastrnn.LSTM(3, 5, return_state=True),
             r"; .* y, \(h_n, c_n\) = layer",

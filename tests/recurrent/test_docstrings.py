@@ -15,7 +15,13 @@ from fastrnn.recurrent import table
 
 CLASSES = table.classes()
 # What an argument means differs where it is about the cell's own gates or states.
-OWN_WORDS = {"activation", "recurrent_activation", "learn_initial_state"}
+OWN_WORDS = {
+    "activation",
+    "recurrent_activation",
+    "learn_initial_state",
+    "recurrent_dropout_mode",
+    "zoneout",
+}
 
 
 def paragraphs(cls):

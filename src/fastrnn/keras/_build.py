@@ -34,7 +34,8 @@ def load(path: PathLike, *, inference: bool = False) -> Sequential | Functional:
     inference : bool
         True returns the model in eval mode, and ignores options and layers that act in
         training alone: ``dropout`` and ``recurrent_dropout`` of recurrent layers, and
-        layers of noise.
+        layers of noise. With False those two are the layers' ``input_dropout`` and
+        ``recurrent_dropout``, for each gate by itself.
 
     Returns
     -------

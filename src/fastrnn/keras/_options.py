@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Options of Keras layers: fastrnn's arguments for them, and which values it refuses.
 
-The tables `SEQUENCE`, `TWO_DIRECTIONS`, `TRAINING` and `OTHERS` have for each option
+The tables `SEQUENCE`, `TWO_DIRECTIONS` and `OTHERS` have for each option
 the values that fastrnn's layers can compute. The first of them is the value that an
 option has in a file that does not name it.
 """
@@ -29,8 +29,9 @@ SEQUENCE = {"time_major": (False,)}
 # Of the forward layer inside a Bidirectional; the backward layer has True.
 TWO_DIRECTIONS = {"go_backwards": (False,)}
 
-# Options that act in training alone; a model for inference may have any value of them.
-TRAINING = {"dropout": (0.0, None), "recurrent_dropout": (0.0, None)}
+# Options that act in training alone, and fastrnn's arguments for them; a model for
+# inference may have any value of them.
+TRAINING = {"dropout": "input_dropout", "recurrent_dropout": "recurrent_dropout"}
 FOR_INFERENCE = (
     "; it acts in training alone: fastrnn.keras.load(path, inference=True) leaves it "
     "out, for predictions"
@@ -111,6 +112,34 @@ def cell_arguments(who, layer, kind, config, version):
     # Files that are older than this option do not name it, and mean False.
     if kind == "GRU" and not config.get("reset_after", False):
         arguments["reset_after"] = False
+    return arguments
+
+
+def dropout_arguments(who, layer, kind, config):
+    """The arguments for what a recurrent layer of Keras leaves out in training.
+
+    Keras has a mask of h for each gate. It takes a probability of 1 for none at all,
+    and None for 0.
+
+    Raises
+    ------
+    ValueError
+        If a probability is not a number in [0, 1].
+    """
+    arguments = {}
+    for option, name in TRAINING.items():
+        p = config.get(option)
+        p = 0.0 if p is None else p
+        is_number = isinstance(p, int | float) and not isinstance(p, bool)
+        if not is_number or not 0 <= p <= 1:
+            raise ValueError(
+                f"{who}: {layer}: {option} must be a number in [0, 1], got "
+                f"{p!r}{FOR_INFERENCE}"
+            )
+        if 0 < p < 1:
+            arguments[name] = float(p)
+    if "recurrent_dropout" in arguments and kind != "SimpleRNN":
+        arguments["recurrent_dropout_mode"] = "per_gate"
     return arguments
 
 

@@ -4,9 +4,9 @@
 from fastrnn.keras._options import (
     FOR_INFERENCE,
     SEQUENCE,
-    TRAINING,
     TWO_DIRECTIONS,
     cell_arguments,
+    dropout_arguments,
     refuse,
     sequence_arguments,
 )
@@ -60,12 +60,14 @@ class RecurrentBuilder:
     def _arguments(self, layer, kind, config, directions=1):
         """The arguments of fastrnn's layer for the options of a layer of Keras."""
         self._check(layer, config, SEQUENCE)
+        dropouts = {}
         if not self.inference:
-            self._check(layer, config, TRAINING, FOR_INFERENCE)
+            dropouts = dropout_arguments(self.who, layer, kind, config)
         return {
             "bias": config.get("use_bias", True),
             **sequence_arguments(config, directions),
             **cell_arguments(self.who, layer, kind, config, self.version),
+            **dropouts,
         }
 
     def _cell(self, layer, kind, config, directions, arguments):

@@ -19,6 +19,10 @@ class MGU(Recurrent[Array]):
         Of the gate f.
     num_layers, bias, batch_first, dropout, bidirectional
         As of `GRU`.
+    zoneout, recurrent_dropout, input_dropout, weight_drop
+        As of `GRU`.
+    recurrent_dropout_mode : {"h", "per_gate"}
+        As of `RNN`.
     cell_clip, learn_initial_state, clip_state_grad, merge_mode, connection
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask

@@ -123,17 +123,10 @@ KEYWORDS: dict[str, dict[str, Word]] = {
             "layer(x)",
             False,
         ),
-        "recurrent_dropout": _no(
-            "states are never dropped; SpatialDropout1D or Dropout before the layer "
-            "drops its inputs",
-            0,
-            0.0,
-        ),
         # An argument here, too, with PyTorch's meaning: see `fastrnn.nn.by_units`.
         "dropout": _no(
-            "Keras's drops the inputs, as SpatialDropout1D(rate) before the layer "
-            "does; here dropout acts between the layers of LSTM(input_size, "
-            "hidden_size, num_layers)",
+            "Keras's drops the inputs, as input_dropout does; here dropout acts "
+            "between the layers of LSTM(input_size, hidden_size, num_layers)",
             0,
             0.0,
         ),
