@@ -139,7 +139,7 @@ typedef struct {
     int bias_apart; /* gate whose b_hh is handed to the cell apart, or NO_GATE */
     int n_vectors;  /* rows of P */
     int has_c, has_projection, has_late_gate;
-    int keeps_h; /* the tape has h as the cell has made it, before zoneout */
+    int keeps_h;       /* the tape has h as the cell has made it, before zoneout */
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t H_padded, S_padded;
 } cell;
