@@ -127,7 +127,7 @@ typedef struct {
     int output_activation; /* the plain cell's function of c_t; -1: it has none */
     /* The gate whose b_hh the plain cell does not simply add to its b_ih; -1: none. */
     int bias_apart;
-    unsigned options;  /* bits of enum fr_option: what the cell knows */
+    unsigned options; /* bits of enum fr_option: what the cell knows */
     /* Weights that multiply unit by unit, each a vector of H numbers: how many rows P
      * has, and the parameter's name in a layer.  A cell that knows FR_OPTION_PEEPHOLE
      * has them where that is asked for; any other cell always has them, be it as
@@ -329,7 +329,7 @@ typedef struct {
     const void *R;    /* (G, H, S); likewise */
     const void *b_ih; /* (G, H), or NULL for zero; backward needs no biases */
     const void *b_hh; /* (G, H), or NULL for zero; NULL where b_ih is, and only there */
-    const void *P; /* (n_vectors, H); NULL for a cell without such weights */
+    const void *P;    /* (n_vectors, H); NULL for a cell without such weights */
     const void *W_hr; /* (S, H); NULL for a cell without a projection */
     /* pack_backward() only: a forward pack, from which the weights are taken in place
      * of the arrays above.  NULL: they are taken from the arrays. */

@@ -41,7 +41,7 @@ typedef struct {
     real *masked;          /* a row of x or of h_{t-1}, masked, for each thread */
     ptrdiff_t masked_size; /* elements of it */
     ptrdiff_t *row_of;     /* for each row of da, its row of the batch */
-    real *tiles;          /* (DX_TILE,) for each thread: dx of a chunk of rows */
+    real *tiles;           /* (DX_TILE,) for each thread: dx of a chunk of rows */
 
     /* What calls hand on that have parts of a sequence, see fr_backward_args.block. */
     ptrdiff_t *packed; /* how many rows of the block the calls before have packed */
@@ -111,9 +111,8 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     const int masked = n_masked_operands(c) || has_input_mask(c);
     w.masked_size = max_size(w.masks.input_row, c->S_padded);
     w.masked = masked ? take(a, n_threads * w.masked_size) : NULL;
-    w.row_of = has_input_mask(c)
-                   ? (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE)
-                   : NULL;
+    w.row_of =
+        has_input_mask(c) ? (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE) : NULL;
     arena other = {handed_on, 0};
     w.block = handed_on ? max_size(B, BLOCK_ROWS) : rows;
     carve_block(shape, c, &w, handed_on ? &other : a);

@@ -138,13 +138,13 @@ INLINE vreal v_log(vreal a)
 INLINE vreal v_draw_normal(uint64_t start, ptrdiff_t j)
 {
     static const real centre[] = {
-        (real)2.81022636e-08, (real)3.43273939e-07, (real)-3.5233877e-06,
-        (real)-4.39150654e-06, (real)0.00021858087, (real)-0.00125372503,
-        (real)-0.00417768164, (real)0.246640727, (real)1.50140941};
+        (real)2.81022636e-08,  (real)3.43273939e-07, (real)-3.5233877e-06,
+        (real)-4.39150654e-06, (real)0.00021858087,  (real)-0.00125372503,
+        (real)-0.00417768164,  (real)0.246640727,    (real)1.50140941};
     static const real tail[] = {
         (real)-0.000200214257, (real)0.000100950558, (real)0.00134934322,
-        (real)-0.00367342844, (real)0.00573950773, (real)-0.0076224613,
-        (real)0.00943887047, (real)1.00167406, (real)2.83297682};
+        (real)-0.00367342844,  (real)0.00573950773,  (real)-0.0076224613,
+        (real)0.00943887047,   (real)1.00167406,     (real)2.83297682};
     const vbits bits = v_draw(start, j);
 #if FR_DOUBLE
     const vbits place = bits >> 8;

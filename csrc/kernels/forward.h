@@ -77,9 +77,9 @@ typedef struct {
     panel_range second; /* its panels of the matrix of a second product */
     forward_work w;
     int hoisted;
-    real *ax;                /* where x W is hoisted: x W of a block of steps */
-    ptrdiff_t s0;            /* the first step of that block */
-    real *ax_tile, *ah_tile; /* the results of a chunk, TILE_SIZE elements each */
+    real *ax;                  /* where x W is hoisted: x W of a block of steps */
+    ptrdiff_t s0;              /* the first step of that block */
+    real *ax_tile, *ah_tile;   /* the results of a chunk, TILE_SIZE elements each */
     real *c_before, *masked_x; /* this thread's, see forward_work */
 } forward_run;
 

@@ -47,9 +47,9 @@ INLINE rows_at input_rows(const forward_run *f, ptrdiff_t s)
     const fr_forward_args *a = f->a;
     const masks *m = &f->w.masks;
     if (!m->input)
-        return (rows_at){
-            (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row),
-            a->x_row};
+        return (rows_at){(const real *)a->x +
+                             step_offset(&a->shape, s, a->x_step, a->x_row),
+                         a->x_row};
     const ptrdiff_t rows = f->g.b1 - f->g.b0;
     return (rows_at){f->masked_x + ((s - f->s0) * rows - f->g.b0) * m->input_row,
                      m->input_row};
@@ -88,8 +88,8 @@ static ptrdiff_t multiply_by_gate(const forward_run *f, sums_start start, rows_a
                 .b_row = width,
                 .c = to + first * to_row + g * r->lanes,
                 .c_row = to_row,
-                .start = start.start ? start.start + first * start.row + g * r->lanes
-                                     : NULL,
+                .start =
+                    start.start ? start.start + first * start.row + g * r->lanes : NULL,
                 .start_row = start.row,
                 .next = (const char *)R,
             };

@@ -231,12 +231,10 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
         if (a->dR && gate != NO_GATE)
             add_product(packed_a,
-                        is_late_slot(c, slot) ? w->second_b
-                        : w->masks.operands > 1
-                            ? w->h + gate * packed_size(w->block, S)
-                            : w->h,
-                        w->block,
-                        K, panel_part(next, K, A_LANES / V, 1, 2),
+                        is_late_slot(c, slot)   ? w->second_b
+                        : w->masks.operands > 1 ? w->h + gate * packed_size(w->block, S)
+                                                : w->h,
+                        w->block, K, panel_part(next, K, A_LANES / V, 1, 2),
                         (real *)a->dR + (gate * H + row) * S, mr, S);
     }
     if (!c->has_projection || !a->dW_hr)

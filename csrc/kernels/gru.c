@@ -90,8 +90,7 @@ INLINE void gru_backward_with(const backward_step *s, const fr_cell_options *opt
             if (dy)
                 dh = dh + v_load_n(dy + j, lanes);
 
-            const vreal mask =
-                v_candidate_mask(s->candidate, s->candidate_row, row, j);
+            const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, row, j);
             const vreal in = masked ? n * mask : n;
             const vreal dn = dh * (one - z);
             const vreal da_n = (masked ? dn * mask : dn) * slope_n;
@@ -205,8 +204,7 @@ static void gru_before_backward_first(const backward_step *s)
             vreal dh = v_load(s->dh + row * s->dh_row + j) + v_load(carry);
             if (dy)
                 dh = dh + v_load_n(dy + j, lanes);
-            const vreal mask =
-                v_candidate_mask(s->candidate, s->candidate_row, row, j);
+            const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, row, j);
             v_store(da, dh * (v_set1(1) - z) * mask * v_gate_slope(o, 2, a_n, n));
             v_store(da + 2 * H, dh * (h_prev - n * mask) * v_gate_slope(o, 1, a_z, z));
             v_store(carry, dh * z);

@@ -117,8 +117,7 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
             if (dy)
                 dm = dm + v_load_n(dy + j, s->j + s->units - j);
 
-            const vreal mask =
-                v_candidate_mask(s->candidate, s->candidate_row, r, j);
+            const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, r, j);
             if (!options) {
                 const vreal i = t_i, f = t_f, o = t_o;
                 const vreal g = masked ? t_g * mask : t_g, in = masked ? i * mask : i;
@@ -131,7 +130,8 @@ INLINE void lstm_backward_with(const backward_step *s, const fr_cell_options *op
                 v_store(dc_state, dc * f);
                 continue;
             }
-            const vreal i = v_gate(options, 0, t_i), candidate = v_gate(options, 2, t_g),
+            const vreal i = v_gate(options, 0, t_i),
+                        candidate = v_gate(options, 2, t_g),
                         o = v_gate(options, 3, t_o), g = candidate * mask;
             const vreal f = options->input_forget ? one - i : v_gate(options, 1, t_f);
             const vreal c = v_fma(f, c_prev, i * g);

@@ -45,11 +45,10 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         if (rows < tile_rows(q.nv) && !shape->offsets && f->w.masks.input) {
             const ptrdiff_t x_row = f->w.masks.input_row;
             for (ptrdiff_t b = 0; b < rows; b++)
-                multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0,
-                                   shape->I, W, q.nv,
-                                   panel_part(next, shape->I, q.nv, b, rows),
-                                   f->ax + b * columns + q.column, rows * columns,
-                                   s1 - s0);
+                multiply_rows_from(
+                    bias, f->masked_x + b * x_row, rows * x_row, 1, 0, shape->I, W,
+                    q.nv, panel_part(next, shape->I, q.nv, b, rows),
+                    f->ax + b * columns + q.column, rows * columns, s1 - s0);
             continue;
         }
         if (rows < tile_rows(q.nv) && !shape->offsets) {

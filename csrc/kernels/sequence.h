@@ -27,8 +27,8 @@ static cell get_cell(const fr_shape *shape)
 {
     const cell_entry *entry = cell_table[shape->cell];
     const fr_cell_options *o = shape->options;
-    const int is_masked = o && o->recurrent_dropout > 0 &&
-                          o->recurrent_mode == FR_DROP_CANDIDATE;
+    const int is_masked =
+        o && o->recurrent_dropout > 0 && o->recurrent_mode == FR_DROP_CANDIDATE;
     const cell_ops *ops = o == NULL || o->plain
                               ? (is_masked ? entry->candidate : entry->plain)
                           : o->reset_before ? entry->reset_before
@@ -171,7 +171,8 @@ INLINE real *take_team_room(arena *a, int n_threads)
 static ptrdiff_t tape_size(const fr_shape *shape)
 {
     const cell c = get_cell(shape);
-    return total_rows(shape) * (c.ops->tape_slots + c.has_projection + c.keeps_h) * c.H_padded;
+    return total_rows(shape) * (c.ops->tape_slots + c.has_projection + c.keeps_h) *
+           c.H_padded;
 }
 
 #endif

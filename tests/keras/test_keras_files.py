@@ -149,26 +149,30 @@ def test_options_that_are_not_computed(
 
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+@pytest.mark.parametrize(
+    "options", [{"dropout": 0.3}, {"recurrent_dropout": 0.4}], ids=str
+)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_dropout_trains_with_the_same_expectation(
-    tmp_path, rng, keras, suffix, kind, bidirectional
+    tmp_path, rng, keras, suffix, kind, bidirectional, options
 ):
-    """Means of outputs in training, of a layer that hardly bends, over many rows."""
-    options = {"dropout": 0.3, "recurrent_dropout": 0.4}
+    """Means and deviations of outputs in training, over many rows of the same."""
     layer = getattr(keras.layers, kind)(H, return_sequences=True, **options)
     if bidirectional:
         layer = keras.layers.Bidirectional(layer)
     theirs = made(keras, [layer])
     ours = fastrnn.keras.load(saved(theirs, tmp_path / f"model.{suffix}"))
     (read,) = (ours[0],) if bidirectional else ours
-    assert (read.input_dropout, read.recurrent_dropout) == (0.3, 0.4)
-    assert read.recurrent_dropout_mode == ("h" if kind == "SimpleRNN" else "per_gate")
+    found = {"dropout": read.input_dropout, "recurrent_dropout": read.recurrent_dropout}
+    assert found == {"dropout": 0.0, "recurrent_dropout": 0.0} | options
+    by_gate = kind != "SimpleRNN" and "recurrent_dropout" in options
+    assert read.recurrent_dropout_mode == ("per_gate" if by_gate else "h")
     x = np.repeat(rng.standard_normal((1, T, I)).astype("f"), 4000, axis=0)
     got = ours.train()(x)
     want = np.asarray(keras.ops.convert_to_numpy(theirs(x, training=True)))
     spread = np.sqrt((got.var(0) + want.var(0)) / len(x)) + 1e-6
     assert (abs(got.mean(0) - want.mean(0)) < 6 * spread).all()
-    np.testing.assert_allclose(got.std(0), want.std(0), rtol=0.15, atol=0.01)
+    np.testing.assert_allclose(got.std(0), want.std(0), rtol=0.2, atol=0.01)
 
 
 @pytest.mark.parametrize("p", [-0.5, 1.5, "much", True])

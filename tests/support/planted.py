@@ -104,8 +104,8 @@ FAULTS = {
     ),
     "late gate, backward: dR of h_{t-1}": Fault(
         K + "gradients.c",
-        "is_late_slot(c, slot) ? w->second_b : w->h",
-        "w->h",
+        "is_late_slot(c, slot) ? w->second_b",
+        "is_late_slot(c, slot) ? w->h",
         "general_cells cell_options",
     ),
     "rnn: relu's slope at dh": Fault(

@@ -118,8 +118,9 @@ def cell_arguments(who, layer, kind, config, version):
 def dropout_arguments(who, layer, kind, config):
     """The arguments for what a recurrent layer of Keras leaves out in training.
 
-    Keras has a mask of h for each gate. It takes a probability of 1 for none at all,
-    and None for 0.
+    Keras has a mask of h for each gate. With both options it has one of x for each
+    gate, too, where fastrnn has one for all. It takes a probability of 1 for none at
+    all, and None for 0.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 """Where the random choices of a call come from."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 import numpy as np
 

@@ -127,6 +127,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     activation: Functions | None
     recurrent_activation: Functions | None
     cell_clip: float | None
+    zoneout: float | tuple[float, float]
+    recurrent_dropout: float
+    recurrent_dropout_mode: str
+    input_dropout: float
+    weight_drop: float
     state: State | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
