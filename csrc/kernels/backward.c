@@ -17,21 +17,45 @@
 
 /* --- (1) a step ------------------------------------------------------------------ */
 
-/* C = A B for this thread's rows of a step and its panels of B.  A is part of the rows
- * of da: `segments` slots, `segment` elements apart, of K elements each. */
-static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
-                         const real *A, ptrdiff_t segments, ptrdiff_t segment,
-                         ptrdiff_t K, const real *B, ptrdiff_t N, ptrdiff_t widest,
-                         const panel_range *own, real *C, ptrdiff_t c_row)
+/* dh = da R for this thread's rows of a step, whose da begins at da_s, and its panels
+ * of R. */
+static void state_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                          const real *da_s)
 {
-    const ptrdiff_t all = segments * K, p0 = own->p0, p1 = own->p1;
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t S = c->S, gates = c->ops->R_gates, p0 = f->state.p0;
+    const ptrdiff_t all = gates * f->pack.R_rows, p1 = f->state.p1;
+    const real *R = f->a->packed;
+    const real *A = da_s + c->ops->first_R_slot * c->H_padded + f->g.b0 * w->da_row;
     for (ptrdiff_t n = p0; n < p1; n++) {
-        const panel q = get_panel(N, widest, back_and_forth(s, p0, p1, n));
-        const panel next = get_panel(N, widest, back_and_forth(s, p0, p1, n + 1));
-        multiply_rows(A + f->g.b0 * f->w.da_row, f->w.da_row, segments, segment, K,
-                      B + q.column * all, q.nv,
-                      panel_part(B + next.column * all, all, q.nv, 0, 1),
-                      C + f->g.b0 * c_row + q.column, c_row, rows);
+        const panel q = get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n));
+        const panel next =
+            get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n + 1));
+        const head_range units = get_heads(c, q.column, q.n, c->H);
+        multiply_rows(A + units.begin, w->da_row, gates, c->H_padded, units.n,
+                      R + q.column * all, q.nv,
+                      panel_part(R + next.column * all, all, q.nv, 0, 1),
+                      w->dh + f->g.b0 * c->S_padded + q.column, c->S_padded, rows);
+    }
+}
+
+/* The second product of a step for this thread's rows and its columns: K elements of
+ * the rows at A, which are as far apart as those of da, by the matrix. */
+static void second_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                           const real *A, ptrdiff_t K)
+{
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t H = c->H, widest = f->pack.second_widest;
+    const ptrdiff_t p0 = f->second.p0, p1 = f->second.p1;
+    const real *M = (const real *)f->a->packed + f->pack.second;
+    for (ptrdiff_t n = p0; n < p1; n++) {
+        const panel q = get_panel(H, widest, back_and_forth(s, p0, p1, n));
+        const panel next = get_panel(H, widest, back_and_forth(s, p0, p1, n + 1));
+        multiply_rows(A + f->g.b0 * w->da_row, w->da_row, 1, 0, K, M + q.column * K,
+                      q.nv, panel_part(M + next.column * K, K, q.nv, 0, 1),
+                      w->between + f->g.b0 * c->H_padded + q.column, c->H_padded, rows);
     }
 }
 
@@ -163,8 +187,6 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     const cell *c = &f->cell;
     const cell_ops *ops = c->ops;
     const backward_work *w = &f->w;
-    const real *packed = a->packed, *M = packed + f->pack.second;
-    const ptrdiff_t H = c->H, S = c->S;
     const ptrdiff_t rows =
         max_size(0, min_size(f->g.b1, step_rows(&a->shape, s)) - f->g.b0);
     const int gathered =
@@ -178,22 +200,18 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
                    w->dh + b * c->S_padded + f->state.begin,
                    (size_t)(f->state.end - f->state.begin) * sizeof(real));
         team_barrier(&f->g.group);
-        step_product(f, s, rows, da_s + w->projection, 1, 0, S, M, H,
-                     f->pack.second_widest, &f->second, w->between, c->H_padded);
+        second_product(f, s, rows, da_s + w->projection, c->S);
     }
     if (c->has_late_gate) { /* the late gate's da by its part of R */
         run_cell(f, ops->backward_first, s, da_s, gathered);
         team_barrier(&f->g.group);
-        step_product(f, s, rows, da_s + ops->late_slot * c->H_padded, 1, 0, H, M, H,
-                     f->pack.second_widest, &f->second, w->between, c->H_padded);
+        second_product(f, s, rows, da_s + ops->late_slot * c->H_padded, c->H);
     }
     run_cell(f, ops->backward, s, da_s, gathered);
     team_barrier(&f->g.group);
     /* For rows that start at this step the result is the gradient with respect to h0,
      * and stays in w.dh until the end. */
-    step_product(f, s, rows, da_s + ops->first_R_slot * c->H_padded, ops->R_gates,
-                 c->H_padded, H, packed, S, f->pack.R_widest, &f->state, w->dh,
-                 c->S_padded);
+    state_product(f, s, rows, da_s);
 }
 
 /* Parts (1) and (2) for steps [s0, s1), whose rows are rows [k0, k1) of those that this

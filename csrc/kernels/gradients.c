@@ -40,6 +40,7 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
     const fr_backward_args *a = f->a;
     const fr_shape *shape = &a->shape;
     const backward_work *w = &f->w;
+    const cell *c = &f->cell;
     const ptrdiff_t x = step_offset(shape, s, a->x_step, a->x_row);
     const ptrdiff_t dx = step_offset(shape, s, a->dx_step, a->dx_row);
     for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
@@ -55,9 +56,10 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
             if (a->dW)
                 pack_row(w->x, w->block, k, (const real *)a->x + x + b * a->x_row,
                          shape->I, SUM_NV);
-            if (a->dR)
-                pack_row(w->h, w->block, k, h_prev.start + b * h_prev.row, shape->S,
-                         SUM_NV);
+            for (ptrdiff_t head = 0; a->dR && head < c->heads; head++)
+                pack_row(w->h + head * packed_size(w->block, c->head_size), w->block, k,
+                         h_prev.start + b * h_prev.row + head * c->head_size,
+                         c->head_size, SUM_NV);
         }
     }
 }
@@ -198,6 +200,24 @@ INLINE void own_sums(const backward_run *f, ptrdiff_t *begin, ptrdiff_t *end)
     team_share(f->self, wanted ? packed_slots(f) * tiles : 0, begin, end);
 }
 
+/* Part (3): dR += da^T h_{t-1} for units row .. row + mr - 1 of a gate, those of one tile
+ * of da, and of each unit's head.  Meanwhile `next` is fetched. */
+static void add_head_products(const backward_run *f, const real *packed_a, ptrdiff_t K,
+                              memory_range next, ptrdiff_t gate, ptrdiff_t row,
+                              ptrdiff_t mr)
+{
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t size = c->head_size, units = c->H / c->heads;
+    for (ptrdiff_t j = row; j < row + mr;) {
+        const ptrdiff_t head = j / units, end = min_size(row + mr, (head + 1) * units);
+        add_product(packed_a + j - row, w->h + head * packed_size(w->block, size),
+                    w->block, K, next, (real *)f->a->dR + (gate * c->H + j) * size,
+                    end - j, size);
+        j = end;
+    }
+}
+
 /* Part (3): this thread's share of the sums over the K rows of a block. */
 static void backward_weights(const backward_run *f, ptrdiff_t K)
 {
@@ -222,10 +242,13 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
             add_product(packed_a, w->x, w->block, K,
                         panel_part(next, K, A_LANES / V, 0, 2),
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
-        if (a->dR && gate != NO_GATE)
-            add_product(packed_a, is_late_slot(c, slot) ? w->second_b : w->h, w->block,
-                        K, panel_part(next, K, A_LANES / V, 1, 2),
+        if (a->dR && is_late_slot(c, slot))
+            add_product(packed_a, w->second_b, w->block, K,
+                        panel_part(next, K, A_LANES / V, 1, 2),
                         (real *)a->dR + (gate * H + row) * S, mr, S);
+        else if (a->dR && gate != NO_GATE)
+            add_head_products(f, packed_a, K, panel_part(next, K, A_LANES / V, 1, 2),
+                              gate, row, mr);
     }
     if (!c->has_projection || !a->dW_hr)
         return;

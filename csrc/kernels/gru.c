@@ -229,7 +229,8 @@ static const cell_entry gru_cell = {
      .activations = {FR_SIGMOID, FR_SIGMOID, FR_TANH},
      .output_activation = -1,
      .bias_apart = 2,
-     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE,
+     .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE |
+                FR_OPTION_HEADS,
      .paper = "Cho et al. 2014"},
     .plain = &gru_ops,
     .general = &gru_general_ops,

@@ -192,7 +192,7 @@ static const cell_entry lstm_cell = {
      .output_activation = FR_TANH,
      .bias_apart = NO_GATE,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_INPUT_FORGET |
-                FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION,
+                FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION | FR_OPTION_HEADS,
      .n_vectors = 3, /* peepholes */
      .vectors = "weight_ph",
      .paper = "Hochreiter & Schmidhuber 1997"},

@@ -40,6 +40,7 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_PEEPHOLE
         FR_OPTION_RESET_BEFORE
         FR_OPTION_PROJECTION
+        FR_OPTION_HEADS
 
     ctypedef struct fr_cell:
         const char *name
@@ -58,7 +59,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct fr_shape:
         int cell
         int reverse
-        ptrdiff_t T, B, I, H, S
+        ptrdiff_t T, B, I, H, S, heads
         const ptrdiff_t *offsets
         int padded
         const fr_cell_options *options

@@ -24,6 +24,7 @@ class Cell(NamedTuple):
 class CellOptions:
     general: bool
     proj_size: int
+    heads: int
     def __new__(
         cls,
         activations: Sequence[tuple[str, float, float]] | None = None,
@@ -32,4 +33,5 @@ class CellOptions:
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
+        heads: int = 1,
     ) -> Self: ...

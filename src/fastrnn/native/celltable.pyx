@@ -64,6 +64,7 @@ _OPTIONS = {
     "peephole": FR_OPTION_PEEPHOLE,
     "reset_before": FR_OPTION_RESET_BEFORE,
     "proj_size": FR_OPTION_PROJECTION,
+    "heads": FR_OPTION_HEADS,
 }
 
 
@@ -140,15 +141,18 @@ cdef class CellOptions:
     """What makes a cell other than the plain one.
 
     `activations` are (name, alpha, beta) of each gate in gate order, followed by that
-    of c_t where the cell has one; None for the plain cell, which may have a projection.
+    of c_t where the cell has one; None for the plain cell, which may have a projection
+    or heads.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
-                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
+                  ptrdiff_t heads=1):
         self.general, self.proj_size = activations is not None, proj_size
+        self.heads = heads
         activations = None if activations is None else tuple(activations)
         self.made_of = (
-            activations, clip, input_forget, peephole, reset_before, proj_size)
+            activations, clip, input_forget, peephole, reset_before, proj_size, heads)
         if not self.general and (clip or input_forget or peephole or reset_before):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
@@ -179,6 +183,7 @@ cdef class CellOptions:
             "peephole": self.c.peephole != 0,
             "reset_before": self.c.reset_before != 0,
             "proj_size": self.proj_size != 0,
+            "heads": self.heads != 1,
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
@@ -186,6 +191,14 @@ cdef class CellOptions:
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")
+        if self.heads < 1 or H % self.heads:
+            raise ValueError(
+                f"{who}: heads must be a number that {H} units are shared out to "
+                f"evenly, got {self.heads}")
+        if self.heads > 1 and (self.proj_size or self.c.reset_before):
+            raise ValueError(
+                f"{who}: a cell with {self.heads} heads can have neither proj_size nor "
+                "reset_before")
         return 0
 
     def __reduce__(self):

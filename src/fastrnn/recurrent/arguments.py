@@ -38,6 +38,7 @@ DEFAULTS = {
     "peephole": False,
     "input_forget": False,
     "reset_after": True,
+    "heads": 1,
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
@@ -48,7 +49,7 @@ DEFAULTS = {
     "connection": None,
 }
 # Those of them that only some cells know: a class that has one sets it as an attribute.
-OWN = ("proj_size", "peephole", "input_forget", "reset_after")
+OWN = ("proj_size", "peephole", "input_forget", "reset_after", "heads")
 
 
 def gates_of(cell):
@@ -188,6 +189,7 @@ def cell_options(
     peephole=False,
     input_forget=False,
     reset_after=True,
+    heads=1,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
@@ -205,18 +207,33 @@ def cell_options(
             f"{who}: proj_size must be 0 for none or less than hidden_size = "
             f"{hidden_size}, got {proj_size}"
         )
+    heads = checks.positive_int(who, "heads", heads)
+    if hidden_size % heads:
+        raise ValueError(
+            f"{who}: hidden_size must be a multiple of heads, got "
+            f"hidden_size={hidden_size}, heads={heads}"
+        )
     flags = {
         "peephole": checks.flag(who, "peephole", peephole),
         "input_forget": checks.flag(who, "input_forget", input_forget),
         "reset_after": checks.flag(who, "reset_after", reset_after),
     }
-    _check_known(who, cell, {"cell_clip": cell_clip, "proj_size": proj_size, **flags})
+    sizes = {"proj_size": int(proj_size), "heads": heads}
+    _check_known(who, cell, {"cell_clip": cell_clip, **sizes, **flags})
+    for name, given in (("proj_size", proj_size), ("reset_after", reset_after)):
+        if heads > 1 and given != DEFAULTS[name]:
+            raise ValueError(
+                f"{who}: {name} must be {DEFAULTS[name]!r} with several heads, got "
+                f"{given!r} and heads={heads}"
+            )
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
     more |= flags
     plain = list(cell.activations)
     if any(more.values()) or [name for name, *_ in of_gates] != plain:
-        return celltable.CellOptions(of_gates, **more, proj_size=int(proj_size))
-    return celltable.CellOptions(None, proj_size=int(proj_size)) if proj_size else None
+        return celltable.CellOptions(of_gates, **more, **sizes)
+    if proj_size or heads > 1:
+        return celltable.CellOptions(None, **sizes)
+    return None
 
 
 def state_clip(who, value):

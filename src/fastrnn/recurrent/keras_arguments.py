@@ -40,6 +40,12 @@ class GatedOptions(Options, total=False):
     recurrent_activation: Functions | None
 
 
+class RNNOptions(Options, total=False):
+    """Of `RNN`."""
+
+    heads: int
+
+
 class LSTMOptions(GatedOptions, total=False):
     """Of `LSTM`."""
 
@@ -47,12 +53,14 @@ class LSTMOptions(GatedOptions, total=False):
     peephole: bool
     input_forget: bool
     forget_bias: float | None
+    heads: int
 
 
 class GRUOptions(GatedOptions, total=False):
     """Of `GRU`."""
 
     reset_after: bool
+    heads: int
 
 
 class Words(TypedDict, total=False):
@@ -67,7 +75,7 @@ class Words(TypedDict, total=False):
     bidirectional: bool
 
 
-class ByUnits(Options, Words, total=False):
+class ByUnits(RNNOptions, Words, total=False):
     """Of `RNN`, made by its units."""
 
 

@@ -15,7 +15,7 @@ from fastrnn.util import checks
 from fastrnn.util.typing import Array
 
 if TYPE_CHECKING:
-    from fastrnn.recurrent.keras_arguments import ByUnits, Options
+    from fastrnn.recurrent.keras_arguments import ByUnits, RNNOptions
 
 
 class RNN(Recurrent[Array]):
@@ -38,6 +38,10 @@ class RNN(Recurrent[Array]):
     bidirectional : bool
         A second set of cells runs from the last step to the first; y holds both
         directions' outputs side by side.
+    heads : int
+        The units are in so many heads of equal size, and see the h of their own head
+        alone: ``weight_hh_l{k}`` is (H, H / heads), a block-diagonal matrix without
+        its zeros, and takes that part of the work [6]_.
     activation : str, tuple or dict, optional
         In place of `nonlinearity`:
         "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
@@ -108,6 +112,8 @@ class RNN(Recurrent[Array]):
        arXiv:1609.08144, 2016.
     .. [5] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
        NIPS 2015.
+    .. [6] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
+       2024: block-diagonal recurrent weights.
 
     Examples
     --------
@@ -122,6 +128,7 @@ class RNN(Recurrent[Array]):
     """
 
     _not_kept = ("recurrent_activation",)
+    heads: int
 
     @overload
     def __init__(
@@ -143,7 +150,7 @@ class RNN(Recurrent[Array]):
         bidirectional: bool = ...,
         *,
         activation: Functions | None = ...,
-        **options: Unpack[Options],
+        **options: Unpack[RNNOptions],
     ) -> None: ...
     def __init__(
         self,
@@ -156,6 +163,7 @@ class RNN(Recurrent[Array]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        heads: int = 1,
         activation: Functions | None = None,
         cell_clip: float | None = None,
         learn_initial_state: bool = False,
@@ -179,6 +187,7 @@ class RNN(Recurrent[Array]):
                 f"{activation!r} and {nonlinearity!r}"
             )
         self.nonlinearity = nonlinearity
+        self._take(heads=heads)
         super().__init__(
             input_size,
             hidden_size,
