@@ -101,9 +101,9 @@ enum fr_option {
     FR_OPTION_PEEPHOLE = 8,      /* fr_cell_options.peephole */
     FR_OPTION_RESET_BEFORE = 16, /* fr_cell_options.reset_before */
     FR_OPTION_PROJECTION = 32,   /* a width S of h that is smaller than H */
+    FR_OPTION_HEADS = 64,        /* fr_shape.heads */
     FR_OPTION_MASKS = 1024,      /* zoneout, dropout of h_{t-1} and of x */
     FR_OPTION_CANDIDATE = 2048,  /* FR_DROP_CANDIDATE */
-
     FR_OPTION_FIXED_VECTORS = 4096, /* fr_cell_options.fixed_vectors */
     FR_OPTION_EXP_FORGET = 8192,    /* fr_cell_options.exp_forget */
     FR_OPTION_NOISE = 16384         /* fr_cell_options.noise */
@@ -156,6 +156,9 @@ typedef struct {
     int reverse; /* 1: time runs from the last step to the first */
     ptrdiff_t T, B, I, H;
     ptrdiff_t S; /* width of h: H, or less for a cell with a projection */
+    /* The units of each gate are in so many heads of H / heads units, and R takes the h
+     * of a head to the gates of the same head only.  0 is 1: all to all. */
+    ptrdiff_t heads;
     /* (T + 1,), or NULL for a dense batch; the caller's, read during the call. */
     const ptrdiff_t *offsets;
     int padded; /* 1, with offsets only: arrays have room for all B rows */
@@ -283,7 +286,7 @@ typedef struct {
      * wanted, and as far as nothing else needs it, not computed.  Calls that run at the
      * same time need arrays of their own. */
     void *dW;    /* (G, H, I) */
-    void *dR;    /* (G, H, S) */
+    void *dR;    /* (G, H, S), or (G, H, H / heads) */
     void *db_ih; /* (G, H) */
     void *db_hh; /* (G, H) */
     void *dP;    /* (n_vectors, H); NULL for a cell without such weights */
@@ -323,10 +326,10 @@ typedef struct {
  * caller and, but for `packed`, are only read; nobody needs them for the pack when the
  * call has returned. */
 typedef struct {
-    fr_shape shape; /* only cell, I, H, S and options are looked at */
+    fr_shape shape; /* only cell, I, H, S, heads and options are looked at */
     int n_threads;
     const void *W;    /* (G, H, I); may be NULL where `forward` is given */
-    const void *R;    /* (G, H, S); likewise */
+    const void *R;    /* (G, H, S), or (G, H, H / heads); likewise */
     const void *b_ih; /* (G, H), or NULL for zero; backward needs no biases */
     const void *b_hh; /* (G, H), or NULL for zero; NULL where b_ih is, and only there */
     const void *P;    /* (n_vectors, H); NULL for a cell without such weights */

@@ -159,8 +159,6 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     const cell *c = &f->cell;
     const cell_ops *ops = c->ops;
     const backward_work *w = &f->w;
-    const real *packed = a->packed, *M = packed + f->pack.second;
-    const ptrdiff_t H = c->H, S = c->S;
     const ptrdiff_t rows =
         max_size(0, min_size(f->g.b1, step_rows(&a->shape, s)) - f->g.b0);
     const int gathered = c->has_projection || w->zone_h || a->flow ||
@@ -178,14 +176,12 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
                    w->dh + b * c->S_padded + f->state.begin,
                    (size_t)(f->state.end - f->state.begin) * sizeof(real));
         team_barrier(&f->g.group);
-        step_product(f, s, rows, da_s + w->projection, 1, 0, S, M, H,
-                     f->pack.second_widest, &f->second, w->between, c->H_padded);
+        second_product(f, s, rows, da_s + w->projection, c->S);
     }
     if (c->has_late_gate) { /* the late gate's da by its part of R */
         run_cell(f, ops->backward_first, s, da_s, gathered);
         team_barrier(&f->g.group);
-        step_product(f, s, rows, da_s + ops->late_slot * c->H_padded, 1, 0, H, M, H,
-                     f->pack.second_widest, &f->second, w->between, c->H_padded);
+        second_product(f, s, rows, da_s + ops->late_slot * c->H_padded, c->H);
         if (w->masks.operands)
             mask_between(f, rows, w->between, c->H_padded, &f->second);
     }
@@ -197,13 +193,10 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     team_barrier(&f->g.group);
     /* For rows that start at this step the result is the gradient with respect to h0,
      * and stays in w.dh until the end. */
-    if (w->masks.operands) {
+    if (w->masks.operands)
         backward_masked_R(f, s, rows, da_s);
-        return;
-    }
-    step_product(f, s, rows, da_s + ops->first_R_slot * c->H_padded, ops->R_gates,
-                 c->H_padded, H, packed, S, f->pack.R_widest, &f->state, w->dh,
-                 c->S_padded);
+    else
+        state_product(f, s, rows, da_s);
 }
 
 /* Parts (1) and (2) for steps [s0, s1), whose rows are rows [k0, k1) of those that this

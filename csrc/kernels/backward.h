@@ -46,7 +46,8 @@ typedef struct {
     /* What calls hand on that have parts of a sequence, see fr_backward_args.block. */
     ptrdiff_t *packed; /* how many rows of the block the calls before have packed */
     ptrdiff_t block;   /* rows that there is room for */
-    /* The block packed for dW and dR: x and h_{t-1}, and da, which is A of both. */
+    /* The block packed for dW and dR: x and h_{t-1}, head by head, and da, which is A of
+     * both. */
     real *x, *h, *a;
     /* A and B of the gradient of a second product's matrix, packed likewise. */
     real *second_a, *second_b;
@@ -70,7 +71,8 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
     const ptrdiff_t H = shape->H, S = shape->S;
     w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
     w->x = take(a, packed_size(w->block, shape->I));
-    w->h = take(a, max_size(1, n_masked_operands(c)) * packed_size(w->block, S));
+    w->h = take(a, max_size(1, n_masked_operands(c)) * c->heads *
+                       packed_size(w->block, c->head_size));
     w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
     w->second_a = c->has_projection ? take(a, packed_a_size(S, w->block)) : w->a;
     w->second_b = has_second(c) ? take(a, packed_size(w->block, H)) : NULL;

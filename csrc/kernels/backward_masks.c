@@ -4,21 +4,45 @@
  */
 #include "backward.h"
 
-/* C = A B for this thread's rows of a step and its panels of B.  A is part of the rows
- * of da: `segments` slots, `segment` elements apart, of K elements each. */
-static void step_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
-                         const real *A, ptrdiff_t segments, ptrdiff_t segment,
-                         ptrdiff_t K, const real *B, ptrdiff_t N, ptrdiff_t widest,
-                         const panel_range *own, real *C, ptrdiff_t c_row)
+/* dh = da R for this thread's rows of a step, whose da begins at da_s, and its panels
+ * of R. */
+static void state_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                          const real *da_s)
 {
-    const ptrdiff_t all = segments * K, p0 = own->p0, p1 = own->p1;
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t S = c->S, gates = c->ops->R_gates, p0 = f->state.p0;
+    const ptrdiff_t all = gates * f->pack.R_rows, p1 = f->state.p1;
+    const real *R = f->a->packed;
+    const real *A = da_s + c->ops->first_R_slot * c->H_padded + f->g.b0 * w->da_row;
     for (ptrdiff_t n = p0; n < p1; n++) {
-        const panel q = get_panel(N, widest, back_and_forth(s, p0, p1, n));
-        const panel next = get_panel(N, widest, back_and_forth(s, p0, p1, n + 1));
-        multiply_rows(A + f->g.b0 * f->w.da_row, f->w.da_row, segments, segment, K,
-                      B + q.column * all, q.nv,
-                      panel_part(B + next.column * all, all, q.nv, 0, 1),
-                      C + f->g.b0 * c_row + q.column, c_row, rows);
+        const panel q = get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n));
+        const panel next =
+            get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n + 1));
+        const head_range units = get_heads(c, q.column, q.n, c->H);
+        multiply_rows(A + units.begin, w->da_row, gates, c->H_padded, units.n,
+                      R + q.column * all, q.nv,
+                      panel_part(R + next.column * all, all, q.nv, 0, 1),
+                      w->dh + f->g.b0 * c->S_padded + q.column, c->S_padded, rows);
+    }
+}
+
+/* The second product of a step for this thread's rows and its columns: K elements of
+ * the rows at A, which are as far apart as those of da, by the matrix. */
+static void second_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                           const real *A, ptrdiff_t K)
+{
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t H = c->H, widest = f->pack.second_widest;
+    const ptrdiff_t p0 = f->second.p0, p1 = f->second.p1;
+    const real *M = (const real *)f->a->packed + f->pack.second;
+    for (ptrdiff_t n = p0; n < p1; n++) {
+        const panel q = get_panel(H, widest, back_and_forth(s, p0, p1, n));
+        const panel next = get_panel(H, widest, back_and_forth(s, p0, p1, n + 1));
+        multiply_rows(A + f->g.b0 * w->da_row, w->da_row, 1, 0, K, M + q.column * K,
+                      q.nv, panel_part(M + next.column * K, K, q.nv, 0, 1),
+                      w->between + f->g.b0 * c->H_padded + q.column, c->H_padded, rows);
     }
 }
 
@@ -111,12 +135,11 @@ static void backward_masked_R(const backward_run *f, ptrdiff_t s, ptrdiff_t rows
     const cell *c = &f->cell;
     const backward_work *w = &f->w;
     const masks *m = &w->masks;
-    const ptrdiff_t H = c->H, S = c->S, S_padded = c->S_padded;
-    const ptrdiff_t all = c->ops->R_gates * H;
+    const ptrdiff_t S = c->S, S_padded = c->S_padded;
+    const ptrdiff_t all = c->ops->R_gates * f->pack.R_rows;
     const real *da = da_s + c->ops->first_R_slot * c->H_padded, *R = f->a->packed;
     if (m->operands == 1) {
-        step_product(f, s, rows, da, c->ops->R_gates, c->H_padded, H, R, S,
-                     f->pack.R_widest, &f->state, w->dh, S_padded);
+        state_product(f, s, rows, da_s);
         for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
             for (ptrdiff_t j = f->state.begin; j < f->state.end; j += V) {
                 real *to = w->dh + b * S_padded + j;
@@ -127,9 +150,11 @@ static void backward_masked_R(const backward_run *f, ptrdiff_t s, ptrdiff_t rows
     for (int g = 0; g < c->ops->R_gates; g++)
         for (ptrdiff_t p = f->state.p0; p < f->state.p1; p++) {
             const panel q = get_panel(S, f->pack.R_widest, p);
-            const real *part = R + q.column * all + g * H * q.nv * V;
-            multiply_rows(da + g * c->H_padded + f->g.b0 * w->da_row, w->da_row, 1, 0,
-                          H, part, q.nv, panel_part(part, H, q.nv, 0, 1),
+            const head_range units = get_heads(c, q.column, q.n, c->H);
+            const real *part = R + q.column * all + g * units.n * q.nv * V;
+            multiply_rows(da + g * c->H_padded + units.begin + f->g.b0 * w->da_row,
+                          w->da_row, 1, 0, units.n, part, q.nv,
+                          panel_part(part, units.n, q.nv, 0, 1),
                           w->by_gate + f->g.b0 * S_padded + q.column, S_padded, rows);
             for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
                 for (ptrdiff_t j = q.column; j < q.column + q.nv * V; j += V) {

@@ -154,6 +154,7 @@ typedef struct {
     int has_projection, has_late_gate;
     int keeps_h; /* the tape has h as the cell has made it, before zoneout */
     ptrdiff_t I, H, S; /* S: width of h */
+    ptrdiff_t heads, head_size; /* R multiplies head_size elements of h for each unit */
     ptrdiff_t H_padded, S_padded;
 } cell;
 
@@ -168,6 +169,33 @@ INLINE vreal v_candidate_mask(const real *mask, ptrdiff_t row, ptrdiff_t r, ptrd
 INLINE int has_one_sum(const cell *c)
 {
     return c->ops->R_gates == c->gates && c->bias_apart == NO_GATE;
+}
+
+/* Some elements of h, or some units. */
+typedef struct {
+    ptrdiff_t begin, n;
+} head_range;
+
+/* What columns j .. j + n - 1 of R have in common with its rows: the heads that those
+ * are of, whole.  R has these rows for these columns, and zeros in between where they
+ * are of several heads. */
+INLINE head_range get_heads(const cell *c, ptrdiff_t j, ptrdiff_t n, ptrdiff_t all)
+{
+    if (c->heads == 1)
+        return (head_range){0, all};
+    const ptrdiff_t size = c->head_size, begin = j / size * size;
+    return (head_range){begin, ((j + n - 1) / size + 1) * size - begin};
+}
+
+/* The longest range of get_heads() for `width` columns, wherever these begin. */
+INLINE ptrdiff_t longest_heads(const cell *c, ptrdiff_t width, ptrdiff_t all)
+{
+    const ptrdiff_t size = c->head_size;
+    if (c->heads == 1)
+        return all;
+    if (size % width == 0)
+        return size;
+    return min_size(all, ((width + size - 2) / size + 1) * size);
 }
 
 INLINE int has_second(const cell *c)

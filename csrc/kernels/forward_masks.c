@@ -72,7 +72,7 @@ INLINE rows_at recurrent_operand(const forward_run *f, ptrdiff_t s, row_origin f
  * distance between rows of `to`. */
 static ptrdiff_t multiply_by_gate(const forward_run *f, sums_start start, rows_at h,
                                   ptrdiff_t b, ptrdiff_t rows, const unit_panel *r,
-                                  const real *R, real *to)
+                                  head_range heads, const real *R, real *to)
 {
     const ptrdiff_t width = r->nv * V, to_row = r->lanes < V ? width + V : width;
     const even_split tiles = split_evenly(rows, n_row_tiles(rows, 1));
@@ -80,10 +80,11 @@ static ptrdiff_t multiply_by_gate(const forward_run *f, sums_start start, rows_a
         for (ptrdiff_t i = 0; i < n_row_tiles(rows, 1); i++) {
             const ptrdiff_t first = share_start(tiles, i);
             const tile_args t = {
-                .a = h.start + g * f->w.masks.recurrent_size + (b + first) * h.row,
+                .a = h.start + heads.begin + g * f->w.masks.recurrent_size +
+                     (b + first) * h.row,
                 .a_row = h.row,
                 .n_segments = 1,
-                .K = f->cell.S,
+                .K = heads.n,
                 .b = R + g * r->lanes,
                 .b_row = width,
                 .c = to + first * to_row + g * r->lanes,

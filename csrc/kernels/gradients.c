@@ -32,6 +32,12 @@ INLINE void own_rows(const block_share *own, const fr_shape *shape, ptrdiff_t s,
     *b1 = min_size(n, own->by_batch ? own->b1 : own->k1 - first);
 }
 
+/* Elements of the packed h_{t-1} of a head. */
+INLINE ptrdiff_t packed_head_size(const backward_work *w, const cell *c)
+{
+    return packed_size(w->block, c->head_size);
+}
+
 /* Part (2): notes where dx of some rows of step s begins, and packs their x and
  * h_{t-1}.  Row 0 of the step is row `first` of the block. */
 static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
@@ -40,6 +46,7 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
     const fr_backward_args *a = f->a;
     const fr_shape *shape = &a->shape;
     const backward_work *w = &f->w;
+    const cell *c = &f->cell;
     const ptrdiff_t x = step_offset(shape, s, a->x_step, a->x_row);
     const ptrdiff_t dx = step_offset(shape, s, a->dx_step, a->dx_row);
     for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
@@ -58,10 +65,13 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
                 pack_row(w->x, w->block, k,
                          masked_input(f, (const real *)a->x + x + b * a->x_row, b),
                          shape->I, SUM_NV);
-            for (int g = 0; a->dR && g < max_size(1, w->masks.operands); g++)
-                pack_row(w->h + g * packed_size(w->block, shape->S), w->block, k,
-                         masked_operand(f, h_prev.start + b * h_prev.row, g, b),
-                         shape->S, SUM_NV);
+            for (int g = 0; a->dR && g < max_size(1, w->masks.operands); g++) {
+                const real *h = masked_operand(f, h_prev.start + b * h_prev.row, g, b);
+                for (ptrdiff_t head = 0; head < c->heads; head++)
+                    pack_row(w->h + (g * c->heads + head) * packed_head_size(w, c),
+                             w->block, k, h + head * c->head_size, c->head_size,
+                             SUM_NV);
+            }
         }
     }
 }
@@ -205,6 +215,26 @@ INLINE void own_sums(const backward_run *f, ptrdiff_t *begin, ptrdiff_t *end)
     team_share(f->self, wanted ? packed_slots(f) * tiles : 0, begin, end);
 }
 
+/* Part (3): dR += da^T h_{t-1} for units row .. row + mr - 1 of a gate, those of one tile
+ * of da, and of each unit's head.  Meanwhile `next` is fetched. */
+static void add_head_products(const backward_run *f, const real *packed_a, ptrdiff_t K,
+                              memory_range next, ptrdiff_t gate, ptrdiff_t row,
+                              ptrdiff_t mr)
+{
+    const cell *c = &f->cell;
+    const backward_work *w = &f->w;
+    const ptrdiff_t size = c->head_size, units = c->H / c->heads;
+    const ptrdiff_t operand = w->masks.operands > 1 ? gate : 0;
+    const real *h = w->h + operand * c->heads * packed_head_size(w, c);
+    for (ptrdiff_t j = row; j < row + mr;) {
+        const ptrdiff_t head = j / units, end = min_size(row + mr, (head + 1) * units);
+        add_product(packed_a + j - row, h + head * packed_head_size(w, c), w->block, K,
+                    next, (real *)f->a->dR + (gate * c->H + j) * size,
+                    end - j, size);
+        j = end;
+    }
+}
+
 /* Part (3): this thread's share of the sums over the K rows of a block. */
 static void backward_weights(const backward_run *f, ptrdiff_t K)
 {
@@ -229,13 +259,13 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
             add_product(packed_a, w->x, w->block, K,
                         panel_part(next, K, A_LANES / V, 0, 2),
                         (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
-        if (a->dR && gate != NO_GATE)
-            add_product(packed_a,
-                        is_late_slot(c, slot)   ? w->second_b
-                        : w->masks.operands > 1 ? w->h + gate * packed_size(w->block, S)
-                                                : w->h,
-                        w->block, K, panel_part(next, K, A_LANES / V, 1, 2),
+        if (a->dR && is_late_slot(c, slot))
+            add_product(packed_a, w->second_b, w->block, K,
+                        panel_part(next, K, A_LANES / V, 1, 2),
                         (real *)a->dR + (gate * H + row) * S, mr, S);
+        else if (a->dR && gate != NO_GATE)
+            add_head_products(f, packed_a, K, panel_part(next, K, A_LANES / V, 1, 2),
+                              gate, row, mr);
     }
     if (!c->has_projection || !a->dW_hr)
         return;

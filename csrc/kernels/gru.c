@@ -254,7 +254,7 @@ static const cell_entry gru_cell = {
      .output_activation = -1,
      .bias_apart = 2,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE |
-                FR_OPTION_MASKS | FR_OPTION_CANDIDATE,
+                FR_OPTION_HEADS | FR_OPTION_MASKS | FR_OPTION_CANDIDATE,
      .paper = "Cho et al. 2014"},
     .plain = &gru_ops,
     .general = &gru_general_ops,

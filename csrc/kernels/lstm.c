@@ -215,7 +215,7 @@ static const cell_entry lstm_cell = {
      .bias_apart = NO_GATE,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_INPUT_FORGET |
                 FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION | FR_OPTION_MASKS |
-                FR_OPTION_CANDIDATE,
+                FR_OPTION_CANDIDATE | FR_OPTION_HEADS,
      .n_vectors = 3, /* peepholes */
      .vectors = "weight_ph",
      .paper = "Hochreiter & Schmidhuber 1997"},

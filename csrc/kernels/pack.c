@@ -13,7 +13,8 @@
 static int packing_threads(const fr_pack_args *a)
 {
     const fr_shape *s = &a->shape;
-    const double size = (double)(get_cell(s).gates * s->H) * (double)(s->I + s->S);
+    const double size = (double)(get_cell(s).gates * s->H) *
+                        (double)(s->I + s->S / max_size(1, s->heads));
     return useful_threads(16 * size, a->n_threads);
 }
 
@@ -32,6 +33,25 @@ INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdi
     for (ptrdiff_t g = 0; g < gates; g++)
         pack_transposed(panel_start + g * q.lanes, width, from + (g * H + q.j) * K, K,
                         q.units, K);
+}
+
+/* Panel p of R, of a cell with several heads, from rows of head_size elements. */
+static void pack_heads(const cell *c, real *to, const real *R, ptrdiff_t R_rows,
+                       ptrdiff_t p)
+{
+    const ptrdiff_t H = c->H, size = c->head_size;
+    const unit_panel q = get_R_panel(c, p);
+    const head_range rows = get_heads(c, q.j, q.units, c->S);
+    const ptrdiff_t width = q.nv * V;
+    real *panel_start = to + q.column * R_rows;
+    memset(panel_start, 0, (size_t)(rows.n * width) * sizeof(real));
+    for (ptrdiff_t k = rows.begin; k < rows.begin + rows.n; k += size) {
+        const ptrdiff_t u = max_size(k, q.j), n = min_size(k + size, q.j + q.units) - u;
+        for (ptrdiff_t g = 0; g < c->ops->R_gates; g++)
+            pack_transposed(panel_start + (k - rows.begin) * width + g * q.lanes + u -
+                                q.j,
+                            width, R + (g * H + u) * size, size, n, size);
+    }
 }
 
 /* The weights that multiply unit by unit, from P or, where they are no parameters, from
@@ -66,7 +86,10 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     team_barrier(self);
     team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++)
-        pack_gates(packed + f.R, R, c->ops->R_gates, H, c->S, p);
+        if (c->heads == 1)
+            pack_gates(packed + f.R, R, c->ops->R_gates, H, c->S, p);
+        else
+            pack_heads(c, packed + f.R, R, f.R_rows, p);
     team_share(self, n_unit_panels(c->gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++) {
         const unit_panel q = get_W_panel(c, p);
@@ -130,6 +153,68 @@ static void repack_gates(real *packed, const real *forward, int gates, const int
     }
 }
 
+/* Where the part of the backward pack of R begins that has unit u and column k, of a
+ * cell with several heads. */
+INLINE real *backward_head(const cell *c, const backward_pack *b, real *packed,
+                           const panel *q, ptrdiff_t slot, ptrdiff_t u, ptrdiff_t k)
+{
+    const head_range units = get_heads(c, q->column, q->n, c->H);
+    return packed + q->column * c->ops->R_gates * b->R_rows +
+           (slot * units.n + u - units.begin) * q->nv * V + k - q->column;
+}
+
+/* Sets this thread's panels of R in a backward pack to zero, where several heads may
+ * leave some of it as it is. */
+static void clear_heads(const team *self, const cell *c, const backward_pack *b,
+                        real *packed)
+{
+    ptrdiff_t begin, end;
+    team_share(self, c->heads == 1 ? 0 : b->W, &begin, &end);
+    memset(packed + begin, 0, (size_t)(end - begin) * sizeof(real));
+    team_barrier(self);
+}
+
+/* Unit u of R in a backward pack, from its row of head_size elements. */
+static void pack_head_rows(const cell *c, const backward_pack *b, real *packed,
+                           const real *R, ptrdiff_t slot, ptrdiff_t u)
+{
+    const ptrdiff_t size = c->head_size, k0 = u / size * size;
+    for (ptrdiff_t p = 0; p < n_panels(c->S, b->R_widest); p++) {
+        const panel q = get_panel(c->S, b->R_widest, p);
+        const ptrdiff_t begin = max_size(k0, q.column);
+        const ptrdiff_t end = min_size(k0 + size, q.column + q.n);
+        if (begin < end)
+            memcpy(backward_head(c, b, packed, &q, slot, u, begin),
+                   R + (slot * c->H + u) * size + begin - k0,
+                   (size_t)(end - begin) * sizeof(real));
+    }
+}
+
+/* The units of panel p of R in a forward pack, in a backward pack. */
+static void repack_heads(const cell *c, const backward_pack *b, real *packed,
+                         const real *forward, ptrdiff_t R_rows, ptrdiff_t p)
+{
+    const ptrdiff_t size = c->head_size;
+    const unit_panel from = get_R_panel(c, p);
+    const head_range rows = get_heads(c, from.j, from.units, c->S);
+    const ptrdiff_t width = from.nv * V;
+    for (ptrdiff_t n = 0; n < n_panels(c->S, b->R_widest); n++) {
+        const panel q = get_panel(c->S, b->R_widest, n);
+        for (ptrdiff_t k0 = rows.begin; k0 < rows.begin + rows.n; k0 += size) {
+            const ptrdiff_t begin = max_size(k0, q.column);
+            const ptrdiff_t end = min_size(k0 + size, q.column + q.n);
+            const ptrdiff_t u = max_size(k0, from.j);
+            const ptrdiff_t units = min_size(k0 + size, from.j + from.units) - u;
+            for (ptrdiff_t g = 0; begin < end && g < c->ops->R_gates; g++)
+                pack_transposed(backward_head(c, b, packed, &q, g, u, begin), q.nv * V,
+                                forward + from.column * R_rows +
+                                    (begin - rows.begin) * width + g * from.lanes + u -
+                                    from.j,
+                                width, end - begin, units);
+        }
+    }
+}
+
 /* The backward pack of the weights that a forward pack holds. */
 static void repack_for_backward(const team *self, const cell *c, const real *forward,
                                 real *packed)
@@ -140,8 +225,12 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
     const backward_pack b = get_backward_pack(c);
     ptrdiff_t begin, end;
     team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
-    repack_gates(packed, forward + f.R, c->ops->R_gates, as_they_are, H, S, b.R_widest,
-                 begin, end);
+    if (c->heads == 1)
+        repack_gates(packed, forward + f.R, c->ops->R_gates, as_they_are, H, S,
+                     b.R_widest, begin, end);
+    else
+        for (ptrdiff_t p = begin; p < end; p++)
+            repack_heads(c, &b, packed, forward + f.R, f.R_rows, p);
     team_share(self, n_unit_panels(c->gates, H), &begin, &end);
     repack_gates(packed + b.W, forward, c->gates, c->ops->w_gate, H, c->I, b.W_widest,
                  begin, end);
@@ -167,13 +256,17 @@ static void pack_backward_weights(const team *self, const cell *c,
     const real *W = a->W, *R = a->R, *W_hr = a->W_hr;
     real *packed = a->packed;
     ptrdiff_t begin, end;
+    clear_heads(self, c, &b, packed);
     if (a->forward) {
         repack_for_backward(self, c, a->forward, packed);
         return;
     }
     team_share(self, R_K, &begin, &end);
     for (ptrdiff_t k = begin; k < end; k++)
-        pack_row(packed, R_K, k, R + k * S, S, b.R_widest);
+        if (c->heads == 1)
+            pack_row(packed, R_K, k, R + k * S, S, b.R_widest);
+        else
+            pack_head_rows(c, &b, packed, R, k / H, k % H);
     team_share(self, K, &begin, &end);
     for (ptrdiff_t k = begin; k < end; k++) {
         const ptrdiff_t w_row = c->ops->w_gate[k / H] * H + k % H;

@@ -78,9 +78,10 @@ INLINE ptrdiff_t unit_columns(int gates, ptrdiff_t H)
 /* Where the parts of a forward pack begin: W at 0, then R, the biases, and what only
  * some cells have.  The last gate of a panel with few lanes is read as a whole vector,
  * which may go up to V elements past the panel's columns; behind the biases there is
- * room for that. */
+ * room for that.  Each panel of R has room for R_rows rows, and has those of its
+ * units' heads. */
 typedef struct {
-    ptrdiff_t columns, R_columns, R, bias, bias_apart, vectors, second, size;
+    ptrdiff_t columns, R_columns, R_rows, R, bias, bias_apart, vectors, second, size;
 } forward_pack;
 
 INLINE forward_pack get_forward_pack(const cell *c)
@@ -89,7 +90,8 @@ INLINE forward_pack get_forward_pack(const cell *c)
     f.columns = unit_columns(c->gates, c->H);
     f.R_columns = unit_columns(c->ops->R_gates, c->H);
     f.R = c->I * f.columns;
-    f.bias = f.R + c->S * f.R_columns;
+    f.R_rows = longest_heads(c, c->ops->R_gates == 1 ? MAX_NV * V : V, c->S);
+    f.bias = f.R + f.R_rows * f.R_columns;
     f.bias_apart = f.bias + f.columns + V;
     f.vectors = f.bias_apart + c->H_padded;
     f.second = f.vectors + c->n_vectors * c->H_padded;
@@ -102,17 +104,19 @@ INLINE forward_pack get_forward_pack(const cell *c)
 typedef struct {
     ptrdiff_t W, vectors, second, size;
     ptrdiff_t R_widest, W_widest, second_widest; /* most vectors in a panel */
+    ptrdiff_t R_rows; /* that a panel of R has room for, of each gate */
 } backward_pack;
 
 INLINE backward_pack get_backward_pack(const cell *c)
 {
-    const ptrdiff_t K = c->gates * c->H, R_K = c->ops->R_gates * c->H;
+    const ptrdiff_t K = c->gates * c->H, R_gates = c->ops->R_gates;
     backward_pack b;
-    b.W = packed_size(R_K, c->S);
+    b.R_widest = widest_panel(R_gates * (c->heads == 1 ? c->H : c->head_size));
+    b.R_rows = longest_heads(c, b.R_widest * V, c->H);
+    b.W = packed_size(R_gates * b.R_rows, c->S);
     b.vectors = b.W + packed_size(K, c->I);
     b.second = b.vectors + c->n_vectors * c->H_padded;
     b.size = b.second + (has_second(c) ? packed_size(c->S, c->H) : 0);
-    b.R_widest = widest_panel(R_K);
     b.W_widest = widest_panel(K);
     /* With a late gate a thread works on the same units in both parts of the cell: the
      * second product is cut like the first. */

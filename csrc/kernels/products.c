@@ -162,7 +162,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t I = c->I, S = c->S;
+    const ptrdiff_t I = c->I, S = c->S, R_rows = f->pack.R_rows;
     const real *packed = a->packed, *R = packed + f->pack.R;
     const rows_at x = input_rows(f, s);
     const forward_step base = describe_step(f, s, from);
@@ -180,6 +180,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
         const unit_panel q_next = get_W_panel(c, p_next);
         const unit_panel r = get_R_panel(c, p);
         const unit_panel r_next = get_R_panel(c, p_next);
+        const head_range heads = get_heads(c, r.j, r.units, S);
         const row_chunks chunks = get_chunks(b1 - b0, q.nv);
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
@@ -198,13 +199,13 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
             step.ah_row = r.nv * V;
             if (by_gate)
                 step.ah_row = multiply_by_gate(f, one_sum ? ax : zero, h, b, mr, &r,
-                                               R + r.column * S, ah_tile);
+                                               heads, R + r.column * R_rows, ah_tile);
             else
                 multiply_rows_from(
-                    one_sum ? ax : zero, h.start + b * h.row, h.row, 1, 0, S,
-                    R + r.column * S, r.nv,
-                    panel_part(R + r_next.column * S, S, r.nv, i, chunks.n), ah_tile,
-                    r.nv * V, mr);
+                    one_sum ? ax : zero, h.start + b * h.row + heads.begin, h.row, 1, 0,
+                    heads.n, R + r.column * R_rows, r.nv,
+                    panel_part(R + r_next.column * R_rows, heads.n, r.nv, i, chunks.n),
+                    ah_tile, r.nv * V, mr);
             step.ax = ax.start;
             step.ax_row = ax.row;
             step.ah = ah_tile;
@@ -220,7 +221,7 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
                               ptrdiff_t b0, ptrdiff_t b1)
 {
     const cell *c = &f->cell;
-    const ptrdiff_t S = c->S;
+    const ptrdiff_t R_rows = f->pack.R_rows;
     const real *R = (const real *)f->a->packed + f->pack.R;
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
@@ -231,15 +232,18 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
         const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->r0, f->r1, n));
         const unit_panel next =
             get_R_panel(c, panel_in_turn(f, s, f->r0, f->r1, n + 1));
+        const head_range heads = get_heads(c, r.j, r.units, c->S);
         const ptrdiff_t first = max_size(f->p0, r.j / V);
         const ptrdiff_t end = min_size(f->p1, r.j / V + r.nv);
         const row_chunks chunks = get_chunks(b1 - b0, r.nv);
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
             const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
-            multiply_rows(h.start + b * h.row, h.row, 1, 0, S, R + r.column * S, r.nv,
-                          panel_part(R + next.column * S, S, r.nv, i, chunks.n),
-                          ah_tile, r.nv * V, mr);
+            multiply_rows(
+                h.start + b * h.row + heads.begin, h.row, 1, 0, heads.n,
+                R + r.column * R_rows, r.nv,
+                panel_part(R + next.column * R_rows, heads.n, r.nv, i, chunks.n),
+                ah_tile, r.nv * V, mr);
             for (ptrdiff_t p = first; p < end; p++) {
                 const unit_panel q = get_W_panel(c, p);
                 place_step(&step, &base, b, mr, &q);

@@ -28,7 +28,7 @@ static int sequence_threads(const fr_shape *shape, int n_threads)
 {
     const double flops = 2.0 * (double)total_rows(shape) *
                          (double)(get_cell(shape).gates * shape->H) *
-                         (double)(shape->I + shape->S);
+                         (double)(shape->I + shape->S / max_size(1, shape->heads));
     return useful_threads(flops, n_threads);
 }
 
@@ -44,7 +44,7 @@ typedef struct {
 static int group_size(int threads, const fr_shape *shape, const cell *c,
                       ptrdiff_t panels)
 {
-    const ptrdiff_t R_bytes = c->gates * c->H * c->S * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t R_bytes = c->gates * c->H * c->head_size * (ptrdiff_t)sizeof(real);
     for (int size = 1; size < threads; size++) {
         const int groups = threads / size;
         const int few_rows = shape->B < 4 * groups;
@@ -75,7 +75,7 @@ static int calls_at_once(const fr_shape *shape, int n_threads, int most, int cha
     const cell c = get_cell(shape);
     const int threads = sequence_threads(shape, n_threads);
     const ptrdiff_t panels = n_unit_panels(c.gates, c.H);
-    const ptrdiff_t R_bytes = c.gates * c.H * c.S * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t R_bytes = c.gates * c.H * c.head_size * (ptrdiff_t)sizeof(real);
     if (group_size(threads, shape, &c, panels) == 1)
         return 1;
     most = (int)min_size(min_size(most, FR_MOST_AT_ONCE), threads);

@@ -33,6 +33,7 @@ static cell get_cell(const fr_shape *shape)
                               ? (is_masked ? entry->candidate : entry->plain)
                           : o->reset_before ? entry->reset_before
                                             : entry->general;
+    const ptrdiff_t heads = max_size(1, shape->heads);
     const int has_late_gate = ops->forward_second != NULL;
     /* What is added to the late gate's product can be added to its x W just as well. */
     const int is_late = has_late_gate && ops->late_gate == entry->about.bias_apart;
@@ -49,6 +50,8 @@ static cell get_cell(const fr_shape *shape)
         .I = shape->I,
         .H = shape->H,
         .S = shape->S,
+        .heads = heads,
+        .head_size = shape->S / heads,
         .H_padded = round_up(shape->H, V),
         .S_padded = round_up(shape->S, V),
     };

@@ -143,7 +143,7 @@ cdef class Run:
         cdef int layer, gates = self.table.cell(self.shape.cell).n_gates
         cdef double columns = 0
         for layer in range(self.n_layers):
-            columns += self.x[layer].width + self.shape.S
+            columns += self.x[layer].width + self.shape.S // max(1, self.shape.heads)
         return 2.0 * rows_of(&self.shape) * gates * self.shape.H * columns * (
             self.n_directions)
 
@@ -294,6 +294,7 @@ cdef class Plan:
         self.kernels, self.layout, self.kind = kernels, layout, kernels.kind
         self.itemsize = size_of(kernels.kind)
         self.shape.cell, self.shape.H, self.shape.S = layout.cell, layout.H, layout.S
+        self.shape.heads = layout.heads
         self.shape.options = layout.cell_options()
         self.shape.level2 = level2_bytes()
         self.shape.T, self.shape.B, self.shape.I = T, B, I

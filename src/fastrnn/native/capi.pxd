@@ -60,6 +60,7 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_NOISE
         FR_OPTION_MASKS
         FR_OPTION_CANDIDATE
+        FR_OPTION_HEADS
 
     ctypedef struct fr_cell:
         const char *name
@@ -79,7 +80,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct fr_shape:
         int cell
         int reverse
-        ptrdiff_t T, B, I, H, S
+        ptrdiff_t T, B, I, H, S, heads
         const ptrdiff_t *offsets
         int padded
         const fr_cell_options *options

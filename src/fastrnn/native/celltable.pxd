@@ -10,7 +10,7 @@ cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept 
 cdef class CellOptions:
     cdef fr_cell_options c
     cdef readonly bint general  # c is looked at
-    cdef readonly ptrdiff_t proj_size
+    cdef readonly ptrdiff_t proj_size, heads
     cdef int n_activations
     cdef Py_ssize_t n_fixed
     cdef object fixed  # the array that c.fixed_vectors points to, or None

@@ -28,6 +28,7 @@ class CellOptions:
     proj_size: int
     draws: bool
     leaves_out: bool
+    heads: int
     def __new__(
         cls,
         activations: Sequence[tuple[str, float, float]] | None = None,
@@ -43,4 +44,5 @@ class CellOptions:
         fixed_vectors: Any = None,
         exp_forget: bool = False,
         noise: float = 0,
+        heads: int = 1,
     ) -> Self: ...

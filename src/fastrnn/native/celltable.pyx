@@ -75,6 +75,7 @@ _OPTIONS = {
     "fixed_vectors": FR_OPTION_FIXED_VECTORS,
     "exp_forget": FR_OPTION_EXP_FORGET,
     "noise": FR_OPTION_NOISE,
+    "heads": FR_OPTION_HEADS,
     "masks": FR_OPTION_MASKS,
     "candidate": FR_OPTION_CANDIDATE,
 }
@@ -162,7 +163,8 @@ cdef class CellOptions:
     """What makes a cell other than the plain one.
 
     `activations` are (name, alpha, beta) of each gate in gate order, followed by that
-    of c_t where the cell has one; None for the plain cell, which may have a projection.
+    of c_t where the cell has one; None for the plain cell, which may have a projection
+    or heads.
     `fixed_vectors` are numbers in place of the parameters that multiply unit by unit,
     row after row, as an array of float64; they are copied.
     `zoneout` has the probabilities of c and of h, and `recurrent_mode` is one of
@@ -173,11 +175,12 @@ cdef class CellOptions:
                   bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
                   zoneout=(0.0, 0.0), double recurrent_dropout=0,
                   str recurrent_mode not None="h", double input_dropout=0,
-                  fixed_vectors=None, bint exp_forget=False, double noise=0):
+                  fixed_vectors=None, bint exp_forget=False, double noise=0,
+                  ptrdiff_t heads=1):
         cdef Py_ssize_t n_fixed = 0
         cdef double zoneout_h, zoneout_c
         zoneout_c, zoneout_h = zoneout
-        self.proj_size, self.c.plain = proj_size, activations is None
+        self.proj_size, self.heads, self.c.plain = proj_size, heads, activations is None
         activations = None if activations is None else tuple(activations)
         if fixed_vectors is not None:
             n_fixed = memoryview(fixed_vectors).nbytes // sizeof(double)
@@ -190,7 +193,7 @@ cdef class CellOptions:
             activations, clip, input_forget, peephole, reset_before, proj_size,
             (zoneout_c, zoneout_h), recurrent_dropout, recurrent_mode, input_dropout,
             None if self.fixed is None else self.fixed[:], exp_forget,
-            noise)
+            noise, heads)
         if not 0 <= noise < INFINITY:
             raise ValueError(f"CellOptions: noise must be in [0, inf), got {noise}")
         self.c.noise = noise
@@ -255,6 +258,7 @@ cdef class CellOptions:
             "masks": self.leaves_out,
             "candidate": self.c.recurrent_dropout > 0 and (
                 self.c.recurrent_mode == FR_DROP_CANDIDATE),
+            "heads": self.heads != 1,
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
@@ -270,6 +274,14 @@ cdef class CellOptions:
             raise ValueError(
                 f"{who}: fixed_vectors must be {of.n_vectors} x {H} numbers, got "
                 f"{self.n_fixed}")
+        if self.heads < 1 or H % self.heads:
+            raise ValueError(
+                f"{who}: heads must be a number that {H} units are shared out to "
+                f"evenly, got {self.heads}")
+        if self.heads > 1 and (self.proj_size or self.c.reset_before):
+            raise ValueError(
+                f"{who}: a cell with {self.heads} heads can have neither proj_size nor "
+                "reset_before")
         return 0
 
     cdef bint differs(self, const fr_cell *of) noexcept:

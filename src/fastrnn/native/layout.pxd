@@ -24,7 +24,7 @@ cdef struct Parts:
 
 cdef class Layout:
     cdef readonly int cell, n_layers, n_directions, n_cells, n_states
-    cdef readonly ptrdiff_t I, H, S
+    cdef readonly ptrdiff_t I, H, S, heads
     cdef readonly bint merged
     cdef int gates, n_vectors
     cdef bint bias, general

@@ -14,6 +14,7 @@ class Layout:
     I: int
     H: int
     S: int
+    heads: int
     merged: bool
     def __new__(
         cls,

@@ -41,6 +41,7 @@ cdef class Layout:
         if options is not None:
             options.check("Layout", of, H)
         self.S = options.proj_size if options is not None and options.proj_size else H
+        self.heads = options.heads if options is not None else 1
         self.options, self.merged = options, merged
         self.general = options is not None and options.general
         self.n_vectors = vectors_of(of, self.cell_options())
@@ -67,7 +68,7 @@ cdef class Layout:
         cdef ptrdiff_t GH = self.gates * self.H
         memset(p, 0, sizeof(p[0]))
         p.size[PART_W] = GH * self.inputs(k // self.n_directions)
-        p.size[PART_R] = GH * self.S
+        p.size[PART_R] = GH * self.S // self.heads
         if self.bias:
             p.size[PART_B_IH] = p.size[PART_B_HH] = GH
         if self.S != self.H:
@@ -111,6 +112,7 @@ cdef class Layout:
         """What packs cell k, whose parameters are these."""
         memset(a, 0, sizeof(a[0]))
         a.shape.cell, a.shape.H, a.shape.S = self.cell, self.H, self.S
+        a.shape.heads = self.heads
         a.shape.I = self.inputs(k // self.n_directions)
         a.shape.options = self.cell_options()
         a.W, a.R = p.at[PART_W], p.at[PART_R]

@@ -51,11 +51,15 @@ cdef class Shape:
                 self.c.options = &options.c
             if options.proj_size:
                 self.c.S = options.proj_size
+            self.c.heads = options.heads
         if offsets is not None:
             address(offsets, "Shape: offsets", b"q", T + 1, False)
             self.offsets = checked_offsets(offsets, T, B)
             self.c.offsets = offsets_in(self.offsets)
         self.rows = rows_of(&self.c)
+
+    cdef ptrdiff_t R_size(self) noexcept:
+        return self.of.n_gates * self.c.H * self.c.S // max(1, self.c.heads)
 
     cdef int n_vectors(self) noexcept:
         return vectors_of(self.of, self.c.options)
@@ -109,7 +113,7 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
         required(W, "W")
         required(R, "R")
     a.W = address(W, "W", kind, G * H * I, False)
-    a.R = address(R, "R", kind, G * H * S, False)
+    a.R = address(R, "R", kind, shape.R_size(), False)
     a.b_ih = address(b_ih, "b_ih", kind, G * H, False)
     a.b_hh = address(b_hh, "b_hh", kind, G * H, False)
     a.forward = address(
@@ -233,7 +237,7 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
         required(tape, "tape"), "tape", kind, tape_size(kernels, shape), False))
     gradient = run.gradients[0].at
     gradient[PART_W] = <char *>address(dW, "dW", kind, G * H * I, True)
-    gradient[PART_R] = <char *>address(dR, "dR", kind, G * H * S, True)
+    gradient[PART_R] = <char *>address(dR, "dR", kind, shape.R_size(), True)
     gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, G * H, True)
     gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, G * H, True)
     if shape.n_vectors() > 0:

@@ -470,7 +470,7 @@ def forget_gate_bias_(model: Module, value: float = 1.0) -> None:
         for name, weight in own.items():
             if "weight_hh" not in name:
                 continue
-            H = own.get(name.replace("weight_hh", "weight_hr"), weight).shape[1]
+            H = module.hidden_size
             gate = _forget_gate(module, len(weight) / H)
             if gate is None:
                 continue

@@ -41,6 +41,7 @@ DEFAULTS = {
     "reset_after": True,
     "forget_gate": "sigmoid",
     "noise": 0.0,
+    "heads": 1,
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
@@ -64,7 +65,15 @@ MASKS = (
     "weight_drop",
 )
 # Those of them that only some cells know: a class that has one sets it as an attribute.
-OWN = ("proj_size", "peephole", "input_forget", "reset_after", "forget_gate", "noise")
+OWN = (
+    "proj_size",
+    "peephole",
+    "input_forget",
+    "reset_after",
+    "forget_gate",
+    "noise",
+    "heads",
+)
 
 
 def gates_of(cell):
@@ -221,6 +230,7 @@ def cell_options(
     recurrent_dropout=0.0,
     recurrent_dropout_mode="h",
     input_dropout=0.0,
+    heads=1,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
@@ -239,11 +249,18 @@ def cell_options(
             f"{who}: proj_size must be 0 for none or less than hidden_size = "
             f"{hidden_size}, got {proj_size}"
         )
+    heads = checks.positive_int(who, "heads", heads)
+    if hidden_size % heads:
+        raise ValueError(
+            f"{who}: hidden_size must be a multiple of heads, got "
+            f"hidden_size={hidden_size}, heads={heads}"
+        )
     flags = {
         "peephole": checks.flag(who, "peephole", peephole),
         "input_forget": checks.flag(who, "input_forget", input_forget),
         "reset_after": checks.flag(who, "reset_after", reset_after),
     }
+    sizes = {"proj_size": int(proj_size), "heads": heads}
     noise = checks.real_in(who, "noise", noise, "[0, inf)")
     checks.choice(who, "forget_gate", forget_gate, ("sigmoid", "exponential"))
     _, zoned = leaving_out.zoneout(who, cell, zoneout)
@@ -258,7 +275,7 @@ def cell_options(
         cell,
         {
             "cell_clip": cell_clip,
-            "proj_size": proj_size,
+            **sizes,
             "forget_gate": forget_gate,
             "noise": noise,
             **flags,
@@ -268,6 +285,12 @@ def cell_options(
     )
     mode = leaving_out.recurrent_mode(who, cell, recurrent_dropout_mode)
     masks |= {"zoneout": zoned, "recurrent_mode": mode}
+    for name, given in (("proj_size", proj_size), ("reset_after", reset_after)):
+        if heads > 1 and given != DEFAULTS[name]:
+            raise ValueError(
+                f"{who}: {name} must be {DEFAULTS[name]!r} with several heads, got "
+                f"{given!r} and heads={heads}"
+            )
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
     more |= {"exp_forget": forget_gate == "exponential", "noise": noise} | flags
     if fixed_vectors is not None:
@@ -278,11 +301,9 @@ def cell_options(
         or any(more.values())
         or [name for name, *_ in of_gates] != plain
     ):
-        return celltable.CellOptions(
-            of_gates, **more, proj_size=int(proj_size), **masks
-        )
-    options = celltable.CellOptions(None, proj_size=int(proj_size), **masks)
-    return options if options.draws or proj_size else None
+        return celltable.CellOptions(of_gates, **more, **sizes, **masks)
+    options = celltable.CellOptions(None, **sizes, **masks)
+    return options if options.draws or proj_size or heads > 1 else None
 
 
 def state_clip(who, value):

@@ -365,7 +365,10 @@ def _of_cell(call, number, x, y, reverse):
     def recur(gate, state):
         """What one gate's part of R gives for a state, its bias added."""
         R_gate, b_gate = of_gate[gate]
-        return state @ R_gate.T + b_gate
+        heads = R_gate.reshape(call.runtime.layout.heads, -1, R_gate.shape[1])
+        parts = np.split(state, len(heads), -1)
+        sums = [part @ head.T for part, head in zip(parts, heads, strict=True)]
+        return np.concatenate(sums, -1) + b_gate
 
     values = {g: sigmoid(ax[g] + recur(g, h)) for g in opens}
     by_name = {cell.gates[g]: value for g, value in values.items()}

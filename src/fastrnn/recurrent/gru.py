@@ -39,6 +39,11 @@ class GRU(Recurrent[Array]):
         False applies the reset gate before the product, as ONNX does by default and
         Keras with ``reset_after=False``:
         ``n = tanh(x_t W_n^T + b_in + (r * h_{t-1}) R_n^T + b_hn)``.
+    heads : int
+        The units are in so many heads of equal size, and see the h of their own head
+        alone: ``weight_hh_l{k}`` is (3 H, H / heads), a block-diagonal matrix without
+        its zeros, and takes that part of the work [9]_. Not with
+        ``reset_after=False``.
     activation : str, tuple or dict, optional
         Of n:
         "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
@@ -139,6 +144,8 @@ class GRU(Recurrent[Array]):
        Models", ICLR 2018.
     .. [8] S. Semeniuta, A. Severyn, E. Barth, "Recurrent Dropout without Memory Loss",
        COLING 2016.
+    .. [9] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
+       2024: block-diagonal recurrent weights.
 
     Examples
     --------
@@ -150,6 +157,7 @@ class GRU(Recurrent[Array]):
     """
 
     reset_after: bool
+    heads: int
 
     @overload
     def __init__(
@@ -183,6 +191,7 @@ class GRU(Recurrent[Array]):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        heads: int = 1,
         activation: Functions | None = None,
         recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
@@ -204,7 +213,7 @@ class GRU(Recurrent[Array]):
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._take(reset_after=reset_after)
+        self._take(reset_after=reset_after, heads=heads)
         super().__init__(
             input_size,
             hidden_size,

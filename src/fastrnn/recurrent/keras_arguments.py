@@ -46,6 +46,12 @@ class GatedOptions(Options, total=False):
     recurrent_activation: Functions | None
 
 
+class RNNOptions(Options, total=False):
+    """Of `RNN`."""
+
+    heads: int
+
+
 class LSTMOptions(GatedOptions, total=False):
     """Of `LSTM`."""
 
@@ -53,12 +59,14 @@ class LSTMOptions(GatedOptions, total=False):
     peephole: bool
     input_forget: bool
     forget_bias: float | None
+    heads: int
 
 
 class GRUOptions(GatedOptions, total=False):
     """Of `GRU`."""
 
     reset_after: bool
+    heads: int
 
 
 class LeakyOptions(Options, total=False):
@@ -74,6 +82,7 @@ class SLSTMOptions(TypedDict, total=False):
     """Of `SLSTM`."""
 
     forget_gate: str
+    heads: int
     learn_initial_state: bool
     clip_state_grad: float | tuple[str, float] | None
     merge_mode: str
@@ -100,7 +109,7 @@ class Words(TypedDict, total=False):
     bidirectional: bool
 
 
-class ByUnits(Options, Words, total=False):
+class ByUnits(RNNOptions, Words, total=False):
     """Of `RNN`, made by its units."""
 
 

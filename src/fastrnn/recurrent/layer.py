@@ -249,6 +249,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             h_size=self._h_size,
             y_size=self._y_size,
             bias=self.bias,
+            heads=getattr(self, "heads", 1),
             vectors=cell.vectors if self._has_vectors else None,
             n_vectors=cell.n_vectors,
             highway=connection == "highway",

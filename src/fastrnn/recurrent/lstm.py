@@ -43,6 +43,10 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         Gates i and f see c_{t-1}, and o sees c_t.
     input_forget : bool
         Coupled gates: ``f = 1 - i``.
+    heads : int
+        The units are in so many heads of equal size, and see the h of their own head
+        alone: ``weight_hh_l{k}`` is (4 H, H / heads), a block-diagonal matrix without
+        its zeros, and takes that part of the work [10]_.
     forget_bias : float, optional
         The forget gate's bias at first, ``bias_ih`` and ``bias_hh`` in sum.
     activation : str, tuple, dict or sequence of two, optional
@@ -153,6 +157,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
        Models", ICLR 2018.
     .. [9] S. Semeniuta, A. Severyn, E. Barth, "Recurrent Dropout without Memory Loss",
        COLING 2016.
+    .. [10] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
+       2024: block-diagonal recurrent weights.
 
     Examples
     --------
@@ -169,6 +175,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     proj_size: int
     peephole: bool
     input_forget: bool
+    heads: int
 
     @overload
     def __init__(
@@ -204,6 +211,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         proj_size: int = 0,
         peephole: bool = False,
         input_forget: bool = False,
+        heads: int = 1,
         activation: Functions | None = None,
         recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
@@ -226,7 +234,12 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._take(proj_size=proj_size, peephole=peephole, input_forget=input_forget)
+        self._take(
+            proj_size=proj_size,
+            peephole=peephole,
+            input_forget=input_forget,
+            heads=heads,
+        )
         super().__init__(
             input_size,
             hidden_size,

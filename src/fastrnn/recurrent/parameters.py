@@ -28,6 +28,8 @@ class Sizes:
         each layer.
     bias : bool
         Whether cells have biases.
+    heads : int
+        How many parts the units are in, each with weights of its own from h.
     vectors : str or None
         Name of the weights that multiply unit by unit; None where a cell has none.
     n_vectors : int
@@ -47,6 +49,7 @@ class Sizes:
     h_size: int
     y_size: int
     bias: bool
+    heads: int
     vectors: str | None
     n_vectors: int
     highway: bool
@@ -64,7 +67,7 @@ class Sizes:
         """
         G, H, S = self.n_gates, self.hidden_size, self.h_size
         I = self.input_size if k == 0 else self.y_size
-        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S)}
+        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S // self.heads)}
         if self.bias:
             shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
         if S != H:

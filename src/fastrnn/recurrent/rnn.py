@@ -15,7 +15,7 @@ from fastrnn.util import checks
 from fastrnn.util.typing import Array
 
 if TYPE_CHECKING:
-    from fastrnn.recurrent.keras_arguments import ByUnits, Options
+    from fastrnn.recurrent.keras_arguments import ByUnits, RNNOptions
 
 
 class RNN(Recurrent[Array]):
@@ -38,6 +38,10 @@ class RNN(Recurrent[Array]):
     bidirectional : bool
         A second set of cells runs from the last step to the first; y holds both
         directions' outputs side by side.
+    heads : int
+        The units are in so many heads of equal size, and see the h of their own head
+        alone: ``weight_hh_l{k}`` is (H, H / heads), a block-diagonal matrix without
+        its zeros, and takes that part of the work [9]_.
     activation : str, tuple or dict, optional
         In place of `nonlinearity`:
         "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",
@@ -128,6 +132,8 @@ class RNN(Recurrent[Array]):
        Recurrent Neural Networks", NIPS 2016.
     .. [8] S. Merity, N. Keskar, R. Socher, "Regularizing and Optimizing LSTM Language
        Models", ICLR 2018.
+    .. [9] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
+       2024: block-diagonal recurrent weights.
 
     Examples
     --------
@@ -142,6 +148,7 @@ class RNN(Recurrent[Array]):
     """
 
     _not_kept = ("recurrent_activation",)
+    heads: int
 
     @overload
     def __init__(
@@ -163,7 +170,7 @@ class RNN(Recurrent[Array]):
         bidirectional: bool = ...,
         *,
         activation: Functions | None = ...,
-        **options: Unpack[Options],
+        **options: Unpack[RNNOptions],
     ) -> None: ...
     def __init__(
         self,
@@ -176,6 +183,7 @@ class RNN(Recurrent[Array]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        heads: int = 1,
         activation: Functions | None = None,
         cell_clip: float | None = None,
         zoneout: float | tuple[float, float] = 0.0,
@@ -204,6 +212,7 @@ class RNN(Recurrent[Array]):
                 f"{activation!r} and {nonlinearity!r}"
             )
         self.nonlinearity = nonlinearity
+        self._take(heads=heads)
         super().__init__(
             input_size,
             hidden_size,

@@ -26,6 +26,10 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
     forget_gate : {"sigmoid", "exponential"}
         The function of the gate f. The paper allows both; the input gate is always
         exponential.
+    heads : int
+        The units are in so many heads of equal size, and see the h of their own head
+        alone, as in the paper: ``weight_hh_l{k}`` is (4 H, H / heads), a block-diagonal
+        matrix without its zeros.
     num_layers, bias, batch_first, dropout, bidirectional
         As of `LSTM`.
     learn_initial_state, clip_state_grad, merge_mode, connection
@@ -76,6 +80,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
     """
 
     forget_gate: str
+    heads: int
     _not_kept = ("activation", "recurrent_activation", "cell_clip")
 
     @overload
@@ -107,6 +112,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
         bidirectional: bool = False,
         *,
         forget_gate: str = "sigmoid",
+        heads: int = 1,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -120,7 +126,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._take(forget_gate=forget_gate)
+        self._take(forget_gate=forget_gate, heads=heads)
         super().__init__(
             input_size,
             hidden_size,
