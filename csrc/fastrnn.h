@@ -95,15 +95,15 @@ enum fr_recurrent_mode {
 
 /* What may be asked of a cell: each option is a bit of fr_cell.options. */
 enum fr_option {
-    FR_OPTION_ACTIVATIONS = 1,   /* other functions than the plain cell's */
-    FR_OPTION_CLIP = 2,          /* fr_cell_options.clip */
-    FR_OPTION_INPUT_FORGET = 4,  /* fr_cell_options.input_forget */
-    FR_OPTION_PEEPHOLE = 8,      /* fr_cell_options.peephole */
-    FR_OPTION_RESET_BEFORE = 16, /* fr_cell_options.reset_before */
-    FR_OPTION_PROJECTION = 32,   /* a width S of h that is smaller than H */
-    FR_OPTION_HEADS = 64,        /* fr_shape.heads */
-    FR_OPTION_MASKS = 1024,      /* zoneout, dropout of h_{t-1} and of x */
-    FR_OPTION_CANDIDATE = 2048,  /* FR_DROP_CANDIDATE */
+    FR_OPTION_ACTIVATIONS = 1,      /* other functions than the plain cell's */
+    FR_OPTION_CLIP = 2,             /* fr_cell_options.clip */
+    FR_OPTION_INPUT_FORGET = 4,     /* fr_cell_options.input_forget */
+    FR_OPTION_PEEPHOLE = 8,         /* fr_cell_options.peephole */
+    FR_OPTION_RESET_BEFORE = 16,    /* fr_cell_options.reset_before */
+    FR_OPTION_PROJECTION = 32,      /* a width S of h that is smaller than H */
+    FR_OPTION_HEADS = 64,           /* fr_shape.heads */
+    FR_OPTION_MASKS = 1024,         /* zoneout, dropout of h_{t-1} and of x */
+    FR_OPTION_CANDIDATE = 2048,     /* FR_DROP_CANDIDATE */
     FR_OPTION_FIXED_VECTORS = 4096, /* fr_cell_options.fixed_vectors */
     FR_OPTION_EXP_FORGET = 8192,    /* fr_cell_options.exp_forget */
     FR_OPTION_NOISE = 16384         /* fr_cell_options.noise */

@@ -152,7 +152,7 @@ typedef struct {
     int n_vectors;    /* rows of P */
     int other_states; /* states beside h */
     int has_projection, has_late_gate;
-    int keeps_h; /* the tape has h as the cell has made it, before zoneout */
+    int keeps_h;       /* the tape has h as the cell has made it, before zoneout */
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t heads, head_size; /* R multiplies head_size elements of h for each unit */
     ptrdiff_t H_padded, S_padded;

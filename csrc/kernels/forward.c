@@ -75,8 +75,8 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     begin_masks(&f, self);
 
     const ptrdiff_t rows_owned = g.b1 - g.b0;
-    const ptrdiff_t weights =
-        (I * f.pack.columns + f.pack.R_rows * f.pack.R_columns) * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t weights = (I * f.pack.columns + f.pack.R_rows * f.pack.R_columns) *
+                              (ptrdiff_t)sizeof(real);
     /* A single step of a few rows reads every panel once, and gains nothing from having
      * x W before.  Beside h R the panels of W are read back and forth, too. */
     const int read_once = shape->T == 1 && rows_owned <= CHUNK_ROWS;

@@ -229,8 +229,7 @@ static void add_head_products(const backward_run *f, const real *packed_a, ptrdi
     for (ptrdiff_t j = row; j < row + mr;) {
         const ptrdiff_t head = j / units, end = min_size(row + mr, (head + 1) * units);
         add_product(packed_a + j - row, h + head * packed_head_size(w, c), w->block, K,
-                    next, (real *)f->a->dR + (gate * c->H + j) * size,
-                    end - j, size);
+                    next, (real *)f->a->dR + (gate * c->H + j) * size, end - j, size);
         j = end;
     }
 }

@@ -100,8 +100,8 @@ static const cell_ops rnn_general_ops = {RNN_OPS, .tape_slots = 1,
 #define RNN_ABOUT                                                                      \
     .layer = "RNN", GATES("h"), STATES("h"), .output_activation = -1,                  \
     .bias_apart = NO_GATE,                                                             \
-    .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_MASKS |            \
-               FR_OPTION_HEADS
+    .options =                                                                         \
+        FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_MASKS | FR_OPTION_HEADS
 
 static const cell_entry rnn_tanh_cell = {
     {.name = "rnn_tanh", RNN_ABOUT, .activations = {FR_TANH}, .paper = "Elman 1990"},

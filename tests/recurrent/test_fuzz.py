@@ -133,6 +133,9 @@ def test_good_input_gives_correct_results(source):
     dy = source.draw(good_arrays(shape_y))
     n_states = cells.N_STATES[case.cell]
     state = tuple(source.draw(good_arrays(shape_state)) for _ in range(n_states))
+    if "n" in cells.STATES[case.cell]:  # a normaliser, which divides, is positive
+        k = cells.STATES[case.cell].index("n")
+        state = (*state[:k], np.abs(state[k]) + 0.5, *state[k + 1 :])
     d_state = tuple(source.draw(good_arrays(shape_state)) for _ in range(n_states))
     given_values = (x, dy, state, d_state)
     before = copies(given_values)
@@ -153,21 +156,23 @@ def test_good_input_gives_correct_results(source):
         return array[:, None] if unbatched else array
 
     arrays = {"x": sequence(x), **cells.data(case).parameters}
-    names, d_names = ("h0", "c0"), ("h_n", "c_n")
-    arrays |= {k: states(v) for k, v in zip(names, state, strict=False)}
-    weights = {k: states(v) for k, v in zip(d_names, d_state, strict=False)}
+    names, d_names = (list(cells.named(case.cell, end, state)) for end in ("0", "_n"))
+    arrays |= {k: states(v) for k, v in zip(names, state, strict=True)}
+    weights = {k: states(v) for k, v in zip(d_names, d_state, strict=True)}
     weights["y"] = sequence(dy)
 
+    def outputs_of(arrays):
+        y, end = cells.reference_forward(case, arrays)
+        return {"y": y, **cells.named(case.cell, "_n", end)}
+
     def loss(arrays):
-        y, h_n, c_n = cells.reference_forward(case, arrays)
-        results = {"y": y, "h_n": h_n, "c_n": c_n}
+        results = outputs_of(arrays)
         axes = (-3, -2, -1)
         return sum((results[k] * w).sum(axis=axes) for k, w in weights.items())
 
-    y, h_n, c_n = cells.reference_forward(case, arrays)
-    want = {"y": y, "h_n": h_n, "c_n": c_n}
+    want = outputs_of(arrays)
     forms = {"x": sequence, "y": sequence}
-    forms |= dict.fromkeys(("h0", "c0", "h_n", "c_n"), states)
+    forms |= dict.fromkeys((*names, *d_names), states)
     outputs = {name: forms[name](got) for name, got in outputs.items()}
     want = {name: want[name] for name in outputs}
     tolerance = case.tolerance(dtype, backward=False)
@@ -186,9 +191,9 @@ def test_bad_input_raises_and_changes_nothing(source):
     case, dtype, batch_first, unbatched = source.draw(calls())
     layer = case.layer(dtype, batch_first=batch_first)
     shape_x, shape_y, shape_state = shapes(case, batch_first, unbatched)
-    has_pair = cells.N_STATES[case.cell] == 2
+    n_states = cells.N_STATES[case.cell]
     good_state = np.ones(shape_state)
-    argument = (good_state, good_state) if has_pair else good_state
+    argument = (good_state,) * n_states if n_states > 1 else good_state
     good = {"x": np.ones(shape_x), "hx": argument}
     good |= {"dy": np.ones(shape_y), "d_state": argument}
 
@@ -199,14 +204,10 @@ def test_bad_input_raises_and_changes_nothing(source):
     else:
         ranks = (len(shape_state),)
         bad = source.draw(bad_arrays(shape_state, ranks, may_be_none=True))
-        if has_pair:
-            pairs = [
-                (bad, good_state),
-                (good_state, bad),
-                [good_state],
-                good_state[0, 0],
-            ]
-            bad = source.draw(st.sampled_from(pairs))
+        if n_states > 1:
+            others = (good_state,) * (n_states - 1)
+            tuples = [(bad, *others), (*others, bad), [good_state], good_state[0, 0]]
+            bad = source.draw(st.sampled_from(tuples))
     values = good | {name: bad}
 
     before = layer.flat_parameters.copy()

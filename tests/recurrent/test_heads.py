@@ -8,10 +8,10 @@ the blocks.
 
 import numpy as np
 import pytest
+from recorded_bits import fused_targets
 
 import fastrnn
 from fastrnn.native import core
-from tests.support.recorded_bits import fused_targets
 
 KINDS = {
     "RNN": fastrnn.RNN,

@@ -104,8 +104,8 @@ FAULTS = {
     ),
     "late gate, backward: dR of h_{t-1}": Fault(
         K + "gradients.c",
-        "is_late_slot(c, slot) ? w->second_b",
-        "is_late_slot(c, slot) ? w->h",
+        "if (a->dR && is_late_slot(c, slot))",
+        "if (0)",
         "general_cells cell_options",
     ),
     "rnn: relu's slope at dh": Fault(

@@ -2,7 +2,7 @@
 """What cells there are, as the kernels' table says, and the options that they take."""
 
 import collections
-from array import array
+from array import array as _array
 
 from libc.math cimport INFINITY
 
@@ -185,7 +185,7 @@ cdef class CellOptions:
         if fixed_vectors is not None:
             n_fixed = memoryview(fixed_vectors).nbytes // sizeof(double)
             address(fixed_vectors, "CellOptions: fixed_vectors", b"d", n_fixed, False)
-            self.fixed = array("d", bytes(fixed_vectors))
+            self.fixed = _array("d", bytes(fixed_vectors))
             self.c.fixed_vectors = <const double *>address(
                 self.fixed, "CellOptions: fixed_vectors", b"d", n_fixed, False)
         self.n_fixed, self.c.exp_forget = n_fixed, exp_forget

@@ -6,7 +6,8 @@ from fastrnn.native.capi cimport fr_draw, fr_shape
 
 cdef class Draw:
     cdef fr_draw c
-    cdef readonly object steps, rows  # copies, to which c points; None where it has none
+    # Copies, to which c points; None where it has none.
+    cdef readonly object steps, rows
     cdef int check(self, str who, const fr_shape *shape) except -1
 
 

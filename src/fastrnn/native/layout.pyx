@@ -16,8 +16,9 @@ cdef class Layout:
     """Cells of a layer, in order, and where their parameters lie in its flat buffer.
 
     A cell's are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, and vectors of
-    weights such as weight_ph, one after the other; the first layer has `I` inputs, the others what the directions of the one
-    below put out: side by side, or one array's width where they are `merged`.
+    weights such as weight_ph, one after the other; the first layer has `I` inputs, the
+    others what the directions of the one below put out: side by side, or one array's
+    width where they are `merged`.
     """
 
     def __cinit__(self, str cell not None, ptrdiff_t I, ptrdiff_t H, int n_layers,

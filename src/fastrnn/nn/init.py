@@ -470,7 +470,8 @@ def forget_gate_bias_(model: Module, value: float = 1.0) -> None:
         for name, weight in own.items():
             if "weight_hh" not in name:
                 continue
-            H = module.hidden_size
+            columns = own.get(name.replace("weight_hh", "weight_hr"), weight).shape[1]
+            H = columns * getattr(module, "heads", 1)
             gate = _forget_gate(module, len(weight) / H)
             if gate is None:
                 continue

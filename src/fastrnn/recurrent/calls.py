@@ -153,8 +153,8 @@ class Call:
         parameters = runtime.parameters
         if training:
             p = getattr(self.layer, "weight_drop", 0.0)
-            self.dropped = runtime.drop_weights(plan, p)
-            if self.dropped is not None:
+            if p > 0:
+                self.dropped = runtime.drop_weights(plan, p)
                 parameters, self.adds_at_once = self.dropped.parameters, False
         use = runtime.packed_weights.take(
             plan.kernels, plan.n_threads, parameters, runtime.start, training
@@ -201,7 +201,8 @@ class Call:
             every = layer.checkpoint_every
             if layer.dropout > 0:
                 seeds, p = runtime.draw_dropout(layer.dropout)
-            draw = runtime.draw_choices(plan, self.rows)
+            if runtime.draws:
+                draw = runtime.draw_choices(plan, self.rows)
         end = np.empty(plan.state_shape, runtime.dtype)
         self.by_position = False
         if runtime.layer_by_layer:

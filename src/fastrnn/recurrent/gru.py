@@ -37,13 +37,12 @@ class GRU(Recurrent[Array]):
         directions' outputs side by side.
     reset_after : bool
         False applies the reset gate before the product, as ONNX does by default and
-        Keras with ``reset_after=False``:
+        Keras with ``reset_after=False``, and is not for several `heads`:
         ``n = tanh(x_t W_n^T + b_in + (r * h_{t-1}) R_n^T + b_hn)``.
     heads : int
         The units are in so many heads of equal size, and see the h of their own head
-        alone: ``weight_hh_l{k}`` is (3 H, H / heads), a block-diagonal matrix without
-        its zeros, and takes that part of the work [9]_. Not with
-        ``reset_after=False``.
+        alone: ``weight_hh_l{k}`` has H / heads columns, the blocks of a block-diagonal
+        matrix, and the product takes that part of the work [9]_.
     activation : str, tuple or dict, optional
         Of n:
         "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",

@@ -112,7 +112,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     _input_size_name, _units_name = "input_size", "hidden_size"
     _keras_defaults: ClassVar = {"batch_first": True, "return_sequences": False}
     _cell_functions: ClassVar = ("activation", "recurrent_activation")
-    _later_arguments = ("zero_output_for_mask",)
+    _later_arguments = ("zero_output_for_mask", "heads", *arguments.MASKS)
     _first_values = ("init",)
     _changeable: ClassVar = {
         "batch_first": flag,
@@ -506,7 +506,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         if unbatched:
             y = y.reshape(-1, y.shape[-1]) if call.sequences else y[0]
             end = [part[:, 0] for part in end]
-        return y, states.as_state(end)
+        return y, (tuple(end) if len(end) > 1 else end[0])
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -646,7 +646,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             states.add_learned(runtime, call.learned, d_start)
         if call.unbatched:
             dx, d_start = dx.reshape(call.T, -1), [part[:, 0] for part in d_start]
-        d_hx = states.as_state(d_start)
+        d_hx = tuple(d_start) if len(d_start) > 1 else d_start[0]
         if report:
             report(call.flow_norms(squares, True))
         if not record_flow:

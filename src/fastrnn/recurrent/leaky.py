@@ -143,9 +143,9 @@ class LeakyRNN(Recurrent[Array]):
     ) -> None:
         who = type(self).__name__
         units = checks.positive_int(who, "hidden_size", hidden_size)
-        self.alpha = _rates(who, alpha, units)
+        self.alpha: float | tuple[float, ...] = _rates(who, alpha, units)
         self.learn_alpha = checks.flag(who, "learn_alpha", learn_alpha)
-        self.sign = _signs(who, sign, units)
+        self.sign: tuple[int, ...] | None = _signs(who, sign, units)
         self.noise = checks.real_in(who, "noise", noise, "[0, inf)")
         super().__init__(
             input_size,
@@ -204,7 +204,7 @@ class LeakyRNN(Recurrent[Array]):
         shown = [super().extra_repr()]
         if isinstance(self.alpha, tuple):
             shown.append(f"alpha=<{self.hidden_size} numbers>")
-        else:
+        elif self.alpha != 0.2:
             shown.append(f"alpha={self.alpha!r}")
         if self.learn_alpha:
             shown.append("learn_alpha=True")

@@ -45,8 +45,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         Coupled gates: ``f = 1 - i``.
     heads : int
         The units are in so many heads of equal size, and see the h of their own head
-        alone: ``weight_hh_l{k}`` is (4 H, H / heads), a block-diagonal matrix without
-        its zeros, and takes that part of the work [10]_.
+        alone: ``weight_hh_l{k}`` has H / heads columns, the blocks of a block-diagonal
+        matrix, and the product takes that part of the work [10]_.
     forget_bias : float, optional
         The forget gate's bias at first, ``bias_ih`` and ``bias_hh`` in sum.
     activation : str, tuple, dict or sequence of two, optional

@@ -40,8 +40,8 @@ class RNN(Recurrent[Array]):
         directions' outputs side by side.
     heads : int
         The units are in so many heads of equal size, and see the h of their own head
-        alone: ``weight_hh_l{k}`` is (H, H / heads), a block-diagonal matrix without
-        its zeros, and takes that part of the work [9]_.
+        alone: ``weight_hh_l{k}`` has H / heads columns, the blocks of a block-diagonal
+        matrix, and the product takes that part of the work [9]_.
     activation : str, tuple or dict, optional
         In place of `nonlinearity`:
         "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_tanh", "softsign", "softplus",

@@ -178,14 +178,12 @@ class Runtime:
         return buffer[begin : begin + own.size]
 
     def drop_weights(self, plan, p):
-        """The `DroppedWeights` of a call in training; None where `p` is 0."""
-        if p == 0:
-            return None
+        """The `DroppedWeights` of a call in training, whose `p` is above 0."""
         seeds = self.dropout_seeds.integers(2**63, size=self.n_cells)
         return DroppedWeights(self, plan, p, seeds)
 
     def draw_choices(self, plan, rows):
-        """The `Draw` of a call in training; None where cells have no random choices.
+        """The `Draw` of a call in training, of cells that have random choices.
 
         Parameters
         ----------
@@ -194,8 +192,6 @@ class Runtime:
         rows : Rows or None
             Which of the caller's steps these are; None for all of them.
         """
-        if not self.draws:
-            return None
         key, share = int(self.dropout_seeds.integers(2**63)), joint.now.share
         first_row = 0
         if share is not None:

@@ -28,8 +28,8 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
         exponential.
     heads : int
         The units are in so many heads of equal size, and see the h of their own head
-        alone, as in the paper: ``weight_hh_l{k}`` is (4 H, H / heads), a block-diagonal
-        matrix without its zeros.
+        alone: ``weight_hh_l{k}`` has H / heads columns, the blocks of a block-diagonal
+        matrix, and the product takes that part of the work [1]_.
     num_layers, bias, batch_first, dropout, bidirectional
         As of `LSTM`.
     learn_initial_state, clip_state_grad, merge_mode, connection
