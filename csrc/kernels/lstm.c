@@ -183,6 +183,8 @@ static const cell_ops lstm_ops = {LSTM_OPS, .forward = lstm_forward,
 static const cell_ops lstm_general_ops = {LSTM_OPS, .forward = lstm_general_forward,
                                           .backward = lstm_general_backward};
 
+#include "lstm_norm.c"
+
 static const cell_entry lstm_cell = {
     {.name = "lstm",
      .layer = "LSTM",
@@ -195,8 +197,12 @@ static const cell_entry lstm_cell = {
                 FR_OPTION_PEEPHOLE | FR_OPTION_PROJECTION,
      .n_vectors = 3, /* peepholes */
      .vectors = "weight_ph",
+     .norms = 1 << FR_NORM_INPUT | 1 << FR_NORM_APART | 1 << FR_NORM_CELL |
+              1 << FR_NORM_CARRIED | 1 << FR_NORM_PER_GATE,
      .paper = "Hochreiter & Schmidhuber 1997"},
     .plain = &lstm_ops,
     .general = &lstm_general_ops,
+    .norm_c = &lstm_norm_ops,
+    .norm_c_general = &lstm_norm_general_ops,
 };
 #undef TAPE_SLOTS

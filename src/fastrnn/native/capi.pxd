@@ -26,12 +26,23 @@ cdef extern from "fastrnn.h" nogil:
 
     enum: FR_MOST_GATES
 
+    enum fr_norm:
+        FR_NO_NORM
+        FR_NORM_INPUT
+        FR_NORM_APART
+        FR_NORM_CELL
+        FR_NORM_CARRIED
+        FR_NORM_PER_GATE
+        FR_NORM_JOINT
+
     ctypedef struct fr_cell_options:
         fr_activation gate[5]
         double clip
         int input_forget
         int peephole
         int reset_before
+        fr_norm norm
+        int rms
 
     enum:
         FR_OPTION_ACTIVATIONS
@@ -53,6 +64,7 @@ cdef extern from "fastrnn.h" nogil:
         unsigned options
         int n_vectors
         const char *vectors
+        unsigned norms
         const char *paper
 
     ctypedef struct fr_shape:
@@ -105,6 +117,10 @@ cdef extern from "fastrnn.h" nogil:
         void *db_hh
         void *dP
         void *dW_hr
+        void *dnorm_ih
+        void *dnorm_hh
+        void *dnorm_c
+        void *dnorm_c_bias
         double clip_value, clip_norm
         double *flow
         void *block
@@ -122,6 +138,10 @@ cdef extern from "fastrnn.h" nogil:
         const void *b_hh
         const void *P
         const void *W_hr
+        const void *norm_ih
+        const void *norm_hh
+        const void *norm_c
+        const void *norm_c_bias
         const void *forward
         void *packed
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 ACTIVATIONS: dict[str, int]
 CELLS: dict[str, int]
+NORMS: dict[str, int]
 
 def cell(name: str) -> Cell: ...
 
@@ -19,6 +20,7 @@ class Cell(NamedTuple):
     bias_apart: str | None
     vectors: str | None
     n_vectors: int
+    norms: tuple[str, ...]
     paper: str
 
 class CellOptions:
@@ -32,4 +34,6 @@ class CellOptions:
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
+        norm: str | None = None,
+        rms: bool = False,
     ) -> Self: ...

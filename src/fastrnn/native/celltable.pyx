@@ -30,7 +30,7 @@ ACTIVATIONS = {
 
 Cell = collections.namedtuple("Cell", (
     "name", "index", "layer", "gates", "n_states", "activations", "options",
-    "bias_apart", "vectors", "n_vectors", "paper",
+    "bias_apart", "vectors", "n_vectors", "norms", "paper",
 ), module=__name__)
 Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
 
@@ -53,9 +53,20 @@ bias_apart : str or None
 vectors, n_vectors : str or None, int
     Name of the parameter whose rows multiply unit by unit, and how many rows it has. A
     cell that knows the option "peephole" has it with that option only.
+norms : tuple of str
+    What may be normalised: values of `CellOptions`'s `norm` that the cell knows.
 paper : str
     The publication that introduced the cell.
 """
+
+NORMS = {
+    "input": FR_NORM_INPUT,
+    "apart": FR_NORM_APART,
+    "cell": FR_NORM_CELL,
+    "carried": FR_NORM_CARRIED,
+    "per_gate": FR_NORM_PER_GATE,
+    "joint": FR_NORM_JOINT,
+}
 
 _OPTIONS = {
     "activations": FR_OPTION_ACTIVATIONS,
@@ -79,7 +90,9 @@ cdef object described(int index, const fr_cell *c):
         tuple(activations),
         tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
         gates[c.bias_apart] if c.bias_apart >= 0 else None,
-        c.vectors.decode() if c.n_vectors else None, c.n_vectors, c.paper.decode())
+        c.vectors.decode() if c.n_vectors else None, c.n_vectors,
+        tuple(name for name, norm in NORMS.items() if c.norms >> <int>norm & 1),
+        c.paper.decode())
 
 
 def _all_cells():
@@ -129,6 +142,17 @@ cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept 
     return of.n_vectors
 
 
+cdef Norms norms_of(const fr_cell_options *options) noexcept nogil:
+    """Which of the parameters of a norm a cell with these options has."""
+    cdef Norms n
+    cdef fr_norm norm = FR_NO_NORM if options == NULL else options.norm
+    n.ih = norm != FR_NO_NORM
+    n.c = norm == FR_NORM_CELL or norm == FR_NORM_CARRIED or norm == FR_NORM_PER_GATE
+    n.hh = norm == FR_NORM_APART or (n.c and norm != FR_NORM_PER_GATE)
+    n.c_bias = n.c and not options.rms
+    return n
+
+
 cdef refuse(str who, const fr_cell *of, str option):
     """Say that cells of this kind do not know an option, and which do."""
     able = [one.name for one in _cells.values() if option in one.options]
@@ -141,15 +165,19 @@ cdef class CellOptions:
 
     `activations` are (name, alpha, beta) of each gate in gate order, followed by that
     of c_t where the cell has one; None for the plain cell, which may have a projection.
+    `norm` is one of `NORMS`, and `rms` makes it an RMS norm.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
-                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
+                  str norm=None, bint rms=False):
         self.general, self.proj_size = activations is not None, proj_size
         activations = None if activations is None else tuple(activations)
         self.made_of = (
-            activations, clip, input_forget, peephole, reset_before, proj_size)
-        if not self.general and (clip or input_forget or peephole or reset_before):
+            activations, clip, input_forget, peephole, reset_before, proj_size, norm,
+            rms)
+        if not self.general and (
+                clip or input_forget or peephole or reset_before or norm is not None):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -164,6 +192,16 @@ cdef class CellOptions:
         self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
+        if norm is not None and norm not in NORMS:
+            raise ValueError(
+                f"CellOptions: norm must be among {', '.join(NORMS)}, got {norm!r}")
+        if norm is None and rms:
+            raise ValueError("CellOptions: rms needs a norm")
+        if norm is not None and (input_forget or reset_before):
+            raise ValueError(
+                "CellOptions: norm does not go with input_forget or reset_before")
+        self.c.norm = FR_NO_NORM if norm is None else <fr_norm><int>NORMS[norm]
+        self.c.rms = rms
 
     cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
         """Whether such a cell, of H units, can have these options."""
@@ -183,6 +221,10 @@ cdef class CellOptions:
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
                 refuse(who, of, name)
+        if self.c.norm != FR_NO_NORM and not of.norms >> <int>self.c.norm & 1:
+            norm = [name for name, one in NORMS.items() if one == self.c.norm][0]
+            raise ValueError(
+                f"{who}: {of.name.decode()} does not know the norm {norm!r}")
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")

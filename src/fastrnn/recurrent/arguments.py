@@ -38,6 +38,8 @@ DEFAULTS = {
     "peephole": False,
     "input_forget": False,
     "reset_after": True,
+    "layer_norm": False,
+    "rms_norm": False,
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
@@ -48,7 +50,9 @@ DEFAULTS = {
     "connection": None,
 }
 # Those of them that only some cells know: a class that has one sets it as an attribute.
-OWN = ("proj_size", "peephole", "input_forget", "reset_after")
+OWN = (
+    "proj_size", "peephole", "input_forget", "reset_after", "layer_norm", "rms_norm"
+)  # fmt: skip
 
 
 def gates_of(cell):
@@ -87,6 +91,8 @@ def of_cell(cell):
     found = [*gates_of(cell)] if "activations" in cell.options else []
     names = {"clip": "cell_clip", "reset_before": "reset_after"}
     known = [option for option in cell.options if option != "activations"]
+    if cell.norms:
+        found += ["layer_norm", "rms_norm"]
     return found + [names.get(option, option) for option in known]
 
 
@@ -176,6 +182,42 @@ def functions(who, cell, activation=None, recurrent_activation=None):
     return result
 
 
+def norms_of(cell):
+    """What `layer_norm` and `rms_norm` may be, by the kernels' name of each.
+
+    The first one is what True stands for. A cell whose state c can be normalised, too,
+    has "gates" for what is "apart" in other cells.
+    """
+    names = {norm: norm for norm in cell.norms}
+    if "cell" in names:
+        names["apart"] = "gates"
+    default = "cell" if "cell" in names else "apart"
+    return {default: names[default], **names}
+
+
+def norm(who, cell, layer_norm, rms_norm):
+    """(the kernels' name of a norm or None, whether it is an RMS norm)."""
+    given = {"layer_norm": layer_norm, "rms_norm": rms_norm}
+    _check_known(who, cell, given)
+    chosen = {name: value for name, value in given.items() if value is not False}
+    if not chosen:
+        return None, False
+    if len(chosen) == 2:
+        raise ValueError(
+            f"{who}: layer_norm and rms_norm must not both be given, got "
+            f"{layer_norm!r} and {rms_norm!r}"
+        )
+    ((name, value),) = chosen.items()
+    names = norms_of(cell)
+    if value is True:
+        value = next(iter(names.values()))
+    elif not isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be True, False or a name, got {value!r}")
+    checks.choice(who, name, value, tuple(names.values()))
+    native = {shown: kernels for kernels, shown in names.items()}[value]
+    return native, name == "rms_norm"
+
+
 def cell_options(
     who,
     cell,
@@ -188,6 +230,8 @@ def cell_options(
     peephole=False,
     input_forget=False,
     reset_after=True,
+    layer_norm=False,
+    rms_norm=False,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
@@ -213,6 +257,16 @@ def cell_options(
     _check_known(who, cell, {"cell_clip": cell_clip, "proj_size": proj_size, **flags})
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
     more |= flags
+    more["norm"], more["rms"] = norm(who, cell, layer_norm, rms_norm)
+    for name, refused in (
+        ("input_forget=True", flags["input_forget"]),
+        ("reset_after=False", more["reset_before"]),
+    ):
+        if more["norm"] and refused:
+            raise ValueError(
+                f"{who}: {'rms_norm' if more['rms'] else 'layer_norm'} does not go "
+                f"with {name}, which leaves no row of all gates to normalise"
+            )
     plain = list(cell.activations)
     if any(more.values()) or [name for name, *_ in of_gates] != plain:
         return celltable.CellOptions(of_gates, **more, proj_size=int(proj_size))

@@ -51,6 +51,12 @@ class GRU(Recurrent[Array]):
         Of the gates r, z: one function for both, or one for each.
     cell_clip : float, optional
         Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    layer_norm : bool or str
+        What is normalised over its row of all gates, at each step [5]_. True is
+        "apart": x W^T and h R^T by themselves. "joint" normalises their sum, and is the
+        GRU of Dreamer [6]_; "input" normalises x W^T alone. See the notes.
+    rms_norm : bool or str
+        The same by the root mean square, without a mean [7]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         one row for each layer and direction, shared by the batch.
@@ -105,6 +111,15 @@ class GRU(Recurrent[Array]):
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (3 H,)``, with ``_reverse`` appended for the
     second direction. A `torch.nn.GRU` state dict loads as it is.
 
+    With ``layer_norm`` and ``N(r) = gamma * (r - mean(r)) / sqrt(var(r) + 1e-5)``,
+    ``N(x_t W^T)`` and ``N(h_{t-1} R^T)`` take the place of ``x_t W^T`` and ``h_{t-1}
+    R^T``; the gammas are ``weight_norm_ih_l{k}`` and ``weight_norm_hh_l{k} (3 H,)``.
+    "joint" has ``weight_norm_ih`` alone, and with ``a = N(x_t W^T + h_{t-1} R^T) +
+    b_ih + b_hh``::
+
+        r = sigmoid(a_r);  u = sigmoid(a_z - 1);  n = tanh(r * a_n)
+        h_t = u * n + (1 - u) * h_{t-1}
+
     References
     ----------
     .. [1] K. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
@@ -115,6 +130,9 @@ class GRU(Recurrent[Array]):
        arXiv:1609.08144, 2016.
     .. [4] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
        NIPS 2015.
+    .. [5] J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+    .. [6] D. Hafner et al., "Mastering Atari with Discrete World Models", ICLR 2021.
+    .. [7] B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
 
     Examples
     --------
@@ -126,6 +144,8 @@ class GRU(Recurrent[Array]):
     """
 
     reset_after: bool
+    layer_norm: bool | str
+    rms_norm: bool | str
 
     @overload
     def __init__(
@@ -162,6 +182,8 @@ class GRU(Recurrent[Array]):
         activation: Functions | None = None,
         recurrent_activation: Functions | None = None,
         cell_clip: float | None = None,
+        layer_norm: bool | str = False,
+        rms_norm: bool | str = False,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -175,7 +197,9 @@ class GRU(Recurrent[Array]):
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._take(reset_after=reset_after)
+        self._take(
+            reset_after=reset_after, layer_norm=layer_norm, rms_norm=rms_norm
+        )
         super().__init__(
             input_size,
             hidden_size,

@@ -34,13 +34,20 @@ class Options(TypedDict, total=False):
     seed: int | np.random.Generator | None
 
 
+class NormOptions(Options, total=False):
+    """Of cells that can be normalised."""
+
+    layer_norm: bool | str
+    rms_norm: bool | str
+
+
 class GatedOptions(Options, total=False):
     """Of cells with gates."""
 
     recurrent_activation: Functions | None
 
 
-class LSTMOptions(GatedOptions, total=False):
+class LSTMOptions(GatedOptions, NormOptions, total=False):
     """Of `LSTM`."""
 
     proj_size: int
@@ -49,7 +56,7 @@ class LSTMOptions(GatedOptions, total=False):
     forget_bias: float | None
 
 
-class GRUOptions(GatedOptions, total=False):
+class GRUOptions(GatedOptions, NormOptions, total=False):
     """Of `GRU`."""
 
     reset_after: bool
@@ -67,7 +74,7 @@ class Words(TypedDict, total=False):
     bidirectional: bool
 
 
-class ByUnits(Options, Words, total=False):
+class ByUnits(NormOptions, Words, total=False):
     """Of `RNN`, made by its units."""
 
 

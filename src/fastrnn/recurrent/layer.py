@@ -207,6 +207,9 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         }
         own = {name: vars(self)[name] for name in arguments.OWN if name in vars(self)}
         options = arguments.cell_options(who, cell, self.hidden_size, **given, **own)
+        norm, rms = arguments.norm(
+            who, cell, own.get("layer_norm", False), own.get("rms_norm", False)
+        )
         vars(self).update(
             {name: given[name] for name in arguments.of_cell(cell) if name in given}
         )
@@ -224,6 +227,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             bias=self.bias,
             vectors=cell.vectors if getattr(self, "peephole", True) else None,
             n_vectors=cell.n_vectors,
+            norm=norm,
+            rms=rms,
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
         )

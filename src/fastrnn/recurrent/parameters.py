@@ -30,6 +30,10 @@ class Sizes:
         Name of the weights that multiply unit by unit; None where a cell has none.
     n_vectors : int
         How many rows these have.
+    norm : str or None
+        The kernels' name of what is normalised (`celltable.NORMS`).
+    rms : bool
+        Whether that is an RMS norm, which has no beta.
     highway : bool
         Whether layers after the first have a highway around them.
     learned_states : bool
@@ -47,6 +51,8 @@ class Sizes:
     bias: bool
     vectors: str | None
     n_vectors: int
+    norm: str | None
+    rms: bool
     highway: bool
     learned_states: bool
 
@@ -69,6 +75,14 @@ class Sizes:
             shapes["weight_hr"] = (S, H)
         if self.vectors:
             shapes[self.vectors] = (self.n_vectors, H)
+        if self.norm:
+            shapes["weight_norm_ih"] = (G * H,)
+        if self.norm in ("apart", "cell", "carried"):
+            shapes["weight_norm_hh"] = (G * H,)
+        if self.norm in ("cell", "carried", "per_gate"):
+            shapes["weight_norm_c"] = (H,)
+            if not self.rms:
+                shapes["bias_norm_c"] = (H,)
         return shapes
 
     def shapes(self):
@@ -138,7 +152,11 @@ def schemes(cell, hidden_size, input_forget):
     def shut(array):  # at first most of x passes by the layer
         init.constant_(array, -1.0)
 
-    states = {"h_0": zeros_, "c_0": zeros_, "bias_gate": shut}
+    def one(array):
+        init.constant_(array, 1.0)
+
+    states = {"h_0": zeros_, "c_0": zeros_, "bias_gate": shut, "bias_norm_c": zeros_}
+    states |= dict.fromkeys(("weight_norm_ih", "weight_norm_hh", "weight_norm_c"), one)
     drawn = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     vectors = [cell.vectors] if cell.vectors else []
     return {

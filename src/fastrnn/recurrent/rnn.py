@@ -15,7 +15,7 @@ from fastrnn.util import checks
 from fastrnn.util.typing import Array
 
 if TYPE_CHECKING:
-    from fastrnn.recurrent.keras_arguments import ByUnits, Options
+    from fastrnn.recurrent.keras_arguments import ByUnits, NormOptions
 
 
 class RNN(Recurrent[Array]):
@@ -48,6 +48,14 @@ class RNN(Recurrent[Array]):
         Keras 2: Keras 3's is ``("hard_sigmoid", 1 / 6)``.
     cell_clip : float, optional
         Pre-activations are brought into [-cell_clip, cell_clip], as ONNX's `clip` does.
+    layer_norm : bool or str
+        What is normalised over its units, at each step [6]_. True is "apart": x W^T and
+        h R^T by themselves; "joint" is their sum, and "input" x W^T alone:
+        ``N(r) = gamma * (r - mean(r)) / sqrt(var(r) + 1e-5)`` takes the place of r,
+        with parameters ``weight_norm_ih_l{k}`` and, if "apart", ``weight_norm_hh_l{k}
+        (H,)``.
+    rms_norm : bool or str
+        The same by the root mean square, without a mean [7]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         one row for each layer and direction, shared by the batch.
@@ -108,6 +116,8 @@ class RNN(Recurrent[Array]):
        arXiv:1609.08144, 2016.
     .. [5] R. Srivastava, K. Greff, J. Schmidhuber, "Training Very Deep Networks",
        NIPS 2015.
+    .. [6] J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+    .. [7] B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
 
     Examples
     --------
@@ -122,6 +132,8 @@ class RNN(Recurrent[Array]):
     """
 
     _not_kept = ("recurrent_activation",)
+    layer_norm: bool | str
+    rms_norm: bool | str
 
     @overload
     def __init__(
@@ -143,7 +155,7 @@ class RNN(Recurrent[Array]):
         bidirectional: bool = ...,
         *,
         activation: Functions | None = ...,
-        **options: Unpack[Options],
+        **options: Unpack[NormOptions],
     ) -> None: ...
     def __init__(
         self,
@@ -158,6 +170,8 @@ class RNN(Recurrent[Array]):
         *,
         activation: Functions | None = None,
         cell_clip: float | None = None,
+        layer_norm: bool | str = False,
+        rms_norm: bool | str = False,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -179,6 +193,7 @@ class RNN(Recurrent[Array]):
                 f"{activation!r} and {nonlinearity!r}"
             )
         self.nonlinearity = nonlinearity
+        self._take(layer_norm=layer_norm, rms_norm=rms_norm)
         super().__init__(
             input_size,
             hidden_size,

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Normalised LSTM, GRU and RNN: their equations, gradients, bits and arguments."""
+
+import numpy as np
+import pytest
+from tests.support import norm_reference as reference
+
+import fastrnn
+from fastrnn import GRU, LSTM, RNN
+
+FORMS = {
+    LSTM: ("input", "gates", "cell", "carried", "per_gate"),
+    GRU: ("input", "apart", "joint"),
+    RNN: ("input", "apart", "joint"),
+}
+CASES = [
+    pytest.param(cls, form, name, id=f"{cls.__name__}-{form}-{name}")
+    for cls, forms in FORMS.items()
+    for form in forms
+    for name in ("layer_norm", "rms_norm")
+]
+STEPS = {LSTM: reference.lstm, GRU: reference.gru, RNN: reference.rnn}
+
+
+def make(cls, form, name, I, H, dtype="float64", **options):
+    """A layer whose parameters all have some value of their own."""
+    layer = cls(I, H, dtype=dtype, seed=1, **{name: form}, **options)
+    rng = np.random.default_rng(2)
+    for value in layer.parameters.values():
+        value += 0.3 * rng.standard_normal(value.shape)
+    return layer
+
+
+def batch(cls, layer, T, B, I, H, seed=3):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((T, B, I)).astype(layer.dtype)
+    state = [rng.standard_normal((1, B, H)).astype(layer.dtype) for _ in range(2)]
+    return x, tuple(state) if cls is LSTM else state[0]
+
+
+@pytest.mark.parametrize("H", [5, 19])
+@pytest.mark.parametrize("cls, form, name", CASES)
+def test_outputs_and_gradients_are_those_of_the_equations(cls, form, name, H):
+    T, B, I = 4, 3, 6
+    layer = make(cls, form, name, I, H)
+    x, hx = batch(cls, layer, T, B, I, H)
+    h0, c0 = (hx[0][0], hx[1][0]) if cls is LSTM else (hx[0], None)
+    p = {key.removesuffix("_l0"): value for key, value in layer.parameters.items()}
+    rms = name == "rms_norm"
+    rng = np.random.default_rng(4)
+    dy = rng.standard_normal((T, B, H))
+
+    y, end = layer(x, hx)
+    expected, _, c_n = reference.run(STEPS[cls], p, x, h0, c0, form, rms)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
+    dc_n = None
+    if cls is LSTM:
+        np.testing.assert_allclose(end[1][0], c_n, rtol=1e-11, atol=1e-12)
+        dc_n = rng.standard_normal((B, H))
+    d_end = (np.zeros((1, B, H)), dc_n[None]) if cls is LSTM else None
+    layer.zero_grad()
+    dx, d_start = layer.backward(dy, d_end)
+
+    found = {key.removesuffix("_l0"): value for key, value in layer.grads.items()}
+    found["x"] = dx
+    found["h0"] = d_start[0][0] if cls is LSTM else d_start[0]
+    values = {**p, "x": x, "h0": h0}
+    if cls is LSTM:
+        found["c0"], values["c0"] = d_start[1][0], c0
+
+    def loss(values):
+        values = dict(values)
+        x, h, c = (values.pop(key, None) for key in ("x", "h0", "c0"))
+        y, _, c_n = reference.run(STEPS[cls], values, x, h, c, form, rms)
+        return (y * dy).sum() + (0 if dc_n is None else (c_n * dc_n).sum())
+
+    assert found.keys() == values.keys()
+    for key, value in values.items():
+        direction = rng.standard_normal(value.shape)
+        step = loss({**values, key: value + 1e-30j * direction}).imag / 1e-30
+        np.testing.assert_allclose(
+            (found[key] * direction).sum(), step, rtol=1e-9, atol=1e-10, err_msg=key
+        )
+
+
+def results(cls, form, name, dtype, H=37, T=9, B=6, **options):
+    layer = make(cls, form, name, 7, H, dtype, **options)
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((T, B, 7)).astype(dtype)
+    layer.zero_grad()
+    y, _ = layer(x)
+    dx, _ = layer.backward(rng.standard_normal(y.shape).astype(dtype))
+    return y, dx, {key: value.copy() for key, value in layer.grads.items()}
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(one[:2], other[:2], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for key, value in one[2].items():
+        np.testing.assert_array_equal(value, other[2][key], err_msg=key)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cls, form, name", CASES)
+def test_bits_depend_neither_on_threads_nor_on_checkpoints(cls, form, name, dtype):
+    size = {"H": 67, "T": 12, "B": 5}
+    with fastrnn.num_threads(1):
+        expected = results(cls, form, name, dtype, **size)
+    for n_threads, every in ((2, None), (7, None), (1, 5), (2, 5)):
+        with fastrnn.num_threads(n_threads):
+            found = results(cls, form, name, dtype, checkpoint_every=every, **size)
+        assert_same_bits(expected, found)
