@@ -79,9 +79,9 @@ enum fr_norm {
 typedef struct {
     fr_activation gate[FR_MOST_GATES + 1]; /* of each gate in order; then that of c_t */
     double clip; /* pre-activations are brought into [-clip, clip]; 0: they are not */
-    int input_forget; /* LSTM, 1: f = 1 - i, and the weights of f are not used */
-    int peephole;     /* LSTM, 1: P_i and P_f multiply c_{t-1}, P_o multiplies c_t */
-    int reset_before; /* GRU, 1: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
+    int input_forget;  /* LSTM, 1: f = 1 - i, and the weights of f are not used */
+    int peephole;      /* LSTM, 1: P_i and P_f multiply c_{t-1}, P_o multiplies c_t */
+    int reset_before;  /* GRU, 1: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
     enum fr_norm norm; /* what is normalised, row by row; FR_NO_NORM: nothing is */
     int rms; /* with a norm, 1: rows keep their mean, and are divided by their RMS */
 } fr_cell_options;
@@ -110,7 +110,7 @@ typedef struct {
     int output_activation; /* the plain cell's function of c_t; -1: it has none */
     /* The gate whose b_hh the plain cell does not simply add to its b_ih; -1: none. */
     int bias_apart;
-    unsigned options;  /* bits of enum fr_option: what the cell knows */
+    unsigned options; /* bits of enum fr_option: what the cell knows */
     /* Weights that multiply unit by unit, each a vector of H numbers: how many rows P
      * has, and the parameter's name in a layer.  A cell that knows FR_OPTION_PEEPHOLE
      * has them where that is asked for; any other cell always has them. */
@@ -294,12 +294,12 @@ typedef struct {
     const void *R;    /* (G, H, S); likewise */
     const void *b_ih; /* (G, H), or NULL for zero; backward needs no biases */
     const void *b_hh; /* (G, H), or NULL for zero; NULL where b_ih is, and only there */
-    const void *P; /* (n_vectors, H); NULL for a cell without such weights */
+    const void *P;    /* (n_vectors, H); NULL for a cell without such weights */
     const void *W_hr; /* (S, H); NULL for a cell without a projection */
     /* The parameters of a norm (enum fr_norm), each NULL where there is none. */
-    const void *norm_ih; /* (G, H), gamma of x W, or of x W + h R */
-    const void *norm_hh; /* (G, H), gamma of a norm of h R alone */
-    const void *norm_c;  /* (H,), gamma of c_t */
+    const void *norm_ih;     /* (G, H), gamma of x W, or of x W + h R */
+    const void *norm_hh;     /* (G, H), gamma of a norm of h R alone */
+    const void *norm_c;      /* (H,), gamma of c_t */
     const void *norm_c_bias; /* (H,), beta of c_t; there is none with `rms` */
     /* pack_backward() only: a forward pack, from which the weights are taken in place
      * of the arrays above.  NULL: they are taken from the arrays. */

@@ -36,8 +36,8 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     w.c = c->has_c ? take(a, state) : NULL;
     w.between = has_second(c) ? take(a, state) : NULL;
     w.held = c->has_late_gate || c->norm.c ? take(a, state) : NULL;
-    w.ax_size = round_up((HOISTED_ROWS + shape->B) *
-                                 max_size(columns, get_norm_record(c).row) + V, 64);
+    w.ax_size = round_up(
+        (HOISTED_ROWS + shape->B) * max_size(columns, get_norm_record(c).row) + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
     w.tiles = take(a, n_threads * 2 * TILE_SIZE);
     return w;

@@ -272,17 +272,17 @@ static real *gradient_of_sum(const backward_run *f, ptrdiff_t slot, int n)
             row = at < c->gates ? ops->w_gate[at] : NO_GATE;
         } else {
             to = a->db_hh;
-            row = is_late_slot(c, slot)                     ? ops->late_gate
+            row = is_late_slot(c, slot)                  ? ops->late_gate
                   : R_slot >= 0 && R_slot < ops->R_gates ? R_slot
                                                          : NO_GATE;
         }
     } else if (n == 0) {
         const int vectors = behind < c->n_vectors;
-        row = vectors             ? behind
+        row = vectors          ? behind
               : slot < norm.hh ? ops->w_gate[slot - norm.ih]
               : slot < norm.c  ? slot - norm.hh
                                : 0;
-        to = vectors                ? a->dP
+        to = vectors              ? a->dP
              : slot < norm.hh     ? a->dnorm_ih
              : slot < norm.c      ? a->dnorm_hh
              : slot < norm.c_bias ? a->dnorm_c

@@ -105,13 +105,12 @@ INLINE void lstm_norm_backward_first_with(const backward_step *s,
             const vreal g = general ? v_gate(general, 2, t_g) : t_g;
             const vreal o = general ? v_gate(general, 3, t_o) : t_o;
             const vreal c = v_fma(f, c_prev, i * g);
-            const vreal c_hat =
-                (c - v_set1(statistics[0])) * v_set1(statistics[1]);
-            const vreal n = v_fma(v_load(s->norm_c.gamma + j), c_hat,
-                                  v_load(s->norm_c.beta + j));
+            const vreal c_hat = (c - v_set1(statistics[0])) * v_set1(statistics[1]);
+            const vreal n =
+                v_fma(v_load(s->norm_c.gamma + j), c_hat, v_load(s->norm_c.beta + j));
             const vreal out = general ? v_activate(&general->gate[4], n) : v_tanh(n);
-            const vreal slope = general ? v_slope(&general->gate[4], n, out)
-                                        : d_tanh_from(out);
+            const vreal slope =
+                general ? v_slope(&general->gate[4], n, out) : d_tanh_from(out);
             const vreal slope_o =
                 general ? v_gate_slope(general, 3, t_o, o) : d_sigmoid_from(o);
             real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
@@ -127,8 +126,8 @@ INLINE void lstm_norm_backward_first_with(const backward_step *s,
             }
             v_store(da + 3 * H, da_o);
             v_store(s->c_hat + r * H + j, c_hat);
-            v_store(s->dn + r * H + j, carried ? v_fma(dm * o, slope, dc)
-                                               : dm * o * slope);
+            v_store(s->dn + r * H + j,
+                    carried ? v_fma(dm * o, slope, dc) : dm * o * slope);
         }
     }
 }
@@ -209,14 +208,11 @@ static void lstm_norm_general_backward(const backward_step *s)
     lstm_norm_backward_with(s, s->options);
 }
 
-static const cell_ops lstm_norm_ops = {LSTM_OPS,
-                                       .forward = lstm_norm_first,
-                                       .forward_second = lstm_norm_second,
-                                       .backward_first = lstm_norm_backward_first,
-                                       .backward = lstm_norm_backward};
+static const cell_ops lstm_norm_ops = {
+    LSTM_OPS, .forward = lstm_norm_first, .forward_second = lstm_norm_second,
+    .backward_first = lstm_norm_backward_first, .backward = lstm_norm_backward};
 static const cell_ops lstm_norm_general_ops = {
-    LSTM_OPS,
-    .forward = lstm_norm_general_first,
+    LSTM_OPS, .forward = lstm_norm_general_first,
     .forward_second = lstm_norm_general_second,
     .backward_first = lstm_norm_general_backward_first,
     .backward = lstm_norm_general_backward};

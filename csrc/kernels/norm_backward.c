@@ -31,11 +31,11 @@ INLINE norm_of_c find_norm_of_c(const backward_run *f, ptrdiff_t s, ptrdiff_t b)
 
 /* A row behind a norm: the slots of its gradient, and what forward has left of it. */
 typedef struct {
-    const real *dn;        /* dN, a slot of da for each gate */
-    ptrdiff_t slot;        /* elements between slots */
-    const int *gate;       /* the gate of each slot */
-    const real *gamma;     /* by gate and unit */
-    const real *row;       /* in columns of forward panels */
+    const real *dn;    /* dN, a slot of da for each gate */
+    ptrdiff_t slot;    /* elements between slots */
+    const int *gate;   /* the gate of each slot */
+    const real *gamma; /* by gate and unit */
+    const real *row;   /* in columns of forward panels */
     const real *statistics;
     int gates; /* in a row */
 } norm_row;
@@ -101,9 +101,8 @@ INLINE void find_norm_rows(const backward_run *f, ptrdiff_t s, ptrdiff_t b,
     const real *norm = (const real *)f->a->packed + f->pack.norm;
     const real *row = record_in_tape(f, s, b);
     const real *dn = da + c->cell_slot * c->H_padded;
-    *x = (norm_row){dn,       c->H_padded,
-                    c->ops->w_gate, norm + at.ih,
-                    row,      row + record.statistics + STATISTICS_X,
+    *x = (norm_row){dn,           c->H_padded, c->ops->w_gate,
+                    norm + at.ih, row,         row + record.statistics + STATISTICS_X,
                     c->gates};
     *h = (norm_row){dn + c->ops->first_R_slot * c->H_padded,
                     c->H_padded,
@@ -116,7 +115,8 @@ INLINE void find_norm_rows(const backward_run *f, ptrdiff_t s, ptrdiff_t b,
 
 /* After the cell: turns da of this thread's units of step s, which is behind the norms of
  * pre-activations, into the gradients before them, and leaves the addends of dgamma. */
-static void backward_norm(const backward_run *f, ptrdiff_t s, ptrdiff_t rows, real *da_s)
+static void backward_norm(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
+                          real *da_s)
 {
     const backward_work *w = &f->w;
     const cell *c = &f->cell;

@@ -123,7 +123,8 @@ static void normalised_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     const real *R = (const real *)f->a->packed + f->pack.R;
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
-    const int one_sum = has_one_sum(c), has_product = c->norm.input && !c->norm.recurrent;
+    const int one_sum = has_one_sum(c),
+              has_product = c->norm.input && !c->norm.recurrent;
     real *const ax = f->ax_tile, *const ah = one_sum ? ax : f->ah_tile;
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {

@@ -232,9 +232,8 @@ INLINE vdouble v_widen(vreal a, ptrdiff_t part)
     (void)part;
     return a;
 #elif defined(__AVX512F__)
-    return (vdouble)_mm512_cvtps_pd(part == 0
-                                        ? _mm512_castps512_ps256((__m512)a)
-                                        : _mm512_extractf32x8_ps((__m512)a, 1));
+    return (vdouble)_mm512_cvtps_pd(part == 0 ? _mm512_castps512_ps256((__m512)a)
+                                              : _mm512_extractf32x8_ps((__m512)a, 1));
 #elif defined(__AVX2__)
     return (vdouble)_mm256_cvtps_pd(part == 0 ? _mm256_castps256_ps128((__m256)a)
                                               : _mm256_extractf128_ps((__m256)a, 1));

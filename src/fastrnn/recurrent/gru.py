@@ -197,9 +197,7 @@ class GRU(Recurrent[Array]):
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._take(
-            reset_after=reset_after, layer_norm=layer_norm, rms_norm=rms_norm
-        )
+        self._take(reset_after=reset_after, layer_norm=layer_norm, rms_norm=rms_norm)
         super().__init__(
             input_size,
             hidden_size,
