@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
-from tests.support import norm_reference as reference
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN
 from fastrnn.native import celltable, core
 from fastrnn.recurrent import arguments
+from tests.support import norm_reference as reference
 
 FORMS = {
     LSTM: ("input", "gates", "cell", "carried", "per_gate"),
@@ -41,7 +41,7 @@ def batch(cls, layer, T, B, I, H, seed=3):
 
 
 @pytest.mark.parametrize("H", [5, 19])
-@pytest.mark.parametrize("cls, form, name", CASES)
+@pytest.mark.parametrize(("cls", "form", "name"), CASES)
 def test_outputs_and_gradients_are_those_of_the_equations(cls, form, name, H):
     T, B, I = 4, 3, 6
     layer = make(cls, form, name, I, H)
@@ -102,7 +102,7 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(value, other[2][key], err_msg=key)
 
 
-@pytest.mark.parametrize("cls, form, name", CASES)
+@pytest.mark.parametrize(("cls", "form", "name"), CASES)
 def test_bits_depend_on_no_schedule(cls, form, name, dtype, n_threads):
     size = {"H": 67, "T": 12, "B": 5}
     found = []
@@ -123,7 +123,7 @@ def test_bits_depend_on_no_schedule(cls, form, name, dtype, n_threads):
             assert_same_bits(expected, one)
 
 
-@pytest.mark.parametrize("cls, form, name", CASES)
+@pytest.mark.parametrize(("cls", "form", "name"), CASES)
 def test_a_row_alone_and_a_stream_have_the_bits_of_the_batch(cls, form, name):
     layer = make(cls, form, name, 4, 21, "float32", num_layers=2).eval()
     x = np.random.default_rng(6).standard_normal((6, 5, 4)).astype("float32")
