@@ -61,6 +61,21 @@ typedef struct {
 #define FR_MOST_GATES 4
 #define FR_MOST_STATES 4
 
+/* Which rows a normalised cell normalises: N(row) = gamma * (row - mean) / sqrt(variance
+ * + 1e-5), or with fr_cell_options.rms, gamma * row / sqrt(mean of squares + 1e-5).  Rows
+ * are those of one row of the batch at one step, and have all gates side by side.  The
+ * biases are added behind the norm.  csrc/kernels/norm.h has the equations. */
+enum fr_norm {
+    FR_NO_NORM,
+    FR_NORM_INPUT,    /* N(x W) + h R */
+    FR_NORM_APART,    /* N(x W) + N(h R) */
+    FR_NORM_CELL,     /* that, and the output takes N(c_t) + beta in place of c_t */
+    FR_NORM_CARRIED,  /* that, and N(c_t) + beta is the c_t that goes on as well */
+    FR_NORM_PER_GATE, /* N(x W + h R) for each gate by itself, and FR_NORM_CARRIED's c */
+    FR_NORM_JOINT,    /* N(x W + h R) */
+    FR_N_NORMS
+};
+
 /* The options of a general cell.  The plain cell has none of them, and kernels of its
  * own in which none of them is looked at.  The fields that a cell knows are those that
  * its fr_cell.options lists; the others are zero. */
@@ -84,6 +99,8 @@ typedef struct {
     double input_dropout;        /* elements of x, in all steps */
     double noise; /* leaky, of a call that draws: standard deviation of what is added to
                    * each pre-activation at each step */
+    enum fr_norm norm; /* what is normalised, row by row; FR_NO_NORM: nothing is */
+    int rms; /* with a norm, 1: rows keep their mean, and are divided by their RMS */
 } fr_cell_options;
 
 /* What recurrent_dropout drops, the same in all steps. */
@@ -134,6 +151,7 @@ typedef struct {
      * parameters or as fr_cell_options.fixed_vectors. */
     int n_vectors;
     const char *vectors;
+    unsigned norms;    /* bits 1 << n for each n of enum fr_norm that the cell knows */
     const char *paper; /* the publication that introduced the cell */
 } fr_cell;
 
@@ -291,6 +309,11 @@ typedef struct {
     void *db_hh; /* (G, H) */
     void *dP;    /* (n_vectors, H); NULL for a cell without such weights */
     void *dW_hr; /* (S, H); NULL for a cell without a projection */
+    /* Of the parameters of a norm, see fr_pack_args. */
+    void *dnorm_ih;     /* (G, H) */
+    void *dnorm_hh;     /* (G, H) */
+    void *dnorm_c;      /* (H,) */
+    void *dnorm_c_bias; /* (H,) */
 
     /* Bounds on the gradient of the loss with respect to each row of h_t, which hold
      * before that gradient goes back through the cell: on the absolute value of every
@@ -334,6 +357,11 @@ typedef struct {
     const void *b_hh; /* (G, H), or NULL for zero; NULL where b_ih is, and only there */
     const void *P;    /* (n_vectors, H); NULL for a cell without such weights */
     const void *W_hr; /* (S, H); NULL for a cell without a projection */
+    /* The parameters of a norm (enum fr_norm), each NULL where there is none. */
+    const void *norm_ih;     /* (G, H), gamma of x W, or of x W + h R */
+    const void *norm_hh;     /* (G, H), gamma of a norm of h R alone */
+    const void *norm_c;      /* (H,), gamma of c_t */
+    const void *norm_c_bias; /* (H,), beta of c_t; there is none with `rms` */
     /* pack_backward() only: a forward pack, from which the weights are taken in place
      * of the arrays above.  NULL: they are taken from the arrays. */
     const void *forward;

@@ -13,7 +13,7 @@
  * steps at a time, until the block is done.
  * Source: Werbos 1990.
  */
-#include "gradients.c"
+#include "norm_backward.c"
 
 /* --- (1) a step ------------------------------------------------------------------ */
 
@@ -126,6 +126,9 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             .dc = w->dc ? w->dc + b0 * H_padded : NULL,
             .dc_state = shape->B * H_padded,
             .between = w->between ? w->between + b0 * H_padded : NULL,
+            .norm_c = find_norm_of_c(f, s, b0),
+            .c_hat = advance(w->c_hat, b0 * H_padded),
+            .dn = advance(w->dn, b0 * H_padded),
             .vectors = (const real *)a->packed + f->pack.vectors,
             .h_prev = h_prev.start + b0 * h_prev.row,
             .h_prev_row = h_prev.row,
@@ -133,7 +136,7 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             .h_row = a->y_row,
             .tape = tape_s + b0 * tape_row,
             .tape_row = tape_row,
-            .da = da_s + b0 * w->da_row,
+            .da = da_s + b0 * w->da_row + c->cell_slot * H_padded,
             .da_row = w->da_row,
             .candidate = NULL,
             .candidate_row = 0,
@@ -185,11 +188,17 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         if (w->masks.operands)
             mask_between(f, rows, w->between, c->H_padded, &f->second);
     }
+    if (c->norm.c) {
+        run_cell(f, ops->backward_first, s, da_s, gathered);
+        backward_norm_of_c(f, s, rows, da_s);
+    }
     run_cell(f, ops->backward, s, da_s, gathered);
     if (w->zone_c)
         join_dc(f, rows);
     if (w->masks.operands && c->has_late_gate)
         mask_between(f, rows, da_s + ops->da_slots * c->H_padded, w->da_row, &f->units);
+    if (c->norm.any)
+        backward_norm(f, s, rows, da_s);
     team_barrier(&f->g.group);
     /* For rows that start at this step the result is the gradient with respect to h0,
      * and stays in w.dh until the end. */

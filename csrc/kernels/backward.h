@@ -28,6 +28,8 @@ typedef struct {
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
     real *carry, *dc;     /* (B, H_padded) for each state, see backward_step */
     real *between;        /* (B, H_padded), the result of a second product */
+    real *c_hat, *dn;     /* (B, H_padded) each, see backward_step */
+    real *norm_means;     /* (B, N_STATISTICS), means over rows (norm_backward.c) */
     real *da;             /* (rows of a block that are this call's, da_row) */
     ptrdiff_t da_row;     /* elements between rows of da */
     ptrdiff_t sum_slots;  /* slots that are summed over rows */
@@ -80,9 +82,21 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
     w->lost = take(a, sums_size(shape, w->sum_slots));
 }
 
-INLINE ptrdiff_t n_sum_slots(const cell *c)
+/* The addends of the parameters of a norm lie behind those of dP: where each begins, and
+ * how many slots a row of da has up to the last. */
+typedef struct {
+    int ih, hh, c, c_bias, end;
+} norm_slots;
+
+INLINE norm_slots get_norm_slots(const cell *c)
 {
-    return c->ops->da_slots + c->n_vectors;
+    norm_slots n;
+    n.ih = c->cell_slot + c->ops->da_slots + c->n_vectors;
+    n.hh = n.ih + (c->norm.any ? c->gates : 0);
+    n.c = n.hh + (c->norm.recurrent ? c->ops->R_gates : 0);
+    n.c_bias = n.c + c->norm.c;
+    n.end = n.c_bias + (c->norm.c && !c->norm.rms);
+    return n;
 }
 
 /* Hands out the workspace, and `handed_on`, unless that is NULL.  A row of da is one
@@ -100,7 +114,10 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.carry = ops->has_carry ? take(a, B * H_padded) : NULL;
     w.dc = c->other_states ? take(a, c->other_states * B * H_padded) : NULL;
     w.between = has_second(c) ? take(a, B * H_padded) : NULL;
-    w.sum_slots = n_sum_slots(c);
+    w.c_hat = c->norm.c ? take(a, B * H_padded) : NULL;
+    w.dn = c->norm.c ? take(a, B * H_padded) : NULL;
+    w.norm_means = c->norm.any ? take(a, B * N_STATISTICS) : NULL;
+    w.sum_slots = get_norm_slots(c).end;
     w.projection = (w.sum_slots + c->has_late_gate) * H_padded;
     w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
     w.da = take(a, rows * w.da_row + A_LANES);
@@ -134,7 +151,7 @@ static ptrdiff_t backward_block_size(const fr_shape *shape)
     const cell c = get_cell(shape);
     arena a = {NULL, 0};
     backward_work w = {.block = max_size(shape->B, BLOCK_ROWS),
-                       .sum_slots = n_sum_slots(&c)};
+                       .sum_slots = get_norm_slots(&c).end};
     carve_block(shape, &c, &w, &a);
     return a.used;
 }

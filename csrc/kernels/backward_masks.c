@@ -14,7 +14,7 @@ static void state_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
     const ptrdiff_t S = c->S, gates = c->ops->R_gates, p0 = f->state.p0;
     const ptrdiff_t all = gates * f->pack.R_rows, p1 = f->state.p1;
     const real *R = f->a->packed;
-    const real *A = da_s + c->ops->first_R_slot * c->H_padded + f->g.b0 * w->da_row;
+    const real *A = da_s + c->first_R_slot * c->H_padded + f->g.b0 * w->da_row;
     for (ptrdiff_t n = p0; n < p1; n++) {
         const panel q = get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n));
         const panel next =
@@ -137,7 +137,7 @@ static void backward_masked_R(const backward_run *f, ptrdiff_t s, ptrdiff_t rows
     const masks *m = &w->masks;
     const ptrdiff_t S = c->S, S_padded = c->S_padded;
     const ptrdiff_t all = c->ops->R_gates * f->pack.R_rows;
-    const real *da = da_s + c->ops->first_R_slot * c->H_padded, *R = f->a->packed;
+    const real *da = da_s + c->first_R_slot * c->H_padded, *R = f->a->packed;
     if (m->operands == 1) {
         state_product(f, s, rows, da_s);
         for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)

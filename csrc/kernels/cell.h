@@ -11,6 +11,22 @@
 #include "fastrnn.h"
 #include "simd.h"
 
+/* The norm of c_t, for a cell that has one: N(c_t) = gamma * c_hat + beta, where c_hat =
+ * (c_t - mean) * scale.  Gamma and beta are by unit; a row's mean and scale are two
+ * numbers at statistics + row * statistics_row, which forward's second part and
+ * backward find there.  `held` has what the first part hands to the second. */
+typedef struct {
+    const real *gamma, *beta;
+    const real *statistics;
+    ptrdiff_t statistics_row;
+} norm_of_c;
+
+/* r_hat of a vector of a row, from the row's statistics. */
+INLINE vreal v_normalise(const real *row, const real *statistics)
+{
+    return (v_load(row) - v_set1(statistics[0])) * v_set1(statistics[1]);
+}
+
 /* What a cell's forward function works on: some rows of one step and one panel of
  * units. Gate g of the panel's unit u is in column g * lanes + u of ax and ah.  Where
  * has_one_sum(), ah holds the pre-activations.  Where not, they are ax + ah, and a gate
@@ -47,6 +63,7 @@ typedef struct {
     real *between;
     real *held;
     ptrdiff_t between_row;
+    norm_of_c norm_c;
     real *tape; /* what backward needs, at tape_at(); NULL in inference */
     ptrdiff_t tape_row;
     const real *candidate; /* the candidate is multiplied by it; NULL: by 1 */
@@ -80,6 +97,11 @@ typedef struct {
     ptrdiff_t h_row;
     const real *tape;
     ptrdiff_t tape_row;
+    /* A cell with a norm of c_t: the first part writes c_hat, and dn, the gradient with
+     * respect to N(c_t), in rows of H_padded.  The second part then finds in dc what
+     * follows for c_t itself. */
+    norm_of_c norm_c;
+    real *c_hat, *dn;
     real *da; /* gradients of the pre-activations, in slots of H_padded; written */
     ptrdiff_t da_row;
     const real *candidate; /* forward's */
@@ -104,6 +126,10 @@ INLINE ptrdiff_t tape_at(ptrdiff_t j, int slots)
  * part of R, which is the second product of the step, and then it calls the second
  * part.  Backward, the first part gives the late gate's da, the driver multiplies that
  * by the same part of R, and the second part goes on from there.
+ *
+ * A cell that normalises c_t has two parts as well: the driver takes the mean and the
+ * scale of a whole row of c_t between the two, forward, and the gradient through them,
+ * backward (norm.h).  There is no product between these parts.
  *
  * A projection, h_t = m_t W_hr, is a second product, too, after which nothing of the
  * cell follows; it is the driver's business alone. */
@@ -136,6 +162,10 @@ typedef struct {
     const cell_ops *general;      /* for calls that have options, which it looks at */
     const cell_ops *reset_before; /* where they ask for that; may be NULL */
     const cell_ops *candidate; /* the plain cell, its candidate masked; may be NULL */
+    /* Ways of the plain and the general cell where c_t is normalised, and where x W + h
+     * R is and the equations are others then; NULL where a cell has none. */
+    const cell_ops *norm_c, *norm_c_general;
+    const cell_ops *joint, *joint_general;
 } cell_entry;
 
 /* The field `gates` of an fr_cell, and how many there are. */
@@ -143,9 +173,21 @@ typedef struct {
 /* The field `states` likewise. */
 #define STATES(letters) .states = letters, .n_states = sizeof letters / 2
 
+/* What of a cell is normalised, as enum fr_norm says. */
+typedef struct {
+    int any;
+    int input;     /* x W by itself */
+    int recurrent; /* h R by itself */
+    int joint;     /* x W + h R */
+    int per_gate;  /* each gate of x W + h R by itself */
+    int c;         /* c_t */
+    int rms;       /* rows keep their mean */
+} row_norms;
+
 /* What a call works on, as the driver sees it. */
 typedef struct {
     const cell_ops *ops;
+    row_norms norm;
     const fr_cell_options *options;
     int gates;        /* gates of x W */
     int bias_apart;   /* gate whose b_hh is handed to the cell apart, or NO_GATE */
@@ -156,6 +198,10 @@ typedef struct {
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t heads, head_size; /* R multiplies head_size elements of h for each unit */
     ptrdiff_t H_padded, S_padded;
+    /* A row of da begins with the slots that go into products: those of x W, which are
+     * slots 0 .. gates - 1, and from first_R_slot on those of h R.  What the cell writes
+     * begins with slot cell_slot, and is the same slots unless there is a norm. */
+    int first_R_slot, cell_slot, product_slots;
 } cell;
 
 /* The mask of the candidate of a row of a step, from unit j on; 1 where it has none. */
@@ -165,7 +211,7 @@ INLINE vreal v_candidate_mask(const real *mask, ptrdiff_t row, ptrdiff_t r, ptrd
 }
 
 /* Whether the panels of R have all gates, as those of W have, and none of the gates
- * needs its part of h R apart.  Then a pre-activation is one sum, bias + x W + h R. */
+ * needs its part of h R apart, be it behind a norm.  Then a pre-activation is one sum, bias + x W + h R. */
 INLINE int has_one_sum(const cell *c)
 {
     return c->ops->R_gates == c->gates && c->bias_apart == NO_GATE;

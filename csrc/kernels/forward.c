@@ -6,7 +6,7 @@
  * with a barrier between the two products of a cell that has a second one, and a
  * barrier after the step.  A row whose last step this was leaves its state in h_n.
  */
-#include "products.c"
+#include "norm_forward.c"
 
 /* Runs one call on a part of the team: what this thread does of it. */
 static void forward_part(const team_part *part, const fr_forward_args *a)
@@ -27,7 +27,12 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
         .w = carve_forward(shape, &c, a->n_threads, &workspace),
     };
     const grid_cell g = f.g;
-    f.ax = f.w.ax + self->rank * f.w.ax_size;
+    f.record = get_norm_record(&c);
+    if (c.norm.any && a->tape)
+        f.records = (real *)a->tape + records_in_tape(shape, &c);
+    /* The threads of a group have the records of their rows together. */
+    const int owner = c.norm.any ? g.group.first - self->first : self->rank;
+    f.ax = f.w.ax + owner * f.w.ax_size;
     f.ax_tile = f.w.tiles + self->rank * 2 * TILE_SIZE;
     f.ah_tile = f.ax_tile + TILE_SIZE;
     f.c_before = advance(f.w.c_before, self->rank * TILE_SIZE);
@@ -80,7 +85,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     /* A single step of a few rows reads every panel once, and gains nothing from having
      * x W before.  Beside h R the panels of W are read back and forth, too. */
     const int read_once = shape->T == 1 && rows_owned <= CHUNK_ROWS;
-    f.hoisted = c.has_late_gate || has_wider_R(&c) ||
+    f.hoisted = c.norm.any || c.has_late_gate || has_wider_R(&c) ||
                 (!read_once &&
                  (rows_owned < 4 || weights / g.group.size > cached_weights(shape)));
     const ptrdiff_t block = part->follows || part->leads ? chained_steps(rows_owned)
@@ -96,6 +101,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
                 mask_inputs(&f, s, end);
             if (f.hoisted)
                 hoist_x_product(&f, s, end);
+            take_input_statistics(&f, s, end);
         }
         if (!f.hoisted && f.w.masks.input) {
             f.s0 = s;
@@ -104,6 +110,10 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
         for (int product = 0; product < 1 + has_second(&c); product++) {
             if (product > 0) /* until the other threads' units of `between` are there */
                 team_barrier(&g.group);
+            if (product == 0 && c.norm.any) {
+                normalised_step(&f, s);
+                continue;
+            }
             for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
                 ptrdiff_t b0, b1;
                 rows_with_start(shape, s, from, g.b0, g.b1, &b0, &b1);

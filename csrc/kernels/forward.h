@@ -20,7 +20,9 @@ typedef struct {
     real *c;       /* (other_states, B, H_padded), c_t */
     real *between; /* (B, H_padded), what a second product multiplies */
     real *held;    /* (B, H_padded), what a cell's second part gets from the first */
-    real *ax;      /* (HOISTED_ROWS + B, columns) of x W for each thread */
+    /* (HOISTED_ROWS + B, columns) of x W for each thread; of a normalised cell, records
+     * (norm.h) for each group, where the first of its threads has x W otherwise. */
+    real *ax;
     ptrdiff_t ax_size; /* elements of ax for each thread */
     real *tiles;       /* (2, TILE_SIZE) for each thread: a chunk's x W, its h R */
     masks masks;
@@ -43,8 +45,9 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     w.team = take_team_room(a, n_threads);
     w.c = c->other_states ? take(a, c->other_states * state) : NULL;
     w.between = has_second(c) ? take(a, state) : NULL;
-    w.held = c->has_late_gate ? take(a, state) : NULL;
-    w.ax_size = round_up((HOISTED_ROWS + shape->B) * columns + V, 64);
+    w.held = c->has_late_gate || c->norm.c ? take(a, state) : NULL;
+    w.ax_size = round_up(
+        (HOISTED_ROWS + shape->B) * max_size(columns, get_norm_record(c).row) + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
     w.tiles = take(a, n_threads * 2 * TILE_SIZE);
     w.masks = carve_masks(shape, c, a);
@@ -79,6 +82,8 @@ typedef struct {
     int hoisted;
     real *ax;                  /* where x W is hoisted: x W of a block of steps */
     ptrdiff_t s0;              /* the first step of that block */
+    norm_record record;        /* of a normalised cell, what the record of a row has */
+    real *records;             /* in training, the records of all rows, in the tape */
     real *ax_tile, *ah_tile;   /* the results of a chunk, TILE_SIZE elements each */
     real *c_before, *masked_x; /* this thread's, see forward_work */
 } forward_run;

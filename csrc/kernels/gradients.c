@@ -79,13 +79,15 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
 /* Whether a gradient is wanted that is a sum over rows of da, which is then packed. */
 INLINE int sums_da(const fr_backward_args *a)
 {
-    return a->dW || a->dR || a->db_ih || a->db_hh || a->dP;
+    return a->dW || a->dR || a->db_ih || a->db_hh || a->dP || a->dnorm_ih ||
+           a->dnorm_hh || a->dnorm_c || a->dnorm_c_bias;
 }
 
-/* The slots of a row of da that are packed: those of dP lie behind the slots of da. */
+/* The slots of a row of da that are packed: those of dP, and of the parameters of a norm,
+ * lie behind the slots of da. */
 INLINE ptrdiff_t packed_slots(const backward_run *f)
 {
-    return f->a->dP ? f->w.sum_slots : f->cell.ops->da_slots;
+    return f->a->dP || f->cell.norm.any ? f->w.sum_slots : f->cell.ops->da_slots;
 }
 
 /* Packs rows [k0, k1) of da, and what the gradient of a second product's matrix needs:
@@ -199,20 +201,23 @@ INLINE int is_late_slot(const cell *c, ptrdiff_t slot)
  * to x W alone. */
 INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
 {
-    const ptrdiff_t gate = slot - c->ops->first_R_slot;
+    const ptrdiff_t gate = slot - c->first_R_slot;
     if (is_late_slot(c, slot))
         return c->ops->late_gate;
     return gate >= 0 && gate < c->ops->R_gates ? gate : NO_GATE;
 }
 
 /* This thread's tiles of da whose sums over rows are wanted: [*begin, *end) of the tiles
- * of all slots, where only the slots that are packed count. */
+ * of all slots, where only the slots that are packed count, from the first one on that
+ * the cell has written. */
 INLINE void own_sums(const backward_run *f, ptrdiff_t *begin, ptrdiff_t *end)
 {
     const fr_backward_args *a = f->a;
-    const int wanted = a->db_ih || a->db_hh || a->dP;
-    const ptrdiff_t tiles = n_row_tiles(f->cell.H, SUM_NV);
-    team_share(f->self, wanted ? packed_slots(f) * tiles : 0, begin, end);
+    const int wanted = a->db_ih || a->db_hh || a->dP || f->cell.norm.any;
+    const ptrdiff_t tiles = n_row_tiles(f->cell.H, SUM_NV), first = f->cell.cell_slot;
+    team_share(f->self, wanted ? (packed_slots(f) - first) * tiles : 0, begin, end);
+    *begin += first * tiles;
+    *end += first * tiles;
 }
 
 /* Part (3): dR += da^T h_{t-1} for units row .. row + mr - 1 of a gate, those of one tile
@@ -240,14 +245,13 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     const fr_backward_args *a = f->a;
     const backward_work *w = &f->w;
     const cell *c = &f->cell;
-    const cell_ops *ops = c->ops;
     const ptrdiff_t I = c->I, H = c->H, S = c->S, tiles = n_row_tiles(H, SUM_NV);
     const even_split rows = sum_split(H), S_rows = sum_split(S);
     ptrdiff_t begin, end;
     own_sums(f, &begin, &end);
     add_row_sums(w->sum, w->lost, w->a, w->block, K, begin * A_LANES / V,
                  end * A_LANES / V);
-    team_share(f->self, ops->da_slots * tiles, &begin, &end);
+    team_share(f->self, c->product_slots * tiles, &begin, &end);
     for (ptrdiff_t item = begin; sums_da(a) && item < end; item++) {
         const ptrdiff_t slot = item / tiles, i = item % tiles;
         const ptrdiff_t row = share_start(rows, i), mr = rows.each + (i < rows.longer);
@@ -257,7 +261,7 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
         if (a->dW && slot < c->gates)
             add_product(packed_a, w->x, w->block, K,
                         panel_part(next, K, A_LANES / V, 0, 2),
-                        (real *)a->dW + (ops->w_gate[slot] * H + row) * I, mr, I);
+                        (real *)a->dW + (c->ops->w_gate[slot] * H + row) * I, mr, I);
         if (a->dR && is_late_slot(c, slot))
             add_product(packed_a, w->second_b, w->block, K,
                         panel_part(next, K, A_LANES / V, 1, 2),
@@ -289,32 +293,62 @@ static void clear_sums(const backward_run *f)
     memset(f->w.lost + begin * A_LANES, 0, bytes);
 }
 
-/* Adds this thread's sums over all rows to the gradients: the sums of the slots of da
- * to db_ih and db_hh, and the sums of the slots behind these to dP. */
-static void add_sums(const backward_run *f)
+/* The n-th of the two gradients that the sum of a slot of da goes to; NULL for none.  Those
+ * of a slot that the cell has written are parts of db_ih and db_hh. */
+static real *gradient_of_sum(const backward_run *f, ptrdiff_t slot, int n)
 {
     const fr_backward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t H = c->H, tiles = n_row_tiles(H, SUM_NV);
+    const cell_ops *ops = c->ops;
+    const norm_slots norm = get_norm_slots(c);
+    const ptrdiff_t at = slot - c->cell_slot, behind = at - ops->da_slots;
+    ptrdiff_t row = NO_GATE;
+    void *to = NULL;
+    if (behind < 0) {
+        const ptrdiff_t R_slot = at - ops->first_R_slot;
+        if (n == 0) {
+            to = a->db_ih;
+            row = at < c->gates ? ops->w_gate[at] : NO_GATE;
+        } else {
+            to = a->db_hh;
+            row = is_late_slot(c, slot)                  ? ops->late_gate
+                  : R_slot >= 0 && R_slot < ops->R_gates ? R_slot
+                                                         : NO_GATE;
+        }
+    } else if (n == 0) {
+        const int vectors = behind < c->n_vectors;
+        row = vectors          ? behind
+              : slot < norm.hh ? ops->w_gate[slot - norm.ih]
+              : slot < norm.c  ? slot - norm.hh
+                               : 0;
+        to = vectors              ? a->dP
+             : slot < norm.hh     ? a->dnorm_ih
+             : slot < norm.c      ? a->dnorm_hh
+             : slot < norm.c_bias ? a->dnorm_c
+                                  : a->dnorm_c_bias;
+    }
+    return to && row != NO_GATE ? (real *)to + row * c->H : NULL;
+}
+
+/* Adds this thread's sums over all rows to the gradients. */
+static void add_sums(const backward_run *f)
+{
+    const ptrdiff_t H = f->cell.H, tiles = n_row_tiles(H, SUM_NV);
     const even_split rows = sum_split(H);
     ptrdiff_t begin, end;
     own_sums(f, &begin, &end);
     for (ptrdiff_t item = begin; item < end; item++) {
         const ptrdiff_t slot = item / tiles, i = item % tiles;
         const ptrdiff_t j = share_start(rows, i), mr = rows.each + (i < rows.longer);
-        real *to[3] = {NULL, NULL, NULL};
-        if (slot >= c->ops->da_slots) {
-            to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
-        } else {
-            if (a->db_ih && slot < c->gates)
-                to[0] = (real *)a->db_ih + c->ops->w_gate[slot] * H + j;
-            if (a->db_hh && R_gate(c, slot) != NO_GATE)
-                to[1] = (real *)a->db_hh + R_gate(c, slot) * H + j;
+        real *to[2];
+        for (int n = 0; n < 2; n++) {
+            real *gradient = gradient_of_sum(f, slot, n);
+            to[n] = gradient ? gradient + j : NULL;
         }
         for (ptrdiff_t v = 0; v < mr; v += V) {
             const ptrdiff_t at = item * A_LANES + v;
             const vreal sum = sum_and_lost(f->w.sum + at, f->w.lost + at);
-            for (int n = 0; n < 3; n++)
+            for (int n = 0; n < 2; n++)
                 if (to[n])
                     v_store_n(to[n] + v, v_load_n(to[n] + v, mr - v) + sum, mr - v);
         }

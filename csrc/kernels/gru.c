@@ -245,6 +245,8 @@ static const cell_ops gru_before_ops = {GRU_OPS,
                                         .backward_first = gru_before_backward_first,
                                         .backward = gru_before_backward};
 
+#include "gru_joint.c"
+
 static const cell_entry gru_cell = {
     {.name = "gru",
      .layer = "GRU",
@@ -255,11 +257,14 @@ static const cell_entry gru_cell = {
      .bias_apart = 2,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_RESET_BEFORE |
                 FR_OPTION_HEADS | FR_OPTION_MASKS | FR_OPTION_CANDIDATE,
+     .norms = 1 << FR_NORM_INPUT | 1 << FR_NORM_APART | 1 << FR_NORM_JOINT,
      .paper = "Cho et al. 2014"},
     .plain = &gru_ops,
     .general = &gru_general_ops,
     .candidate = &gru_masked_ops,
     .reset_before = &gru_before_ops,
+    .joint = &gru_joint_ops,
+    .joint_general = &gru_joint_general_ops,
 };
 #undef TAPE_SLOTS
 #undef BEFORE_TAPE_SLOTS

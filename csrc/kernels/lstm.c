@@ -205,6 +205,8 @@ static const cell_ops lstm_general_ops = {LSTM_OPS, .forward = lstm_general_forw
 static const cell_ops lstm_masked_ops = {LSTM_OPS, .forward = lstm_masked_forward,
                                          .backward = lstm_masked_backward};
 
+#include "lstm_norm.c"
+
 static const cell_entry lstm_cell = {
     {.name = "lstm",
      .layer = "LSTM",
@@ -218,9 +220,13 @@ static const cell_entry lstm_cell = {
                 FR_OPTION_CANDIDATE | FR_OPTION_HEADS,
      .n_vectors = 3, /* peepholes */
      .vectors = "weight_ph",
+     .norms = 1 << FR_NORM_INPUT | 1 << FR_NORM_APART | 1 << FR_NORM_CELL |
+              1 << FR_NORM_CARRIED | 1 << FR_NORM_PER_GATE,
      .paper = "Hochreiter & Schmidhuber 1997"},
     .plain = &lstm_ops,
     .general = &lstm_general_ops,
     .candidate = &lstm_masked_ops,
+    .norm_c = &lstm_norm_ops,
+    .norm_c_general = &lstm_norm_general_ops,
 };
 #undef TAPE_SLOTS

@@ -67,6 +67,26 @@ static void pack_vectors(real *to, const fr_pack_args *a, const cell *c)
                 fixed ? (real)fixed[n * c->H + j] : P[n * c->H + j];
 }
 
+/* The parameters of a norm; those that a cell lacks are zero. */
+static void pack_norm(real *to, const fr_pack_args *a, const cell *c)
+{
+    const norm_pack n = get_norm_pack(c);
+    const struct {
+        const real *from;
+        ptrdiff_t to, rows;
+    } parts[] = {
+        {a->norm_ih, n.ih, c->gates},
+        {a->norm_hh, n.hh, c->norm.recurrent ? c->ops->R_gates : 0},
+        {a->norm_c, n.c, c->norm.c},
+        {a->norm_c_bias, n.c_bias, c->norm.c && !c->norm.rms},
+    };
+    memset(to, 0, (size_t)n.size * sizeof(real));
+    for (ptrdiff_t i = 0; c->norm.any && i < 4; i++)
+        for (ptrdiff_t g = 0; g < parts[i].rows; g++)
+            memcpy(to + parts[i].to + g * c->H_padded, parts[i].from + g * c->H,
+                   (size_t)c->H * sizeof(real));
+}
+
 /* The part of R that belongs to the late gate, (H, H). */
 INLINE const real *late_matrix(const cell *c, const real *R)
 {
@@ -108,6 +128,7 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     if (self->rank > 0)
         return;
     pack_vectors(packed + f.vectors, a, c);
+    pack_norm(packed + f.norm, a, c);
     if (c->has_projection)
         pack_columns(packed + f.second, a->W_hr, c->S, H);
     if (c->has_late_gate)
@@ -236,8 +257,9 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
                  begin, end);
     if (self->rank > 0)
         return;
+    /* The parameters of a norm lie behind the vectors in both packs. */
     memcpy(packed + b.vectors, forward + f.vectors,
-           (size_t)(c->n_vectors * c->H_padded) * sizeof(real));
+           (size_t)(f.second - f.vectors) * sizeof(real));
     for (ptrdiff_t p = 0; has_second(c) && p < n_panels(S, widest); p++) {
         const panel q = get_panel(S, widest, p);
         for (ptrdiff_t n = 0; n < n_panels(H, b.second_widest); n++)
@@ -275,6 +297,7 @@ static void pack_backward_weights(const team *self, const cell *c,
     if (self->rank > 0)
         return;
     pack_vectors(packed + b.vectors, a, c);
+    pack_norm(packed + b.norm, a, c);
     if (has_second(c)) {
         const real *second = c->has_projection ? W_hr : late_matrix(c, R);
         for (ptrdiff_t k = 0; k < S; k++)

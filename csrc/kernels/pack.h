@@ -81,8 +81,27 @@ INLINE ptrdiff_t unit_columns(int gates, ptrdiff_t H)
  * room for that.  Each panel of R has room for R_rows rows, and has those of its
  * units' heads. */
 typedef struct {
-    ptrdiff_t columns, R_columns, R_rows, R, bias, bias_apart, vectors, second, size;
+    ptrdiff_t columns, R_columns, R_rows, R, bias, bias_apart, vectors, norm, second,
+        size;
 } forward_pack;
+
+/* The parameters of a norm, by unit, each gate padded: where each begins, counted from
+ * where all begin, and how large all of them are. */
+typedef struct {
+    ptrdiff_t ih, hh, c, c_bias, size;
+} norm_pack;
+
+INLINE norm_pack get_norm_pack(const cell *c)
+{
+    norm_pack n = {0};
+    if (!c->norm.any)
+        return n;
+    n.hh = c->gates * c->H_padded;
+    n.c = n.hh + c->norm.recurrent * c->ops->R_gates * c->H_padded;
+    n.c_bias = n.c + c->H_padded;
+    n.size = n.c + (c->norm.c ? 2 * c->H_padded : 0);
+    return n;
+}
 
 INLINE forward_pack get_forward_pack(const cell *c)
 {
@@ -94,7 +113,8 @@ INLINE forward_pack get_forward_pack(const cell *c)
     f.bias = f.R + f.R_rows * f.R_columns;
     f.bias_apart = f.bias + f.columns + V;
     f.vectors = f.bias_apart + c->H_padded;
-    f.second = f.vectors + c->n_vectors * c->H_padded;
+    f.norm = f.vectors + c->n_vectors * c->H_padded;
+    f.second = f.norm + get_norm_pack(c).size;
     f.size = f.second + (has_second(c) ? packed_size(c->H, c->S) : 0);
     return f;
 }
@@ -102,7 +122,7 @@ INLINE forward_pack get_forward_pack(const cell *c)
 /* --- backward panels -------------------------------------------------------------- */
 
 typedef struct {
-    ptrdiff_t W, vectors, second, size;
+    ptrdiff_t W, vectors, norm, second, size;
     ptrdiff_t R_widest, W_widest, second_widest; /* most vectors in a panel */
     ptrdiff_t R_rows; /* that a panel of R has room for, of each gate */
 } backward_pack;
@@ -115,7 +135,8 @@ INLINE backward_pack get_backward_pack(const cell *c)
     b.R_rows = longest_heads(c, b.R_widest * V, c->H);
     b.W = packed_size(R_gates * b.R_rows, c->S);
     b.vectors = b.W + packed_size(K, c->I);
-    b.second = b.vectors + c->n_vectors * c->H_padded;
+    b.norm = b.vectors + c->n_vectors * c->H_padded;
+    b.second = b.norm + get_norm_pack(c).size;
     b.size = b.second + (has_second(c) ? packed_size(c->S, c->H) : 0);
     b.W_widest = widest_panel(K);
     /* With a late gate a thread works on the same units in both parts of the cell: the

@@ -18,20 +18,42 @@ INLINE ptrdiff_t panel_in_turn(const forward_run *f, ptrdiff_t s, ptrdiff_t p0,
     return back_and_forth(f->a->steps_before + s, p0, p1, n);
 }
 
-/* The biases of a panel of W, with which the sums of every row begin. */
+/* The biases of a panel of W, with which the sums of every row begin.  A norm comes
+ * before them. */
 INLINE sums_start panel_bias(const forward_run *f, const unit_panel *q)
 {
+    if (f->cell.norm.any)
+        return (sums_start){NULL, 0};
     return (sums_start){(const real *)f->a->packed + f->pack.bias + q->column, 0};
 }
 
+/* Where the record of row b of step s of a normalised cell begins. */
+INLINE real *record_of_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
+{
+    const ptrdiff_t row = f->record.row;
+    if (f->records)
+        return f->records + tape_offset(&f->a->shape, s, row) + b * row;
+    return f->ax + ((s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0) * row;
+}
+
+/* Where the hoisted x W of row b of step s begins. */
+INLINE real *hoisted_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
+{
+    if (f->cell.norm.any)
+        return record_of_row(f, s, b);
+    const ptrdiff_t row = (s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0;
+    return f->ax + row * f->pack.columns;
+}
+
 /* Computes bias + x W of steps [s0, s1) for this thread's rows and panels.  Row b of
- * step s and panel q begins at ax + ((s - s0) * rows + b - b0) * columns + q.column. */
+ * step s and panel q begins at hoisted_row() + q.column. */
 static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
 {
     const fr_forward_args *a = f->a;
     const fr_shape *shape = &a->shape;
     const grid_cell *g = &f->g;
-    const ptrdiff_t rows = g->b1 - g->b0, columns = f->pack.columns;
+    const ptrdiff_t rows = g->b1 - g->b0;
+    const ptrdiff_t row = f->cell.norm.any ? f->record.row : f->pack.columns;
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const unit_panel q =
             get_W_panel(&f->cell, panel_in_turn(f, 0, f->p0, f->p1, n));
@@ -45,27 +67,23 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         if (rows < tile_rows(q.nv) && !shape->offsets && f->w.masks.input) {
             const ptrdiff_t x_row = f->w.masks.input_row;
             for (ptrdiff_t b = 0; b < rows; b++)
-                multiply_rows_from(
-                    bias, f->masked_x + b * x_row, rows * x_row, 1, 0, shape->I, W,
-                    q.nv, panel_part(next, shape->I, q.nv, b, rows),
-                    f->ax + b * columns + q.column, rows * columns, s1 - s0);
+                multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0,
+                                   shape->I, W, q.nv,
+                                   panel_part(next, shape->I, q.nv, b, rows),
+                                   f->ax + b * row + q.column, rows * row, s1 - s0);
             continue;
         }
         if (rows < tile_rows(q.nv) && !shape->offsets) {
-            const ptrdiff_t first =
-                min_size(step_time(shape, s0), step_time(shape, s1 - 1));
-            for (ptrdiff_t b = 0; b < rows; b++) {
-                real *c = f->ax + b * columns + q.column;
-                ptrdiff_t c_row = rows * columns;
-                if (shape->reverse) { /* time runs against the steps */
-                    c += (s1 - 1 - s0) * c_row;
-                    c_row = -c_row;
-                }
-                multiply_rows_from(
-                    bias,
-                    (const real *)a->x + first * a->x_step + (g->b0 + b) * a->x_row,
-                    a->x_step, 1, 0, shape->I, W, q.nv,
-                    panel_part(next, shape->I, q.nv, b, rows), c, c_row, s1 - s0);
+            const ptrdiff_t first = shape->reverse ? s1 - 1 : s0; /* in time */
+            const ptrdiff_t second = first + (shape->reverse ? -1 : 1);
+            const real *x = (const real *)a->x + step_time(shape, first) * a->x_step;
+            for (ptrdiff_t b = g->b0; b < g->b1; b++) {
+                real *c = hoisted_row(f, first, b);
+                const ptrdiff_t c_row = hoisted_row(f, second, b) - c;
+                multiply_rows_from(bias, x + b * a->x_row, a->x_step, 1, 0, shape->I, W,
+                                   q.nv,
+                                   panel_part(next, shape->I, q.nv, b - g->b0, rows),
+                                   c + q.column, c_row, s1 - s0);
             }
             continue;
         }
@@ -74,17 +92,10 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
             multiply_rows_from(
                 bias, x.start + g->b0 * x.row, x.row, 1, 0, shape->I, W, q.nv,
                 panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
-                f->ax + (s - s0) * rows * columns + q.column, columns,
+                hoisted_row(f, s, g->b0) + q.column, row,
                 max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
         }
     }
-}
-
-/* Where the hoisted x W of row b of step s begins. */
-INLINE real *hoisted_row(const forward_run *f, ptrdiff_t s, ptrdiff_t b)
-{
-    const ptrdiff_t row = (s - f->s0) * (f->g.b1 - f->g.b0) + b - f->g.b0;
-    return f->ax + row * f->pack.columns;
 }
 
 /* Returns what the cell gets for the rows of one kind of step s, as if these began with

@@ -101,7 +101,8 @@ static const cell_ops rnn_general_ops = {RNN_OPS, .tape_slots = 1,
     .layer = "RNN", GATES("h"), STATES("h"), .output_activation = -1,                  \
     .bias_apart = NO_GATE,                                                             \
     .options =                                                                         \
-        FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_MASKS | FR_OPTION_HEADS
+        FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_MASKS | FR_OPTION_HEADS,    \
+    .norms = 1 << FR_NORM_INPUT | 1 << FR_NORM_APART | 1 << FR_NORM_JOINT
 
 static const cell_entry rnn_tanh_cell = {
     {.name = "rnn_tanh", RNN_ABOUT, .activations = {FR_TANH}, .paper = "Elman 1990"},

@@ -13,6 +13,7 @@
 #define FR_SEQUENCE_H
 
 #include "cell.h"
+#include "norm.h"
 #include "parallel.h"
 
 #include "cells.h"
@@ -23,25 +24,69 @@ INLINE int has_vectors(const fr_cell *about, const fr_cell_options *o)
     return !(about->options & FR_OPTION_PEEPHOLE) || (o && o->peephole);
 }
 
+/* Whether options ask for other functions than the plain cell's, or for more of them
+ * than a norm. */
+INLINE int is_general(const fr_cell *about, const fr_cell_options *o)
+{
+    int others = o->clip > 0 || o->input_forget || o->peephole;
+    for (int g = 0; g < about->n_gates; g++)
+        others |= o->gate[g].kind != (int)about->activations[g];
+    if (about->output_activation >= 0)
+        others |= o->gate[about->n_gates].kind != about->output_activation;
+    return others;
+}
+
+static row_norms get_row_norms(const fr_cell_options *o)
+{
+    const enum fr_norm n = o ? o->norm : FR_NO_NORM;
+    const int joint = n == FR_NORM_PER_GATE || n == FR_NORM_JOINT;
+    const int c = n == FR_NORM_CELL || n == FR_NORM_CARRIED || n == FR_NORM_PER_GATE;
+    return (row_norms){
+        .any = n != FR_NO_NORM,
+        .input = n != FR_NO_NORM && !joint,
+        .recurrent = n == FR_NORM_APART || n == FR_NORM_CELL || n == FR_NORM_CARRIED,
+        .joint = joint,
+        .per_gate = n == FR_NORM_PER_GATE,
+        .c = c,
+        .rms = o && o->rms,
+    };
+}
+
+/* The way of computing a cell that its options ask for. */
+static const cell_ops *choose_ops(const cell_entry *entry, const fr_cell_options *o)
+{
+    const int is_masked =
+        o && o->recurrent_dropout > 0 && o->recurrent_mode == FR_DROP_CANDIDATE;
+    if (o == NULL || o->plain)
+        return is_masked ? entry->candidate : entry->plain;
+    if (o->reset_before)
+        return entry->reset_before;
+    const int general = o->norm == FR_NO_NORM || is_general(&entry->about, o);
+    if (get_row_norms(o).c)
+        return general ? entry->norm_c_general : entry->norm_c;
+    if (o->norm == FR_NORM_JOINT && entry->joint)
+        return general ? entry->joint_general : entry->joint;
+    return general ? entry->general : entry->plain;
+}
+
 static cell get_cell(const fr_shape *shape)
 {
     const cell_entry *entry = cell_table[shape->cell];
     const fr_cell_options *o = shape->options;
-    const int is_masked =
-        o && o->recurrent_dropout > 0 && o->recurrent_mode == FR_DROP_CANDIDATE;
-    const cell_ops *ops = o == NULL || o->plain
-                              ? (is_masked ? entry->candidate : entry->plain)
-                          : o->reset_before ? entry->reset_before
-                                            : entry->general;
+    const cell_ops *ops = choose_ops(entry, o);
+    const row_norms norm = get_row_norms(o);
+    const int gates = entry->about.n_gates;
     const ptrdiff_t heads = max_size(1, shape->heads);
-    const int has_late_gate = ops->forward_second != NULL;
+    const int has_late_gate = ops->forward_second != NULL && !norm.c;
     /* What is added to the late gate's product can be added to its x W just as well. */
     const int is_late = has_late_gate && ops->late_gate == entry->about.bias_apart;
+    const int cell_slot = norm.any ? gates + norm.recurrent * ops->R_gates : 0;
     return (cell){
         .ops = ops,
+        .norm = norm,
         .options = o,
-        .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
-        .gates = entry->about.n_gates,
+        .bias_apart = is_late || norm.joint ? NO_GATE : entry->about.bias_apart,
+        .gates = gates,
         .other_states = entry->about.n_states - 1,
         .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,
@@ -54,6 +99,12 @@ static cell get_cell(const fr_shape *shape)
         .head_size = shape->S / heads,
         .H_padded = round_up(shape->H, V),
         .S_padded = round_up(shape->S, V),
+        .first_R_slot = norm.recurrent ? gates
+                        : norm.joint   ? 0
+                                       : cell_slot + ops->first_R_slot,
+        .cell_slot = cell_slot,
+        .product_slots =
+            norm.recurrent || norm.joint ? cell_slot : cell_slot + ops->da_slots,
     };
 }
 
@@ -140,6 +191,12 @@ INLINE void rows_with_start(const fr_shape *shape, ptrdiff_t s, row_origin from,
     *b1 = min_size(high, from == FROM_H0 ? n : old);
 }
 
+/* p + n, or NULL where p is NULL. */
+INLINE real *advance(real *p, ptrdiff_t n)
+{
+    return p ? p + n : NULL;
+}
+
 /* --- memory ----------------------------------------------------------------------- */
 
 /* Hands out pieces of a workspace, each from the start of a cache line.  With base NULL
@@ -156,12 +213,6 @@ INLINE real *take(arena *a, ptrdiff_t size)
     return piece;
 }
 
-/* p + n, or NULL where p is NULL. */
-INLINE real *advance(real *p, ptrdiff_t n)
-{
-    return p ? p + n : NULL;
-}
-
 /* The piece of a workspace that has what the threads of a call wait on.  team_room()
  * says how large it is. */
 INLINE real *take_team_room(arena *a, int n_threads)
@@ -169,13 +220,19 @@ INLINE real *take_team_room(arena *a, int n_threads)
     return take(a, team_room(n_threads) / (ptrdiff_t)sizeof(real));
 }
 
-/* With a projection the tape is followed by m_t of all rows, H_padded elements each, and
- * so it is by h_t before zoneout, for a cell that reads it backward. */
+/* The tape begins with the slots of all rows.  With a projection m_t of all rows
+ * follows, H_padded elements each, and so does h_t before zoneout, for a cell that reads
+ * it backward; with a norm the records of all rows (norm.h). */
+INLINE ptrdiff_t records_in_tape(const fr_shape *shape, const cell *c)
+{
+    return total_rows(shape) * (c->ops->tape_slots + c->has_projection + c->keeps_h) *
+           c->H_padded;
+}
+
 static ptrdiff_t tape_size(const fr_shape *shape)
 {
     const cell c = get_cell(shape);
-    return total_rows(shape) * (c.ops->tape_slots + c.has_projection + c.keeps_h) *
-           c.H_padded;
+    return records_in_tape(shape, &c) + total_rows(shape) * get_norm_record(&c).row;
 }
 
 #endif

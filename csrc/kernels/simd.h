@@ -225,6 +225,25 @@ INLINE vdouble v_load_double(const real *p)
 #endif
 }
 
+/* Elements part * VD .. part * VD + VD - 1 of a vector, widened to double. */
+INLINE vdouble v_widen(vreal a, ptrdiff_t part)
+{
+#if FR_DOUBLE
+    (void)part;
+    return a;
+#elif defined(__AVX512F__)
+    return (vdouble)_mm512_cvtps_pd(part == 0 ? _mm512_castps512_ps256((__m512)a)
+                                              : _mm512_extractf32x8_ps((__m512)a, 1));
+#elif defined(__AVX2__)
+    return (vdouble)_mm256_cvtps_pd(part == 0 ? _mm256_castps256_ps128((__m256)a)
+                                              : _mm256_extractf128_ps((__m256)a, 1));
+#else
+    real lanes[V_BYTES / sizeof(real)];
+    v_store(lanes, a);
+    return v_load_double(lanes + part * VD);
+#endif
+}
+
 /* ZIP_LOW takes lanes in turn from the lower halves of two vectors, ZIP_HIGH from their
  * upper halves. */
 #if V_BYTES == 64 && !FR_DOUBLE

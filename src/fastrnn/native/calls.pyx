@@ -19,7 +19,8 @@ from fastrnn.native.capi cimport (
 )
 from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes
 from fastrnn.native.layout cimport (
-    Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR, Parts,
+    Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_NORM_C, PART_NORM_C_BIAS, PART_NORM_HH,
+    PART_NORM_IH, PART_P, PART_R, PART_W, PART_W_HR, Parts,
 )
 from fastrnn.native.sizes cimport check_shape, last_element
 from fastrnn.native.views cimport View, description, look_at
@@ -249,6 +250,9 @@ cdef class Run:
                 a.dW, a.dR = g.at[PART_W], g.at[PART_R]
                 a.db_ih, a.db_hh = g.at[PART_B_IH], g.at[PART_B_HH]
                 a.dW_hr, a.dP = g.at[PART_W_HR], g.at[PART_P]
+                a.dnorm_ih, a.dnorm_hh = g.at[PART_NORM_IH], g.at[PART_NORM_HH]
+                a.dnorm_c = g.at[PART_NORM_C]
+                a.dnorm_c_bias = g.at[PART_NORM_C_BIAS]
                 n += 1
                 if n == self.at_once or k == self.n_directions - 1:
                     self.table.backward(calls, n, self.chained)

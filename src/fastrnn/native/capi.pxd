@@ -28,6 +28,15 @@ cdef extern from "fastrnn.h" nogil:
     enum: FR_MOST_GATES
     enum: FR_MOST_STATES
 
+    enum fr_norm:
+        FR_NO_NORM
+        FR_NORM_INPUT
+        FR_NORM_APART
+        FR_NORM_CELL
+        FR_NORM_CARRIED
+        FR_NORM_PER_GATE
+        FR_NORM_JOINT
+
     ctypedef struct fr_cell_options:
         fr_activation gate[5]
         double clip
@@ -42,6 +51,8 @@ cdef extern from "fastrnn.h" nogil:
         int recurrent_mode
         double input_dropout
         double noise
+        fr_norm norm
+        int rms
 
     enum:
         FR_DROP_H
@@ -75,6 +86,7 @@ cdef extern from "fastrnn.h" nogil:
         unsigned options
         int n_vectors
         const char *vectors
+        unsigned norms
         const char *paper
 
     ctypedef struct fr_shape:
@@ -139,6 +151,10 @@ cdef extern from "fastrnn.h" nogil:
         void *db_hh
         void *dP
         void *dW_hr
+        void *dnorm_ih
+        void *dnorm_hh
+        void *dnorm_c
+        void *dnorm_c_bias
         double clip_value, clip_norm
         double *flow
         void *block
@@ -156,6 +172,10 @@ cdef extern from "fastrnn.h" nogil:
         const void *b_hh
         const void *P
         const void *W_hr
+        const void *norm_ih
+        const void *norm_hh
+        const void *norm_c
+        const void *norm_c_bias
         const void *forward
         void *packed
 

@@ -7,6 +7,14 @@ cdef const fr_cell *cell_at(str who, int index) except NULL
 cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept nogil
 
 
+cdef struct Norms:
+    # Which of the parameters of a norm a cell has.
+    bint ih, hh, c, c_bias
+
+
+cdef Norms norms_of(const fr_cell_options *options) noexcept nogil
+
+
 cdef class CellOptions:
     cdef fr_cell_options c
     cdef readonly bint general  # c is looked at

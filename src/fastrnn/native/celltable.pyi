@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 ACTIVATIONS: dict[str, int]
 RECURRENT_MODES: dict[str, int]
 CELLS: dict[str, int]
+NORMS: dict[str, int]
 
 def cell(name: str) -> Cell: ...
 
@@ -21,6 +22,7 @@ class Cell(NamedTuple):
     bias_apart: str | None
     vectors: str | None
     n_vectors: int
+    norms: tuple[str, ...]
     paper: str
 
 class CellOptions:
@@ -45,4 +47,6 @@ class CellOptions:
         exp_forget: bool = False,
         noise: float = 0,
         heads: int = 1,
+        norm: str | None = None,
+        rms: bool = False,
     ) -> Self: ...

@@ -35,7 +35,8 @@ ACTIVATIONS = {
 
 Cell = collections.namedtuple("Cell", (
     "name", "index", "layer", "gates", "states", "n_states", "activations", "options",
-    "bias_apart", "vectors", "n_vectors", "paper",
+    "bias_apart", "vectors", "n_vectors", "norms",
+    "paper",
 ), module=__name__)
 Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
 
@@ -61,9 +62,20 @@ vectors, n_vectors : str or None, int
     Name of the parameter whose rows multiply unit by unit, and how many rows it has. A
     cell that knows the option "peephole" has it with that option only; with the option
     "fixed_vectors" the numbers are given, and there is no such parameter.
+norms : tuple of str
+    What may be normalised: values of `CellOptions`'s `norm` that the cell knows.
 paper : str
     The publication that introduced the cell.
 """
+
+NORMS = {
+    "input": FR_NORM_INPUT,
+    "apart": FR_NORM_APART,
+    "cell": FR_NORM_CELL,
+    "carried": FR_NORM_CARRIED,
+    "per_gate": FR_NORM_PER_GATE,
+    "joint": FR_NORM_JOINT,
+}
 
 _OPTIONS = {
     "activations": FR_OPTION_ACTIVATIONS,
@@ -99,7 +111,9 @@ cdef object described(int index, const fr_cell *c):
         tuple(activations),
         tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
         gates[c.bias_apart] if c.bias_apart >= 0 else None,
-        c.vectors.decode() if c.n_vectors else None, c.n_vectors, c.paper.decode())
+        c.vectors.decode() if c.n_vectors else None, c.n_vectors,
+        tuple(name for name, norm in NORMS.items() if c.norms >> <int>norm & 1),
+        c.paper.decode())
 
 
 def _all_cells():
@@ -152,6 +166,17 @@ cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept 
     return of.n_vectors
 
 
+cdef Norms norms_of(const fr_cell_options *options) noexcept nogil:
+    """Which of the parameters of a norm a cell with these options has."""
+    cdef Norms n
+    cdef fr_norm norm = FR_NO_NORM if options == NULL else options.norm
+    n.ih = norm != FR_NO_NORM
+    n.c = norm == FR_NORM_CELL or norm == FR_NORM_CARRIED or norm == FR_NORM_PER_GATE
+    n.hh = norm == FR_NORM_APART or (n.c and norm != FR_NORM_PER_GATE)
+    n.c_bias = n.c and not options.rms
+    return n
+
+
 cdef refuse(str who, const fr_cell *of, str option):
     """Say that cells of this kind do not know an option, and which do."""
     able = [one.name for one in _cells.values() if option in one.options]
@@ -169,6 +194,7 @@ cdef class CellOptions:
     row after row, as an array of float64; they are copied.
     `zoneout` has the probabilities of c and of h, and `recurrent_mode` is one of
     `RECURRENT_MODES`.
+    `norm` is one of `NORMS`, and `rms` makes it an RMS norm.
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
@@ -176,7 +202,7 @@ cdef class CellOptions:
                   zoneout=(0.0, 0.0), double recurrent_dropout=0,
                   str recurrent_mode not None="h", double input_dropout=0,
                   fixed_vectors=None, bint exp_forget=False, double noise=0,
-                  ptrdiff_t heads=1):
+                  ptrdiff_t heads=1, str norm=None, bint rms=False):
         cdef Py_ssize_t n_fixed = 0
         cdef double zoneout_h, zoneout_c
         zoneout_c, zoneout_h = zoneout
@@ -193,7 +219,7 @@ cdef class CellOptions:
             activations, clip, input_forget, peephole, reset_before, proj_size,
             (zoneout_c, zoneout_h), recurrent_dropout, recurrent_mode, input_dropout,
             None if self.fixed is None else self.fixed[:], exp_forget,
-            noise, heads)
+            noise, heads, norm, rms)
         if not 0 <= noise < INFINITY:
             raise ValueError(f"CellOptions: noise must be in [0, inf), got {noise}")
         self.c.noise = noise
@@ -211,7 +237,8 @@ cdef class CellOptions:
         self.c.input_dropout = input_dropout
         self.general = not self.c.plain or self.draws
         if self.c.plain and (clip or input_forget or peephole or reset_before
-                             or exp_forget or self.fixed is not None or noise):
+                             or exp_forget or self.fixed is not None or noise
+                             or norm is not None):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -226,6 +253,16 @@ cdef class CellOptions:
         self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
+        if norm is not None and norm not in NORMS:
+            raise ValueError(
+                f"CellOptions: norm must be among {', '.join(NORMS)}, got {norm!r}")
+        if norm is None and rms:
+            raise ValueError("CellOptions: rms needs a norm")
+        if norm is not None and (input_forget or reset_before):
+            raise ValueError(
+                "CellOptions: norm does not go with input_forget or reset_before")
+        self.c.norm = FR_NO_NORM if norm is None else <fr_norm><int>NORMS[norm]
+        self.c.rms = rms
 
     @property
     def leaves_out(self):
@@ -267,6 +304,13 @@ cdef class CellOptions:
             raise ValueError(
                 f"{who}: a {of.name.decode()} has no c for zoneout, got "
                 f"{self.c.zoneout_c}")
+        if self.c.norm != FR_NO_NORM and not of.norms >> <int>self.c.norm & 1:
+            norm = [name for name, one in NORMS.items() if one == self.c.norm][0]
+            raise ValueError(
+                f"{who}: {of.name.decode()} does not know the norm {norm!r}")
+        if self.c.norm != FR_NO_NORM and (self.leaves_out or self.heads > 1):
+            raise ValueError(
+                f"{who}: norm goes with neither zoneout, dropouts nor several heads")
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")

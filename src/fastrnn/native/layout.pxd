@@ -2,10 +2,10 @@
 # What other Cython modules use of layout.pyx.
 
 from fastrnn.native.capi cimport fr_cell_options, fr_pack_args
-from fastrnn.native.celltable cimport CellOptions
+from fastrnn.native.celltable cimport CellOptions, Norms
 
 cdef enum:
-    N_PARTS = 6
+    N_PARTS = 10
 
 cdef enum:  # the parameters of a cell, in the order of a layer's flat buffer
     PART_W = 0
@@ -14,6 +14,10 @@ cdef enum:  # the parameters of a cell, in the order of a layer's flat buffer
     PART_B_HH = 3
     PART_W_HR = 4
     PART_P = 5
+    PART_NORM_IH = 6
+    PART_NORM_HH = 7
+    PART_NORM_C = 8
+    PART_NORM_C_BIAS = 9
 
 
 cdef struct Parts:
@@ -27,6 +31,7 @@ cdef class Layout:
     cdef readonly ptrdiff_t I, H, S, heads
     cdef readonly bint merged
     cdef int gates, n_vectors
+    cdef Norms norms
     cdef bint bias, general
     cdef CellOptions options
     cdef double clip_value, clip_norm  # of dL/dh_t inside backward; 0 for none

@@ -5,7 +5,7 @@ cimport cython
 from libc.string cimport memset
 
 from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
+from fastrnn.native.celltable cimport CellOptions, cell_at, norms_of, vectors_of
 from fastrnn.native.sizes cimport MOST_CELLS, check_shape
 
 from fastrnn.native import celltable
@@ -16,9 +16,9 @@ cdef class Layout:
     """Cells of a layer, in order, and where their parameters lie in its flat buffer.
 
     A cell's are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, and vectors of
-    weights such as weight_ph, one after the other; the first layer has `I` inputs, the
-    others what the directions of the one below put out: side by side, or one array's
-    width where they are `merged`.
+    weights such as weight_ph, and those of a norm, one after the other; the first layer
+    has `I` inputs, the others what the directions of the one below put out: side by
+    side, or one array's width where they are `merged`.
     """
 
     def __cinit__(self, str cell not None, ptrdiff_t I, ptrdiff_t H, int n_layers,
@@ -46,6 +46,7 @@ cdef class Layout:
         self.options, self.merged = options, merged
         self.general = options is not None and options.general
         self.n_vectors = vectors_of(of, self.cell_options())
+        self.norms = norms_of(self.cell_options())
         self.clip_value, self.clip_norm = clip_value, clip_norm
         self.n_layers, self.n_directions = n_layers, n_directions
         self.n_cells = n_layers * n_directions
@@ -75,6 +76,10 @@ cdef class Layout:
         if self.S != self.H:
             p.size[PART_W_HR] = self.S * self.H
         p.size[PART_P] = self.n_vectors * self.H
+        p.size[PART_NORM_IH] = self.norms.ih * GH
+        p.size[PART_NORM_HH] = self.norms.hh * GH
+        p.size[PART_NORM_C] = self.norms.c * self.H
+        p.size[PART_NORM_C_BIAS] = self.norms.c_bias * self.H
 
     cdef int n_parts(self) noexcept nogil:
         """Parameters of a cell, arrays or tensors."""
@@ -119,6 +124,8 @@ cdef class Layout:
         a.W, a.R = p.at[PART_W], p.at[PART_R]
         a.b_ih, a.b_hh = p.at[PART_B_IH], p.at[PART_B_HH]
         a.W_hr, a.P = p.at[PART_W_HR], p.at[PART_P]
+        a.norm_ih, a.norm_hh = p.at[PART_NORM_IH], p.at[PART_NORM_HH]
+        a.norm_c, a.norm_c_bias = p.at[PART_NORM_C], p.at[PART_NORM_C_BIAS]
 
     cdef const fr_cell_options *cell_options(self) noexcept nogil:
         """NULL for the plain cell."""

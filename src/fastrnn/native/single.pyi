@@ -22,6 +22,10 @@ def pack(
     W_hr: _Array | None = None,
     n_threads: int = 1,
     forward: _Array | None = None,
+    norm_ih: _Array | None = None,
+    norm_hh: _Array | None = None,
+    norm_c: _Array | None = None,
+    norm_c_bias: _Array | None = None,
 ) -> None: ...
 def tape_size(kernels: Kernels, shape: Shape) -> int: ...
 def work_size(
@@ -68,6 +72,10 @@ def backward(
     clip_value: float = 0.0,
     clip_norm: float = 0.0,
     flow: _Array | None = None,
+    dnorm_ih: _Array | None = None,
+    dnorm_hh: _Array | None = None,
+    dnorm_c: _Array | None = None,
+    dnorm_c_bias: _Array | None = None,
     draw: Draw | None = None,
 ) -> None: ...
 

@@ -15,11 +15,12 @@ from fastrnn.native.calls cimport (
     PerCell, Run, Sequence, per_cell, rows_of, sequence_of_array,
 )
 from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
+from fastrnn.native.celltable cimport CellOptions, Norms, cell_at, norms_of, vectors_of
 from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
 from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport (
-    PART_B_HH, PART_B_IH, PART_P, PART_R, PART_W, PART_W_HR,
+    PART_B_HH, PART_B_IH, PART_NORM_C, PART_NORM_C_BIAS, PART_NORM_HH, PART_NORM_IH,
+    PART_P, PART_R, PART_W, PART_W_HR,
 )
 from fastrnn.native.sizes cimport check_shape, check_threads
 
@@ -94,12 +95,14 @@ def packed_size(Kernels kernels not None, bint backward, Shape shape not None):
 
 
 def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_ih,
-         b_hh, packed, P=None, W_hr=None, int n_threads=1, forward=None):
+         b_hh, packed, P=None, W_hr=None, int n_threads=1, forward=None, norm_ih=None,
+         norm_hh=None, norm_c=None, norm_c_bias=None):
     """Bring weights into the form that `forward` or `backward` reads.
 
     The backward form takes them from `forward`, a forward form, if that is given.
     """
     cdef fr_pack_args a
+    cdef Norms norms
     cdef char kind = kernels.kind
     cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
     cdef ptrdiff_t G = shape.of.n_gates
@@ -122,6 +125,18 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
         a.P = address(required(P, "P"), "P", kind, shape.n_vectors() * H, False)
     if S != H:
         a.W_hr = address(required(W_hr, "W_hr"), "W_hr", kind, S * H, False)
+    norms = norms_of(shape.c.options)
+    if norms.ih:
+        a.norm_ih = address(
+            required(norm_ih, "norm_ih"), "norm_ih", kind, G * H, False)
+    if norms.hh:
+        a.norm_hh = address(
+            required(norm_hh, "norm_hh"), "norm_hh", kind, G * H, False)
+    if norms.c:
+        a.norm_c = address(required(norm_c, "norm_c"), "norm_c", kind, H, False)
+    if norms.c_bias:
+        a.norm_c_bias = address(
+            required(norm_c_bias, "norm_c_bias"), "norm_c_bias", kind, H, False)
     a.packed = address(required(packed, "packed"), "packed", kind,
                        packed_size(kernels, backward, shape), True)
     with nogil:
@@ -208,7 +223,8 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
              StridedArray x not None, packed, h0, StridedArray y not None, tape,
              StridedArray dy, dh_n, dc_n, StridedArray dx, bint dx_accumulate, dh0, dc0,
              dW, dR, db_ih, db_hh, work, dP=None, dW_hr=None,
-             double clip_value=0.0, double clip_norm=0.0, flow=None, Draw draw=None):
+             double clip_value=0.0, double clip_norm=0.0, flow=None, dnorm_ih=None,
+             dnorm_hh=None, dnorm_c=None, dnorm_c_bias=None, Draw draw=None):
     """Back-propagate through time.
 
     dy, dh_n, dc_n may be None for zero; dx and parameter gradients where they are not
@@ -218,6 +234,7 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
     cdef ptrdiff_t G = shape.of.n_gates
     cdef char **gradient
+    cdef Norms norms = norms_of(shape.c.options)
     cdef Run run
     team_of("backward", n_threads)
     run = run_of(kernels, True, shape, n_threads, x, y, packed, work, draw)
@@ -245,6 +262,17 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
             dP, "dP", kind, shape.n_vectors() * H, True)
     if S != H:
         gradient[PART_W_HR] = <char *>address(dW_hr, "dW_hr", kind, S * H, True)
+    if norms.ih:
+        gradient[PART_NORM_IH] = <char *>address(
+            dnorm_ih, "dnorm_ih", kind, G * H, True)
+    if norms.hh:
+        gradient[PART_NORM_HH] = <char *>address(
+            dnorm_hh, "dnorm_hh", kind, G * H, True)
+    if norms.c:
+        gradient[PART_NORM_C] = <char *>address(dnorm_c, "dnorm_c", kind, H, True)
+    if norms.c_bias:
+        gradient[PART_NORM_C_BIAS] = <char *>address(
+            dnorm_c_bias, "dnorm_c_bias", kind, H, True)
     run.clip_value, run.clip_norm = clip_value, clip_norm
     run.flow = one(address(flow, "flow", b"d", shape.c.T * shape.c.B, True))
     with nogil:

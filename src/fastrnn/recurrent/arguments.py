@@ -42,6 +42,8 @@ DEFAULTS = {
     "forget_gate": "sigmoid",
     "noise": 0.0,
     "heads": 1,
+    "layer_norm": False,
+    "rms_norm": False,
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
@@ -64,6 +66,7 @@ MASKS = (
     "input_dropout",
     "weight_drop",
 )
+_DROPOUTS = ("recurrent_dropout", "input_dropout")
 # Those of them that only some cells know: a class that has one sets it as an attribute.
 OWN = (
     "proj_size",
@@ -73,6 +76,8 @@ OWN = (
     "forget_gate",
     "noise",
     "heads",
+    "layer_norm",
+    "rms_norm",
 )
 
 
@@ -122,6 +127,8 @@ def of_cell(cell):
         for option in cell.options
         if option not in ("activations", "masks", "candidate")
     ]
+    if cell.norms:
+        found += ["layer_norm", "rms_norm"]
     return found + [names.get(option, option) for option in known]
 
 
@@ -211,6 +218,42 @@ def functions(who, cell, activation=None, recurrent_activation=None):
     return result
 
 
+def norms_of(cell):
+    """What `layer_norm` and `rms_norm` may be, by the kernels' name of each.
+
+    The first one is what True stands for. A cell whose state c can be normalised, too,
+    has "gates" for what is "apart" in other cells.
+    """
+    names = {norm: norm for norm in cell.norms}
+    if "cell" in names:
+        names["apart"] = "gates"
+    default = "cell" if "cell" in names else "apart"
+    return {default: names[default], **names}
+
+
+def norm(who, cell, layer_norm, rms_norm):
+    """(the kernels' name of a norm or None, whether it is an RMS norm)."""
+    given = {"layer_norm": layer_norm, "rms_norm": rms_norm}
+    check_known(who, cell, given)
+    chosen = {name: value for name, value in given.items() if value is not False}
+    if not chosen:
+        return None, False
+    if len(chosen) == 2:
+        raise ValueError(
+            f"{who}: layer_norm and rms_norm must not both be given, got "
+            f"{layer_norm!r} and {rms_norm!r}"
+        )
+    ((name, value),) = chosen.items()
+    names = norms_of(cell)
+    if value is True:
+        value = next(iter(names.values()))
+    elif not isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be True, False or a name, got {value!r}")
+    checks.choice(who, name, value, tuple(names.values()))
+    native = {shown: kernels for kernels, shown in names.items()}[value]
+    return native, name == "rms_norm"
+
+
 def cell_options(
     who,
     cell,
@@ -231,6 +274,8 @@ def cell_options(
     recurrent_dropout_mode="h",
     input_dropout=0.0,
     heads=1,
+    layer_norm=False,
+    rms_norm=False,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
@@ -293,8 +338,28 @@ def cell_options(
             )
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
     more |= {"exp_forget": forget_gate == "exponential", "noise": noise} | flags
+    more["norm"], more["rms"] = norm(who, cell, layer_norm, rms_norm)
+    for name, refused in (
+        ("input_forget=True", flags["input_forget"]),
+        ("reset_after=False", more["reset_before"]),
+    ):
+        if more["norm"] and refused:
+            raise ValueError(
+                f"{who}: {'rms_norm' if more['rms'] else 'layer_norm'} does not go "
+                f"with {name}, which leaves no row of all gates to normalise"
+            )
     if fixed_vectors is not None:
         more["fixed_vectors"] = np.ascontiguousarray(fixed_vectors, np.float64)
+    if more["norm"] and (max(zoned) or any(masks[name] for name in _DROPOUTS)):
+        raise ValueError(
+            f"{who}: {'rms_norm' if more['rms'] else 'layer_norm'} does not go with "
+            "zoneout, recurrent_dropout or input_dropout"
+        )
+    if more["norm"] and heads > 1:
+        raise ValueError(
+            f"{who}: {'rms_norm' if more['rms'] else 'layer_norm'} needs heads=1, got "
+            f"heads={heads}"
+        )
     plain = list(cell.activations)
     if (
         fixed_vectors is not None

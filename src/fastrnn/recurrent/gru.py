@@ -71,6 +71,12 @@ class GRU(Recurrent[Array]):
         steps of a call; each direction has its own mask. Keras's `dropout`.
     weight_drop : float in [0, 1]
         Share of R zeroed in each call in training mode [7]_.
+    layer_norm : bool or str
+        What is normalised over its row of all gates, at each step [10]_. True is
+        "apart": x W^T and h R^T by themselves. "joint" normalises their sum, and is the
+        GRU of Dreamer [11]_; "input" normalises x W^T alone. See the notes.
+    rms_norm : bool or str
+        The same by the root mean square, without a mean [12]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         one row for each layer and direction, shared by the batch.
@@ -125,6 +131,15 @@ class GRU(Recurrent[Array]):
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (3 H,)``, with ``_reverse`` appended for the
     second direction. A `torch.nn.GRU` state dict loads as it is.
 
+    With ``layer_norm`` and ``N(r) = gamma * (r - mean(r)) / sqrt(var(r) + 1e-5)``,
+    ``N(x_t W^T)`` and ``N(h_{t-1} R^T)`` take the place of ``x_t W^T`` and ``h_{t-1}
+    R^T``; the gammas are ``weight_norm_ih_l{k}`` and ``weight_norm_hh_l{k} (3 H,)``.
+    "joint" has ``weight_norm_ih`` alone, and with ``a = N(x_t W^T + h_{t-1} R^T) +
+    b_ih + b_hh``::
+
+        r = sigmoid(a_r);  u = sigmoid(a_z - 1);  n = tanh(r * a_n)
+        h_t = u * n + (1 - u) * h_{t-1}
+
     References
     ----------
     .. [1] K. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for
@@ -145,6 +160,9 @@ class GRU(Recurrent[Array]):
        COLING 2016.
     .. [9] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
        2024: block-diagonal recurrent weights.
+    .. [10] J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+    .. [11] D. Hafner et al., "Mastering Atari with Discrete World Models", ICLR 2021.
+    .. [12] B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
 
     Examples
     --------
@@ -157,6 +175,8 @@ class GRU(Recurrent[Array]):
 
     reset_after: bool
     heads: int
+    layer_norm: bool | str
+    rms_norm: bool | str
 
     @overload
     def __init__(
@@ -199,6 +219,8 @@ class GRU(Recurrent[Array]):
         recurrent_dropout_mode: str = "h",
         input_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        layer_norm: bool | str = False,
+        rms_norm: bool | str = False,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -212,7 +234,12 @@ class GRU(Recurrent[Array]):
         dtype: str = "float32",
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._take(reset_after=reset_after, heads=heads)
+        self._take(
+            reset_after=reset_after,
+            heads=heads,
+            layer_norm=layer_norm,
+            rms_norm=rms_norm,
+        )
         super().__init__(
             input_size,
             hidden_size,

@@ -40,19 +40,26 @@ class Options(TypedDict, total=False):
     seed: int | np.random.Generator | None
 
 
+class NormOptions(Options, total=False):
+    """Of cells that can be normalised."""
+
+    layer_norm: bool | str
+    rms_norm: bool | str
+
+
 class GatedOptions(Options, total=False):
     """Of cells with gates."""
 
     recurrent_activation: Functions | None
 
 
-class RNNOptions(Options, total=False):
+class RNNOptions(NormOptions, total=False):
     """Of `RNN`."""
 
     heads: int
 
 
-class LSTMOptions(GatedOptions, total=False):
+class LSTMOptions(GatedOptions, NormOptions, total=False):
     """Of `LSTM`."""
 
     proj_size: int
@@ -62,7 +69,7 @@ class LSTMOptions(GatedOptions, total=False):
     heads: int
 
 
-class GRUOptions(GatedOptions, total=False):
+class GRUOptions(GatedOptions, NormOptions, total=False):
     """Of `GRU`."""
 
     reset_after: bool

@@ -112,7 +112,13 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     _input_size_name, _units_name = "input_size", "hidden_size"
     _keras_defaults: ClassVar = {"batch_first": True, "return_sequences": False}
     _cell_functions: ClassVar = ("activation", "recurrent_activation")
-    _later_arguments = ("zero_output_for_mask", "heads", *arguments.MASKS)
+    _later_arguments = (
+        "zero_output_for_mask",
+        "heads",
+        "layer_norm",
+        "rms_norm",
+        *arguments.MASKS,
+    )
     _first_values = ("init",)
     _changeable: ClassVar = {
         "batch_first": flag,
@@ -234,6 +240,9 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         given["zoneout"], _ = leaving_out.zoneout(who, cell, zoneout)
         given["weight_drop"] = checks.probability(who, "weight_drop", weight_drop)
         arguments.check_known(who, cell, {"weight_drop": given["weight_drop"]})
+        norm, rms = arguments.norm(
+            who, cell, own.get("layer_norm", False), own.get("rms_norm", False)
+        )
         vars(self).update(
             {name: given[name] for name in arguments.of_cell(cell) if name in given}
         )
@@ -252,6 +261,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             heads=getattr(self, "heads", 1),
             vectors=cell.vectors if self._has_vectors else None,
             n_vectors=cell.n_vectors,
+            norm=norm,
+            rms=rms,
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
         )

@@ -78,6 +78,15 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         steps of a call; each direction has its own mask. Keras's `dropout`.
     weight_drop : float in [0, 1]
         Share of R zeroed in each call in training mode [8]_.
+    layer_norm : bool or str
+        What is normalised over its row of all gates, at each step [11]_. True is
+        "cell": x W^T, h R^T, and c_t on its way to h_t. "gates" leaves c_t alone,
+        "carried" takes the normalised c_t to the next step as well, "per_gate"
+        normalises each gate of ``x W^T + h R^T`` by itself, and c_t as "carried" does,
+        and "input" normalises x W^T alone. See the notes.
+    rms_norm : bool or str
+        The same by the root mean square, without a mean and without ``bias_norm_c``
+        [12]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         and ``c_0``, one row for each layer and direction, shared by the batch.
@@ -137,6 +146,15 @@ class LSTM(Recurrent[tuple[Array, Array]]):
 
         a_i += P_i * c_{t-1};  a_f += P_f * c_{t-1};  a_o += P_o * c_t
 
+    With ``layer_norm`` and ``N(r) = gamma * (r - mean(r)) / sqrt(var(r) + 1e-5)``::
+
+        a = N(x_t W^T) + N(h_{t-1} R^T) + b_ih + b_hh
+        h_t = o * tanh(N(c_t) + bias_norm_c)
+
+    The gammas are ``weight_norm_ih_l{k}`` and ``weight_norm_hh_l{k} (4 H,)`` and
+    ``weight_norm_c_l{k} (H,)``, as far as the form has them; "per_gate" has
+    ``weight_norm_ih`` for its sum.
+
     References
     ----------
     .. [1] S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation
@@ -159,6 +177,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
        COLING 2016.
     .. [10] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
        2024: block-diagonal recurrent weights.
+    .. [11] J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+    .. [12] B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
 
     Examples
     --------
@@ -176,6 +196,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     peephole: bool
     input_forget: bool
     heads: int
+    layer_norm: bool | str
+    rms_norm: bool | str
 
     @overload
     def __init__(
@@ -221,6 +243,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         input_dropout: float = 0.0,
         weight_drop: float = 0.0,
         forget_bias: float | None = None,
+        layer_norm: bool | str = False,
+        rms_norm: bool | str = False,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -239,6 +263,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
             peephole=peephole,
             input_forget=input_forget,
             heads=heads,
+            layer_norm=layer_norm,
+            rms_norm=rms_norm,
         )
         super().__init__(
             input_size,

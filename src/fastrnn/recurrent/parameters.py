@@ -34,6 +34,10 @@ class Sizes:
         Name of the weights that multiply unit by unit; None where a cell has none.
     n_vectors : int
         How many rows these have.
+    norm : str or None
+        The kernels' name of what is normalised (`celltable.NORMS`).
+    rms : bool
+        Whether that is an RMS norm, which has no beta.
     highway : bool
         Whether layers after the first have a highway around them.
     learned_states : bool
@@ -52,6 +56,8 @@ class Sizes:
     heads: int
     vectors: str | None
     n_vectors: int
+    norm: str | None
+    rms: bool
     highway: bool
     learned_states: bool
 
@@ -75,6 +81,14 @@ class Sizes:
         if self.vectors:
             n = self.n_vectors
             shapes[self.vectors] = (n, H) if n > 1 else (H,)
+        if self.norm:
+            shapes["weight_norm_ih"] = (G * H,)
+        if self.norm in ("apart", "cell", "carried"):
+            shapes["weight_norm_hh"] = (G * H,)
+        if self.norm in ("cell", "carried", "per_gate"):
+            shapes["weight_norm_c"] = (H,)
+            if not self.rms:
+                shapes["bias_norm_c"] = (H,)
         return shapes
 
     def shapes(self):
@@ -149,7 +163,12 @@ def schemes(cell, hidden_size, input_forget, first_vectors=None):
     def shut(array):  # at first most of x passes by the layer
         init.constant_(array, -1.0)
 
+    def one(array):
+        init.constant_(array, 1.0)
+
     states = {f"{letter}_0": zeros_ for letter in cell.states} | {"bias_gate": shut}
+    states["bias_norm_c"] = zeros_
+    states |= dict.fromkeys(("weight_norm_ih", "weight_norm_hh", "weight_norm_c"), one)
     drawn = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     vectors = [cell.vectors] if cell.vectors else []
     given = {} if first_vectors is None else dict.fromkeys(vectors, given_vectors)

@@ -66,6 +66,14 @@ class RNN(Recurrent[Array]):
         steps of a call; each direction has its own mask. Keras's `dropout`.
     weight_drop : float in [0, 1]
         Share of R zeroed in each call in training mode [8]_.
+    layer_norm : bool or str
+        What is normalised over its units, at each step [10]_. True is "apart": x W^T
+        and h R^T by themselves; "joint" is their sum, and "input" x W^T alone:
+        ``N(r) = gamma * (r - mean(r)) / sqrt(var(r) + 1e-5)`` takes the place of r,
+        with parameters ``weight_norm_ih_l{k}`` and, if "apart", ``weight_norm_hh_l{k}
+        (H,)``.
+    rms_norm : bool or str
+        The same by the root mean square, without a mean [11]_.
     learn_initial_state : bool
         The state before the first step, where none is given, is a parameter: ``h_0``
         one row for each layer and direction, shared by the batch.
@@ -134,6 +142,8 @@ class RNN(Recurrent[Array]):
        Models", ICLR 2018.
     .. [9] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517,
        2024: block-diagonal recurrent weights.
+    .. [10] J. Ba, J. Kiros, G. Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
+    .. [11] B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
 
     Examples
     --------
@@ -149,6 +159,8 @@ class RNN(Recurrent[Array]):
 
     _not_kept = ("recurrent_activation",)
     heads: int
+    layer_norm: bool | str
+    rms_norm: bool | str
 
     @overload
     def __init__(
@@ -191,6 +203,8 @@ class RNN(Recurrent[Array]):
         recurrent_dropout_mode: str = "h",
         input_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        layer_norm: bool | str = False,
+        rms_norm: bool | str = False,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,
         merge_mode: str = "concat",
@@ -212,7 +226,7 @@ class RNN(Recurrent[Array]):
                 f"{activation!r} and {nonlinearity!r}"
             )
         self.nonlinearity = nonlinearity
-        self._take(heads=heads)
+        self._take(heads=heads, layer_norm=layer_norm, rms_norm=rms_norm)
         super().__init__(
             input_size,
             hidden_size,

@@ -145,13 +145,14 @@ class Runtime:
         self.named, self.named_grads = named, named_grads
 
     def weights_of(self, cell):
-        """W, R, b_ih, b_hh, P and W_hr of a cell, with None for those that it lacks.
+        """All parameters of a cell, with None for those that it lacks.
 
         They are views of the parameters, in the order in which the kernels pack them.
         """
         names = (
             "weight_ih", "weight_hh", "bias_ih", "bias_hh", self.cell.vectors or "",
-            "weight_hr",
+            "weight_hr", "weight_norm_ih", "weight_norm_hh", "weight_norm_c",
+            "bias_norm_c",
         )  # fmt: skip
         suffix = self.suffixes[cell]
         return [self.named.get(f"{name}{suffix}") for name in names]

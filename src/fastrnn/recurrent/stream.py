@@ -95,8 +95,13 @@ class Stream:
         for k in range(runtime.n_cells):
             shape = single.Shape(cell, False, 1, B, I, H, None, options)
             packed = aligned(single.packed_size(kernels, False, shape), layer.dtype)
-            *weights, P, W_hr = runtime.weights_of(k)
-            single.pack(kernels, False, shape, *weights, packed, P, W_hr)
+            W, R, b_ih, b_hh, P, W_hr, *norm = runtime.weights_of(k)
+            of_norm = dict(
+                zip(("norm_ih", "norm_hh", "norm_c", "norm_c_bias"), norm, strict=True)
+            )
+            single.pack(
+                kernels, False, shape, W, R, b_ih, b_hh, packed, P, W_hr, **of_norm
+            )
             size = single.work_size(kernels, False, shape, n_threads)
             one = single.OneStep(
                 kernels,
