@@ -21,6 +21,8 @@ OWN_WORDS = {
     "learn_initial_state",
     "recurrent_dropout_mode",
     "zoneout",
+    "layer_norm",
+    "rms_norm",
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Normalised LSTM, GRU and RNN: their equations, gradients, bits and arguments."""
 
+import norm_reference as reference
 import numpy as np
 import pytest
 
@@ -8,7 +9,6 @@ import fastrnn
 from fastrnn import GRU, LSTM, RNN
 from fastrnn.native import celltable, core
 from fastrnn.recurrent import arguments
-from tests.support import norm_reference as reference
 
 FORMS = {
     LSTM: ("input", "gates", "cell", "carried", "per_gate"),
