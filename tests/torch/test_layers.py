@@ -205,10 +205,11 @@ def test_second_derivatives_are_refused():
         dx.sum().backward()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is dep:DeprecationWarning")
 def test_transforms_and_recordings_are_refused():
     module, x = module_of(), sequences()
     y, _ = module(x)
-    with pytest.raises(RuntimeError, match="torch.func transform"):
+    with pytest.raises(RuntimeError, match=r"torch\.func transform"):
         torch.func.vmap(lambda x: module(x)[0], 2)(torch.ones(T, B, 2, I))
     with pytest.raises(TypeError, match="a gradient has no memory of its own"):
         torch.autograd.grad(y, [x], torch.ones(2, *y.shape), is_grads_batched=True)
@@ -327,7 +328,7 @@ def test_layers_become_modules_and_modules_layers():
     assert not back.parameters["weight_hh_l0"].any()
     assert repr(back) == repr(layer)
     back.train()(x.numpy())  # draws dropout as any layer does
-    with pytest.raises(TypeError, match="from_layer: layer must be a fastrnn.MGU"):
+    with pytest.raises(TypeError, match=r"from_layer: layer must be a fastrnn\.MGU"):
         layers.MGU.from_layer(layer)
 
 
