@@ -233,7 +233,7 @@ class _Recurrence(torch.autograd.Function):
             return nothing + (None,) * len(wanted)
         if problem := _path.transform_problem():
             raise RuntimeError(
-                f"{engine.who}: the kernels go back alone, and {problem}"
+                f"{engine.who}: the kernels compute with numbers alone, and {problem}"
             )
         for gradient in (dy, *d_ends):
             if gradient is not None:
