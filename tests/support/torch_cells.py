@@ -309,7 +309,8 @@ def leaky_relu(a: Tensor, state: States, w: Weights) -> States:
 def stabilised(i: Tensor, log_f: Tensor, g: Tensor, o: Tensor, state: States) -> States:
     """c and n scaled by exp(-m), so that no exponential overflows."""
     c, n, m = state[1], state[2], state[3]
-    m_new = torch.maximum(log_f + m, i)
+    # As the authors' program: there is nothing to forget where n is zero.
+    m_new = torch.where(n == 0, i, torch.maximum(log_f + m, i))
     i, f = torch.exp(i - m_new), torch.exp(log_f + m - m_new)
     c, n = f * c + i * torch.tanh(g), f * n + i
     return [torch.sigmoid(o) * c / n, c, n, m_new]
@@ -369,17 +370,19 @@ def minlstm_log(a: Tensor, state: States, w: Weights) -> States:
 
 
 def sru_inputs(x: Tensor, w: Weights) -> Tensor:
-    """``x W + b``, and x itself or its projection, which the highway needs."""
-    a = inputs(x, w)
+    """``x W``, biases on f and r, and x itself where W has no part for the highway."""
+    a = F.linear(x, w["weight_ih"])
     H = w["weight_c"].size(0) // 2
+    if "bias_ih" in w:
+        a = a + F.pad(w["bias_ih"], [0, a.size(-1) - 2 * H])
     return a if a.size(-1) == 4 * H else torch.cat([a, x], -1)
 
 
 @keep("sru", sru_inputs, "hc")
 def sru(a: Tensor, state: States, w: Weights) -> States:
-    """Gates in the order candidate, f, r; then the highway's x."""
+    """Gates in the order f, r, candidate; then the highway's x, not rescaled."""
     c = state[1]
-    n, f, r, x = a.chunk(4, -1)
+    f, r, n, x = a.chunk(4, -1)
     v_f, v_r = w["weight_c"].chunk(2)
     f, r = torch.sigmoid(f + v_f * c), torch.sigmoid(r + v_r * c)
     c = f * c + (1 - f) * n

@@ -129,21 +129,94 @@ def test_gradients_are_derivatives(kind, training):
     assert torch.autograd.gradcheck(call, (x, *state, *weights), fast_mode=True)
 
 
-@pytest.mark.parametrize(
-    ("kind", "cell"),
-    [("MGU", "mgu"), ("LSTM", "lstm"), ("GRU", "gru"), ("RNN", "rnn_tanh")],
-)
-def test_results_are_those_of_a_loop_in_pytorch(kind, cell):
-    module = module_of(kind, num_layers=2, bidirectional=True, dtype=torch.float64)
+LOOPS = {
+    "lstm": ("LSTM", {}, {}),
+    "gru": ("GRU", {}, {}),
+    "rnn_tanh": ("RNN", {}, {}),
+    "mgu": ("MGU", {}, {}),
+    "ligru": ("LiGRU", {}, {}),
+    "leaky_tanh": ("LeakyRNN", {"alpha": 0.25}, {"alpha": torch.tensor(0.25)}),
+    "leaky_relu": (
+        "LeakyRNN",
+        {"alpha": 0.25, "learn_alpha": True, "activation": "relu"},
+        {},
+    ),
+    "slstm_sigmoid": ("SLSTM", {"forget_gate": "sigmoid"}, {}),
+    "slstm_exp": ("SLSTM", {"forget_gate": "exponential"}, {}),
+}
+
+
+@pytest.mark.parametrize("cell", LOOPS)
+def test_results_are_those_of_a_loop_in_pytorch(cell):
+    kind, options, more = LOOPS[cell]
+    module = module_of(
+        kind, num_layers=2, bidirectional=True, dtype=torch.float64, **options
+    )
     x = sequences(torch.float64)
     got = gradients(module, x)
     module.zero_grad()
     weights = dict(module.named_parameters())
-    y, ends = torch_cells.stack(cell, weights, x, layers=2, directions=2)
+    y, ends = torch_cells.stack(cell, weights, x, layers=2, directions=2, **more)
     (dx,) = torch.autograd.grad(total(y, tuple(ends)), [x], retain_graph=True)
     total(y, tuple(ends)).backward()
     want = [y, dx, *[p.grad for p in module.parameters()]]
     torch.testing.assert_close(got, [w.detach() for w in want])
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "options", "more"),
+    [
+        ("LSTM", "lstm", {"zoneout": (0.2, 0.1)}, {"zoneout_c": 0.2, "zoneout_h": 0.1}),
+        ("GRU", "gru", {"zoneout": 0.3, "input_dropout": 0.5}, {"zoneout_h": 0.3}),
+        ("RNN", "rnn_tanh", {"weight_drop": 0.5, "recurrent_dropout": 0.5}, {}),
+        ("LSTM", "lstm", {"heads": 5}, {}),
+    ],
+)
+def test_evaluation_has_the_expectation_of_what_is_random(kind, cell, options, more):
+    module = module_of(kind, dtype=torch.float64, **options).eval()
+    x, more = sequences(torch.float64), {k: torch.tensor(v) for k, v in more.items()}
+    y, state = module(x)
+    weights = dict(module.named_parameters())
+    want, ends = torch_cells.stack(cell, weights, x, **more)
+    leaves = [x, *weights.values()]
+    torch.testing.assert_close(
+        torch.autograd.grad(total(y, state), leaves),
+        torch.autograd.grad(total(want, tuple(ends)), leaves),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("LSTM", {"zoneout": (0.3, 0.2)}),
+        ("GRU", {"recurrent_dropout": 0.4, "recurrent_dropout_mode": "candidate"}),
+        ("RNN", {"weight_drop": 0.4}),
+        ("LeakyRNN", {"alpha": 0.5, "noise": 0.3}),
+    ],
+)
+def test_random_choices_are_pytorchs_and_gradients_are_of_them(kind, option):
+    module = module_of(kind, dtype=torch.float64, **option)
+    x = sequences(torch.float64)
+
+    def call(x):
+        torch.manual_seed(3)
+        return module(x)[0]
+
+    assert_same([call(x)], [call(x)])
+    assert not torch.equal(module(x)[0], module(x)[0])
+    assert torch.autograd.gradcheck(call, (x,), fast_mode=True)
+
+
+def test_parameters_are_brought_to_what_options_allow():
+    sign = np.array([1, -1, 0, 1, -1])
+    module = module_of("LeakyRNN", alpha=0.5, sign=sign, learn_alpha=True)
+    with torch.no_grad():
+        module.weight_hh_l0.copy_(torch.linspace(-1, 1, H * H).view(H, H))
+        module.alpha_l0.fill_(2.0)
+    module.constrain()
+    assert (module.weight_hh_l0.detach().numpy() * sign >= 0).all()
+    assert (module.alpha_l0 == 1).all()
+    module_of().constrain()
 
 
 def test_evaluation_has_gradients_and_no_dropout():
@@ -205,7 +278,7 @@ def test_second_derivatives_are_refused():
         dx.sum().backward()
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is dep:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_transforms_and_recordings_are_refused():
     module, x = module_of(), sequences()
     y, _ = module(x)

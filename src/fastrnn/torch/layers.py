@@ -239,6 +239,22 @@ class Layer(torch.nn.Module):
         """
         self._engine.layer.reset_state(_as_array(mask))
 
+    def constrain(self) -> None:
+        """Bring the parameters to the nearest ones that the layer's options allow.
+
+        fastrnn's optimisers do so by themselves. With one of PyTorch's, call it after
+        each step of a `LeakyRNN` with signs or a learned alpha. Other layers allow all
+        parameters.
+        """
+        engine = self._engine
+        if hasattr(engine.layer, "constrain"):
+            weights = self._weights()
+            engine.write(weights)
+            engine.layer.constrain()
+            with torch.no_grad():
+                for weight, own in zip(weights, engine.parameters, strict=True):
+                    weight.copy_(own)
+
     def extra_repr(self) -> str:
         return self._engine.layer.extra_repr()
 
