@@ -239,7 +239,7 @@ def mgu(a: Tensor, state: States, w: Weights) -> States:
 @keep("ligru", inputs)
 def ligru(a: Tensor, state: States, w: Weights) -> States:
     h = state[0]
-    z, n = (a + recurrent(h, w)).chunk(2, -1)
+    n, z = (a + recurrent(h, w)).chunk(2, -1)
     z = torch.sigmoid(z)
     return [z * h + (1 - z) * torch.relu(n)]
 
