@@ -11,6 +11,10 @@
 #include "lstm.c"
 #include "gru.c"
 #include "mgu.c"
+#include "mingru.c"
+#include "minlstm.c"
+#include "indrnn.c"
+#include "sru.c"
 
 /* One line for each cell: */
 /* clang-format off */
@@ -20,6 +24,11 @@ static const cell_entry *const cell_table[] = {
     &lstm_cell,
     &gru_cell,
     &mgu_cell,
+    &mingru_cell,
+    &minlstm_cell,
+    &indrnn_relu_cell,
+    &indrnn_tanh_cell,
+    &sru_cell,
 };
 /* clang-format on */
 

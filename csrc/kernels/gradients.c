@@ -147,6 +147,9 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 const ptrdiff_t lanes = min_size(V, q.n - v);
                 vreal sum = v_load(sums + r * MAX_WIDTH + v);
+                if (c->skips) /* what x is given past the product: a slot behind */
+                    sum = sum + v_load(w->da + (k + r) * w->da_row +
+                                       c->gates * c->H_padded + q.column + v);
                 if (a->dx_accumulate)
                     sum = v_load_n(dx + v, lanes) + sum;
                 v_store_n(dx + v, sum, lanes);
@@ -267,7 +270,7 @@ static void add_sums(const backward_run *f)
         if (slot >= c->ops->da_slots) {
             to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
         } else {
-            if (a->db_ih && slot < c->gates)
+            if (a->db_ih && slot < c->biased)
                 to[0] = (real *)a->db_ih + c->ops->w_gate[slot] * H + j;
             if (a->db_hh && R_gate(c, slot) != NO_GATE)
                 to[1] = (real *)a->db_hh + R_gate(c, slot) * H + j;

@@ -30,13 +30,17 @@ static cell get_cell(const fr_shape *shape)
     const cell_ops *ops = o == NULL         ? entry->plain
                           : o->reset_before ? entry->reset_before
                                             : entry->general;
+    const int skips = entry->about.skips && shape->I == shape->H;
+    const int gates = entry->about.n_gates - skips;
     const int has_late_gate = ops->forward_second != NULL;
     /* What is added to the late gate's product can be added to its x W just as well. */
     const int is_late = has_late_gate && ops->late_gate == entry->about.bias_apart;
     return (cell){
         .ops = ops,
         .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
-        .gates = entry->about.n_gates,
+        .gates = gates,
+        .skips = skips,
+        .biased = entry->about.n_biased ? entry->about.n_biased : gates,
         .has_c = entry->about.n_states == 2,
         .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,

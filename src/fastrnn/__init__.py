@@ -72,7 +72,7 @@ from fastrnn.nn.pooling import (
 from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastrnn.nn.spatial_dropout import SpatialDropout1D
 from fastrnn.nn.wrappers import TimeDistributed
-from fastrnn.recurrent import GRU, LSTM, MGU, RNN
+from fastrnn.recurrent import GRU, LSTM, MGU, RNN, SRU, IndRNN, MinGRU, MinLSTM
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
 from fastrnn.recurrent.stream import Stream
@@ -101,6 +101,7 @@ __all__ = [
     "MGU",
     "RNN",
     "SGD",
+    "SRU",
     "Activation",
     "Adagrad",
     "Adam",
@@ -126,12 +127,15 @@ __all__ = [
     "Generator",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "IndRNN",
     "Input",
     "LayerNorm",
     "Linear",
     "Masking",
     "MaxPooling1D",
     "Maximum",
+    "MinGRU",
+    "MinLSTM",
     "Minimum",
     "Model",
     "Module",

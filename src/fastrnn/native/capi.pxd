@@ -32,6 +32,8 @@ cdef extern from "fastrnn.h" nogil:
         int input_forget
         int peephole
         int reset_before
+        int log_space
+        double skip_scale
 
     enum:
         FR_OPTION_ACTIVATIONS
@@ -40,6 +42,8 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_PEEPHOLE
         FR_OPTION_RESET_BEFORE
         FR_OPTION_PROJECTION
+        FR_OPTION_LOG_SPACE
+        FR_OPTION_SKIP_SCALE
 
     ctypedef struct fr_cell:
         const char *name
@@ -51,6 +55,9 @@ cdef extern from "fastrnn.h" nogil:
         int output_activation
         int bias_apart
         unsigned options
+        int is_scan
+        int n_biased
+        int skips
         int n_vectors
         const char *vectors
         const char *paper

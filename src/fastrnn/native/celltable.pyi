@@ -17,6 +17,9 @@ class Cell(NamedTuple):
     activations: tuple[str, ...]
     options: tuple[str, ...]
     bias_apart: str | None
+    is_scan: bool
+    biased: tuple[str, ...]
+    skips: bool
     vectors: str | None
     n_vectors: int
     paper: str
@@ -32,4 +35,6 @@ class CellOptions:
         peephole: bool = False,
         reset_before: bool = False,
         proj_size: int = 0,
+        log_space: bool = False,
+        skip_scale: float = 0,
     ) -> Self: ...

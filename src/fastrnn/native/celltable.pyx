@@ -30,7 +30,7 @@ ACTIVATIONS = {
 
 Cell = collections.namedtuple("Cell", (
     "name", "index", "layer", "gates", "n_states", "activations", "options",
-    "bias_apart", "vectors", "n_vectors", "paper",
+    "bias_apart", "is_scan", "biased", "skips", "vectors", "n_vectors", "paper",
 ), module=__name__)
 Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
 
@@ -50,6 +50,14 @@ options : tuple of str
     Arguments of `CellOptions` that the cell knows.
 bias_apart : str or None
     The gate whose recurrent bias is not simply added to its other bias.
+is_scan : bool
+    Whether the recurrence is elementwise: there is no ``weight_hh`` that multiplies
+    h, and no ``bias_hh``.
+biased : tuple of str
+    The gates that have a bias, the first ones.
+skips : bool
+    Whether the last gate is there only where a cell has not as many inputs as units:
+    in its place the cell has x itself.
 vectors, n_vectors : str or None, int
     Name of the parameter whose rows multiply unit by unit, and how many rows it has. A
     cell that knows the option "peephole" has it with that option only.
@@ -64,6 +72,8 @@ _OPTIONS = {
     "peephole": FR_OPTION_PEEPHOLE,
     "reset_before": FR_OPTION_RESET_BEFORE,
     "proj_size": FR_OPTION_PROJECTION,
+    "log_space": FR_OPTION_LOG_SPACE,
+    "skip_scale": FR_OPTION_SKIP_SCALE,
 }
 
 
@@ -79,6 +89,7 @@ cdef object described(int index, const fr_cell *c):
         tuple(activations),
         tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
         gates[c.bias_apart] if c.bias_apart >= 0 else None,
+        c.is_scan != 0, gates[:c.n_biased or c.n_gates], c.skips != 0,
         c.vectors.decode() if c.n_vectors else None, c.n_vectors, c.paper.decode())
 
 
@@ -129,6 +140,16 @@ cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept 
     return of.n_vectors
 
 
+cdef int gates_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil:
+    """Gates of a cell of H units that has I inputs."""
+    return of.n_gates - (of.skips != 0 and I == H)
+
+
+cdef int biased_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil:
+    """Gates of such a cell that have a bias."""
+    return of.n_biased if of.n_biased else gates_of(of, I, H)
+
+
 cdef refuse(str who, const fr_cell *of, str option):
     """Say that cells of this kind do not know an option, and which do."""
     able = [one.name for one in _cells.values() if option in one.options]
@@ -144,12 +165,15 @@ cdef class CellOptions:
     """
 
     def __cinit__(self, activations=None, double clip=0, bint input_forget=False,
-                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0):
+                  bint peephole=False, bint reset_before=False, ptrdiff_t proj_size=0,
+                  bint log_space=False, double skip_scale=0):
         self.general, self.proj_size = activations is not None, proj_size
         activations = None if activations is None else tuple(activations)
         self.made_of = (
-            activations, clip, input_forget, peephole, reset_before, proj_size)
-        if not self.general and (clip or input_forget or peephole or reset_before):
+            activations, clip, input_forget, peephole, reset_before, proj_size,
+            log_space, skip_scale)
+        if not self.general and (clip or input_forget or peephole or reset_before
+                                 or log_space or skip_scale):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -164,6 +188,7 @@ cdef class CellOptions:
         self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
+        self.c.log_space, self.c.skip_scale = log_space, skip_scale
 
     cdef int check(self, str who, const fr_cell *of, ptrdiff_t H) except -1:
         """Whether such a cell, of H units, can have these options."""
@@ -173,12 +198,14 @@ cdef class CellOptions:
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
         wanted = {
-            "activations": self.general,
+            "activations": self.general and self.has_other_functions(of),
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
             "reset_before": self.c.reset_before != 0,
             "proj_size": self.proj_size != 0,
+            "log_space": self.c.log_space != 0,
+            "skip_scale": self.c.skip_scale != 0,
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
@@ -187,6 +214,15 @@ cdef class CellOptions:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")
         return 0
+
+    cdef bint has_other_functions(self, const fr_cell *of) noexcept:
+        """Whether a function is not the plain cell's, as far as its name tells."""
+        cdef int k
+        for k in range(of.n_gates):
+            if self.c.gate[k].kind != <int>of.activations[k]:
+                return True
+        return of.output_activation >= 0 and (
+            self.c.gate[of.n_gates].kind != of.output_activation)
 
     def __reduce__(self):
         return CellOptions, self.made_of

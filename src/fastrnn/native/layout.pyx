@@ -5,7 +5,9 @@ cimport cython
 from libc.string cimport memset
 
 from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
+from fastrnn.native.celltable cimport (
+    CellOptions, biased_of, cell_at, gates_of, vectors_of,
+)
 from fastrnn.native.sizes cimport MOST_CELLS, check_shape
 
 from fastrnn.native import celltable
@@ -37,7 +39,7 @@ cdef class Layout:
                 f"[1, {MOST_CELLS // 2}], got {(n_directions, n_layers)}")
         self.cell, self.I, self.H, self.bias = celltable.CELLS[cell], I, H, bias
         of = cell_at("Layout", self.cell)
-        self.gates, self.n_states = of.n_gates, of.n_states
+        self.of, self.n_states = of, of.n_states
         if options is not None:
             options.check("Layout", of, H)
         self.S = options.proj_size if options is not None and options.proj_size else H
@@ -64,12 +66,14 @@ cdef class Layout:
 
     cdef void sizes(self, int k, Parts *p) noexcept nogil:
         """Set the sizes of cell k's parameters; where they lie is not known yet."""
-        cdef ptrdiff_t GH = self.gates * self.H
+        cdef ptrdiff_t I = self.inputs(k // self.n_directions)
+        cdef ptrdiff_t GH = gates_of(self.of, I, self.H) * self.H
         memset(p, 0, sizeof(p[0]))
-        p.size[PART_W] = GH * self.inputs(k // self.n_directions)
-        p.size[PART_R] = GH * self.S
+        p.size[PART_W] = GH * I
         if self.bias:
-            p.size[PART_B_IH] = p.size[PART_B_HH] = GH
+            p.size[PART_B_IH] = biased_of(self.of, I, self.H) * self.H
+        if not self.of.is_scan:
+            p.size[PART_R], p.size[PART_B_HH] = GH * self.S, p.size[PART_B_IH]
         if self.S != self.H:
             p.size[PART_W_HR] = self.S * self.H
         p.size[PART_P] = self.n_vectors * self.H

@@ -2,8 +2,11 @@
 """Recurrent layers: the cells, what runs them, and what is made of them."""
 
 from fastrnn.recurrent.gru import GRU
+from fastrnn.recurrent.indrnn import IndRNN
 from fastrnn.recurrent.lstm import LSTM
 from fastrnn.recurrent.mgu import MGU
+from fastrnn.recurrent.mingru import MinGRU, MinLSTM
 from fastrnn.recurrent.rnn import RNN
+from fastrnn.recurrent.sru import SRU
 
-__all__ = ["GRU", "LSTM", "MGU", "RNN"]
+__all__ = ["GRU", "LSTM", "MGU", "RNN", "SRU", "IndRNN", "MinGRU", "MinLSTM"]

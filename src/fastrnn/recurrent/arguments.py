@@ -6,6 +6,7 @@ thing and `ValueError` for the wrong one of its kind.
 """
 
 import collections.abc
+import math
 import numbers
 from typing import Any, TypeAlias
 
@@ -38,6 +39,9 @@ DEFAULTS = {
     "peephole": False,
     "input_forget": False,
     "reset_after": True,
+    "log_space": False,
+    "rescale": False,
+    "highway_bias": 0.0,
     "activation": None,
     "recurrent_activation": None,
     "cell_clip": None,
@@ -48,7 +52,15 @@ DEFAULTS = {
     "connection": None,
 }
 # Those of them that only some cells know: a class that has one sets it as an attribute.
-OWN = ("proj_size", "peephole", "input_forget", "reset_after")
+OWN = (
+    "proj_size",
+    "peephole",
+    "input_forget",
+    "reset_after",
+    "log_space",
+    "rescale",
+    "highway_bias",
+)
 
 
 def gates_of(cell):
@@ -85,7 +97,11 @@ def of_cell(cell):
         Its `options` are what the kernels know; some have other names in a layer.
     """
     found = [*gates_of(cell)] if "activations" in cell.options else []
-    names = {"clip": "cell_clip", "reset_before": "reset_after"}
+    names = {
+        "clip": "cell_clip",
+        "reset_before": "reset_after",
+        "skip_scale": "rescale",
+    }
     known = [option for option in cell.options if option != "activations"]
     return found + [names.get(option, option) for option in known]
 
@@ -188,6 +204,9 @@ def cell_options(
     peephole=False,
     input_forget=False,
     reset_after=True,
+    log_space=False,
+    rescale=False,
+    highway_bias=0.0,
 ):
     """A layer's `celltable.CellOptions`; None where its cells are the plain ones.
 
@@ -209,9 +228,14 @@ def cell_options(
         "peephole": checks.flag(who, "peephole", peephole),
         "input_forget": checks.flag(who, "input_forget", input_forget),
         "reset_after": checks.flag(who, "reset_after", reset_after),
+        "log_space": checks.flag(who, "log_space", log_space),
+        "rescale": checks.flag(who, "rescale", rescale),
     }
     _check_known(who, cell, {"cell_clip": cell_clip, "proj_size": proj_size, **flags})
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
+    if flags.pop("rescale"):
+        # At this scale the variance of h is that of x where a layer begins (Lei 2018).
+        more["skip_scale"] = math.sqrt(1 + 2 * math.exp(highway_bias))
     more |= flags
     plain = list(cell.activations)
     if any(more.values()) or [name for name, *_ in of_gates] != plain:

@@ -16,10 +16,9 @@ from fastrnn.nn import schemes
 from fastrnn.recurrent.arguments import Functions
 
 
-class Options(TypedDict, total=False):
-    """What all layers are given by name, apart from `activation`."""
+class ScanOptions(TypedDict, total=False):
+    """What all layers are given by name."""
 
-    cell_clip: float | None
     learn_initial_state: bool
     clip_state_grad: float | tuple[str, float] | None
     merge_mode: str
@@ -32,6 +31,31 @@ class Options(TypedDict, total=False):
     init: schemes.Init
     dtype: str
     seed: int | np.random.Generator | None
+
+
+class Options(ScanOptions, total=False):
+    """Of cells whose functions may be others, apart from `activation`."""
+
+    cell_clip: float | None
+
+
+class LogSpaceOptions(ScanOptions, total=False):
+    """Of `MinGRU` and `MinLSTM`."""
+
+    log_space: bool
+
+
+class IndRNNOptions(ScanOptions, total=False):
+    """Of `IndRNN`."""
+
+    time_steps: int | None
+
+
+class SRUOptions(ScanOptions, total=False):
+    """Of `SRU`."""
+
+    rescale: bool
+    highway_bias: float
 
 
 class GatedOptions(Options, total=False):
@@ -81,3 +105,17 @@ class LSTMByUnits(LSTMOptions, Words, total=False):
 
 class GRUByUnits(GRUOptions, Words, total=False):
     """Of `GRU`, made by its units."""
+
+
+class LogSpaceByUnits(LogSpaceOptions, Words, total=False):
+    """Of `MinGRU` and `MinLSTM`, made by their units."""
+
+
+class IndRNNByUnits(IndRNNOptions, Words, total=False):
+    """Of `IndRNN`, made by its units."""
+
+    nonlinearity: str
+
+
+class SRUByUnits(SRUOptions, Words, total=False):
+    """Of `SRU`, made by its units."""

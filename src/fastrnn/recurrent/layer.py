@@ -106,6 +106,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     _cell_functions: ClassVar = ("activation", "recurrent_activation")
     _later_arguments = ("zero_output_for_mask",)
     _first_values = ("init",)
+    _vector_range = None  # what `parameters.schemes` is given of that name
     _changeable: ClassVar = {
         "batch_first": flag,
         "dropout": _dropout,
@@ -213,8 +214,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         generator = checks.generator(who, seed)
         dtype = checks.dtype_name(who, dtype)
         sizes = parameters.Sizes(
-            n_gates=len(cell.gates),
-            n_states=cell.n_states,
+            cell=cell,
             n_layers=self.num_layers,
             n_directions=self._directions,
             input_size=self.input_size,
@@ -222,8 +222,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             h_size=self._h_size,
             y_size=self._y_size,
             bias=self.bias,
-            vectors=cell.vectors if getattr(self, "peephole", True) else None,
-            n_vectors=cell.n_vectors,
+            has_vectors=bool(cell.vectors) and getattr(self, "peephole", True),
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
         )
@@ -246,7 +245,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             init,
             self._param,
             parameters.schemes(
-                cell, self.hidden_size, getattr(self, "input_forget", False)
+                cell,
+                self.hidden_size,
+                getattr(self, "input_forget", False),
+                self._vector_range,
+                getattr(self, "highway_bias", 0.0),
             ),
             generator,
             len(cell.gates),
