@@ -9,6 +9,8 @@ import reference
 
 from fastrnn.native import celltable, core, layout, single
 
+# Cells with a state c that are not known by a function of c_t.
+HAS_C = {"sru"}
 # The gate whose recurrent bias the reset gate multiplies: from the paper of the cell.
 APART = {"gru": "n"}
 
@@ -19,7 +21,8 @@ def test_cell_is_what_its_paper_says(name):
     cell, paper = celltable.cell(name), reference.CELLS[name]
     assert (cell.gates, cell.activations) == (paper.gates, paper.functions)
     assert cell.bias_apart == APART.get(name)
-    assert cell.n_states == 1 + (len(paper.functions) > len(paper.gates))
+    has_c = len(paper.functions) > len(paper.gates) or name in HAS_C
+    assert cell.n_states == 1 + has_c
     assert cell.name == name
     assert cell.index == celltable.CELLS[name]
 
@@ -54,6 +57,7 @@ def test_a_cell_has_its_options_and_no_others(name):
     cell = celltable.cell(name)
     functions = [(function, 0.0, 0.0) for function in cell.activations]
     values = {"clip": 1.0, "input_forget": True, "peephole": True, "reset_before": True}
+    values |= {"log_space": True, "skip_scale": 2.0}
     for option in (*values, "proj_size"):
         if option == "proj_size":
             options = celltable.CellOptions(proj_size=2)
@@ -80,6 +84,13 @@ def test_weights_have_a_part_for_each_gate(name):
     shape = single.Shape(cell.index, False, 1, 1, 2, H)
     packed = np.empty(single.packed_size(kernels, False, shape))
     W, R, b = np.zeros(n * 2), np.zeros(n * H), np.zeros(n)
+    if cell.is_scan:
+        with pytest.raises(ValueError, match="R and b_hh must be None for a cell with"):
+            single.pack(kernels, False, shape, W, R, b, b, packed)
+        P = np.zeros(cell.n_vectors * H) if cell.vectors else None
+        b = np.zeros(len(cell.biased) * H)
+        single.pack(kernels, False, shape, W, None, b, None, packed, P)
+        return
     single.pack(kernels, False, shape, W, R, b, b, packed)
     with pytest.raises(ValueError, match=f"W must have {n * 2} elements"):
         single.pack(kernels, False, shape, np.zeros(n * 2 + H), R, b, b, packed)

@@ -71,10 +71,16 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
         step = B * (width + padding)
         return array, single.StridedArray(array, 0, step, width + padding)
 
-    weights = [room.copy(a) for a in d.parameters.values()]
+    weights = {
+        letter: room.copy(a)
+        for letter, a in cells.by_letter(case.cell, d.parameters).items()
+    }
+    given = [weights.get(letter) for letter in ("W", "R", "b_ih", "b_hh")]
     packed = [room.take(single.packed_size(kernels, b, shape)) for b in (False, True)]
     for backward in (False, True):
-        single.pack(kernels, backward, shape, *weights, packed[backward])
+        single.pack(
+            kernels, backward, shape, *given, packed[backward], weights.get("P")
+        )
     (_, x), (y_array, y) = series(I, d.x), series(H)
     (_, dy), (dx_array, dx) = series(H, d.dy), series(I)
     h0, dh_n = room.copy(d.h0[0]), room.copy(d.dh_n[0])
@@ -87,15 +93,16 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     work = [
         room.take(single.work_size(kernels, b, shape, n_threads)) for b in (False, True)
     ]
-    grads = [room.copy(np.zeros(a.shape)) for a in d.parameters.values()]
+    grads = {name: room.copy(np.zeros(a.shape)) for name, a in weights.items()}
+    wanted = [grads.get(letter) for letter in ("W", "R", "b_ih", "b_hh")]
 
-    before = [(array, array.copy()) for array in (*weights, h0, dh_n)]
+    before = [(array, array.copy()) for array in (*weights.values(), h0, dh_n)]
     single.forward(
         kernels, shape, n_threads, x, packed[0], h0, c0, y, h_n, c_n, tape, work[0]
     )
     single.backward(
         kernels, shape, n_threads, x, packed[1], h0, y, tape, dy, dh_n, dc_n,
-        dx, False, dh0, dc0, *grads, work[1],
+        dx, False, dh0, dc0, *wanted, work[1], grads.get("P"),
     )  # fmt: skip
     room.assert_guards_stand()
     for array, copy in before:
@@ -112,7 +119,7 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     gradients = {"x": rows(dx_array, I), "h0": dh0}
     if has_c:
         outputs["c_n"], gradients["c0"] = c_n, dc0
-    return outputs, gradients | dict(zip(d.parameters, grads, strict=True))
+    return outputs, gradients | dict(zip(d.parameters, grads.values(), strict=True))
 
 
 # Ties, a row of length zero at the end, rows enough for several tiles and threads.

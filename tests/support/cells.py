@@ -117,6 +117,8 @@ class Case:
             **options,
         }
         options |= nonlinearity_of(self.cell)
+        if self.cell == "sru":  # the plain cell's alpha is 1
+            options.setdefault("rescale", False)
         layer = getattr(fastrnn, celltable.cell(self.cell).layer)(
             self.I, self.H, **options
         )
@@ -161,11 +163,37 @@ def as_state(h, c, dtype):
     return h.astype(dtype) if c is None else (h.astype(dtype), c.astype(dtype))
 
 
+def weight_shapes(cell, width, H, bias=True):
+    """Shape and scale of each parameter of a cell, by name, in a layer's order."""
+    about = celltable.cell(cell)
+    G = len(about.gates) - (about.skips and width == H)
+    shapes = {"weight_ih": ((G * H, width), 0.7 / np.sqrt(width))}
+    if not about.is_scan:
+        shapes["weight_hh"] = ((G * H, H), 0.7 / np.sqrt(H))
+    if bias:
+        n = min(G, len(about.biased)) * H
+        shapes["bias_ih"] = ((n,), 0.4)
+        if not about.is_scan:
+            shapes["bias_hh"] = ((n,), 0.4)
+    if about.vectors and "peephole" not in about.options:
+        shapes[about.vectors] = ((about.n_vectors * H,), 0.7)
+    return shapes
+
+
+LETTERS = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+
+
+def by_letter(cell, parameters):
+    """Of a case with one cell, its parameters by the names that `single` has."""
+    letters = LETTERS | {celltable.cell(cell).vectors: "P"}
+    return {letters[name.removesuffix("_l0")]: p for name, p in parameters.items()}
+
+
 @functools.cache
 def data(case):
     """Random inputs: nothing is zero, symmetric or one."""
     rng = np.random.default_rng(zlib.crc32(repr(case).encode()))
-    G, D, H = GATES[case.cell], case.directions, case.H
+    D, H = case.directions, case.H
     has_c = N_STATES[case.cell] == 2
 
     def normal(*shape, scale=1.0):
@@ -176,15 +204,9 @@ def data(case):
         width = case.I if layer == 0 else D * H
         for suffix in ("", "_reverse")[:D]:
             # Pre-activations of size one: neither linear nor saturated.
-            shapes = {
-                f"weight_ih_l{layer}{suffix}": ((G * H, width), 0.7 / np.sqrt(width)),
-                f"weight_hh_l{layer}{suffix}": ((G * H, H), 0.7 / np.sqrt(H)),
-            }
-            if case.bias:
-                shapes[f"bias_ih_l{layer}{suffix}"] = ((G * H,), 0.4)
-                shapes[f"bias_hh_l{layer}{suffix}"] = ((G * H,), 0.4)
+            shapes = weight_shapes(case.cell, width, H, case.bias)
             for name, (shape, scale) in shapes.items():
-                parameters[name] = normal(*shape, scale=scale)
+                parameters[f"{name}_l{layer}{suffix}"] = normal(*shape, scale=scale)
     states = (case.num_layers * D, case.B, H)
     return Data(
         parameters,

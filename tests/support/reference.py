@@ -49,7 +49,11 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
-FUNCTIONS = {"sigmoid": sigmoid, "tanh": np.tanh, "relu": relu}
+def same(a):
+    return a
+
+
+FUNCTIONS = {"sigmoid": sigmoid, "tanh": np.tanh, "relu": relu, "affine": same}
 
 
 def product(a, weight):
@@ -125,6 +129,59 @@ def mgu_step(act, x, state, w):
     return ((1 - f) * h + f * n,)
 
 
+def positive(a):
+    """Feng et al.'s g, which makes a candidate positive."""
+    return np.where(a.real >= 0, a + 0.5, sigmoid(a))
+
+
+def vectors(w, n):
+    """Each of n vectors of weights, over the rows of the batch."""
+    return np.split(w["P"][..., None, :], n, axis=-1)
+
+
+@cell("mingru", "z n", "sigmoid affine")
+def mingru_step(act, x, state, w):
+    """h_t = (1 - z) h_{t-1} + z n, where both see x alone."""
+    a_z, a_n = np.split(product(x, w["W"]) + w["b_ih"], 2, axis=-1)
+    z = act(0, a_z)
+    n = positive(a_n) if w.get("log_space") else act(1, a_n)
+    return ((1 - z) * state[0] + z * n,)
+
+
+@cell("minlstm", "f i n", "sigmoid sigmoid affine")
+def minlstm_step(act, x, state, w):
+    """h_t = f / (f + i) h_{t-1} + i / (f + i) n."""
+    a_f, a_i, a_n = np.split(product(x, w["W"]) + w["b_ih"], 3, axis=-1)
+    f, i = act(0, a_f), act(1, a_i)
+    n = positive(a_n) if w.get("log_space") else act(2, a_n)
+    return (f / (f + i) * state[0] + i / (f + i) * n,)
+
+
+@cell("indrnn_relu", "h", "relu")
+@cell("indrnn_tanh", "h", "tanh")
+def indrnn_step(act, x, state, w):
+    """h_t = act(W x_t + b + u * h_{t-1})."""
+    (u,) = vectors(w, 1)
+    return (act(0, product(x, w["W"]) + w["b_ih"] + u * state[0]),)
+
+
+@cell("sru", "f r n x", "sigmoid sigmoid affine affine")
+def sru_step(act, x, state, w):
+    """c_t = f c_{t-1} + (1 - f) W x_t;  h_t = r c_t + (1 - r) alpha x_t.
+
+    Where x_t has not the width of h, x_t W_x takes its place.
+    """
+    h, c = state
+    a = product(x, w["W"])
+    a_f, a_r, n, *skip = np.split(a, a.shape[-1] // c.shape[-1], axis=-1)
+    b_f, b_r = np.split(w["b_ih"], 2, axis=-1)
+    v_f, v_r = vectors(w, 2)
+    f, r = act(0, a_f + v_f * c + b_f), act(1, a_r + v_r * c + b_r)
+    c = f * c + (1 - f) * n
+    skip = w.get("skip_scale", 1) * (skip[0] if skip else x)
+    return r * c + (1 - r) * skip + 0 * h, c  # copies of h0 are copies of h, too
+
+
 # -- layers of plain cells -------------------------------------------------------------
 
 
@@ -134,18 +191,25 @@ def plain(cell):
     return lambda k, a: functions[k](a)
 
 
-def direction_forward(cell, x, h, c, W, R, b_ih, b_hh, reverse=False):
-    """One layer in one direction: ``y (T, B, H)``, last ``h (B, H)``, ``c`` or None."""
+def direction_forward(cell, x, h, c, weights, reverse=False, options=()):
+    """One layer in one direction: ``y (T, B, H)``, last ``h (B, H)``, ``c`` or None.
+
+    `weights` are by their letters: W, b_ih, and those of R, b_hh, P that a cell has.
+    """
     T, B, I = x.shape[-3:]
-    H, G = h.shape[-1], len(CELLS[cell].gates)
+    H = h.shape[-1]
     assert h.shape[-2:] == (B, H), h.shape
     assert c is None or c.shape[-2:] == (B, H), c.shape
-    assert W.shape[-2:] == (G * H, I), W.shape
-    assert R.shape[-2:] == (G * H, H), R.shape
-    assert b_ih.shape[-1] == b_hh.shape[-1] == G * H, (b_ih.shape, b_hh.shape)
+    assert weights["W"].shape[-1] == I, weights["W"].shape
+    assert weights["W"].shape[-2] % H == 0, weights["W"].shape
+    if "R" in weights:
+        G = len(CELLS[cell].gates)
+        assert weights["R"].shape[-2:] == (G * H, H), weights["R"].shape
+        assert weights["b_ih"].shape[-1] == weights["b_hh"].shape[-1] == G * H
 
     # Over the rows of the batch:
-    w = {"W": W, "R": R, "b_ih": b_ih[..., None, :], "b_hh": b_hh[..., None, :]}
+    w = {**dict(options), **weights}
+    w |= {name: w[name][..., None, :] for name in ("b_ih", "b_hh") if name in w}
     act, state = plain(cell), (h,) if c is None else (h, c)
     y = [None] * T
     for t in reversed(range(T)) if reverse else range(T):
@@ -156,7 +220,26 @@ def direction_forward(cell, x, h, c, W, R, b_ih, b_hh, reverse=False):
     return y, state[0], None if c is None else state[1]
 
 
-def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False):
+def weights_of(cell, parameters, suffix, H):
+    """The weights of one direction by letters; biases that there are not are zero."""
+    names = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+    if cell.startswith("indrnn"):
+        names["weight_hh"] = "P"
+    names["weight_c"] = "P"
+    found = {
+        letter: parameters[name + suffix]
+        for name, letter in names.items()
+        if name + suffix in parameters
+    }
+    n = 2 if cell == "sru" else len(CELLS[cell].gates)
+    for name in ("b_ih", "b_hh") if "R" in found else ("b_ih",):
+        found.setdefault(name, np.zeros(n * H))
+    return found
+
+
+def forward(
+    cell, x, h0, c0, parameters, num_layers=1, bidirectional=False, options=()
+):
     """A stack of layers: ``y (T, B, D*H)``, ``h_n (L*D, B, H)`` and ``c_n`` or None.
 
     `parameters` has PyTorch's names; without biases in it they count as zero.
@@ -164,7 +247,6 @@ def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False):
     suffixes = ("", "_reverse") if bidirectional else ("",)
     (T, B, _), H, D = x.shape[-3:], h0.shape[-1], len(suffixes)
     assert h0.shape[-3:] == (num_layers * D, B, H), h0.shape
-    no_bias = np.zeros(len(CELLS[cell].gates) * H)
     h_n, c_n = [], []
     for layer in range(num_layers):
         outputs = []
@@ -175,11 +257,9 @@ def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False):
                 x,
                 h0[..., k, :, :],
                 None if c0 is None else c0[..., k, :, :],
-                parameters[f"weight_ih_l{layer}{suffix}"],
-                parameters[f"weight_hh_l{layer}{suffix}"],
-                parameters.get(f"bias_ih_l{layer}{suffix}", no_bias),
-                parameters.get(f"bias_hh_l{layer}{suffix}", no_bias),
+                weights_of(cell, parameters, f"_l{layer}{suffix}", H),
                 reverse=suffix == "_reverse",
+                options=options,
             )
             outputs.append(y)
             h_n.append(h)
