@@ -41,8 +41,32 @@ def options_of(f, cell, H):
             ("input_forget", 0.3),
             ("peephole", 0.5),
             ("reset_before", 0.5),
+            ("log_space", 1.0),
+            ("skip_scale", 1.0),
         ):
             options[name] = name in about.options and f.chance(p)
+        if "activations" not in about.options:
+            if not (options["log_space"] or options["skip_scale"]):
+                return None
+            options["activations"] = [(n, 0.0, 0.0) for n in about.activations]
+            options["clip"] = 0.0
     if "proj_size" in about.options and H > 1 and f.chance(0.5):
         options["proj_size"] = f.random.randint(1, H - 1)
     return options
+
+
+def weight_shapes(cell, I, H, S, bias, options):
+    """Of W, R, b_ih, b_hh, P, W_hr of a cell; None of what it lacks."""
+    about = celltable.cell(cell)
+    peephole = options is not None and options.__reduce__()[1][3]
+    G = len(about.gates) - (about.skips and I == H)
+    n = min(G, len(about.biased))
+    has_P = about.vectors and (peephole or "peephole" not in about.options)
+    return [
+        (G, H, I),
+        None if about.is_scan else (G, H, S),
+        (n, H) if bias else None,
+        (n, H) if bias and not about.is_scan else None,
+        (about.n_vectors, H) if has_P else None,
+        (S, H) if S != H else None,
+    ]

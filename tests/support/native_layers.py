@@ -1,7 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Scenarios of native calls: layers over NumPy's arrays and over tensors."""
 
-from native_draws import GATES, N_STATES, TABLES, kind_of, options_of, ragged, threads
+import math
+
+from native_draws import (
+    GATES,
+    N_STATES,
+    TABLES,
+    kind_of,
+    options_of,
+    ragged,
+    threads,
+    weight_shapes,
+)
 from native_fuzz import Tensor
 
 from fastrnn.native import arrays, celltable, layout, memory, tensors, weights
@@ -24,14 +35,12 @@ def layout_of(f, may_merge=True):
 
 def n_parameters(layout, cell, options, bias):
     """Parameters of all cells."""
-    general = options is not None and options.general
-    peephole = general and options.__reduce__()[1][3]
-    G, H, S, n = GATES[cell], layout.H, layout.S, 0
+    H, S, n = layout.H, layout.S, 0
     for k in range(layout.n_cells):
         inputs = S if layout.merged else layout.n_directions * S
         inputs = layout.I if k < layout.n_directions else inputs
-        n += G * H * (inputs + S + 2 * bias) + (S * H if S != H else 0)
-        n += 3 * H * bool(peephole)
+        shapes = weight_shapes(cell, inputs, H, S, bias, options)
+        n += sum(math.prod(shape) for shape in shapes if shape is not None)
     return n
 
 
@@ -125,15 +134,14 @@ def run_tensors(f):
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
     layout, cell, options = layout_of(f, may_merge=False)
-    peephole = options is not None and options.__reduce__()[1][3]
     tensor = f.random.choice((Tensor, lambda array: array))
-    bias, G, H, S = layout.__reduce__()[1][5], GATES[cell], layout.H, layout.S
+    bias, H, S = layout.__reduce__()[1][5], layout.H, layout.S
     D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] == 2
     shapes = []
     for k in range(layout.n_cells):
         I = layout.I if k < D else D * S
-        shapes += [(G * H, I), (G * H, S), *[(G * H,)] * (2 * bias)]
-        shapes += [(S, H)] * (S != H) + [(3, H)] * bool(peephole)
+        *found, P, W_hr = weight_shapes(cell, I, H, S, bias, options)
+        shapes += [shape for shape in (*found, W_hr, P) if shape is not None]
     held = [tensor(f.array(shape, kind)) for shape in shapes]
     versions = f.random.choice((None, [-1] * len(held), [0] * len(held)))
     pool = memory.Pool(4)

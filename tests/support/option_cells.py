@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import reference
-from cells import N_STATES
+from cells import N_STATES, by_letter, weight_shapes
 
 from fastrnn.native import celltable
 
@@ -46,6 +46,8 @@ class Cell:
         self.core = celltable.CellOptions(triples, **options)
 
     def act(self, k, x):
+        if "activations" not in celltable.cell(self.kind).options:
+            return reference.FUNCTIONS[self.names[k]](x)
         clip = self.options.get("clip")
         if clip and k < len(self.about.gates):  # not what comes of c_t
             x = np.clip(x, -clip, clip)
@@ -70,6 +72,12 @@ class Cell:
             "x": (T, B, I), "h0": (B, S), "W": (G * H, I), "R": (G * H, S),
             "b_ih": (G * H,), "b_hh": (G * H,),
         }  # fmt: skip
+        about = celltable.cell(self.kind)
+        if about.is_scan:
+            named = weight_shapes(self.kind, I, H)
+            shapes = {"x": (T, B, I), "h0": (B, S)}
+            of_cell = by_letter(self.kind, {n: s for n, (s, _) in named.items()})
+            shapes |= of_cell
         if N_STATES[self.kind] == 2:
             shapes["c0"] = (B, H)
         if self.options.get("peephole"):
@@ -77,7 +85,8 @@ class Cell:
         if self.proj_size:
             shapes["W_hr"] = (S, H)
         v = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
-        v["R"] *= 1 / math.sqrt(H)  # unbounded functions must not explode
+        if "R" in v:
+            v["R"] *= 1 / math.sqrt(H)  # unbounded functions must not explode
         d = {"y": rng.standard_normal((T, B, S)), "h_n": rng.standard_normal((B, S))}
         if N_STATES[self.kind] == 2:
             d["c_n"] = rng.standard_normal((B, H))
@@ -126,6 +135,9 @@ CASES = {
     "gru activations": ("gru", ["hard_sigmoid", "softsign", "leaky_relu"], {}),
     "gru clip": ("gru", None, {"clip": 0.7}),
     "gru before": ("gru", None, {"reset_before": True}),
+    "mingru log space": ("mingru", None, {"log_space": True}),
+    "minlstm log space": ("minlstm", None, {"log_space": True}),
+    "sru scaled": ("sru", None, {"skip_scale": 1.7}),
     "gru before all": (
         "gru",
         ["hard_sigmoid", "sigmoid", "elu"],

@@ -198,7 +198,10 @@ cdef class CellOptions:
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
         wanted = {
-            "activations": self.general and self.has_other_functions(of),
+            "activations": self.general and (
+                self.has_other_functions(of)
+                or not (of.options & <unsigned>FR_OPTION_ACTIVATIONS
+                        or self.c.log_space or self.c.skip_scale)),
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
