@@ -6,6 +6,7 @@ The judges are PyTorch for projections, and for the rest the equations in float6
 """
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -35,6 +36,8 @@ def layer_arguments(kind, activations, options):
         arguments["cell_clip"] = clip
     if given.pop("reset_before", False):
         arguments["reset_after"] = False
+    if alpha := given.pop("skip_scale", None):
+        arguments |= {"rescale": True, "highway_bias": math.log((alpha**2 - 1) / 2)}
     if activations:
         # By the letter that a plain cell's function has: sigmoids open and close gates.
         named = {"recurrent_activation": [], "activation": []}

@@ -176,7 +176,7 @@ def weight_shapes(cell, width, H, bias=True):
         if not about.is_scan:
             shapes["bias_hh"] = ((n,), 0.4)
     if about.vectors and "peephole" not in about.options:
-        shapes[about.vectors] = ((about.n_vectors * H,), 0.7)
+        shapes[about.vectors] = ((about.n_vectors * H,), 0.6)
     return shapes
 
 

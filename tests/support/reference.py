@@ -237,9 +237,7 @@ def weights_of(cell, parameters, suffix, H):
     return found
 
 
-def forward(
-    cell, x, h0, c0, parameters, num_layers=1, bidirectional=False, options=()
-):
+def forward(cell, x, h0, c0, parameters, num_layers=1, bidirectional=False, options=()):
     """A stack of layers: ``y (T, B, D*H)``, ``h_n (L*D, B, H)`` and ``c_n`` or None.
 
     `parameters` has PyTorch's names; without biases in it they count as zero.

@@ -201,7 +201,7 @@ cdef class CellOptions:
             "activations": self.general and (
                 self.has_other_functions(of)
                 or not (of.options & <unsigned>FR_OPTION_ACTIVATIONS
-                        or self.c.log_space or self.c.skip_scale)),
+                        or any(self.made_of[1:]))),
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
