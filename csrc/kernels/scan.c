@@ -15,9 +15,9 @@
  */
 #include "forward.h"
 
-/* Rows of a block: 192 rows of two gates take 24 KiB, half of the level-1 cache or
- * less, and make full tiles of 12, 8 or 6 rows. */
-#define SCAN_ROWS 192
+/* Rows of a block: 96 rows of two gates take 12 KiB, a quarter of the level-1 cache,
+ * which leaves room for a panel of W, and make full tiles of 12, 8 or 6 rows. */
+#define SCAN_ROWS 96
 
 /* Elements of the results of a block for one panel.  The last gate of a panel with few
  * lanes is read as a whole vector, for which there is room behind them. */

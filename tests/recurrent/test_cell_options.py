@@ -67,7 +67,8 @@ def case(request):
 
 def load(layer, v):
     names = {"W": "weight_ih_l0", "R": "weight_hh_l0", "b_ih": "bias_ih_l0"}
-    names |= {"b_hh": "bias_hh_l0", "P": "weight_ph_l0", "W_hr": "weight_hr_l0"}
+    names |= {"b_hh": "bias_hh_l0", "W_hr": "weight_hr_l0"}
+    names["P"] = f"{celltable.cell(layer._cell).vectors}_l0"
     names = {key: name for key, name in names.items() if key in v}
     layer.load_state_dict({name: v[key] for key, name in names.items()})
     return names

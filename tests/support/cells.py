@@ -322,7 +322,7 @@ def scales(arrays):
     arrays that are sums of like terms: gradients of x, h0 and c0; of the parameters.
     """
     kinds = dict.fromkeys(("x", "h0", "c0"), "data")
-    kinds |= {name: name for name in ("y", "h_n", "c_n")}
+    kinds |= {"y": "h", "h_n": "h", "c_n": "c_n"}  # h_n is in y, or in h0
     largest = {}
     for name, array in arrays.items():
         kind = kinds.get(name, "parameters")
