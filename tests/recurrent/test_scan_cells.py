@@ -102,7 +102,7 @@ def test_recurrent_weights_of_an_indrnn_are_bounded_by_its_time_steps():
 
 
 def test_an_sru_keeps_the_variance_of_x_at_first(rng):
-    """What alpha is for, as the paper's section 3.2 argues; 1 in place of it shrinks."""
+    """What alpha is for, as section 3.2 of the paper argues."""
     x = rng.standard_normal((60, 64, 256)).astype("f")
     for bias in (0.0, -2.0):
         layers = [
@@ -117,9 +117,8 @@ def test_an_sru_keeps_the_variance_of_x_at_first(rng):
 
 @each
 def test_functions_of_the_cell_are_not_for_users_to_choose(cls):
-    with pytest.raises(
-        TypeError, match=f"{cls.__name__}.. has no argument 'activation'"
-    ):
+    message = rf"{cls.__name__}\(\) has no argument 'activation'"
+    with pytest.raises(TypeError, match=message):
         cls(2, 3, activation="relu")
 
 

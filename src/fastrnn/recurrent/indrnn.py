@@ -27,7 +27,7 @@ class IndRNN(Recurrent[Array]):
         One number is Keras's way: units, samples first, the last output alone.
     num_layers, bias, batch_first, dropout, bidirectional
         As of `GRU`; there is one bias, `bias_ih`.
-    nonlinearity : {"relu", "tanh"}
+    nonlinearity : {"tanh", "relu"}
     time_steps : int, optional
         Steps T over which gradients are to go: ``weight_hh`` begins in U(0, 2^(1/T)),
         so that a gradient at most doubles over them. Default: U(0, 1), or what `init`
