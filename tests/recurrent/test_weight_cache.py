@@ -62,7 +62,7 @@ def packed(layer):
 
 
 def there(layer, name):
-    """The parameter, or of a cell without R another one that a change can be made to."""
+    """The parameter, or of a cell without R another one to change."""
     lacking = {"weight_hh": "weight_ih", "bias_hh": "bias_ih"}
     kind, _, suffix = name.partition("_l")
     own = layer.parameters
