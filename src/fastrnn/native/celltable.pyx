@@ -269,10 +269,7 @@ cdef class CellOptions:
                 f"{who}: this cell has {expected} activations, got "
                 f"{self.n_activations}")
         wanted = {
-            "activations": not self.c.plain and (
-                self.differs(of)
-                # A scan cell is the plain one or has an option of its own.
-                or (of.is_scan and not (self.c.log_space or self.c.skip_scale))),
+            "activations": not self.c.plain and self.differs(of),
             "clip": self.c.clip != 0,
             "input_forget": self.c.input_forget != 0,
             "peephole": self.c.peephole != 0,
@@ -291,6 +288,10 @@ cdef class CellOptions:
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
                 refuse(who, of, name)
+        # A scan cell is the plain one, or it has an option of its own.
+        if of.is_scan and not self.c.plain and not (
+                self.c.log_space or self.c.skip_scale):
+            refuse(who, of, "activations")
         if self.c.zoneout_c > 0 and of.n_states == 1:
             raise ValueError(
                 f"{who}: a {of.name.decode()} has no c for zoneout, got "
