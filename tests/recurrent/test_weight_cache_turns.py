@@ -120,7 +120,8 @@ def step(layer):
 
 def nudge(layer):
     """One weight, by as little as can be."""
-    weight = layer.parameters["weight_hh_l0"]
+    has_R = not celltable.cell(layer._cell).is_scan
+    weight = layer.parameters["weight_hh_l0" if has_R else "weight_ih_l0"]
     weight[-1, -1] = np.nextafter(weight[-1, -1], np.inf, dtype=weight.dtype)
 
 
