@@ -164,6 +164,9 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
                 if (w->masks.input)
                     sum = sum * v_load(w->masks.input + q.column + v +
                                        w->row_of[k + r] * w->masks.input_row);
+                if (c->skips) /* what x is given past the product: a slot behind */
+                    sum = sum + v_load(w->da + (k + r) * w->da_row +
+                                       c->gates * c->H_padded + q.column + v);
                 if (a->dx_accumulate)
                     sum = v_load_n(dx + v, lanes) + sum;
                 v_store_n(dx + v, sum, lanes);
@@ -307,7 +310,7 @@ static void add_sums(const backward_run *f)
         if (slot >= c->ops->da_slots) {
             to[2] = (real *)a->dP + (slot - c->ops->da_slots) * H + j;
         } else {
-            if (a->db_ih && slot < c->gates)
+            if (a->db_ih && slot < c->biased)
                 to[0] = (real *)a->db_ih + c->ops->w_gate[slot] * H + j;
             if (a->db_hh && R_gate(c, slot) != NO_GATE)
                 to[1] = (real *)a->db_hh + R_gate(c, slot) * H + j;

@@ -34,6 +34,8 @@ static cell get_cell(const fr_shape *shape)
                           : o->reset_before ? entry->reset_before
                                             : entry->general;
     const ptrdiff_t heads = max_size(1, shape->heads);
+    const int skips = entry->about.skips && shape->I == shape->H;
+    const int gates = entry->about.n_gates - skips;
     const int has_late_gate = ops->forward_second != NULL;
     /* What is added to the late gate's product can be added to its x W just as well. */
     const int is_late = has_late_gate && ops->late_gate == entry->about.bias_apart;
@@ -41,7 +43,9 @@ static cell get_cell(const fr_shape *shape)
         .ops = ops,
         .options = o,
         .bias_apart = is_late ? NO_GATE : entry->about.bias_apart,
-        .gates = entry->about.n_gates,
+        .gates = gates,
+        .skips = skips,
+        .biased = entry->about.n_biased ? entry->about.n_biased : gates,
         .other_states = entry->about.n_states - 1,
         .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,

@@ -367,8 +367,8 @@ def outputs(case, arrays, lengths):
     found = {}
     T = arrays["x"].shape[-3]
     if lengths is None:
-        y, h, c = cells.reference_forward(case, arrays)
-        return {"y": y, "h0": h} | ({} if c is None else {"c0": c})
+        y, end = cells.reference_forward(case, arrays)
+        return {"y": y, **cells.named(case.cell, "0", end)}
     rows = collections.defaultdict(list)
     for b, length in enumerate(lengths):
         row = dict(arrays)

@@ -153,21 +153,21 @@ def test_good_input_gives_correct_results(source):
         return array[:, None] if unbatched else array
 
     arrays = {"x": sequence(x), **cells.data(case).parameters}
-    names, d_names = ("h0", "c0"), ("h_n", "c_n")
-    arrays |= {k: states(v) for k, v in zip(names, state, strict=False)}
-    weights = {k: states(v) for k, v in zip(d_names, d_state, strict=False)}
+    arrays |= cells.named(case.cell, "0", map(states, state))
+    weights = cells.named(case.cell, "_n", map(states, d_state))
     weights["y"] = sequence(dy)
 
     def loss(arrays):
-        y, h_n, c_n = cells.reference_forward(case, arrays)
-        results = {"y": y, "h_n": h_n, "c_n": c_n}
+        y, end = cells.reference_forward(case, arrays)
+        results = {"y": y, **cells.named(case.cell, "_n", end)}
         axes = (-3, -2, -1)
         return sum((results[k] * w).sum(axis=axes) for k, w in weights.items())
 
-    y, h_n, c_n = cells.reference_forward(case, arrays)
-    want = {"y": y, "h_n": h_n, "c_n": c_n}
+    y, end = cells.reference_forward(case, arrays)
+    want = {"y": y, **cells.named(case.cell, "_n", end)}
     forms = {"x": sequence, "y": sequence}
-    forms |= dict.fromkeys(("h0", "c0", "h_n", "c_n"), states)
+    for end in ("0", "_n"):
+        forms |= dict.fromkeys(cells.named(case.cell, end, state), states)
     outputs = {name: forms[name](got) for name, got in outputs.items()}
     want = {name: want[name] for name in outputs}
     tolerance = case.tolerance(dtype, backward=False)

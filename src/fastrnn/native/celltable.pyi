@@ -19,6 +19,9 @@ class Cell(NamedTuple):
     activations: tuple[str, ...]
     options: tuple[str, ...]
     bias_apart: str | None
+    is_scan: bool
+    biased: tuple[str, ...]
+    skips: bool
     vectors: str | None
     n_vectors: int
     paper: str
@@ -45,4 +48,6 @@ class CellOptions:
         exp_forget: bool = False,
         noise: float = 0,
         heads: int = 1,
+        log_space: bool = False,
+        skip_scale: float = 0,
     ) -> Self: ...

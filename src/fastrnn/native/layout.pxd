@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What other Cython modules use of layout.pyx.
 
-from fastrnn.native.capi cimport fr_cell_options, fr_pack_args
+from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args
 from fastrnn.native.celltable cimport CellOptions
 
 cdef enum:
@@ -26,7 +26,8 @@ cdef class Layout:
     cdef readonly int cell, n_layers, n_directions, n_cells, n_states
     cdef readonly ptrdiff_t I, H, S, heads
     cdef readonly bint merged
-    cdef int gates, n_vectors
+    cdef const fr_cell *of
+    cdef int n_vectors
     cdef bint bias, general
     cdef CellOptions options
     cdef double clip_value, clip_norm  # of dL/dh_t inside backward; 0 for none

@@ -15,7 +15,9 @@ from fastrnn.native.calls cimport (
     PerCell, Run, Sequence, per_cell, rows_of, sequence_of_array,
 )
 from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at, vectors_of
+from fastrnn.native.celltable cimport (
+    CellOptions, biased_of, cell_at, gates_of, vectors_of,
+)
 from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
 from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport (
@@ -58,8 +60,18 @@ cdef class Shape:
             self.c.offsets = offsets_in(self.offsets)
         self.rows = rows_of(&self.c)
 
-    cdef ptrdiff_t R_size(self) noexcept:
+    cdef ptrdiff_t n_W(self) noexcept:
+        """Elements of W."""
+        return gates_of(self.of, self.c.I, self.c.H) * self.c.H * self.c.I
+
+    cdef ptrdiff_t n_R(self) noexcept:
+        """Elements of R; 0 for a cell that has none."""
+        if self.of.is_scan:
+            return 0
         return self.of.n_gates * self.c.H * self.c.S // max(1, self.c.heads)
+
+    cdef ptrdiff_t n_bias(self) noexcept:
+        return biased_of(self.of, self.c.I, self.c.H) * self.c.H
 
     cdef int n_vectors(self) noexcept:
         return vectors_of(self.of, self.c.options)
@@ -101,9 +113,10 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     """
     cdef fr_pack_args a
     cdef char kind = kernels.kind
-    cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
-    cdef ptrdiff_t G = shape.of.n_gates
-    if (b_ih is None) != (b_hh is None):
+    cdef ptrdiff_t H = shape.c.H, S = shape.c.S
+    if shape.of.is_scan and not (R is None and b_hh is None):
+        raise ValueError("pack: R and b_hh must be None for a cell without R")
+    if not shape.of.is_scan and (b_ih is None) != (b_hh is None):
         raise ValueError("pack: b_ih and b_hh are given together or not at all")
     memset(&a, 0, sizeof(a))
     a.shape, a.n_threads = shape.c, team_of("pack", n_threads)
@@ -111,11 +124,12 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     a.shape.offsets, a.shape.reverse = NULL, False
     if not backward or forward is None:
         required(W, "W")
-        required(R, "R")
-    a.W = address(W, "W", kind, G * H * I, False)
-    a.R = address(R, "R", kind, shape.R_size(), False)
-    a.b_ih = address(b_ih, "b_ih", kind, G * H, False)
-    a.b_hh = address(b_hh, "b_hh", kind, G * H, False)
+        if not shape.of.is_scan:
+            required(R, "R")
+    a.W = address(W, "W", kind, shape.n_W(), False)
+    a.R = address(R, "R", kind, shape.n_R(), False)
+    a.b_ih = address(b_ih, "b_ih", kind, shape.n_bias(), False)
+    a.b_hh = address(b_hh, "b_hh", kind, shape.n_bias(), False)
     a.forward = address(
         forward, "forward", kind, packed_size(kernels, False, shape), False)
     if shape.n_vectors() > 0:
@@ -216,7 +230,6 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     """
     cdef char kind = kernels.kind
     cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
-    cdef ptrdiff_t G = shape.of.n_gates
     cdef char **gradient
     cdef Run run
     team_of("backward", n_threads)
@@ -236,10 +249,12 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     run.tape = one(address(
         required(tape, "tape"), "tape", kind, tape_size(kernels, shape), False))
     gradient = run.gradients[0].at
-    gradient[PART_W] = <char *>address(dW, "dW", kind, G * H * I, True)
-    gradient[PART_R] = <char *>address(dR, "dR", kind, shape.R_size(), True)
-    gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, G * H, True)
-    gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, G * H, True)
+    if shape.of.is_scan and not (dR is None and db_hh is None):
+        raise ValueError("backward: dR and db_hh must be None for a cell without R")
+    gradient[PART_W] = <char *>address(dW, "dW", kind, shape.n_W(), True)
+    gradient[PART_R] = <char *>address(dR, "dR", kind, shape.n_R(), True)
+    gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, shape.n_bias(), True)
+    gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, shape.n_bias(), True)
     if shape.n_vectors() > 0:
         gradient[PART_P] = <char *>address(
             dP, "dP", kind, shape.n_vectors() * H, True)

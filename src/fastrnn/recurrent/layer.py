@@ -114,6 +114,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     _cell_functions: ClassVar = ("activation", "recurrent_activation")
     _later_arguments = ("zero_output_for_mask",)
     _first_values = ("init",)
+    _vector_range = None  # what `parameters.schemes` is given of that name
     _changeable: ClassVar = {
         "batch_first": flag,
         "dropout": _dropout,
@@ -240,8 +241,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         generator = checks.generator(who, seed)
         dtype = checks.dtype_name(who, dtype)
         sizes = parameters.Sizes(
-            n_gates=len(cell.gates),
-            states=cell.states,
+            cell=cell,
             n_layers=self.num_layers,
             n_directions=self._directions,
             input_size=self.input_size,
@@ -250,8 +250,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             y_size=self._y_size,
             bias=self.bias,
             heads=getattr(self, "heads", 1),
-            vectors=cell.vectors if self._has_vectors else None,
-            n_vectors=cell.n_vectors,
+            has_vectors=bool(cell.vectors) and self._has_vectors,
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
         )
@@ -278,6 +277,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
                 self.hidden_size,
                 getattr(self, "input_forget", False),
                 self._vectors(),
+                self._vector_range,
+                getattr(self, "highway_bias", 0.0),
             ),
             generator,
             len(cell.gates),

@@ -156,11 +156,11 @@ class Runtime:
         They are views of the parameters, in the order in which the kernels pack them.
         """
         names = (
-            "weight_ih", "weight_hh", "bias_ih", "bias_hh", self.cell.vectors or "",
-            "weight_hr",
+            "weight_ih", None if self.cell.is_scan else "weight_hh", "bias_ih",
+            "bias_hh", self.cell.vectors, "weight_hr",
         )  # fmt: skip
         suffix = self.suffixes[cell]
-        return [self.named.get(f"{name}{suffix}") for name in names]
+        return [self.named.get(f"{name}{suffix}") if name else None for name in names]
 
     def draw_dropout(self, p):
         """Seeds of the dropout masks between layers, or None, and their probability."""
