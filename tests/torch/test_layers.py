@@ -113,6 +113,9 @@ def test_there_is_a_module_for_every_class_of_layers():
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_derivatives(kind, training):
     module = module_of(kind, num_layers=2, dtype=torch.float64).train(training)
+    with torch.no_grad():  # biases of 0 would be where relu has a corner
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
     x = sequences(torch.float64)
     state = [torch.randn(2, B, H, dtype=x.dtype) for _ in range(module.kind._states)]
     if len(state) > 2:  # all but h and c have signs or scales of their own
@@ -141,6 +144,12 @@ LOOPS = {
         {"alpha": 0.25, "learn_alpha": True, "activation": "relu"},
         {},
     ),
+    "indrnn": ("IndRNN", {}, {}),
+    "mingru": ("MinGRU", {}, {}),
+    "mingru_log": ("MinGRU", {"log_space": True}, {}),
+    "minlstm": ("MinLSTM", {}, {}),
+    "minlstm_log": ("MinLSTM", {"log_space": True}, {}),
+    "sru": ("SRU", {"rescale": False}, {}),
     "slstm_sigmoid": ("SLSTM", {"forget_gate": "sigmoid"}, {}),
     "slstm_exp": ("SLSTM", {"forget_gate": "exponential"}, {}),
 }
