@@ -73,8 +73,9 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
     const ptrdiff_t H = shape->H, S = shape->S;
     w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
     w->x = take(a, packed_size(w->block, shape->I));
-    w->h = take(a, max_size(1, n_masked_operands(c)) * c->heads *
-                       packed_size(w->block, c->head_size));
+    w->h = is_scan(c) ? NULL
+                      : take(a, max_size(1, n_masked_operands(c)) * c->heads *
+                                    packed_size(w->block, c->head_size));
     w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
     w->second_a = c->has_projection ? take(a, packed_a_size(S, w->block)) : w->a;
     w->second_b = has_second(c) ? take(a, packed_size(w->block, H)) : NULL;
