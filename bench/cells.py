@@ -11,7 +11,7 @@ that of the plain cell: the same class without the option, or an LSTM for a clas
 other cells. The others are the time of the same cell as a PyTorch user writes it, a
 Python loop over time whose product with the input is done for all steps at once, by
 ours: eager, under `torch.jit.script`, and with `--compile` under `torch.compile`, which
-takes minutes for each cell. The loops are those of tests/support/torch_cells.py, which
+takes minutes for each cell. The loops are those of tests/support/torch_loops.py, which
 judge the kernels in the tests. Two calls are timed in turns, and a ratio is the median
 over the rounds. Before, the results of both are compared in evaluation, where zoneout
 is its expectation. While it is timed, ours draws, and the loop goes on with that.
@@ -33,7 +33,8 @@ from fastrnn.torch import layers
 
 # The tests' judges are the benchmark's peers: the same loops, in one place.
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
-import torch_cells
+import torch_cells  # noqa: F401  (fills torch_loops.CELLS)
+import torch_loops
 
 SHAPES = (Shape(50, 32, 64, 64), Shape(50, 32, 256, 256))
 LIMIT = 1e-4  # of a difference, relative to the norm
@@ -41,7 +42,7 @@ OPTIONS_OF = ("LSTM", "GRU", "RNN")  # the classes whose options are compared
 
 
 class CellCase(NamedTuple):
-    """A module, and the cell of `torch_cells` that computes the same.
+    """A module, and the cell of `torch_loops.CELLS` that computes the same.
 
     `more` are the numbers that the loop's cell is given besides the parameters.
     """
@@ -121,13 +122,13 @@ class Loop:
     def __init__(self, case, module, compiler=None):
         self._cell, self._weights = case.loop, dict(module.named_parameters())
         self._more = {k: torch.tensor(v) for k, v in case.more.items()}
-        run = torch_cells.loop(case.loop)
+        run = torch_loops.loop(case.loop)
         self._run = compiler(run) if compiler else run
 
     def __call__(self, x):
-        weights = torch_cells.named(self._weights) | self._more
-        H = torch_cells.units(self._cell, weights)
-        start = torch_cells.zeros(self._cell, x.shape[1], H, x)
+        weights = torch_loops.named(self._weights) | self._more
+        H = torch_loops.units(self._cell, weights)
+        start = torch_loops.zeros(self._cell, x.shape[1], H, x)
         return self._run(x, start, weights)
 
 

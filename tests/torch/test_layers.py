@@ -2,7 +2,7 @@
 """fastrnn.torch.layers: every recurrent layer of fastrnn as a module of PyTorch.
 
 Each is held to the layer of NumPy arrays, bit by bit, and to PyTorch's own autograd:
-`gradcheck`, and the loops of torch_cells.py.
+`gradcheck`, and the loops of torch_loops.py.
 """
 
 import copy
@@ -13,7 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch_cells  # noqa: E402
+import torch_cells  # noqa: E402, F401  (fills torch_loops.CELLS)
+import torch_loops  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
 
@@ -132,6 +133,7 @@ def test_gradients_are_derivatives(kind, training):
     assert torch.autograd.gradcheck(call, (x, *state, *weights), fast_mode=True)
 
 
+LSTM_NORMS = ("cell", "gates", "carried", "per_gate", "input")
 LOOPS = {
     "lstm": ("LSTM", {}, {}),
     "gru": ("GRU", {}, {}),
@@ -144,6 +146,15 @@ LOOPS = {
         {"alpha": 0.25, "learn_alpha": True, "activation": "relu"},
         {},
     ),
+    **{
+        f"{prefix}_norm_{cell}": (kind, {f"{prefix}_norm": form}, {})
+        for prefix in ("layer", "rms")
+        for kind, cell, form in (
+            *(("LSTM", f"lstm_{form}", form) for form in LSTM_NORMS),
+            *(("GRU", f"gru_{form}", form) for form in ("apart", "joint", "input")),
+            *(("RNN", f"rnn_tanh_{form}", form) for form in ("apart", "input")),
+        )
+    },
     "indrnn": ("IndRNN", {}, {}),
     "mingru": ("MinGRU", {}, {}),
     "mingru_log": ("MinGRU", {"log_space": True}, {}),
@@ -165,7 +176,7 @@ def test_results_are_those_of_a_loop_in_pytorch(cell):
     got = gradients(module, x)
     module.zero_grad()
     weights = dict(module.named_parameters())
-    y, ends = torch_cells.stack(cell, weights, x, layers=2, directions=2, **more)
+    y, ends = torch_loops.stack(cell, weights, x, layers=2, directions=2, **more)
     (dx,) = torch.autograd.grad(total(y, tuple(ends)), [x], retain_graph=True)
     total(y, tuple(ends)).backward()
     want = [y, dx, *[p.grad for p in module.parameters()]]
@@ -186,7 +197,7 @@ def test_evaluation_has_the_expectation_of_what_is_random(kind, cell, options, m
     x, more = sequences(torch.float64), {k: torch.tensor(v) for k, v in more.items()}
     y, state = module(x)
     weights = dict(module.named_parameters())
-    want, ends = torch_cells.stack(cell, weights, x, **more)
+    want, ends = torch_loops.stack(cell, weights, x, **more)
     leaves = [x, *weights.values()]
     torch.testing.assert_close(
         torch.autograd.grad(total(y, state), leaves),

@@ -24,10 +24,8 @@ class SRU(Recurrent[tuple[Array, Array]]):
     input_size, hidden_size : int
         Features of x and of h. An input_size of None is found at the first call.
         One number is Keras's way: units, samples first, the last output alone.
-    num_layers, batch_first, dropout, bidirectional
-        As of `GRU`.
-    bias : bool
-        Whether the gates f and r have a bias, `bias_ih`.
+    num_layers, bias, batch_first, dropout, bidirectional
+        As of `GRU`; there is one bias, `bias_ih`.
     rescale : bool
         Whether what goes around the cell is multiplied by alpha =
         ``sqrt(1 + 2 exp(highway_bias))``, which keeps the variance of h that of x in a
