@@ -119,7 +119,8 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
             real *bias = packed + f.bias + q.column + g * q.lanes;
             const int apart = g == c->bias_apart;
             for (ptrdiff_t u = 0; u < q.units; u++) {
-                bias[u] = apart || !b_hh ? b_ih[row + u] : b_ih[row + u] + b_hh[row + u];
+                bias[u] =
+                    apart || !b_hh ? b_ih[row + u] : b_ih[row + u] + b_hh[row + u];
                 if (apart)
                     packed[f.bias_apart + q.j + u] = b_hh[row + u];
             }
