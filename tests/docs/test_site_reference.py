@@ -22,10 +22,13 @@ OF_KERAS = {f"fastrnn.keras.{name}" for name in fastrnn.keras._DROP_IN}
 
 
 def names_of(module):
-    """What a module has in ``__all__``, without importing it: it may need a peer."""
+    """What a module writes into ``__all__``, without importing it: it may need a peer.
+
+    Names that a module adds from the table of layers have that table's entries.
+    """
     tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))
     (names,) = (
-        ast.literal_eval(node.value)
+        [ast.literal_eval(e) for e in node.value.elts if not isinstance(e, ast.Starred)]
         for node in tree.body
         if isinstance(node, ast.Assign)
         and [getattr(target, "id", "") for target in node.targets] == ["__all__"]

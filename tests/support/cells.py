@@ -123,8 +123,6 @@ class Case:
             **options,
         }
         options |= nonlinearity_of(self.cell) | all_parameters(self.cell)
-        if self.cell == "sru":  # the plain cell's alpha is 1
-            options.setdefault("rescale", False)
         layer = getattr(fastrnn, celltable.cell(self.cell).layer)(
             self.I, self.H, **options
         )

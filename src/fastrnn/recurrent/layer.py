@@ -382,7 +382,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     def extra_repr(self) -> str:
         defaults = {
             "num_layers": 1,
-            "nonlinearity": "tanh",
+            "nonlinearity": self._cells[0].activations[0],
             "bias": True,
             "batch_first": False,
             "dropout": 0.0,
@@ -540,7 +540,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         if unbatched:
             y = y.reshape(-1, y.shape[-1]) if call.sequences else y[0]
             end = [part[:, 0] for part in end]
-        return call, y, states.as_state(end)
+        return call, y, (tuple(end) if len(end) > 1 else end[0])
 
     def reset_state(self, mask: ArrayLike | None = None) -> None:
         """Let a `stateful` layer begin anew.

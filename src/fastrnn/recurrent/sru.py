@@ -29,7 +29,7 @@ class SRU(Recurrent[tuple[Array, Array]]):
     rescale : bool
         Whether what goes around the cell is multiplied by alpha =
         ``sqrt(1 + 2 exp(highway_bias))``, which keeps the variance of h that of x in a
-        layer that begins; False has alpha 1.
+        layer that begins, for deep stacks; False has alpha 1.
     highway_bias : float
         First value of the bias of r. Less than zero lets more of x pass by the cell.
     learn_initial_state, clip_state_grad, merge_mode, connection
@@ -98,7 +98,7 @@ class SRU(Recurrent[tuple[Array, Array]]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
-        rescale: bool = True,
+        rescale: bool = False,
         highway_bias: float = 0.0,
         learn_initial_state: bool = False,
         clip_state_grad: float | tuple[str, float] | None = None,

@@ -322,10 +322,10 @@ def _in_order(state, indices):
 def _option(name):
     """The property by which a module shows, and changes, an argument of its layer."""
 
-    def get(self):
+    def get(self) -> Any:
         return getattr(self._engine.layer, name)
 
-    def put(self, value):
+    def put(self, value: Any) -> None:
         setattr(self._engine.layer, name, value)
 
     return property(get, put, doc=f"The layer's argument `{name}`.")
