@@ -101,6 +101,7 @@ CASES = [
     ],
     CellCase("MGU", {}, "mgu"),
     CellCase("LiGRU", {}, "ligru"),
+    CellCase("LiGRU", {"layer_norm": True}, "layer_norm_ligru"),
     CellCase("LeakyRNN", {"alpha": 0.2}, "leaky_tanh", {"alpha": 0.2}),
     CellCase("SLSTM", {}, "slstm_sigmoid"),
     CellCase("IndRNN", {}, "indrnn"),

@@ -155,6 +155,7 @@ LOOPS = {
             *(("RNN", f"rnn_tanh_{form}", form) for form in ("apart", "input")),
         )
     },
+    "layer_norm_ligru": ("LiGRU", {"layer_norm": True}, {}),
     "indrnn": ("IndRNN", {}, {}),
     "mingru": ("MinGRU", {}, {}),
     "mingru_log": ("MinGRU", {"log_space": True}, {}),

@@ -235,7 +235,7 @@ def norms_of(cell):
     names = {norm: norm for norm in cell.norms}
     if "cell" in names:
         names["apart"] = "gates"
-    default = "cell" if "cell" in names else "apart"
+    default = next(name for name in ("cell", "apart", "input") if name in names)
     return {default: names[default], **names}
 
 

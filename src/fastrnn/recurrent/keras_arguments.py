@@ -100,6 +100,10 @@ class GRUOptions(GatedOptions, NormOptions, total=False):
     heads: int
 
 
+class LiGRUOptions(GatedOptions, NormOptions, total=False):
+    """Of `LiGRU`."""
+
+
 class LeakyOptions(Options, total=False):
     """Of `LeakyRNN`."""
 
@@ -134,6 +138,10 @@ class ByUnits(RNNOptions, Words, total=False):
 
 class GatedByUnits(GatedOptions, Words, total=False):
     """Of cells with gates, made by their units."""
+
+
+class LiGRUByUnits(LiGRUOptions, Words, total=False):
+    """Of `LiGRU`, made by its units."""
 
 
 class LeakyByUnits(LeakyOptions, Words, total=False):
