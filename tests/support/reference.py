@@ -166,13 +166,14 @@ def leaky_step(act, x, state, w):
 def slstm_step(act, x, state, w):
     """Equations 8 to 17 of the paper, with c and n divided by exp(m).
 
-    m is the larger of two real parts; nothing is divided where nothing is stored.
+    m is the larger of two real parts, and i where nothing is stored yet. A complex
+    step from an n of zero goes the way of that zero, as automatic differentiation does.
     """
     h, c, n, m = state
     a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
     i, f, z, o = np.split(a, 4, axis=-1)
     before = (f if w.get("exp_forget") else np.log(act(1, f))) + m
-    now = np.where((before.real > i.real) & (n != 0), before, i)
+    now = np.where((before.real > i.real) & (n.real != 0), before, i)
     input_gate, forget_gate = np.exp(i - now), np.exp(before - now)
     c = forget_gate * c + input_gate * act(2, z)
     n = forget_gate * n + input_gate
