@@ -62,8 +62,8 @@ INLINE norm_record get_norm_record(const cell *c)
 /* The column of gate g of unit j, which begins a vector of units. */
 INLINE ptrdiff_t unit_column(int gates, ptrdiff_t H, ptrdiff_t j, ptrdiff_t g)
 {
-    if (gates == 1)
-        return j;
+    if (gates == 1 || H - j >= V) /* all panels before are whole */
+        return j * gates + g * V;
     const unit_panel q = get_unit_panel(gates, H, j / V);
     return q.column + g * q.lanes;
 }

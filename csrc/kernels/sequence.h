@@ -106,6 +106,7 @@ static cell get_cell(const fr_shape *shape)
                         : norm.joint   ? 0
                                        : cell_slot + ops->first_R_slot,
         .cell_slot = cell_slot,
+        .writes_behind = norm.recurrent || norm.joint,
         .product_slots =
             norm.recurrent || norm.joint ? cell_slot : cell_slot + ops->da_slots,
     };

@@ -139,6 +139,34 @@ def test_a_row_alone_and_a_stream_have_the_bits_of_the_batch(cls, form, name):
 
 
 @pytest.mark.parametrize("cls", FORMS)
+def test_sums_over_steps_depend_on_no_schedule(cls):
+    """Of more steps than a chain of sums has, in a block that several calls share."""
+    T, lengths = 53, [53, 50, 20]
+    x = np.random.default_rng(8).standard_normal((T, 3, 7))
+    dy = np.random.default_rng(9).standard_normal((T, 3, 35))
+    form = FORMS[cls][-1]
+
+    def gradients(dtype, n_threads, every):
+        fastrnn.set_num_threads(n_threads)
+        layer = make(cls, form, "layer_norm", 7, 35, dtype, checkpoint_every=every)
+        layer.zero_grad()
+        layer(x.astype(dtype), lengths=lengths)
+        layer.backward(dy.astype(dtype))
+        return layer.grads
+
+    before = fastrnn.get_num_threads()
+    exact, found = gradients("float64", 1, None), gradients("float32", 1, None)
+    for n_threads, every in ((1, 7), (2, None), (2, 20), (7, 9)):
+        other = gradients("float32", n_threads, every)
+        for key, value in found.items():
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
+    fastrnn.set_num_threads(before)
+    for key, value in exact.items():
+        error = np.abs(found[key] - value).max() / np.abs(value).max()
+        assert error < 1e-4, key
+
+
+@pytest.mark.parametrize("cls", FORMS)
 def test_what_a_norm_may_be_is_said(cls):
     with pytest.raises(ValueError, match=r"layer_norm must be one of .* got 'joined'"):
         cls(3, 4, layer_norm="joined")
