@@ -66,11 +66,14 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         /* A few rows do not fill a tile, and many steps of one row do. */
         if (rows < tile_rows(q.nv) && !shape->offsets && f->w.masks.input) {
             const ptrdiff_t x_row = f->w.masks.input_row;
-            for (ptrdiff_t b = 0; b < rows; b++)
+            for (ptrdiff_t b = 0; b < rows; b++) {
+                real *c = hoisted_row(f, s0, g->b0 + b);
+                const ptrdiff_t c_row = hoisted_row(f, s0 + 1, g->b0 + b) - c;
                 multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0,
                                    shape->I, W, q.nv,
                                    panel_part(next, shape->I, q.nv, b, rows),
-                                   f->ax + b * row + q.column, rows * row, s1 - s0);
+                                   c + q.column, c_row, s1 - s0);
+            }
             continue;
         }
         if (rows < tile_rows(q.nv) && !shape->offsets) {

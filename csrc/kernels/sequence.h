@@ -62,11 +62,12 @@ static const cell_ops *choose_ops(const cell_entry *entry, const fr_cell_options
     if (o->reset_before)
         return entry->reset_before;
     const int general = o->norm == FR_NO_NORM || is_general(&entry->about, o);
+    const cell_ops *plain = is_masked ? entry->candidate : entry->plain;
     if (get_row_norms(o).c)
         return general ? entry->norm_c_general : entry->norm_c;
     if (o->norm == FR_NORM_JOINT && entry->joint)
         return general ? entry->joint_general : entry->joint;
-    return general ? entry->general : entry->plain;
+    return general ? entry->general : plain;
 }
 
 static cell get_cell(const fr_shape *shape)

@@ -337,9 +337,6 @@ cdef class CellOptions:
             norm = [name for name, one in NORMS.items() if one == self.c.norm][0]
             raise ValueError(
                 f"{who}: {of.name.decode()} does not know the norm {norm!r}")
-        if self.c.norm != FR_NO_NORM and (self.leaves_out or self.heads > 1):
-            raise ValueError(
-                f"{who}: norm goes with neither zoneout, dropouts nor several heads")
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")
