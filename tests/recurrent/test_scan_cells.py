@@ -101,6 +101,40 @@ def test_recurrent_weights_of_an_indrnn_are_bounded_by_its_time_steps():
         fastrnn.IndRNN(3, 4, time_steps=0)
 
 
+def test_an_indrnn_adds_two_numbers_among_a_hundred(rng):
+    """The paper's adding problem; `examples/long_memory.py` has it at a thousand.
+
+    Whoever remembers nothing has 0.1667.
+    """
+    T, B = 100, 16
+
+    def batches():
+        while True:
+            x = np.zeros((B, T, 2), "f")
+            x[..., 0] = rng.random((B, T))
+            rows = np.arange(B)
+            marked = rng.integers(0, T // 2, B), rng.integers(T // 2, T, B)
+            for at in marked:
+                x[rows, at, 1] = 1
+            yield x, sum(x[rows, at, 0] for at in marked)[:, None]
+
+    layer = fastrnn.IndRNN(2, 32, 2, time_steps=T, return_sequences=False, seed=0)
+    model = fastrnn.Sequential(layer, fastrnn.Linear(32, 1, seed=1))
+    model.compile("mse", "adam", lr=5e-3)
+    losses = []
+
+    def stop(epoch, logs):
+        losses.append(logs["loss"])
+        model.stop_training = losses[-1] < 0.02
+        u = layer.parameters["weight_hh_l0"]
+        assert np.abs(u).max() <= np.float32(2 ** (1 / T))
+
+    ends = fastrnn.callbacks.LambdaCallback(on_epoch_end=stop)
+    model.fit(batches(), epochs=30, steps_per_epoch=100, callbacks=[ends],
+              clip_norm=1.0, verbose=0)  # fmt: skip
+    assert losses[-1] < 0.02
+
+
 def test_an_sru_keeps_the_variance_of_x_at_first(rng):
     """What alpha is for, as section 3.2 of the paper argues."""
     x = rng.standard_normal((60, 64, 256)).astype("f")

@@ -30,8 +30,9 @@ class IndRNN(Recurrent[Array]):
     nonlinearity : {"tanh", "relu"}
     time_steps : int, optional
         Steps T over which gradients are to go: ``weight_hh`` begins in U(0, 2^(1/T)),
-        so that a gradient at most doubles over them. Default: U(0, 1), or what `init`
-        says.
+        and every step of an optimiser is followed by `constrain`, so that a gradient at
+        most doubles over them. Default: it begins in U(0, 1), or as `init` says, and
+        has no bound.
     learn_initial_state, clip_state_grad, merge_mode, connection
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
@@ -47,9 +48,8 @@ class IndRNN(Recurrent[Array]):
 
     Parameters: ``weight_ih_l{k} (H, I)``, ``bias_ih_l{k} (H,)`` and
     ``weight_hh_l{k} (H,)``, with ``_reverse`` appended for the second direction. How
-    much of a gradient is left after n steps is a power, ``u^n``: `time_steps` bounds it
-    at first, and the authors keep ``abs(u) <= 2^(1/T)`` in training as well, which
-    ``np.clip(u, -bound, bound, out=u)`` does after a step of the optimiser.
+    much of a gradient is left after n steps is a power, ``u^n``, which `time_steps`
+    bounds as the authors do.
 
     References
     ----------
@@ -68,7 +68,7 @@ class IndRNN(Recurrent[Array]):
     """
 
     _cell_functions: ClassVar = ()
-    _first_values = ("init", "time_steps")
+    time_steps: int | None
 
     @overload
     def __init__(self, units: int, **options: Unpack[IndRNNByUnits]) -> None: ...
@@ -116,6 +116,7 @@ class IndRNN(Recurrent[Array]):
         if time_steps is not None:
             time_steps = checks.positive_int("IndRNN", "time_steps", time_steps)
             self._vector_range = 0.0, 2 ** (1 / time_steps)
+        self._take(time_steps=time_steps)
         super().__init__(
             input_size,
             hidden_size,
@@ -137,3 +138,24 @@ class IndRNN(Recurrent[Array]):
             dtype=dtype,
             seed=seed,
         )
+
+    @property
+    def _is_constrained(self):
+        return self.time_steps is not None
+
+    def constrain(self) -> None:
+        """Bring recurrent weights to the nearest ones that `time_steps` allows.
+
+        Every optimiser does so after each of its steps.
+        """
+        if self.time_steps is not None:
+            bound = 2 ** (1 / self.time_steps)
+            for suffix in self._suffixes:
+                u = self._param[f"weight_hh{suffix}"]
+                np.clip(u, -bound, bound, out=u)
+
+    def extra_repr(self) -> str:
+        shown = [super().extra_repr()]
+        if self.time_steps is not None:
+            shown.append(f"time_steps={self.time_steps}")
+        return ", ".join(shown)
