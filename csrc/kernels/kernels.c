@@ -45,6 +45,7 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .dtype = FR_STRING(FR_DTYPE),
     .lanes = (int)V,
     .cell = describe_cell,
+    .norm_parts = get_norm_parts,
     .pack_forward = pack_forward,
     .pack_backward = pack_backward,
     .forward = forward,

@@ -52,6 +52,13 @@ static row_norms get_row_norms(const fr_cell_options *o)
     };
 }
 
+static fr_norm_parts get_norm_parts(const fr_cell_options *o)
+{
+    const row_norms n = get_row_norms(o);
+    return (fr_norm_parts){
+        .ih = n.any, .hh = n.recurrent, .c = n.c, .c_bias = n.c && !n.rms};
+}
+
 /* The way of computing a cell that its options ask for. */
 static const cell_ops *choose_ops(const cell_entry *entry, const fr_cell_options *o)
 {

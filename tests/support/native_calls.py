@@ -362,6 +362,8 @@ def run_rest(f):
             f.call("xla.target", module.target)
             refused(f, "xla.set_function", module.set_function)
     name = f.random.choice(list(GATES))
+    norm = f.random.choice((None, *celltable.NORMS))
+    f.call("celltable.norm_parts", celltable.norm_parts, norm, f.chance(0.5))
     fitted, found = f.call("celltable.cell", celltable.cell, name)
     assert not fitted or found.index == celltable.CELLS[name]
     f.call("celltable.Cell", celltable.Cell, *celltable.cell(name))
