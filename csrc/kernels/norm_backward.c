@@ -150,22 +150,19 @@ typedef struct {
     lane_sums d, product;
 } mean_sums;
 
-/* Adds d and d * r_hat of a vector of units, the v-th of ROW_LANES units, to the sums of
- * both.  Where fewer than V units are left, the other lanes may hold anything. */
-INLINE void add_to_means(mean_sums *s, ptrdiff_t v, ptrdiff_t left, vreal d,
-                         vreal r_hat)
+/* Adds what a vector of units has of n slots, the v-th of ROW_LANES units, to the sums
+ * of d and of d * r_hat. */
+INLINE void add_to_means(mean_sums *s, const norm_slot *slots, int n, ptrdiff_t j,
+                         ptrdiff_t v, ptrdiff_t left)
 {
-    const vreal product = d * r_hat;
-#pragma GCC unroll 2
-    for (ptrdiff_t k = 0; k < V / VD; k++) {
-        vdouble a = v_widen(d, k), b = v_widen(product, k);
-        if (left < V) {
-            a = first_lanes(a, left - k * VD);
-            b = first_lanes(b, left - k * VD);
-        }
-        s->d.part[v / VD + k] += a;
-        s->product.part[v / VD + k] += b;
+    vreal sum = {0}, product = {0};
+    for (int i = 0; i < n; i++) {
+        const vreal d = v_slot_d(slots + i, j);
+        sum = sum + d;
+        product = v_fma(d, v_slot_r_hat(slots + i, j), product);
     }
+    add_to_lanes(&s->d, v, left, sum);
+    add_to_lanes(&s->product, v, left, product);
 }
 
 /* Adds all units of n slots to the sums, vector by vector, as they lie in a record. */
@@ -175,14 +172,11 @@ INLINE void add_slots_to_means(mean_sums *s, const norm_slot *slots, int n, ptrd
     for (ptrdiff_t j = 0; j < whole; j += ROW_LANES)
 #pragma GCC unroll 8
         for (ptrdiff_t v = 0; v < ROW_LANES; v += V)
-            for (int i = 0; i < n; i++)
-                add_to_means(s, v, V, v_slot_d(slots + i, j + v),
-                             v_slot_r_hat(slots + i, j + v));
+            add_to_means(s, slots, n, j + v, v, V);
 #pragma GCC unroll 8
     for (ptrdiff_t v = 0; v < ROW_LANES; v += V)
-        for (int i = 0; i < n && whole + v < H; i++)
-            add_to_means(s, v, H - whole - v, v_slot_d(slots + i, whole + v),
-                         v_slot_r_hat(slots + i, whole + v));
+        if (whole + v < H)
+            add_to_means(s, slots, n, whole + v, v, H - whole - v);
 }
 
 INLINE void store_means(const mean_sums *s, double n, int rms, real *to)
@@ -210,24 +204,50 @@ INLINE vreal v_before_norm(vreal d, vreal r_hat, const real *means, real scale)
 
 /* --- a step ------------------------------------------------------------------------ */
 
-/* The gradients before the norm of a row's slots, to slots of da from `da` on; and the
- * addends of dgamma, to sums from `sums` on. */
+/* The gradient before the norm of a slot, to `da`, and the addends of dgamma, to `sum`,
+ * for a vector of units. */
+INLINE void backward_norm_slot(const norm_slot *slot, const real *means, ptrdiff_t j,
+                               real *da, real *sum, int begins)
+{
+    const vreal r_hat = v_slot_r_hat(slot, j);
+    v_store(da + j,
+            v_before_norm(v_slot_d(slot, j), r_hat, means, slot->statistics[1]));
+    add_to_chain(sum + j, begins, v_load(slot->dn + j), r_hat);
+}
+
+/* The same for all slots of a row and this thread's units, from `da` and `sums` on. */
 INLINE void backward_norm_row(const norm_row *n, const cell *c,
                               const panel_range *units, const real *means, real *da,
                               real *sums, int begins)
 {
+    const ptrdiff_t whole = min_size(units->end, c->H / V * V);
     for (ptrdiff_t i = 0; i < n->gates; i++) {
         const norm_slot slot = get_norm_slot(n, c, i);
         const real *of_slot = means + (n->per_gate ? 2 * i : 0);
-        for (ptrdiff_t j = units->begin; j < units->end; j += V) {
-            const vreal r_hat = v_slot_r_hat(&slot, j);
-            v_store(
-                da + i * c->H_padded + j,
-                v_before_norm(v_slot_d(&slot, j), r_hat, of_slot, slot.statistics[1]));
-            add_to_chain(sums + i * c->H_padded + j, begins, v_load(slot.dn + j),
-                         r_hat);
-        }
+        const ptrdiff_t at = i * c->H_padded;
+        for (ptrdiff_t j = units->begin; j < whole; j += V)
+            backward_norm_slot(&slot, of_slot, j, da + at, sums + at, begins);
+        if (whole < units->end) /* what is left over after whole vectors */
+            backward_norm_slot(&slot, of_slot, whole, da + at, sums + at, begins);
     }
+}
+
+/* The same for all rows behind norms, and sums of what the cell has written. */
+INLINE void backward_norm_rows(const backward_run *f, const norm_row *x,
+                               const norm_row *h, const real *means, real *da,
+                               real *sums, int begins)
+{
+    const cell *c = &f->cell;
+    const row_sums slots = get_row_sums(c);
+    const ptrdiff_t H_padded = c->H_padded;
+    for (ptrdiff_t i = 0; i < slots.ih; i++)
+        for (ptrdiff_t j = f->units.begin; j < f->units.end; j += V)
+            add_to_chain(sums + i * H_padded + j, begins,
+                         v_load(x->dn + i * H_padded + j), v_set1(1));
+    backward_norm_row(x, c, &f->units, means + STATISTICS_X, da,
+                      sums + slots.ih * H_padded, begins);
+    backward_norm_row(h, c, &f->units, means + STATISTICS_H, da + c->gates * H_padded,
+                      sums + slots.hh * H_padded, begins);
 }
 
 /* After the cell: turns what it has written of this thread's units of step s, which is
@@ -238,9 +258,7 @@ static void backward_norm(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
 {
     const backward_work *w = &f->w;
     const cell *c = &f->cell;
-    const row_sums slots = get_row_sums(c);
     const written_rows written = find_written(f, da_s);
-    const ptrdiff_t H_padded = c->H_padded;
     norm_row x, h;
     ptrdiff_t b0, b1;
     team_barrier(&f->g.group); /* the other threads' units are written */
@@ -259,18 +277,12 @@ static void backward_norm(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
     team_barrier(&f->g.group);
     for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++) {
         const real *means = w->norm_means + b * N_STATISTICS;
-        const real *from = written.start + b * written.row;
         real *da = da_s + b * w->da_row, *sums = find_chain(f, b);
-        const int begins = b >= f->place->old;
-        find_norm_rows(f, s, b, from, &x, &h);
-        for (ptrdiff_t i = 0; i < slots.ih; i++)
-            for (ptrdiff_t j = f->units.begin; j < f->units.end; j += V)
-                add_to_chain(sums + i * H_padded + j, begins,
-                             v_load(from + i * H_padded + j), v_set1(1));
-        backward_norm_row(&x, c, &f->units, means + STATISTICS_X, da,
-                          sums + slots.ih * H_padded, begins);
-        backward_norm_row(&h, c, &f->units, means + STATISTICS_H,
-                          da + c->gates * H_padded, sums + slots.hh * H_padded, begins);
+        find_norm_rows(f, s, b, written.start + b * written.row, &x, &h);
+        if (b >= f->place->old) /* two copies of the loops */
+            backward_norm_rows(f, &x, &h, means, da, sums, 1);
+        else
+            backward_norm_rows(f, &x, &h, means, da, sums, 0);
     }
 }
 
