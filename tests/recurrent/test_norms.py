@@ -7,7 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN, LiGRU
-from fastrnn.native import celltable, core
+from fastrnn.native import celltable, core, single
 from fastrnn.recurrent import arguments
 
 FORMS = {
@@ -177,6 +177,20 @@ def test_what_a_norm_may_be_is_said(cls):
     layer = cls(3, 4, layer_norm=True)
     assert (layer.parameters["weight_norm_ih_l0"] == 1).all()
     assert "layer_norm=True" in repr(layer)
+
+
+def test_native_calls_refuse_parts_that_a_cell_has_not():
+    kernels, more = core.kernels("float64"), np.zeros(4)
+    shape = single.Shape(celltable.CELLS["lstm"], False, 1, 1, 3, 4)
+    packed = np.zeros(single.packed_size(kernels, False, shape))
+    weights = np.zeros((16, 3)), np.zeros((16, 4)), None, None
+    for name in ("P", "W_hr", "norm_ih", "norm_hh", "norm_c", "norm_c_bias"):
+        with pytest.raises(ValueError, match=f"pack: {name} must be None for this"):
+            single.pack(kernels, False, shape, *weights, packed, **{name: more})
+    with pytest.raises(ValueError, match=r"norm must be among input, .* got 'layer'"):
+        celltable.norm_parts("layer", False)
+    assert celltable.norm_parts("carried", True) == ("ih", "hh", "c")
+    assert celltable.norm_parts(None, False) == ()
 
 
 def test_a_norm_needs_all_gates():
