@@ -13,16 +13,18 @@
 
 typedef struct {
     const char *name;
-    const fr_kernels *kernels[2]; /* float32, float64 */
+    const fr_kernels *kernels[3]; /* float32, float64, operands of bfloat16 */
     int (*supported)(void);
 } target_entry;
 
 #define DECLARE(target)                                                                \
     extern const fr_kernels fr_kernels_##target##_float32;                             \
-    extern const fr_kernels fr_kernels_##target##_float64;
+    extern const fr_kernels fr_kernels_##target##_float64;                             \
+    extern const fr_kernels fr_kernels_##target##_bfloat16;
 #define ENTRY(target)                                                                  \
     {#target,                                                                          \
-     {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64},                 \
+     {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64,                  \
+      &fr_kernels_##target##_bfloat16},                                                \
      supported_##target}
 
 #if defined(FR_HAVE_x86_v3) || defined(FR_HAVE_x86_v4)
@@ -59,6 +61,17 @@ static int supported_x86_v4(void)
                VECTORS_OF_64);
 }
 #endif
+/* x86_v4 with an instruction for products of bfloat16. */
+#if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4)
+extern const fr_kernels fr_kernels_x86_v4_bf16_bfloat16;
+static int supported_x86_v4_bf16(void)
+{
+    enum { AVX512_BF16 = 1 << 5 };
+    unsigned a, b, c, d;
+    return supported_x86_v4() && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+           (a & AVX512_BF16) && fr_kernels_x86_v4_bf16_bfloat16.agrees();
+}
+#endif
 #ifdef FR_HAVE_x86_v3
 DECLARE(x86_v3)
 static int supported_x86_v3(void)
@@ -73,6 +86,12 @@ static int supported_baseline(void)
 }
 
 static const target_entry targets[] = {
+#if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4)
+    {"x86_v4_bf16",
+     {&fr_kernels_x86_v4_float32, &fr_kernels_x86_v4_float64,
+      &fr_kernels_x86_v4_bf16_bfloat16},
+     supported_x86_v4_bf16},
+#endif
 #ifdef FR_HAVE_x86_v4
     ENTRY(x86_v4),
 #endif
@@ -97,9 +116,9 @@ int fr_target_supported(int i)
     return targets[i].supported();
 }
 
-const fr_kernels *fr_target_kernels(int i, int is_double)
+const fr_kernels *fr_target_kernels(int i, enum fr_computing computing)
 {
-    return targets[i].kernels[is_double != 0];
+    return targets[i].kernels[computing];
 }
 
 const char *fr_compiler(void)

@@ -26,12 +26,15 @@
 typedef struct {
     real *team; /* what the threads of the call wait on */
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
-    real *carry, *dc;     /* (B, H_padded) for each state, see backward_step */
-    real *between;        /* (B, H_padded), the result of a second product */
-    real *c_hat, *dn;     /* (B, H_padded) each, see backward_step */
-    real *norm_means;     /* (B, N_STATISTICS), means over rows (norm_backward.c) */
-    real *da;             /* (rows of a block that are this call's, da_row) */
-    ptrdiff_t da_row;     /* elements between rows of da */
+    real *carry, *dc; /* (B, H_padded) for each state, see backward_step */
+    real *between;    /* (B, H_padded), the result of a second product */
+    real *c_hat, *dn; /* (B, H_padded) each, see backward_step */
+    real *norm_means; /* (B, N_STATISTICS), means over rows (norm_backward.c) */
+    real *da;         /* (rows of a block that are this call's, da_row) */
+    ptrdiff_t da_row; /* elements between rows of da */
+    /* da as the products take it: da itself, or the same rows rounded, each element at
+     * its place divided by PAIR. */
+    real *da_operand;
     ptrdiff_t sum_slots;  /* slots that are summed over rows */
     ptrdiff_t projection; /* the element of a row of da with which dh_t begins */
     ptrdiff_t *dx_offset; /* for each row of da, where the row's part of dx begins */
@@ -51,6 +54,7 @@ typedef struct {
     /* The block packed for dW and dR: x and h_{t-1}, head by head, and da, which is A of
      * both. */
     real *x, *h, *a;
+    real *a_operand; /* a as the products take it: a itself, or rounded */
     /* A and B of the gradient of a second product's matrix, packed likewise. */
     real *second_a, *second_b;
     /* (sum_slots, tiles of H rows, A_LANES) each: sums over rows, and what rounding has
@@ -72,12 +76,14 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
 {
     const ptrdiff_t H = shape->H, S = shape->S;
     w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
-    w->x = take(a, packed_size(w->block, shape->I));
+    const ptrdiff_t words = operand_size(w->block);
+    w->x = take(a, packed_size(words, shape->I));
     w->h = take(a, max_size(1, n_masked_operands(c)) * c->heads *
-                       packed_size(w->block, c->head_size));
+                       packed_size(words, c->head_size));
     w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
-    w->second_a = c->has_projection ? take(a, packed_a_size(S, w->block)) : w->a;
-    w->second_b = has_second(c) ? take(a, packed_size(w->block, H)) : NULL;
+    w->a_operand = c->half ? take(a, c->product_slots * packed_a_size(H, words)) : w->a;
+    w->second_a = c->has_projection ? take(a, packed_a_size(S, words)) : w->a;
+    w->second_b = has_second(c) ? take(a, packed_size(words, H)) : NULL;
     w->sum = take(a, sums_size(shape, w->sum_slots));
     w->lost = take(a, sums_size(shape, w->sum_slots));
 }
@@ -121,6 +127,7 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.projection = (w.sum_slots + c->has_late_gate) * H_padded;
     w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
     w.da = take(a, rows * w.da_row + A_LANES);
+    w.da_operand = c->half ? take(a, rows * w.da_row / PAIR + A_LANES) : w.da;
     w.dx_offset = (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE);
     w.tiles = take(a, n_threads * DX_TILE);
     w.masks = carve_masks(shape, c, a);

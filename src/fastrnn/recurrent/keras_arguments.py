@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
     zero_output_for_mask: bool
     init: schemes.Init
     dtype: str
+    compute: str | None
     seed: int | np.random.Generator | None
 
 
@@ -101,6 +102,7 @@ class SLSTMOptions(TypedDict, total=False):
     zero_output_for_mask: bool
     init: schemes.Init
     dtype: str
+    compute: str | None
     seed: int | np.random.Generator | None
 
 

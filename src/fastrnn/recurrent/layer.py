@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.native import core, threads
+from fastrnn.native import threads
 from fastrnn.native.layout import Layout
-from fastrnn.nn import axis_rule, schemes
+from fastrnn.nn import axis_rule, computing, schemes
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
@@ -118,6 +118,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         "layer_norm",
         "rms_norm",
         *arguments.MASKS,
+        "compute",
     )
     _first_values = ("init",)
     _changeable: ClassVar = {
@@ -127,6 +128,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         "go_backwards": _go_backwards,
         "stateful": flag,
         "zero_output_for_mask": flag,
+        "compute": computing.rule,
     }
     _others = ("state",)
     # What the constructor does not set by name.
@@ -200,6 +202,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         who = type(self).__name__
@@ -280,6 +283,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         )
         self._suffixes = sizes.suffixes()
         self._declare(sizes.shapes(), dtype)
+        self.compute = compute
         schemes.fill(
             who,
             init,
@@ -400,6 +404,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
                 shown.append(f"{name}={value!r}")
         if self.dtype != "float32":
             shown.append(f"dtype={self.dtype!r}")
+        if self.compute is not None:
+            shown.append(f"compute={self.compute!r}")
         return ", ".join(shown)
 
     # -- forward ----------------------------------------------------------------------
@@ -477,7 +483,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         it would get in a call of its own. The time that a call takes depends on how
         many steps are computed. The second direction begins at each sequence's own end.
         """
-        kernels, n_threads = core.kernels(self._dtype), threads.for_kernel()
+        kernels, n_threads = computing.kernels(self), threads.for_kernel()
         runtime = self._runtime
         plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
