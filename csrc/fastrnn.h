@@ -650,6 +650,8 @@ int fr_pace_take(double seconds, fr_pace *pace);
 int fr_n_targets(void);
 const char *fr_target_name(int i);
 int fr_target_supported(int i);
+/* Whether a later target with the same bits is faster here. */
+int fr_target_slow(int i);
 enum fr_computing {
     FR_FLOAT32,
     FR_FLOAT64,

@@ -494,7 +494,9 @@ def openmp_is_shared():
 def _choose():
     name = os.environ.get("FASTRNN_ISA")
     if not name:
-        return SUPPORTED[0]
+        return next(
+            fr_target_name(i).decode() for i in range(fr_n_targets())
+            if fr_target_supported(i) and not fr_target_slow(i))
     if name not in _tables:
         reason = "this processor cannot run" if name in BUILT else "not a built target"
         raise ImportError(
