@@ -10,7 +10,7 @@ N_STATES = {name: celltable.cell(name).n_states for name in celltable.CELLS}
 TABLES = []
 for _name in core.SUPPORTED:
     with core.use_isa(_name):
-        TABLES += [core.kernels("float32"), core.kernels("float64")]
+        TABLES += [core.kernels(name) for name in ("float32", "float64", "bfloat16")]
 
 
 def kind_of(kernels):
