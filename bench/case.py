@@ -39,12 +39,13 @@ class Shape(NamedTuple):
 
 
 class LayerCase(NamedTuple):
-    """The case of one layer: a cell with its number of gates, a pass and a shape."""
+    """The case of one layer: a cell, with what its work depends on, pass and shape."""
 
     cell: str
     direction: str
     shape: Shape
     gates: int
+    is_scan: bool = False
 
     @property
     def id(self):
@@ -54,11 +55,12 @@ class LayerCase(NamedTuple):
     def flops(self):
         """The operations: ``2 T B G H (I + H)``, and three times that in training.
 
+        A cell whose recurrence is elementwise has no product with h.
         Only the matrix products are counted, where an FMA is two operations;
         activations are not.
         """
         T, B, I, H = self.shape
-        forward = 2 * T * B * self.gates * H * (I + H)
+        forward = 2 * T * B * self.gates * H * (I + (0 if self.is_scan else H))
         return forward * (3 if self.direction == "train" else 1)
 
     def describe(self):

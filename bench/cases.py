@@ -58,7 +58,17 @@ CHECK_STEP_SHAPES = _shapes("T1-B3-I7-H17")
 
 def layer_case(cell, direction, shape):
     """The `LayerCase` of a cell in `KNOWN`."""
-    return LayerCase(cell, direction, shape, len(KNOWN[cell].gates))
+    about = KNOWN[cell]
+    gates = len(about.gates) - (about.skips and shape.I == shape.H)
+    return LayerCase(cell, direction, shape, gates, about.is_scan)
+
+
+def new_layer(cell, I, H, dtype="float32"):
+    """A layer of fastrnn with the cells of a name in `KNOWN`."""
+    about, extra = KNOWN[cell], {}
+    if cell not in CELLS:  # one of several cells of its class, not the default
+        extra["nonlinearity"] = about.activations[0]
+    return table.classes()[about.layer.lower()](I, H, dtype=dtype, **extra)
 
 
 def label(cell):

@@ -7,6 +7,8 @@ time-major.
 
 import numpy as np
 
+from bench.cases import new_layer
+
 SEED = 20260101
 N_BATCHES = 8  # a language model is trained on these in turn
 
@@ -32,7 +34,8 @@ def layer(case, dtype):
     """Of a layer's case: weights by name, x (T, B, I), the gradient of y (T, B, H)."""
     rng = np.random.default_rng(SEED)
     T, B, I, H = case.shape
-    weights = _recurrent(rng, "", case.gates, I, H, 1, dtype)
+    shapes = {k: p.shape for k, p in new_layer(case.cell, I, H).parameters.items()}
+    weights = {k: _uniform(rng, shape, H, dtype) for k, shape in shapes.items()}
     x = rng.standard_normal((T, B, I), dtype)
     return weights, x, rng.standard_normal((T, B, H), dtype)
 

@@ -249,7 +249,10 @@ def parser():
     p = argparse.ArgumentParser("python -m bench", description=__doc__)
     which = p.add_mutually_exclusive_group()
     which.add_argument(
-        "--suite", choices=SUITES, default="standard", help="which cases (%(default)s)"
+        "--suite",
+        choices=[*SUITES, "cells"],
+        default="standard",
+        help="which cases (%(default)s)",
     )
     for name, text in (
         ("quick", "a few small cases, three minutes at most"),
@@ -310,10 +313,23 @@ def _todo(options):
     return todo
 
 
+def _run_cells(options):
+    """The suite whose peers are loops in PyTorch, all in this process."""
+    from bench import cells
+
+    shapes = options.shapes or cells.SHAPES
+    rounds, block = options.rounds or 5, timing.BLOCK
+    threads = options.threads or fastrnn.get_num_threads()
+    cells.run(cells.CASES, shapes, ["eager", "script"], rounds, block, threads)
+    return 0
+
+
 def main(arguments=None):
     """Run the command line; returns the exit status."""
     p = parser()
     options = p.parse_args(arguments)
+    if options.suite == "cells":
+        return _run_cells(options)
     todo = _todo(options)
     if options.peers is None:
         is_one_line = options.suite == "one-line"

@@ -85,7 +85,9 @@ typedef struct {
     int input_forget; /* LSTM, 1: f = 1 - i, and the weights of f are not used */
     int peephole;     /* LSTM, 1: P_i and P_f multiply c_{t-1}, P_o multiplies c_t */
     int reset_before; /* GRU, 1: (r * h_{t-1}) R_n in place of r * (h_{t-1} R_n) */
-    int exp_forget;   /* sLSTM, 1: f = e^a in place of sigmoid(a) */
+    int log_space; /* MinGRU and MinLSTM, 1: the candidate is g(a), which is positive */
+    double skip_scale; /* SRU: what multiplies x on its way past the cell; 0 for 1 */
+    int exp_forget;    /* sLSTM, 1: f = e^a in place of sigmoid(a) */
     /* (n_vectors, H), numbers that take the place of P, which is then no parameter of
      * the cell; NULL: P is one.  The caller's, read when weights are packed. */
     const double *fixed_vectors;
@@ -119,6 +121,8 @@ enum fr_option {
     FR_OPTION_RESET_BEFORE = 16,    /* fr_cell_options.reset_before */
     FR_OPTION_PROJECTION = 32,      /* a width S of h that is smaller than H */
     FR_OPTION_HEADS = 64,           /* fr_shape.heads */
+    FR_OPTION_LOG_SPACE = 128,      /* fr_cell_options.log_space */
+    FR_OPTION_SKIP_SCALE = 256,     /* fr_cell_options.skip_scale */
     FR_OPTION_MASKS = 1024,         /* zoneout, dropout of h_{t-1} and of x */
     FR_OPTION_CANDIDATE = 2048,     /* FR_DROP_CANDIDATE */
     FR_OPTION_FIXED_VECTORS = 4096, /* fr_cell_options.fixed_vectors */
@@ -145,6 +149,13 @@ typedef struct {
     /* The gate whose b_hh the plain cell does not simply add to its b_ih; -1: none. */
     int bias_apart;
     unsigned options; /* bits of enum fr_option: what the cell knows */
+    /* 1: the recurrence is elementwise.  The cell has no R, and a single bias, b_ih. */
+    int is_scan;
+    /* Gates, the first ones, that have a bias; 0 where all gates have. */
+    int n_biased;
+    /* 1: the last gate of x W takes the place of x itself where x is not H wide, and
+     * the cell does not have that gate where it is. */
+    int skips;
     /* Weights that multiply unit by unit, each a vector of H numbers: how many rows P
      * has, and the parameter's name in a layer.  A cell that knows FR_OPTION_PEEPHOLE
      * has them where that is asked for; any other cell always has them, be it as
@@ -307,9 +318,9 @@ typedef struct {
      * wanted, and as far as nothing else needs it, not computed.  Calls that run at the
      * same time need arrays of their own. */
     void *dW;    /* (G, H, I) */
-    void *dR;    /* (G, H, S), or (G, H, H / heads) */
+    void *dR;    /* (G, H, S), or (G, H, H / heads); NULL for a cell without R */
     void *db_ih; /* (G, H) */
-    void *db_hh; /* (G, H) */
+    void *db_hh; /* (G, H); NULL for a cell without R */
     void *dP;    /* (n_vectors, H); NULL for a cell without such weights */
     void *dW_hr; /* (S, H); NULL for a cell without a projection */
     /* Of the parameters of a norm, see fr_pack_args. */
@@ -355,9 +366,11 @@ typedef struct {
     fr_shape shape; /* only cell, I, H, S, heads and options are looked at */
     int n_threads;
     const void *W;    /* (G, H, I); may be NULL where `forward` is given */
-    const void *R;    /* (G, H, S), or (G, H, H / heads); likewise */
+    const void *R;    /* (G, H, S), or (G, H, H / heads), likewise; NULL without R */
     const void *b_ih; /* (G, H), or NULL for zero; backward needs no biases */
-    const void *b_hh; /* (G, H), or NULL for zero; NULL where b_ih is, and only there */
+    /* (G, H), or NULL for zero; NULL where b_ih is and for a cell without R, and only
+     * there. */
+    const void *b_hh;
     const void *P;    /* (n_vectors, H); NULL for a cell without such weights */
     const void *W_hr; /* (S, H); NULL for a cell without a projection */
     /* The parameters of a norm (enum fr_norm), each NULL where there is none. */

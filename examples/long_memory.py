@@ -4,19 +4,23 @@
 
 Adding: of 100 or 300 numbers two are marked, and their sum is asked for after the last
 [1]_. Copying: ten letters are to be repeated after 100 blank steps. An RNN of rectified
-linear units that starts as the identity [2]_, a plain RNN, LSTM and GRU of 100 units
-are trained on all three. Beside them: always answering 1, and guessing letters. How the
-gradient fares on its way back through time is drawn below the learning curves.
+linear units that starts as the identity [2]_, a plain RNN, LSTM, GRU, and two layers of
+IndRNN [3]_, of 100 units each, are trained on all three. Beside them: always answering
+1, and guessing letters. How the gradient fares on its way back through time is drawn
+below the learning curves.
 
 ::
 
     python examples/long_memory.py [--quick] [--adding T [T ...]] [--copying T]
-                                   [--steps N] [--plot FILE.png]
+                                   [--networks NAME [NAME ...]] [--steps N]
+                                   [--plot FILE.png]
 
 .. [1] S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8),
    1997.
 .. [2] Q. Le, N. Jaitly, G. Hinton, "A Simple Way to Initialize Recurrent Networks of
    Rectified Linear Units", arXiv:1504.00941, 2015.
+.. [3] S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, "Independently Recurrent Neural Network
+   (IndRNN): Building A Longer and Deeper RNN", arXiv:1803.04831, 2018.
 """
 
 # sphinx_gallery_thumbnail_path = 'pictures/long_memory_quick.png'
@@ -36,6 +40,7 @@ CHANCE = {"adding": 1 / 6, "copying": math.log(LETTERS)}
 # Adam's first learning rate; it falls linearly, and gradients are clipped to norm 1.
 # The identity RNN learned nothing of T = 300 with 1e-3, 1e-4 or SGD (see README.md).
 NETWORKS = {"identity RNN": 3e-4, "tanh RNN": 3e-4, "LSTM": 3e-3, "GRU": 3e-3}
+NETWORKS |= {"IndRNN": 3e-3}
 
 
 def small(seed):
@@ -43,11 +48,12 @@ def small(seed):
     return lambda weight: fastrnn.init.normal_(weight, std=1e-3, seed=seed)
 
 
-def make(name, inputs, outputs, every_step):
-    """A network of one layer and a linear head on its last steps or step.
+def make(name, inputs, outputs, every_step, T):
+    """A network of one layer, or two, and a linear head on its last steps or step.
 
-    All but the identity RNN begin with PyTorch's uniform weights, as the figures in
-    README.md do: fastrnn's own default, an orthogonal matrix, helps a plain RNN.
+    All but the identity RNN and the IndRNN begin with PyTorch's uniform weights, as the
+    figures in README.md do: fastrnn's own default, an orthogonal matrix, helps a plain
+    RNN. The IndRNN's recurrent weights are bounded by the T steps to remember.
     """
     init: Any = "torch"
     head_init: Any = "torch"
@@ -55,13 +61,16 @@ def make(name, inputs, outputs, every_step):
         init = {"weight_hh": fastrnn.init.identity_, "weight_ih": small(5)}
         init |= {"bias_ih": 0, "bias_hh": 0}
         head_init = {"weight": small(6), "bias": 0}
-    layer: fastrnn.RNN | fastrnn.LSTM | fastrnn.GRU
+    layer: fastrnn.RNN | fastrnn.LSTM | fastrnn.GRU | fastrnn.IndRNN
     options: dict[str, Any] = {"return_sequences": every_step, "init": init, "seed": 0}
     if name == "LSTM":
         layer = fastrnn.LSTM(inputs, H, **options)
         fastrnn.init.forget_gate_bias_(layer, 1.0)
     elif name == "GRU":
         layer = fastrnn.GRU(inputs, H, **options)
+    elif name == "IndRNN":
+        options["init"] = head_init = "keras"
+        layer = fastrnn.IndRNN(inputs, H, 2, time_steps=T, **options)
     else:
         nonlinearity = "relu" if name == "identity RNN" else "tanh"
         layer = fastrnn.RNN(inputs, H, nonlinearity=nonlinearity, **options)
@@ -95,7 +104,7 @@ def train(name, task, T, steps):
     """Learning curve on held-out sequences, and the gradient's flow before training."""
     draw = {"adding": adding, "copying": copying}[task]
     sizes = (2, 1) if task == "adding" else (LETTERS + 2, LETTERS)
-    model = make(name, *sizes, every_step=task == "copying")
+    model = make(name, *sizes, every_step=task == "copying", T=T)
     loss = "mse" if task == "adding" else "sparse_categorical_crossentropy"
     model.compile(loss, "adam", lr=NETWORKS[name])
     test = draw(np.random.default_rng(1), T, TEST)
@@ -122,7 +131,7 @@ def train(name, task, T, steps):
     return at, losses, found.flows[0]
 
 
-def plot(path, results, cases, quick):
+def plot(path, results, cases, networks, quick):
     """Learning curves, and below them the gradient on its way back."""
     import matplotlib
 
@@ -134,7 +143,7 @@ def plot(path, results, cases, quick):
         figsize=(4.5 * len(cases) + 2, 8), layout="constrained",
     )  # fmt: skip
     for (curves, flows), (task, T) in zip(axes.T, cases, strict=True):
-        for color, name in enumerate(NETWORKS):
+        for color, name in enumerate(networks):
             at, losses, flow = results[task, T, name]
             curves.plot(at, losses, label=name, color=f"C{color}")
             norms = np.where(flow.norms > 0, flow.norms, np.nan)
@@ -170,6 +179,8 @@ def main():
     parser.add_argument("--adding", type=int, nargs="+", default=[100, 300],
                         metavar="T", help="numbers")  # fmt: skip
     parser.add_argument("--copying", type=int, default=100, metavar="T", help="blanks")
+    parser.add_argument("--networks", nargs="+", default=[*NETWORKS], choices=NETWORKS,
+                        metavar="NAME", help=", ".join(NETWORKS))  # fmt: skip
     parser.add_argument("--steps", type=int, default=40_000,
                         help="at most, a quarter of it for copying")  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", default="long_memory.png")
@@ -181,9 +192,9 @@ def main():
     for task, T in cases:
         print(f"{task:<8} {T:>5} {'no memory':<13} {CHANCE[task]:9.5f}")
         steps = options.steps // (1 if task == "adding" else 4)
-        for name in NETWORKS:
+        for name in options.networks:
             results[task, T, name] = train(name, task, T, steps)
-    plot(options.plot, results, cases, options.quick)
+    plot(options.plot, results, cases, options.networks, options.quick)
     print(f"plot: {options.plot}")
 
 

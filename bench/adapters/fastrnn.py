@@ -8,7 +8,7 @@ from bench import data, machine, models, programs
 from bench.adapters import N_STEPS
 from bench.adapters.model_side import ModelSide, ProgramSide
 from bench.case import LayerCase, ModelCase, ProgramCase
-from bench.cases import CELLS, KNOWN
+from bench.cases import KNOWN, new_layer
 
 CASES = (LayerCase, ModelCase, ProgramCase)
 
@@ -38,11 +38,7 @@ def variants(case, dtype):
 
 
 def _layer(case, weights, dtype):
-    about, extra = KNOWN[case.cell], {}
-    if case.cell not in CELLS:  # one of several cells of its class, not the default
-        extra["nonlinearity"] = about.activations[0]
-    layer_class = getattr(fastrnn, about.layer)
-    layer = layer_class(case.shape.I, case.shape.H, dtype=dtype, **extra)
+    layer = new_layer(case.cell, case.shape.I, case.shape.H, dtype)
     layer.load_state_dict(weights)
     return layer.train(case.direction == "train")
 

@@ -154,6 +154,17 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
     }
 }
 
+/* With a cell that has no R all of dh_{t-1} comes past R.  Then w.dh has the gradient
+ * with respect to h_n, which the cell has used at the last step of each row, or what
+ * was gathered at this step: it is set to zero afterwards. */
+static void clear_used(const backward_run *f, ptrdiff_t s, ptrdiff_t rows, int gathered)
+{
+    const ptrdiff_t first = gathered ? 0 : step_rows(&f->a->shape, s + 1);
+    for (ptrdiff_t b = max_size(f->g.b0, first); b < f->g.b0 + rows; b++)
+        memset(f->w.dh + b * f->cell.S_padded + f->state.begin, 0,
+               (size_t)(f->state.end - f->state.begin) * sizeof(real));
+}
+
 /* Part (1) for one step and this thread's rows and units; the step's da begins at
  * da_s. */
 static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
@@ -195,6 +206,11 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         backward_norm_of_c(f, s, rows, da_s);
     }
     run_cell(f, ops->backward, s, da_s, gathered);
+    if (is_scan(c)) {
+        round_slots(f, rows, da_s, c->product_slots, &f->units);
+        clear_used(f, s, rows, gathered);
+        return;
+    }
     if (w->zone_c)
         join_dc(f, rows);
     if (w->masks.operands && c->has_late_gate)

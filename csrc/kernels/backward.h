@@ -78,8 +78,9 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
     w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
     const ptrdiff_t words = operand_size(w->block);
     w->x = take(a, packed_size(words, shape->I));
-    w->h = take(a, max_size(1, n_masked_operands(c)) * c->heads *
-                       packed_size(words, c->head_size));
+    w->h = is_scan(c) ? NULL
+                      : take(a, max_size(1, n_masked_operands(c)) * c->heads *
+                                    packed_size(words, c->head_size));
     w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
     w->a_operand = c->half ? take(a, c->product_slots * packed_a_size(H, words)) : w->a;
     w->second_a = c->has_projection ? take(a, packed_a_size(S, words)) : w->a;

@@ -48,6 +48,9 @@ typedef struct {
      * the late gate's R. */
     const real *ah;
     ptrdiff_t ah_row;
+    /* x_t itself, from unit 0 on, of a cell that has it in place of a gate of x W. */
+    const real *x;
+    ptrdiff_t x_row;
     const real *bias_apart; /* b_hh of the gate bias_apart, by unit; its bias is b_ih */
     const real *vectors;    /* P by unit, each row of H_padded elements */
     const real *h_prev;     /* rows of h_{t-1} */
@@ -134,7 +137,9 @@ INLINE ptrdiff_t tape_at(ptrdiff_t j, int slots)
  * A projection, h_t = m_t W_hr, is a second product, too, after which nothing of the
  * cell follows; it is the driver's business alone. */
 typedef struct {
-    int R_gates;    /* gates 0 .. R_gates - 1, at least one, are those of h R */
+    /* Gates 0 .. R_gates - 1 are those of h R; 0 for a cell whose recurrence is
+     * elementwise (scan.c), which has no R and all of its pre-activations in ax. */
+    int R_gates;
     int tape_slots; /* V elements of the tape each, for each vector of units */
     int da_slots;   /* H_padded elements of a row of da each */
     /* Slots first_R_slot .. first_R_slot + R_gates - 1 of da are those of gates 0 ..
@@ -190,8 +195,10 @@ typedef struct {
     row_norms norm;
     const fr_cell_options *options;
     int gates;        /* gates of x W */
+    int biased;       /* of these, the first ones, which have a bias */
     int bias_apart;   /* gate whose b_hh is handed to the cell apart, or NO_GATE */
     int n_vectors;    /* rows of P */
+    int skips;        /* 1: x itself goes into h, in place of a gate of x W */
     int other_states; /* states beside h */
     int has_projection, has_late_gate;
     int keeps_h;       /* the tape has h as the cell has made it, before zoneout */
@@ -210,6 +217,12 @@ typedef struct {
 INLINE vreal v_candidate_mask(const real *mask, ptrdiff_t row, ptrdiff_t r, ptrdiff_t j)
 {
     return mask ? v_load(mask + r * row + j) : v_set1(1);
+}
+
+/* Whether the recurrence is elementwise: such a cell has no R. */
+INLINE int is_scan(const cell *c)
+{
+    return c->ops->R_gates == 0;
 }
 
 /* Whether the panels of R have all gates, as those of W have, and none of the gates

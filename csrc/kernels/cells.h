@@ -14,6 +14,10 @@
 #include "ligru.c"
 #include "leaky.c"
 #include "slstm.c"
+#include "mingru.c"
+#include "minlstm.c"
+#include "indrnn.c"
+#include "sru.c"
 
 /* One line for each cell: */
 /* clang-format off */
@@ -26,6 +30,11 @@ static const cell_entry *const cell_table[] = {
     &ligru_cell,
     &leaky_cell,
     &slstm_cell,
+    &mingru_cell,
+    &minlstm_cell,
+    &indrnn_relu_cell,
+    &indrnn_tanh_cell,
+    &sru_cell,
 };
 /* clang-format on */
 

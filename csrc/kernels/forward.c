@@ -7,6 +7,18 @@
  * barrier after the step.  A row whose last step this was leaves its state in h_n.
  */
 #include "norm_forward.c"
+#include "scan.c"
+
+static ptrdiff_t forward_work_size(const fr_shape *shape, int n_threads)
+{
+    const cell c = get_cell(shape);
+    arena a = {NULL, 0};
+    if (is_scan(&c))
+        carve_scan(shape, &c, n_threads, &a);
+    else
+        carve_forward(shape, &c, n_threads, &a);
+    return a.used;
+}
 
 /* Runs one call on a part of the team: what this thread does of it. */
 static void forward_part(const team_part *part, const fr_forward_args *a)
@@ -14,6 +26,10 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     const team *self = &part->own;
     const fr_shape *shape = &a->shape;
     const cell c = get_cell(shape);
+    if (is_scan(&c)) {
+        forward_scan(self, a);
+        return;
+    }
     const ptrdiff_t H = c.H, S = c.S, H_padded = c.H_padded;
     const real *h0 = a->h0, *c0 = a->c0, *y = a->y;
     real *h_n = a->h_n, *c_n = a->c_n;

@@ -69,14 +69,6 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     return w;
 }
 
-static ptrdiff_t forward_work_size(const fr_shape *shape, int n_threads)
-{
-    const cell c = get_cell(shape);
-    arena a = {NULL, 0};
-    carve_forward(shape, &c, n_threads, &a);
-    return a.used;
-}
-
 /* What one thread does of a call. */
 typedef struct {
     const fr_forward_args *a;

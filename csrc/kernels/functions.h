@@ -164,6 +164,19 @@ static __attribute__((noinline)) vreal v_slope(const fr_activation *f, vreal x, 
     }
 }
 
+/* The function that makes a candidate positive where a recurrence is computed in log
+ * space: g(a) = a + 1/2 for a >= 0, and sigmoid(a) below (Feng et al. 2024). */
+INLINE vreal v_positive(vreal a)
+{
+    return v_select_negative(a, v_sigmoid(a), a + v_set1((real)0.5));
+}
+
+/* The derivative of v_positive(a), from y = v_positive(a). */
+INLINE vreal d_positive_from(vreal y)
+{
+    return v_select_negative(y - v_set1((real)0.5), d_sigmoid_from(y), v_set1(1));
+}
+
 /* Limits a pre-activation to [-clip, clip] where the cell has a clip. */
 INLINE vreal v_clip(const fr_cell_options *o, vreal a)
 {

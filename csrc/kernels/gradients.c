@@ -178,6 +178,9 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
                 if (w->masks.input)
                     sum = sum * v_load(w->masks.input + q.column + v +
                                        w->row_of[k + r] * w->masks.input_row);
+                if (c->skips) /* what x is given past the product: a slot behind */
+                    sum = sum + v_load(w->da + (k + r) * w->da_row +
+                                       c->gates * c->H_padded + q.column + v);
                 if (a->dx_accumulate)
                     sum = v_load_n(dx + v, lanes) + sum;
                 v_store_n(dx + v, sum, lanes);
@@ -323,7 +326,7 @@ static real *gradient_of_sum(const backward_run *f, ptrdiff_t slot, int n)
         const ptrdiff_t R_slot = at - ops->first_R_slot;
         if (n == 0) {
             to = a->db_ih;
-            row = at < c->gates ? ops->w_gate[at] : NO_GATE;
+            row = at < c->biased ? ops->w_gate[at] : NO_GATE;
         } else {
             to = a->db_hh;
             row = is_late_slot(c, slot)                  ? ops->late_gate

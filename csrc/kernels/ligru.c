@@ -12,8 +12,8 @@
  *   dh_prev = dh * z + da R
  *
  * The paper normalises x_t W^T over the batch.  Without that h_t can grow with the
- * sequence, since nothing bounds n.  A general cell has other functions, and may clip
- * what they are given.
+ * sequence, since nothing bounds n; the driver can normalise each row of it (norm.h).  A
+ * general cell has other functions, and may clip what they are given.
  *
  * The tape has two slots, n z, or in a general cell a_n a_z, since the derivative of any
  * function follows from these.  da has slots n z.
@@ -107,6 +107,7 @@ static const cell_entry ligru_cell = {
      .output_activation = -1,
      .bias_apart = NO_GATE,
      .options = FR_OPTION_ACTIVATIONS | FR_OPTION_CLIP | FR_OPTION_MASKS,
+     .norms = 1 << FR_NORM_INPUT,
      .paper = "Ravanelli, Brakel, Omologo & Bengio 2018"},
     .plain = &ligru_ops,
     .general = &ligru_general_ops,

@@ -37,9 +37,11 @@ static void multiply_whole_rows(const forward_run *f, ptrdiff_t s, row_origin fr
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t S = c->S, row = f->record.row;
+    const ptrdiff_t S = c->S_words, row = f->record.row;
     const real *R = (const real *)a->packed + f->pack.R;
-    const rows_at h = previous_h(&a->shape, s, from, a->y, a->y_step, a->y_row, a->h0);
+    const rows_at h = product_operand(
+        f, previous_h(&a->shape, s, from, a->y, a->y_step, a->y_row, a->h0), b0, b1,
+        c->S, 1);
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n));
         const unit_panel next =
@@ -119,13 +121,16 @@ static void normalised_rows(const forward_run *f, ptrdiff_t s, row_origin from,
                             ptrdiff_t b0, ptrdiff_t b1)
 {
     const cell *c = &f->cell;
-    const ptrdiff_t S = c->S;
+    const ptrdiff_t S = c->S_words;
     const real *R = (const real *)f->a->packed + f->pack.R;
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     const int one_sum = has_one_sum(c),
               has_product = c->norm.input && !c->norm.recurrent;
     real *const ax = f->ax_tile, *const ah = one_sum ? ax : f->ah_tile;
+    rows_at h = {base.h_prev, base.h_prev_row};
+    if (has_product)
+        h = product_operand(f, h, b0, b1, c->S, 1);
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const ptrdiff_t p = panel_in_turn(f, s, f->p0, f->p1, n);
@@ -141,7 +146,7 @@ static void normalised_rows(const forward_run *f, ptrdiff_t s, row_origin from,
             if (has_product)
                 multiply_rows_from(
                     one_sum ? (sums_start){ax, q.nv * V} : (sums_start){NULL, 0},
-                    step.h_prev, step.h_prev_row, 1, 0, S, R + r.column * S, r.nv,
+                    h.start + b * h.row, h.row, 1, 0, S, R + r.column * S, r.nv,
                     panel_part(R + next.column * S, S, r.nv, i, chunks.n), ah, r.nv * V,
                     mr);
             step.ax = ax;

@@ -114,12 +114,13 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     for (ptrdiff_t p = begin; p < end; p++) {
         const unit_panel q = get_W_panel(c, p);
         pack_gates(c->half, packed, W, c->gates, H, c->I, p);
-        for (ptrdiff_t g = 0; b_ih && g < c->gates; g++) {
+        for (ptrdiff_t g = 0; b_ih && g < c->biased; g++) {
             const ptrdiff_t row = g * H + q.j;
             real *bias = packed + f.bias + q.column + g * q.lanes;
             const int apart = g == c->bias_apart;
             for (ptrdiff_t u = 0; u < q.units; u++) {
-                bias[u] = apart ? b_ih[row + u] : b_ih[row + u] + b_hh[row + u];
+                bias[u] =
+                    apart || !b_hh ? b_ih[row + u] : b_ih[row + u] + b_hh[row + u];
                 if (apart)
                     packed[f.bias_apart + q.j + u] = b_hh[row + u];
             }

@@ -67,10 +67,13 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         /* A few rows do not fill a tile, and many steps of one row do. */
         if (rows < tile_rows(q.nv) && !shape->offsets && copies_x(f)) {
             const ptrdiff_t x_row = f->w.masks.input_row;
-            for (ptrdiff_t b = 0; b < rows; b++)
+            for (ptrdiff_t b = 0; b < rows; b++) {
+                real *c = hoisted_row(f, s0, g->b0 + b);
                 multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0, I,
                                    W, q.nv, panel_part(next, I, q.nv, b, rows),
-                                   f->ax + b * row + q.column, rows * row, s1 - s0);
+                                   c + q.column, hoisted_row(f, s0 + 1, g->b0 + b) - c,
+                                   s1 - s0);
+            }
             continue;
         }
         if (rows < tile_rows(q.nv) && !shape->offsets) {

@@ -26,9 +26,9 @@ INLINE ptrdiff_t cached_weights(const fr_shape *shape)
 
 static int sequence_threads(const fr_shape *shape, int n_threads)
 {
-    const double flops = 2.0 * (double)total_rows(shape) *
-                         (double)(get_cell(shape).gates * shape->H) *
-                         (double)(shape->I + shape->S / max_size(1, shape->heads));
+    const cell c = get_cell(shape);
+    const double flops = 2.0 * (double)total_rows(shape) * (double)(c.gates * c.H) *
+                         (double)(c.I + (is_scan(&c) ? 0 : c.head_size));
     return useful_threads(flops, n_threads);
 }
 
@@ -44,7 +44,8 @@ typedef struct {
 static int group_size(int threads, const fr_shape *shape, const cell *c,
                       ptrdiff_t panels)
 {
-    const ptrdiff_t R_bytes = c->gates * c->H * c->head_size * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t R_bytes =
+        is_scan(c) ? 0 : c->gates * c->H * c->head_size * (ptrdiff_t)sizeof(real);
     for (int size = 1; size < threads; size++) {
         const int groups = threads / size;
         const int few_rows = shape->B < 4 * groups;
@@ -76,7 +77,7 @@ static int calls_at_once(const fr_shape *shape, int n_threads, int most, int cha
     const int threads = sequence_threads(shape, n_threads);
     const ptrdiff_t panels = n_unit_panels(c.gates, c.H);
     const ptrdiff_t R_bytes = c.gates * c.H * c.head_size * (ptrdiff_t)sizeof(real);
-    if (group_size(threads, shape, &c, panels) == 1)
+    if (is_scan(&c) || group_size(threads, shape, &c, panels) == 1)
         return 1;
     most = (int)min_size(min_size(most, FR_MOST_AT_ONCE), threads);
     for (int n = most; n > 1; n--) {

@@ -75,7 +75,8 @@ static cell get_cell(const fr_shape *shape)
     const fr_cell_options *o = shape->options;
     const cell_ops *ops = choose_ops(entry, o);
     const row_norms norm = get_row_norms(o);
-    const int gates = entry->about.n_gates;
+    const int skips = entry->about.skips && shape->I == shape->H;
+    const int gates = entry->about.n_gates - skips;
     const ptrdiff_t heads = max_size(1, shape->heads);
     const int has_late_gate = ops->forward_second != NULL && !norm.c;
     /* What is added to the late gate's product can be added to its x W just as well. */
@@ -87,6 +88,8 @@ static cell get_cell(const fr_shape *shape)
         .options = o,
         .bias_apart = is_late || norm.joint ? NO_GATE : entry->about.bias_apart,
         .gates = gates,
+        .skips = skips,
+        .biased = entry->about.n_biased ? entry->about.n_biased : gates,
         .other_states = entry->about.n_states - 1,
         .n_vectors = has_vectors(&entry->about, o) ? entry->about.n_vectors : 0,
         .has_projection = shape->S != shape->H,

@@ -72,7 +72,19 @@ from fastrnn.nn.pooling import (
 from fastrnn.nn.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fastrnn.nn.spatial_dropout import SpatialDropout1D
 from fastrnn.nn.wrappers import TimeDistributed
-from fastrnn.recurrent import GRU, LSTM, MGU, RNN, SLSTM, LeakyRNN, LiGRU
+from fastrnn.recurrent import (
+    GRU,
+    LSTM,
+    MGU,
+    RNN,
+    SLSTM,
+    SRU,
+    IndRNN,
+    LeakyRNN,
+    LiGRU,
+    MinGRU,
+    MinLSTM,
+)
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
 from fastrnn.recurrent.stream import Stream
@@ -102,6 +114,7 @@ __all__ = [
     "RNN",
     "SGD",
     "SLSTM",
+    "SRU",
     "Activation",
     "Adagrad",
     "Adam",
@@ -127,6 +140,7 @@ __all__ = [
     "Generator",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "IndRNN",
     "Input",
     "LayerNorm",
     "LeakyRNN",
@@ -135,6 +149,8 @@ __all__ = [
     "Masking",
     "MaxPooling1D",
     "Maximum",
+    "MinGRU",
+    "MinLSTM",
     "Minimum",
     "Model",
     "Module",

@@ -4,7 +4,6 @@
 import ast
 import re
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -22,15 +21,24 @@ OF_KERAS = {f"fastrnn.keras.{name}" for name in fastrnn.keras._DROP_IN}
 
 
 def names_of(module):
-    """What a module has in ``__all__``, without importing it: it may need a peer."""
-    tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))
+    """What a module writes into ``__all__``, without importing it: it may need a peer.
+
+    Names that a module adds from the table of layers have that table's entries.
+    """
+    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
     (names,) = (
-        ast.literal_eval(node.value)
+        [ast.literal_eval(e) for e in node.value.elts if not isinstance(e, ast.Starred)]
         for node in tree.body
         if isinstance(node, ast.Assign)
         and [getattr(target, "id", "") for target in node.targets] == ["__all__"]
     )
     return names
+
+
+def source_of(module):
+    """The file of a module: `find_spec` of a part of a package imports the package."""
+    place = Path(fastrnn.__file__).parent.joinpath(*module.split(".")[1:])
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def public_names():
@@ -49,7 +57,7 @@ def public_names():
 def is_module(package, name):
     if package == "fastrnn":
         return isinstance(getattr(fastrnn, name), ModuleType)
-    at = Path(find_spec(package).origin)  # of a submodule it would import the package
+    at = source_of(package)
     return at.name == "__init__.py" and (
         (at.parent / f"{name}.py").is_file() or (at.parent / name).is_dir()
     )

@@ -144,6 +144,8 @@ class Calls(RuleBasedStateMachine):
             made = (
                 self.numbers(n, B, case.H) if with_state else np.zeros((n, B, case.H))
             )
+            if with_state and name == "n0":  # a normaliser, which divides, is positive
+                made = np.abs(made) + 0.5
             arrays[name] = made.astype(self.dtype)
         lengths = self.rng.integers(0, T + 1, B) if ragged else None
         hx = cells.state_of([arrays[name] for name in names]) if with_state else None

@@ -56,6 +56,7 @@ def test_a_cell_has_its_options_and_no_others(name):
     cell = celltable.cell(name)
     functions = [(function, 0.0, 0.0) for function in cell.activations]
     values = {"clip": 1.0, "input_forget": True, "peephole": True, "reset_before": True}
+    values |= {"log_space": True, "skip_scale": 2.0}
     for option in (*values, "proj_size"):
         if option == "proj_size":
             options = celltable.CellOptions(proj_size=2)
@@ -82,7 +83,13 @@ def test_weights_have_a_part_for_each_gate(name):
     shape = single.Shape(cell.index, False, 1, 1, 2, H)
     packed = np.empty(single.packed_size(kernels, False, shape))
     W, R, b = np.zeros(n * 2), np.zeros(n * H), np.zeros(n)
-    P = np.zeros((cell.n_vectors, H))
+    P = np.zeros(cell.n_vectors * H) if cell.n_vectors else None
+    if cell.is_scan:
+        with pytest.raises(ValueError, match="R and b_hh must be None for a cell with"):
+            single.pack(kernels, False, shape, W, R, b, b, packed)
+        b = np.zeros(len(cell.biased) * H)
+        single.pack(kernels, False, shape, W, None, b, None, packed, P)
+        return
     single.pack(kernels, False, shape, W, R, b, b, packed, P)
     with pytest.raises(ValueError, match=f"W must have {n * 2} elements"):
         single.pack(kernels, False, shape, np.zeros(n * 2 + H), R, b, b, packed, P)

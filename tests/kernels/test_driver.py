@@ -71,12 +71,16 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
         step = B * (width + padding)
         return array, single.StridedArray(array, 0, step, width + padding)
 
-    given = [room.copy(a) for a in d.parameters.values()]
-    grads = [room.copy(np.zeros(a.shape)) for a in given]
-    weights, P = given[:4], (given[4:] or [None])[0]
+    weights = {
+        letter: room.copy(a)
+        for letter, a in cells.by_letter(case.cell, d.parameters).items()
+    }
+    given = [weights.get(letter) for letter in ("W", "R", "b_ih", "b_hh")]
     packed = [room.take(single.packed_size(kernels, b, shape)) for b in (False, True)]
     for backward in (False, True):
-        single.pack(kernels, backward, shape, *weights, packed[backward], P)
+        single.pack(
+            kernels, backward, shape, *given, packed[backward], weights.get("P")
+        )
     (_, x), (y_array, y) = series(I, d.x), series(H)
     (_, dy), (dx_array, dx) = series(H, d.dy), series(I)
     h0, dh_n = room.copy(d.h0[0]), room.copy(d.dh_n[0])
@@ -90,14 +94,16 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     work = [
         room.take(single.work_size(kernels, b, shape, n_threads)) for b in (False, True)
     ]
+    grads = {name: room.copy(np.zeros(a.shape)) for name, a in weights.items()}
+    wanted = [grads.get(letter) for letter in ("W", "R", "b_ih", "b_hh")]
 
-    before = [(array, array.copy()) for array in (*given, h0, dh_n)]
+    before = [(array, array.copy()) for array in (*weights.values(), h0, dh_n)]
     single.forward(
         kernels, shape, n_threads, x, packed[0], h0, c0, y, h_n, c_n, tape, work[0]
     )
     single.backward(
         kernels, shape, n_threads, x, packed[1], h0, y, tape, dy, dh_n, dc_n,
-        dx, False, dh0, dc0, *grads[:4], work[1], *grads[4:],
+        dx, False, dh0, dc0, *wanted, work[1], grads.get("P"),
     )  # fmt: skip
     room.assert_guards_stand()
     for array, copy in before:
@@ -113,7 +119,7 @@ def call(case, dtype, n_threads, reverse=False, lengths=None, padding=0):
     ends, starts = [h_n, *(c_n if has_c else ())], [dh0, *(dc0 if has_c else ())]
     outputs = {"y": rows(y_array, H), **cells.named(case.cell, "_n", ends)}
     gradients = {"x": rows(dx_array, I), **cells.named(case.cell, "0", starts)}
-    return outputs, gradients | dict(zip(d.parameters, grads, strict=True))
+    return outputs, gradients | dict(zip(d.parameters, grads.values(), strict=True))
 
 
 # Ties, a row of length zero at the end, rows enough for several tiles and threads.

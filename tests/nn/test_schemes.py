@@ -38,17 +38,20 @@ def test_keras_fills_as_keras_does(name):
     for key, array in layer.parameters.items():
         if key.startswith(("weight_ih", "weight_hr", "weight_gate")):
             assert_uniform(array, math.sqrt(6 / sum(array.shape)))
+        elif name == "indrnn" and key.startswith("weight_hh"):
+            assert ((array >= 0) & (array <= 1)).all()
+            assert array.std() == pytest.approx(1 / math.sqrt(12), rel=0.3)
         elif key.startswith("weight_hh"):
             np.testing.assert_allclose(
                 array.T @ array, np.eye(array.shape[1]), atol=1e-5
             )
-        elif key.startswith("weight_ph"):
+        elif key.startswith(("weight_ph", "weight_c")):
             assert_uniform(array, math.sqrt(3 / H))
         elif key.startswith("bias_gate"):
             assert (array == -1).all()
         else:
             expected = np.zeros_like(array)
-            if key.startswith("bias_ih") and "c" in celltable.cell(layer._cell).states:
+            if key.startswith("bias_ih") and name in ("lstm", "slstm"):
                 f = gates.index("f")
                 expected[f * H : (f + 1) * H] = 1
             np.testing.assert_array_equal(array, expected)

@@ -48,7 +48,7 @@ def two_layers():
 
 
 @pytest.mark.parametrize(
-    ("make", "most"), [(layer, 26), (sequential, 48), (two_layers, 82)]
+    ("make", "most"), [(layer, 27), (sequential, 49), (two_layers, 83)]
 )
 def test_a_training_step_calls_few_functions(make, most):
     model, x = make(), np.ones((1, 8, 4), "f")
@@ -67,7 +67,7 @@ def test_inference_of_a_layer_calls_few_functions():
     model, x = layer().eval(), np.ones((1, 1, 4), "f")
     model(x)
     found = calls_of(lambda: model(x))
-    assert len(found) <= 9, found
+    assert len(found) <= 10, found
 
 
 def test_a_batch_of_fit_calls_few_functions():
@@ -82,7 +82,7 @@ def test_a_batch_of_fit_calls_few_functions():
 
     fit(2)()
     more = len(calls_of(fit(24))) - len(calls_of(fit(12)))
-    assert more / 12 <= 195
+    assert more / 12 <= 196
 
 
 class TestPartsThatWereFoundBefore:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`compute="bfloat16"`: rounded operands, float32 sums, and the same bits everywhere."""
+"""`compute="bfloat16"`: rounded operands, float32 sums, the same bits everywhere."""
 
 import itertools
 
@@ -22,6 +22,14 @@ LAYERS = {
     "mgu": ("MGU", {}),
     "ligru": ("LiGRU", {}),
     "leaky": ("LeakyRNN", {}),
+    "slstm": ("SLSTM", {}),
+    "mingru": ("MinGRU", {"num_layers": 2}),
+    "minlstm": ("MinLSTM", {"bidirectional": True}),
+    "indrnn": ("IndRNN", {}),
+    "normalised": ("LSTM", {"layer_norm": True}),
+    "normalised c": ("LSTM", {"layer_norm": "cell", "num_layers": 2}),
+    "normalised input": ("GRU", {"layer_norm": "input"}),
+    "normalised jointly": ("GRU", {"rms_norm": "joint"}),
     "reset before": ("GRU", {"reset_after": False}),
     "projection": ("LSTM", {"proj_size": 3}),
     "peephole": ("LSTM", {"peephole": True}),
@@ -243,8 +251,6 @@ def test_linear(shape, target):
         ("LSTM", {"dtype": "float64", "compute": "bfloat16"}, "only float32 layers"),
         ("GRU", {"compute": "float64"}, "only float32 layers"),
         ("Linear", {"compute": "half"}, "must be None, the layer's dtype or"),
-        ("LSTM", {"compute": "bfloat16", "layer_norm": True}, "not for layer_norm"),
-        ("GRU", {"compute": "bfloat16", "rms_norm": True}, "not for rms_norm"),
         ("LSTM", {"compute": "bfloat16", "heads": 2}, "not for heads > 1"),
     ],
 )
@@ -275,9 +281,9 @@ def test_compile_sets_all_layers_or_none(tmp_path):
     x, _ = data(8, 4, 5)
     assert again.predict(x).tobytes() == one.predict(x).tobytes()
     two = fastrnn.Sequential(
-        fastrnn.Linear(5, 4, seed=0), fastrnn.LSTM(4, 8, layer_norm=True, seed=0)
+        fastrnn.Linear(5, 4, seed=0), fastrnn.LSTM(4, 8, heads=2, seed=0)
     )
-    with pytest.raises(ValueError, match="not for layer_norm"):
+    with pytest.raises(ValueError, match="not for heads"):
         two.compile("mse", compute="bfloat16")
     assert [layer.compute for layer in two] == [None, None]
 

@@ -6,6 +6,7 @@ The judges are PyTorch for projections, and for the rest the equations in float6
 """
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -35,6 +36,8 @@ def layer_arguments(kind, activations, options):
         arguments["cell_clip"] = clip
     if given.pop("reset_before", False):
         arguments["reset_after"] = False
+    if alpha := given.pop("skip_scale", None):
+        arguments |= {"rescale": True, "highway_bias": math.log((alpha**2 - 1) / 2)}
     if activations:
         # By the letter that a plain cell's function has: sigmoids open and close gates.
         named = {"recurrent_activation": [], "activation": []}
@@ -65,8 +68,8 @@ def case(request):
 
 def load(layer, v):
     names = {"W": "weight_ih_l0", "R": "weight_hh_l0", "b_ih": "bias_ih_l0"}
-    vectors = f"{layer._cells[0].vectors}_l0"
-    names |= {"b_hh": "bias_hh_l0", "P": vectors, "W_hr": "weight_hr_l0"}
+    names |= {"b_hh": "bias_hh_l0", "W_hr": "weight_hr_l0"}
+    names["P"] = f"{celltable.cell(layer._cell).vectors}_l0"
     names = {key: name for key, name in names.items() if key in v}
     layer.load_state_dict(
         {

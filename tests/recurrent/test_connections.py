@@ -40,7 +40,7 @@ def make(kind, case, **more):
     for name, value in layer.parameters.items():
         if "gate" in name:  # neither open nor closed
             value[...] = rng.standard_normal(value.shape)
-        elif "bias_hh" in name:  # at 0 a ReLU has no derivative
+        elif "bias" in name:  # at 0 a ReLU has no derivative
             value[...] = 0.1 * rng.standard_normal(value.shape)
     return layer
 

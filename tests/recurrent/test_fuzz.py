@@ -156,9 +156,8 @@ def test_good_input_gives_correct_results(source):
         return array[:, None] if unbatched else array
 
     arrays = {"x": sequence(x), **cells.data(case).parameters}
-    names, d_names = (list(cells.named(case.cell, end, state)) for end in ("0", "_n"))
-    arrays |= {k: states(v) for k, v in zip(names, state, strict=True)}
-    weights = {k: states(v) for k, v in zip(d_names, d_state, strict=True)}
+    arrays |= cells.named(case.cell, "0", map(states, state))
+    weights = cells.named(case.cell, "_n", map(states, d_state))
     weights["y"] = sequence(dy)
 
     def outputs_of(arrays):
@@ -172,7 +171,8 @@ def test_good_input_gives_correct_results(source):
 
     want = outputs_of(arrays)
     forms = {"x": sequence, "y": sequence}
-    forms |= dict.fromkeys((*names, *d_names), states)
+    for end in ("0", "_n"):
+        forms |= dict.fromkeys(cells.named(case.cell, end, state), states)
     outputs = {name: forms[name](got) for name, got in outputs.items()}
     want = {name: want[name] for name in outputs}
     tolerance = case.tolerance(dtype, backward=False)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Normalised LSTM, GRU and RNN: their equations, gradients, bits and arguments."""
+"""Normalised cells: their equations, gradients, bits and arguments."""
 
 import norm_reference as reference
 import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN
+from fastrnn import GRU, LSTM, RNN, LiGRU
 from fastrnn.native import celltable, core
 from fastrnn.recurrent import arguments
 
@@ -14,6 +14,7 @@ FORMS = {
     LSTM: ("input", "gates", "cell", "carried", "per_gate"),
     GRU: ("input", "apart", "joint"),
     RNN: ("input", "apart", "joint"),
+    LiGRU: ("input",),
 }
 CASES = [
     pytest.param(cls, form, name, id=f"{cls.__name__}-{form}-{name}")
@@ -22,6 +23,7 @@ CASES = [
     for name in ("layer_norm", "rms_norm")
 ]
 STEPS = {LSTM: reference.lstm, GRU: reference.gru, RNN: reference.rnn}
+STEPS[LiGRU] = reference.ligru
 
 
 def make(cls, form, name, I, H, dtype="float64", **options):
@@ -154,7 +156,9 @@ def test_a_norm_needs_all_gates():
         LSTM(3, 4, layer_norm=True, input_forget=True)
     with pytest.raises(ValueError, match="does not go with reset_after=False"):
         GRU(3, 4, rms_norm=True, reset_after=False)
-    with pytest.raises(ValueError, match="layer_norm is an option of RNN, LSTM, GRU"):
+    with pytest.raises(
+        ValueError, match=r"layer_norm is an option of .*LSTM.*, not of MGU"
+    ):
         arguments.cell_options("MGU", celltable.cell("mgu"), 4, layer_norm=True)
 
 

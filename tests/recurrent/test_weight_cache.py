@@ -61,16 +61,26 @@ def packed(layer):
 # -- ways to change weights -----------------------------------------------------------
 
 
+def there(layer, name):
+    """The parameter, or of a cell without R another one to change."""
+    lacking = {"weight_hh": "weight_ih", "bias_hh": "bias_ih"}
+    kind, _, suffix = name.partition("_l")
+    own = layer.parameters
+    if name not in own or own[name].ndim < (2 if kind == "weight_hh" else 1):
+        name = f"{lacking[kind]}_l{suffix}"
+    return own[name]
+
+
 def negate(name, *index):
     def change(layer):
-        layer.parameters[name][index] *= -1
+        there(layer, name)[index] *= -1
 
     return change
 
 
 def swap(name, first, second):
     def change(layer):
-        parameter = layer.parameters[name]
+        parameter = there(layer, name)
         parameter[[first, second]] = parameter[[second, first]]
 
     return change
@@ -93,7 +103,7 @@ def swap_two_elements(distance):
 
 def one_ulp(name):
     def change(layer):
-        flat = layer.parameters[name].reshape(-1)
+        flat = there(layer, name).reshape(-1)
         flat[-1] = np.nextafter(flat[-1], np.inf, dtype=flat.dtype)
 
     return change

@@ -181,12 +181,37 @@ def as_state(parts, dtype):
     return state_of([part.astype(dtype) for part in parts])
 
 
+def weight_shapes(cell, width, H, bias=True):
+    """Shape and scale of each parameter of a cell, by name, in a layer's order."""
+    about = celltable.cell(cell)
+    G = len(about.gates) - (about.skips and width == H)
+    shapes = {"weight_ih": ((G * H, width), 0.7 / np.sqrt(width))}
+    if not about.is_scan:
+        shapes["weight_hh"] = ((G * H, H), 0.7 / np.sqrt(H))
+    if bias:
+        n = min(G, len(about.biased)) * H
+        shapes["bias_ih"] = ((n,), 0.4)
+        if not about.is_scan:
+            shapes["bias_hh"] = ((n,), 0.4)
+    if about.vectors and "peephole" not in about.options:
+        shapes[about.vectors] = ((about.n_vectors * H,), 0.6)
+    return shapes
+
+
+LETTERS = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+
+
+def by_letter(cell, parameters):
+    """Of a case with one cell, its parameters by the names that `single` has."""
+    letters = LETTERS | {celltable.cell(cell).vectors: "P"}
+    return {letters[name.removesuffix("_l0")]: p for name, p in parameters.items()}
+
+
 @functools.cache
 def data(case):
     """Random inputs: nothing is zero, symmetric or one."""
     rng = np.random.default_rng(zlib.crc32(repr(case).encode()))
-    G, D, H = GATES[case.cell], case.directions, case.H
-    letters = STATES[case.cell]
+    D, H, letters = case.directions, case.H, STATES[case.cell]
 
     def normal(*shape, scale=1.0):
         return (scale * rng.standard_normal(shape)).astype("float32").astype("float64")
@@ -196,18 +221,12 @@ def data(case):
         width = case.I if layer == 0 else D * H
         for suffix in ("", "_reverse")[:D]:
             # Pre-activations of size one: neither linear nor saturated.
-            shapes = {
-                f"weight_ih_l{layer}{suffix}": ((G * H, width), 0.7 / np.sqrt(width)),
-                f"weight_hh_l{layer}{suffix}": ((G * H, H), 0.7 / np.sqrt(H)),
-            }
-            if case.bias:
-                shapes[f"bias_ih_l{layer}{suffix}"] = ((G * H,), 0.4)
-                shapes[f"bias_hh_l{layer}{suffix}"] = ((G * H,), 0.4)
+            shapes = weight_shapes(case.cell, width, H, case.bias)
             for name, (shape, scale) in shapes.items():
-                parameters[name] = normal(*shape, scale=scale)
-            if case.cell in reference.VECTORS:  # rates
-                rates = rng.uniform(0.1, 0.9, H).astype("float32").astype("float64")
-                parameters[f"{reference.VECTORS[case.cell]}_l{layer}{suffix}"] = rates
+                array = normal(*shape, scale=scale)
+                if name == "alpha":  # rates
+                    array = rng.uniform(0.1, 0.9, shape).astype("f").astype("d")
+                parameters[f"{name}_l{layer}{suffix}"] = array
     states = (case.num_layers * D, case.B, H)
     x = normal(case.T, case.B, case.I)
     start = [normal(*states, scale=1.0 if k else 0.7) for k in range(len(letters))]
@@ -322,7 +341,8 @@ def scales(arrays):
     arrays that are sums of like terms: gradients of x, h0 and c0; of the parameters.
     """
     kinds = dict.fromkeys(("x", "h0", "c0", "n0", "m0"), "data")
-    kinds |= {name: name for name in ("y", "h_n", "c_n", "n_n", "m_n")}
+    kinds |= {name: name for name in ("c_n", "n_n", "m_n")}
+    kinds |= {"y": "h", "h_n": "h"}  # h_n is in y, or in h0
     largest = {}
     for name, array in arrays.items():
         kind = kinds.get(name, "parameters")

@@ -22,7 +22,7 @@ from native_draws import (
     options_of,
     ragged,
     threads,
-    vectors_of,
+    weight_shapes,
 )
 from native_fuzz import Fuzz
 from native_layers import run_arrays, run_tensors
@@ -67,7 +67,7 @@ class Cell:
     def __init__(self, f):
         self.kernels = f.random.choice(TABLES)
         self.kind, self.name = kind_of(self.kernels), f.random.choice(list(GATES))
-        self.G, self.I, self.H = GATES[self.name], f.size(), f.size()
+        self.I, self.H = f.size(), f.size()
         self.number, self.options, self.S = celltable.CELLS[self.name], None, self.H
         if (given := options_of(f, self.name, self.H)) is not None:
             self.options = f.make(
@@ -78,14 +78,13 @@ class Cell:
                 self.options.general
             )
             f.call("celltable.CellOptions.__reduce__", self.options.__reduce__)
-        G, H, S = self.G, self.H, self.S
-        self.weights = [
-            f.array(shape, self.kind) for shape in ((G, H, self.I), (G, H, S))
-        ]
+        H, S = self.H, self.S
         bias = f.chance(0.7)
-        self.weights += [f.array((G, H), self.kind) if bias else None for _ in "ih"]
-        vectors = vectors_of(self.name, self.options)
-        self.P = f.array((vectors, H), self.kind) if vectors else None
+        shapes = weight_shapes(self.name, self.I, H, S, bias, self.options)
+        self.weights = [
+            None if shape is None else f.array(shape, self.kind) for shape in shapes[:4]
+        ]
+        self.P = None if shapes[4] is None else f.array(shapes[4], self.kind)
         self.W_hr = f.array((S, H), self.kind) if S != H else None
 
     def packed(self, f, backward, forward=None):

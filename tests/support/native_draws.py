@@ -68,8 +68,12 @@ def options_of(f, cell, H):
             ("peephole", 0.5),
             ("reset_before", 0.5),
             ("exp_forget", 0.5),
+            ("log_space", 1.0),
+            ("skip_scale", 1.0),
         ):
             options[name] = name in about.options and f.chance(p)
+        if about.is_scan and not (options["log_space"] or options["skip_scale"]):
+            return None
     if "proj_size" in about.options and H > 1 and f.chance(0.5):
         options["proj_size"] = f.random.randint(1, H - 1)
     if "masks" in about.options and f.chance(0.4):
@@ -82,3 +86,19 @@ def options_of(f, cell, H):
         options["recurrent_mode"] = f.random.choice(modes)
         options["input_dropout"] = f.random.choice(some)
     return options
+
+
+def weight_shapes(cell, I, H, S, bias, options):
+    """Of W, R, b_ih, b_hh, P, W_hr of a cell; None of what it lacks."""
+    about = celltable.cell(cell)
+    G, vectors = len(about.gates) - (about.skips and I == H), vectors_of(cell, options)
+    heads = 1 if options is None else options.heads
+    n = min(G, len(about.biased))
+    return [
+        (G, H, I),
+        None if about.is_scan else (G, H, S // heads),
+        (n, H) if bias else None,
+        (n, H) if bias and not about.is_scan else None,
+        (vectors, H) if vectors else None,
+        (S, H) if S != H else None,
+    ]

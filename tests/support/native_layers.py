@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Scenarios of native calls: layers over NumPy's arrays and over tensors."""
 
+import math
+
 from native_draws import (
     GATES,
     N_STATES,
@@ -10,7 +12,7 @@ from native_draws import (
     options_of,
     ragged,
     threads,
-    vectors_of,
+    weight_shapes,
 )
 from native_fuzz import Tensor
 
@@ -34,13 +36,12 @@ def layout_of(f, may_merge=True):
 
 def n_parameters(layout, cell, options, bias):
     """Parameters of all cells."""
-    vectors = vectors_of(cell, options)
-    G, H, S, n = GATES[cell], layout.H, layout.S, 0
+    H, S, n = layout.H, layout.S, 0
     for k in range(layout.n_cells):
         inputs = S if layout.merged else layout.n_directions * S
         inputs = layout.I if k < layout.n_directions else inputs
-        n += G * H * (inputs + S + 2 * bias) + (S * H if S != H else 0)
-        n += vectors * H
+        shapes = weight_shapes(cell, inputs, H, S, bias, options)
+        n += sum(math.prod(shape) for shape in shapes if shape is not None)
     return n
 
 
@@ -138,15 +139,14 @@ def run_tensors(f):
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
     layout, cell, options = layout_of(f, may_merge=False)
-    vectors = vectors_of(cell, options)
     tensor = f.random.choice((Tensor, lambda array: array))
-    bias, G, H, S = layout.__reduce__()[1][5], GATES[cell], layout.H, layout.S
+    bias, H, S = layout.__reduce__()[1][5], layout.H, layout.S
     D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] > 1
     shapes = []
     for k in range(layout.n_cells):
         I = layout.I if k < D else D * S
-        shapes += [(G * H, I), (G * H, S), *[(G * H,)] * (2 * bias)]
-        shapes += [(S, H)] * (S != H) + [(vectors, H)] * bool(vectors)
+        *found, P, W_hr = weight_shapes(cell, I, H, S, bias, options)
+        shapes += [shape for shape in (*found, W_hr, P) if shape is not None]
     held = [tensor(f.array(shape, kind)) for shape in shapes]
     versions = f.random.choice((None, [-1] * len(held), [0] * len(held)))
     pool = memory.Pool(4)

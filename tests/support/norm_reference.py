@@ -62,6 +62,14 @@ def rnn(p, x, h, c, form, rms=False):
     return np.tanh(ax + ah + p["bias_ih"] + p["bias_hh"]), None
 
 
+def ligru(p, x, h, c, form, rms=False):
+    ax, ah = _products(p, x, h, form, rms)
+    n, z = np.split(ax + ah + p["bias_ih"] + p["bias_hh"], 2, -1)
+    z = sigmoid(z)
+    # np.maximum compares complex numbers by their real parts first, as a step needs.
+    return z * h + (1 - z) * np.maximum(n, 0), None
+
+
 def run(step, p, x, h, c, form, rms=False):
     """y (T, B, H), and the last h and c."""
     y = []

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import reference
-from cells import N_STATES
+from cells import N_STATES, by_letter, weight_shapes
 
 from fastrnn.native import celltable
 
@@ -48,6 +48,8 @@ class Cell:
         self.core = celltable.CellOptions(triples, **options)
 
     def act(self, k, x):
+        if "activations" not in celltable.cell(self.kind).options:
+            return reference.FUNCTIONS[self.names[k]](x)
         clip = self.options.get("clip")
         if clip and k < len(self.about.gates):  # not what comes of c_t
             x = np.clip(x, -clip, clip)
@@ -57,8 +59,6 @@ class Cell:
         """y, h_n and c_n from a dict of arrays."""
         state = states_of(v["h0"], v.get("c0"))
         w = {**self.options, **v}
-        if self.kind in reference.VECTORS:
-            w[reference.VECTORS[self.kind]] = v["P"][0]
         ys = []
         for x in v["x"]:
             state = self.about.step(self.act, x, state, w)
@@ -74,18 +74,24 @@ class Cell:
             "x": (T, B, I), "h0": (B, S), "W": (G * H, I), "R": (G * H, S),
             "b_ih": (G * H,), "b_hh": (G * H,),
         }  # fmt: skip
+        about = celltable.cell(self.kind)
+        if about.is_scan:
+            named = weight_shapes(self.kind, I, H)
+            shapes = {"x": (T, B, I), "h0": (B, S)}
+            shapes |= by_letter(self.kind, {n: s for n, (s, _) in named.items()})
         if N_STATES[self.kind] == 2:
             shapes["c0"] = (B, H)
         elif N_STATES[self.kind] > 2:
             shapes["c0"] = (N_STATES[self.kind] - 1, B, H)
         if self.options.get("peephole"):
             shapes["P"] = (3, H)
-        if self.kind in reference.VECTORS:
-            shapes["P"] = (1, H)
+        elif about.vectors and "peephole" not in about.options:
+            shapes["P"] = (about.n_vectors * H,)
         if self.proj_size:
             shapes["W_hr"] = (S, H)
         v = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
-        v["R"] *= 1 / math.sqrt(H)  # unbounded functions must not explode
+        if "R" in v:
+            v["R"] *= 1 / math.sqrt(H)  # unbounded functions must not explode
         d = {"y": rng.standard_normal((T, B, S)), "h_n": rng.standard_normal((B, S))}
         if N_STATES[self.kind] == 2:
             d["c_n"] = rng.standard_normal((B, H))
@@ -160,6 +166,9 @@ CASES = {
     "gru before": ("gru", None, {"reset_before": True}),
     "leaky relu": ("leaky", ["relu"], {}),
     "leaky softplus": ("leaky", ["softplus"], {}),
+    "mingru log space": ("mingru", None, {"log_space": True}),
+    "minlstm log space": ("minlstm", None, {"log_space": True}),
+    "sru scaled": ("sru", None, {"skip_scale": 1.7}),
     "gru before all": (
         "gru",
         ["hard_sigmoid", "sigmoid", "elu"],

@@ -49,14 +49,26 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
+def same(a):
+    return a
+
+
 FUNCTIONS = {
     "sigmoid": sigmoid,
     "tanh": np.tanh,
     "relu": relu,
     "exponential": np.exp,
+    "affine": same,
 }
-STATES = {"lstm": "hc", "slstm": "hcnm"}  # letters; of other cells h alone
-VECTORS = {"leaky": "alpha"}  # parameters that multiply unit by unit
+# Letters of the states; of other cells h alone.
+STATES = {"lstm": "hc", "slstm": "hcnm", "sru": "hc"}
+# Parameters that multiply unit by unit, P in `w`.
+VECTORS = {
+    "leaky": "alpha",
+    "indrnn_relu": "weight_hh",
+    "indrnn_tanh": "weight_hh",
+    "sru": "weight_c",
+}
 
 
 def product(a, weight):
@@ -146,24 +158,79 @@ def leaky_step(act, x, state, w):
     """h_t = (1 - alpha) h_{t-1} + alpha f(a_t), with a rate for each unit."""
     (h,) = state
     a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
-    return ((1 - w["alpha"]) * h + w["alpha"] * act(0, a),)
+    (alpha,) = vectors(w, 1)
+    return ((1 - alpha) * h + alpha * act(0, a),)
 
 
 @cell("slstm", "i f z o", "exponential sigmoid tanh sigmoid")
 def slstm_step(act, x, state, w):
     """Equations 8 to 17 of the paper, with c and n divided by exp(m).
 
-    m is the larger of two real parts; nothing is divided where nothing is stored.
+    m is the larger of two real parts, and i where nothing is stored yet. A complex
+    step from an n of zero goes the way of that zero, as automatic differentiation does.
     """
     h, c, n, m = state
     a = product(x, w["W"]) + w["b_ih"] + product(h, w["R"]) + w["b_hh"]
     i, f, z, o = np.split(a, 4, axis=-1)
     before = (f if w.get("exp_forget") else np.log(act(1, f))) + m
-    now = np.where((before.real > i.real) & (n != 0), before, i)
+    now = np.where((before.real > i.real) & (n.real != 0), before, i)
     input_gate, forget_gate = np.exp(i - now), np.exp(before - now)
     c = forget_gate * c + input_gate * act(2, z)
     n = forget_gate * n + input_gate
     return act(3, o) * c / n, c, n, now
+
+
+def positive(a):
+    """Feng et al.'s g, which makes a candidate positive."""
+    return np.where(a.real >= 0, a + 0.5, sigmoid(a))
+
+
+def vectors(w, n):
+    """Each of n vectors of weights, over the rows of the batch."""
+    return np.split(w["P"][..., None, :], n, axis=-1)
+
+
+@cell("mingru", "z n", "sigmoid affine")
+def mingru_step(act, x, state, w):
+    """h_t = (1 - z) h_{t-1} + z n, where both see x alone."""
+    a_z, a_n = np.split(product(x, w["W"]) + w["b_ih"], 2, axis=-1)
+    z = act(0, a_z)
+    n = positive(a_n) if w.get("log_space") else act(1, a_n)
+    return ((1 - z) * state[0] + z * n,)
+
+
+@cell("minlstm", "f i n", "sigmoid sigmoid affine")
+def minlstm_step(act, x, state, w):
+    """h_t = f / (f + i) h_{t-1} + i / (f + i) n."""
+    a_f, a_i, a_n = np.split(product(x, w["W"]) + w["b_ih"], 3, axis=-1)
+    f, i = act(0, a_f), act(1, a_i)
+    n = positive(a_n) if w.get("log_space") else act(2, a_n)
+    return (f / (f + i) * state[0] + i / (f + i) * n,)
+
+
+@cell("indrnn_relu", "h", "relu")
+@cell("indrnn_tanh", "h", "tanh")
+def indrnn_step(act, x, state, w):
+    """h_t = act(W x_t + b + u * h_{t-1})."""
+    (u,) = vectors(w, 1)
+    return (act(0, product(x, w["W"]) + w["b_ih"] + u * state[0]),)
+
+
+@cell("sru", "f r n x", "sigmoid sigmoid affine affine")
+def sru_step(act, x, state, w):
+    """c_t = f c_{t-1} + (1 - f) W x_t;  h_t = r c_t + (1 - r) alpha x_t.
+
+    Where x_t has not the width of h, x_t W_x takes its place.
+    """
+    h, c = state
+    a = product(x, w["W"])
+    a_f, a_r, n, *skip = np.split(a, a.shape[-1] // c.shape[-1], axis=-1)
+    b_f, b_r = np.split(w["b_ih"], 2, axis=-1)
+    v_f, v_r = vectors(w, 2)
+    f, r = act(0, a_f + v_f * c + b_f), act(1, a_r + v_r * c + b_r)
+    c = f * c + (1 - f) * n
+    skip = w.get("skip_scale", 1) * (skip[0] if skip else x)
+    return r * c + (1 - r) * skip + 0 * h, c  # copies of h0 are copies of h, too
 
 
 # -- layers of plain cells -------------------------------------------------------------
@@ -175,18 +242,24 @@ def plain(cell):
     return lambda k, a: functions[k](a)
 
 
-def direction_forward(cell, x, state, W, R, b_ih, b_hh, reverse=False, **vectors):
-    """One layer in one direction: ``y (T, B, H)``, and the last state's arrays."""
+def direction_forward(cell, x, state, weights, reverse=False, options=()):
+    """One layer in one direction: ``y (T, B, H)``, and the last state's arrays.
+
+    `weights` are by their letters: W, b_ih, and those of R, b_hh, P that a cell has.
+    """
     T, B, I = x.shape[-3:]
-    H, G = state[0].shape[-1], len(CELLS[cell].gates)
+    H = state[0].shape[-1]
     assert all(part.shape[-2:] == (B, H) for part in state), state[0].shape
-    assert W.shape[-2:] == (G * H, I), W.shape
-    assert R.shape[-2:] == (G * H, H), R.shape
-    assert b_ih.shape[-1] == b_hh.shape[-1] == G * H, (b_ih.shape, b_hh.shape)
+    assert weights["W"].shape[-1] == I, weights["W"].shape
+    assert weights["W"].shape[-2] % H == 0, weights["W"].shape
+    if "R" in weights:
+        G = len(CELLS[cell].gates)
+        assert weights["R"].shape[-2:] == (G * H, H), weights["R"].shape
+        assert weights["b_ih"].shape[-1] == weights["b_hh"].shape[-1] == G * H
 
     # Over the rows of the batch:
-    w = {"W": W, "R": R, "b_ih": b_ih[..., None, :], "b_hh": b_hh[..., None, :]}
-    w |= {name: vector[..., None, :] for name, vector in vectors.items()}
+    w = {**dict(options), **weights}
+    w |= {name: w[name][..., None, :] for name in ("b_ih", "b_hh") if name in w}
     act, y = plain(cell), [None] * T
     for t in reversed(range(T)) if reverse else range(T):
         state = CELLS[cell].step(act, x[..., t, :, :], state, w)
@@ -196,7 +269,23 @@ def direction_forward(cell, x, state, W, R, b_ih, b_hh, reverse=False, **vectors
     return y, state
 
 
-def forward(cell, x, state, parameters, num_layers=1, bidirectional=False):
+def weights_of(cell, parameters, suffix, H):
+    """The weights of one direction by letters; biases that there are not are zero."""
+    names = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+    if cell in VECTORS:
+        names[VECTORS[cell]] = "P"
+    found = {
+        letter: parameters[name + suffix]
+        for name, letter in names.items()
+        if name + suffix in parameters
+    }
+    n = 2 if cell == "sru" else len(CELLS[cell].gates)
+    for name in ("b_ih", "b_hh") if "R" in found else ("b_ih",):
+        found.setdefault(name, np.zeros(n * H))
+    return found
+
+
+def forward(cell, x, state, parameters, num_layers=1, bidirectional=False, options=()):
     """A stack of layers: ``y (T, B, D*H)`` and the last state, ``(L*D, B, H)`` each.
 
     `parameters` has PyTorch's names; without biases in it they count as zero.
@@ -205,8 +294,7 @@ def forward(cell, x, state, parameters, num_layers=1, bidirectional=False):
     (T, B, _), H, D = x.shape[-3:], state[0].shape[-1], len(suffixes)
     for part in state:
         assert part.shape[-3:] == (num_layers * D, B, H), part.shape
-    no_bias, end = np.zeros(len(CELLS[cell].gates) * H), []
-    vectors = [VECTORS[cell]] if cell in VECTORS else []
+    end = []
     for layer in range(num_layers):
         outputs = []
         for direction, suffix in enumerate(suffixes):
@@ -215,12 +303,9 @@ def forward(cell, x, state, parameters, num_layers=1, bidirectional=False):
                 cell,
                 x,
                 tuple(part[..., k, :, :] for part in state),
-                parameters[f"weight_ih_l{layer}{suffix}"],
-                parameters[f"weight_hh_l{layer}{suffix}"],
-                parameters.get(f"bias_ih_l{layer}{suffix}", no_bias),
-                parameters.get(f"bias_hh_l{layer}{suffix}", no_bias),
+                weights_of(cell, parameters, f"_l{layer}{suffix}", H),
                 reverse=suffix == "_reverse",
-                **{name: parameters[f"{name}_l{layer}{suffix}"] for name in vectors},
+                options=options,
             )
             outputs.append(y)
             end.append(last)

@@ -14,9 +14,10 @@ from libc.string cimport memset
 
 from fastrnn.native.addresses cimport address, checked_offsets, offsets_in, size_of
 from fastrnn.native.capi cimport (
-    FR_MOST_AT_ONCE, FR_NO_NORM, fr_backward_args, fr_dropout_args, fr_extent, fr_forward_args,
-    fr_kernels, fr_shape,
+    FR_MOST_AT_ONCE, fr_backward_args, fr_cell, fr_dropout_args, fr_extent,
+    fr_forward_args, fr_kernels, fr_shape,
 )
+from fastrnn.native.celltable cimport gates_of
 from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes
 from fastrnn.native.layout cimport (
     Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_NORM_C, PART_NORM_C_BIAS, PART_NORM_HH,
@@ -30,8 +31,6 @@ cdef int check_half(str who, const fr_shape *shape) except -1:
     """Which cells products of bfloat16 are not for."""
     if shape.half and shape.heads > 1:
         raise ValueError(f"{who}: cells with heads have no products of bfloat16")
-    if shape.half and shape.options != NULL and shape.options.norm != FR_NO_NORM:
-        raise ValueError(f"{who}: normalised cells have no products of bfloat16")
     return 0
 
 
@@ -150,12 +149,15 @@ cdef class Run:
 
     cdef double flops(self) noexcept nogil:
         """Floating-point operations of the products of a forward."""
-        cdef int layer, gates = self.table.cell(self.shape.cell).n_gates
-        cdef double columns = 0
+        cdef const fr_cell *of = self.table.cell(self.shape.cell)
+        cdef ptrdiff_t I, H = self.shape.H
+        cdef int layer
+        cdef double weights = 0
         for layer in range(self.n_layers):
-            columns += self.x[layer].width + self.shape.S // max(1, self.shape.heads)
-        return 2.0 * rows_of(&self.shape) * gates * self.shape.H * columns * (
-            self.n_directions)
+            I = self.x[layer].width
+            weights += <double>(gates_of(of, I, H) * H) * (
+                I + (0 if of.is_scan else self.shape.S // max(1, self.shape.heads)))
+        return 2.0 * rows_of(&self.shape) * weights * self.n_directions
 
     cdef void drop(self, int layer, int n_threads, char *x, char *y) noexcept nogil:
         """Dropout of an inner layer's outputs, or of their gradient."""

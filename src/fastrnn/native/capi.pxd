@@ -43,6 +43,8 @@ cdef extern from "fastrnn.h" nogil:
         int input_forget
         int peephole
         int reset_before
+        int log_space
+        double skip_scale
         int exp_forget
         const double *fixed_vectors
         int plain
@@ -72,6 +74,8 @@ cdef extern from "fastrnn.h" nogil:
         FR_OPTION_MASKS
         FR_OPTION_CANDIDATE
         FR_OPTION_HEADS
+        FR_OPTION_LOG_SPACE
+        FR_OPTION_SKIP_SCALE
 
     ctypedef struct fr_cell:
         const char *name
@@ -84,6 +88,9 @@ cdef extern from "fastrnn.h" nogil:
         int output_activation
         int bias_apart
         unsigned options
+        int is_scan
+        int n_biased
+        int skips
         int n_vectors
         const char *vectors
         unsigned norms

@@ -4,6 +4,8 @@
 from fastrnn.native.capi cimport fr_cell, fr_cell_options
 
 cdef const fr_cell *cell_at(str who, int index) except NULL
+cdef int gates_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil
+cdef int biased_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil
 cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept nogil
 
 

@@ -20,6 +20,9 @@ class Cell(NamedTuple):
     activations: tuple[str, ...]
     options: tuple[str, ...]
     bias_apart: str | None
+    is_scan: bool
+    biased: tuple[str, ...]
+    skips: bool
     vectors: str | None
     n_vectors: int
     norms: tuple[str, ...]
@@ -47,6 +50,8 @@ class CellOptions:
         exp_forget: bool = False,
         noise: float = 0,
         heads: int = 1,
+        log_space: bool = False,
+        skip_scale: float = 0,
         norm: str | None = None,
         rms: bool = False,
     ) -> Self: ...

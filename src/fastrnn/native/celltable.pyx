@@ -35,7 +35,7 @@ ACTIVATIONS = {
 
 Cell = collections.namedtuple("Cell", (
     "name", "index", "layer", "gates", "states", "n_states", "activations", "options",
-    "bias_apart", "vectors", "n_vectors", "norms",
+    "bias_apart", "is_scan", "biased", "skips", "vectors", "n_vectors", "norms",
     "paper",
 ), module=__name__)
 Cell.__doc__ = """What a cell is, as the kernels' table of cells says.
@@ -58,6 +58,14 @@ options : tuple of str
     Arguments of `CellOptions` that the cell knows.
 bias_apart : str or None
     The gate whose recurrent bias is not simply added to its other bias.
+is_scan : bool
+    Whether the recurrence is elementwise: there is no ``weight_hh`` that multiplies
+    h, and no ``bias_hh``.
+biased : tuple of str
+    The gates that have a bias, the first ones.
+skips : bool
+    Whether the last gate is there only where a cell has not as many inputs as units:
+    in its place the cell has x itself.
 vectors, n_vectors : str or None, int
     Name of the parameter whose rows multiply unit by unit, and how many rows it has. A
     cell that knows the option "peephole" has it with that option only; with the option
@@ -88,6 +96,8 @@ _OPTIONS = {
     "exp_forget": FR_OPTION_EXP_FORGET,
     "noise": FR_OPTION_NOISE,
     "heads": FR_OPTION_HEADS,
+    "log_space": FR_OPTION_LOG_SPACE,
+    "skip_scale": FR_OPTION_SKIP_SCALE,
     "masks": FR_OPTION_MASKS,
     "candidate": FR_OPTION_CANDIDATE,
 }
@@ -111,6 +121,7 @@ cdef object described(int index, const fr_cell *c):
         tuple(activations),
         tuple(name for name, bit in _OPTIONS.items() if c.options & bit),
         gates[c.bias_apart] if c.bias_apart >= 0 else None,
+        c.is_scan != 0, gates[:c.n_biased or c.n_gates], c.skips != 0,
         c.vectors.decode() if c.n_vectors else None, c.n_vectors,
         tuple(name for name, norm in NORMS.items() if c.norms >> <int>norm & 1),
         c.paper.decode())
@@ -177,6 +188,16 @@ cdef Norms norms_of(const fr_cell_options *options) noexcept nogil:
     return n
 
 
+cdef int gates_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil:
+    """Gates of a cell of H units that has I inputs."""
+    return of.n_gates - (of.skips != 0 and I == H)
+
+
+cdef int biased_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil:
+    """Gates of such a cell that have a bias."""
+    return of.n_biased if of.n_biased else gates_of(of, I, H)
+
+
 cdef refuse(str who, const fr_cell *of, str option):
     """Say that cells of this kind do not know an option, and which do."""
     able = [one.name for one in _cells.values() if option in one.options]
@@ -202,7 +223,8 @@ cdef class CellOptions:
                   zoneout=(0.0, 0.0), double recurrent_dropout=0,
                   str recurrent_mode not None="h", double input_dropout=0,
                   fixed_vectors=None, bint exp_forget=False, double noise=0,
-                  ptrdiff_t heads=1, str norm=None, bint rms=False):
+                  ptrdiff_t heads=1, bint log_space=False, double skip_scale=0,
+                  str norm=None, bint rms=False):
         cdef Py_ssize_t n_fixed = 0
         cdef double zoneout_h, zoneout_c
         zoneout_c, zoneout_h = zoneout
@@ -219,7 +241,7 @@ cdef class CellOptions:
             activations, clip, input_forget, peephole, reset_before, proj_size,
             (zoneout_c, zoneout_h), recurrent_dropout, recurrent_mode, input_dropout,
             None if self.fixed is None else self.fixed[:], exp_forget,
-            noise, heads, norm, rms)
+            noise, heads, log_space, skip_scale, norm, rms)
         if not 0 <= noise < INFINITY:
             raise ValueError(f"CellOptions: noise must be in [0, inf), got {noise}")
         self.c.noise = noise
@@ -238,7 +260,7 @@ cdef class CellOptions:
         self.general = not self.c.plain or self.draws
         if self.c.plain and (clip or input_forget or peephole or reset_before
                              or exp_forget or self.fixed is not None or noise
-                             or norm is not None):
+                             or log_space or skip_scale or norm is not None):
             raise ValueError(
                 "CellOptions: activations are needed with any other option")
         for i, (name, alpha, beta) in enumerate(activations or ()):
@@ -263,6 +285,7 @@ cdef class CellOptions:
                 "CellOptions: norm does not go with input_forget or reset_before")
         self.c.norm = FR_NO_NORM if norm is None else <fr_norm><int>NORMS[norm]
         self.c.rms = rms
+        self.c.log_space, self.c.skip_scale = log_space, skip_scale
 
     @property
     def leaves_out(self):
@@ -296,10 +319,16 @@ cdef class CellOptions:
             "candidate": self.c.recurrent_dropout > 0 and (
                 self.c.recurrent_mode == FR_DROP_CANDIDATE),
             "heads": self.heads != 1,
+            "log_space": self.c.log_space != 0,
+            "skip_scale": self.c.skip_scale != 0,
         }
         for name, bit in _OPTIONS.items():
             if wanted[name] and not of.options & <unsigned>bit:
                 refuse(who, of, name)
+        # A scan cell is the plain one, or it has an option of its own.
+        if of.is_scan and not self.c.plain and not (
+                self.c.log_space or self.c.skip_scale):
+            refuse(who, of, "activations")
         if self.c.zoneout_c > 0 and of.n_states == 1:
             raise ValueError(
                 f"{who}: a {of.name.decode()} has no c for zoneout, got "

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What other Cython modules use of layout.pyx.
 
-from fastrnn.native.capi cimport fr_cell_options, fr_pack_args
+from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args
 from fastrnn.native.celltable cimport CellOptions, Norms
 
 cdef enum:
@@ -30,7 +30,8 @@ cdef class Layout:
     cdef readonly int cell, n_layers, n_directions, n_cells, n_states
     cdef readonly ptrdiff_t I, H, S, heads
     cdef readonly bint merged
-    cdef int gates, n_vectors
+    cdef const fr_cell *of
+    cdef int n_vectors
     cdef Norms norms
     cdef bint bias, general
     cdef CellOptions options

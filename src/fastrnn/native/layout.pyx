@@ -5,7 +5,9 @@ cimport cython
 from libc.string cimport memset
 
 from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, cell_at, norms_of, vectors_of
+from fastrnn.native.celltable cimport (
+    CellOptions, biased_of, cell_at, gates_of, norms_of, vectors_of,
+)
 from fastrnn.native.sizes cimport MOST_CELLS, check_shape
 
 from fastrnn.native import celltable
@@ -16,9 +18,9 @@ cdef class Layout:
     """Cells of a layer, in order, and where their parameters lie in its flat buffer.
 
     A cell's are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, and vectors of
-    weights such as weight_ph, and those of a norm, one after the other; the first layer
-    has `I` inputs, the others what the directions of the one below put out: side by
-    side, or one array's width where they are `merged`.
+    weights such as weight_ph, and those of a norm, as far as it has them, one after
+    the other; the first layer has `I` inputs, the others what the directions of the one
+    below put out: side by side, or one array's width where they are `merged`.
     """
 
     def __cinit__(self, str cell not None, ptrdiff_t I, ptrdiff_t H, int n_layers,
@@ -38,7 +40,7 @@ cdef class Layout:
                 f"[1, {MOST_CELLS // 2}], got {(n_directions, n_layers)}")
         self.cell, self.I, self.H, self.bias = celltable.CELLS[cell], I, H, bias
         of = cell_at("Layout", self.cell)
-        self.gates, self.n_states = of.n_gates, of.n_states
+        self.of, self.n_states = of, of.n_states
         if options is not None:
             options.check("Layout", of, H)
         self.S = options.proj_size if options is not None and options.proj_size else H
@@ -67,12 +69,15 @@ cdef class Layout:
 
     cdef void sizes(self, int k, Parts *p) noexcept nogil:
         """Set the sizes of cell k's parameters; where they lie is not known yet."""
-        cdef ptrdiff_t GH = self.gates * self.H
+        cdef ptrdiff_t I = self.inputs(k // self.n_directions)
+        cdef ptrdiff_t GH = gates_of(self.of, I, self.H) * self.H
         memset(p, 0, sizeof(p[0]))
-        p.size[PART_W] = GH * self.inputs(k // self.n_directions)
-        p.size[PART_R] = GH * self.S // self.heads
+        p.size[PART_W] = GH * I
         if self.bias:
-            p.size[PART_B_IH] = p.size[PART_B_HH] = GH
+            p.size[PART_B_IH] = biased_of(self.of, I, self.H) * self.H
+        if not self.of.is_scan:
+            p.size[PART_R] = GH * self.S // self.heads
+            p.size[PART_B_HH] = p.size[PART_B_IH]
         if self.S != self.H:
             p.size[PART_W_HR] = self.S * self.H
         p.size[PART_P] = self.n_vectors * self.H

@@ -15,7 +15,9 @@ from fastrnn.native.calls cimport (
     PerCell, Run, Sequence, check_half, per_cell, rows_of, sequence_of_array,
 )
 from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
-from fastrnn.native.celltable cimport CellOptions, Norms, cell_at, norms_of, vectors_of
+from fastrnn.native.celltable cimport (
+    CellOptions, Norms, biased_of, cell_at, gates_of, norms_of, vectors_of,
+)
 from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
 from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport (
@@ -59,8 +61,18 @@ cdef class Shape:
             self.c.offsets = offsets_in(self.offsets)
         self.rows = rows_of(&self.c)
 
-    cdef ptrdiff_t R_size(self) noexcept:
+    cdef ptrdiff_t n_W(self) noexcept:
+        """Elements of W."""
+        return gates_of(self.of, self.c.I, self.c.H) * self.c.H * self.c.I
+
+    cdef ptrdiff_t n_R(self) noexcept:
+        """Elements of R; 0 for a cell that has none."""
+        if self.of.is_scan:
+            return 0
         return self.of.n_gates * self.c.H * self.c.S // max(1, self.c.heads)
+
+    cdef ptrdiff_t n_bias(self) noexcept:
+        return biased_of(self.of, self.c.I, self.c.H) * self.c.H
 
     cdef int n_vectors(self) noexcept:
         return vectors_of(self.of, self.c.options)
@@ -113,9 +125,10 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     cdef fr_pack_args a
     cdef Norms norms
     cdef char kind = kernels.kind
-    cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
-    cdef ptrdiff_t G = shape.of.n_gates
-    if (b_ih is None) != (b_hh is None):
+    cdef ptrdiff_t H = shape.c.H, S = shape.c.S
+    if shape.of.is_scan and not (R is None and b_hh is None):
+        raise ValueError("pack: R and b_hh must be None for a cell without R")
+    if not shape.of.is_scan and (b_ih is None) != (b_hh is None):
         raise ValueError("pack: b_ih and b_hh are given together or not at all")
     memset(&a, 0, sizeof(a))
     a.shape, a.n_threads = shape_for(kernels, shape), team_of("pack", n_threads)
@@ -123,11 +136,12 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     a.shape.offsets, a.shape.reverse = NULL, False
     if not backward or forward is None:
         required(W, "W")
-        required(R, "R")
-    a.W = address(W, "W", kind, G * H * I, False)
-    a.R = address(R, "R", kind, shape.R_size(), False)
-    a.b_ih = address(b_ih, "b_ih", kind, G * H, False)
-    a.b_hh = address(b_hh, "b_hh", kind, G * H, False)
+        if not shape.of.is_scan:
+            required(R, "R")
+    a.W = address(W, "W", kind, shape.n_W(), False)
+    a.R = address(R, "R", kind, shape.n_R(), False)
+    a.b_ih = address(b_ih, "b_ih", kind, shape.n_bias(), False)
+    a.b_hh = address(b_hh, "b_hh", kind, shape.n_bias(), False)
     a.forward = address(
         forward, "forward", kind, packed_size(kernels, False, shape), False)
     if shape.n_vectors() > 0:
@@ -137,10 +151,10 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     norms = norms_of(shape.c.options)
     if norms.ih:
         a.norm_ih = address(
-            required(norm_ih, "norm_ih"), "norm_ih", kind, G * H, False)
+            required(norm_ih, "norm_ih"), "norm_ih", kind, shape.of.n_gates * H, False)
     if norms.hh:
         a.norm_hh = address(
-            required(norm_hh, "norm_hh"), "norm_hh", kind, G * H, False)
+            required(norm_hh, "norm_hh"), "norm_hh", kind, shape.of.n_gates * H, False)
     if norms.c:
         a.norm_c = address(required(norm_c, "norm_c"), "norm_c", kind, H, False)
     if norms.c_bias:
@@ -244,7 +258,6 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     """
     cdef char kind = kernels.kind
     cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
-    cdef ptrdiff_t G = shape.of.n_gates
     cdef char **gradient
     cdef Norms norms = norms_of(shape.c.options)
     cdef Run run
@@ -265,10 +278,12 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     run.tape = one(address(
         required(tape, "tape"), "tape", kind, tape_size(kernels, shape), False))
     gradient = run.gradients[0].at
-    gradient[PART_W] = <char *>address(dW, "dW", kind, G * H * I, True)
-    gradient[PART_R] = <char *>address(dR, "dR", kind, shape.R_size(), True)
-    gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, G * H, True)
-    gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, G * H, True)
+    if shape.of.is_scan and not (dR is None and db_hh is None):
+        raise ValueError("backward: dR and db_hh must be None for a cell without R")
+    gradient[PART_W] = <char *>address(dW, "dW", kind, shape.n_W(), True)
+    gradient[PART_R] = <char *>address(dR, "dR", kind, shape.n_R(), True)
+    gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, shape.n_bias(), True)
+    gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, shape.n_bias(), True)
     if shape.n_vectors() > 0:
         gradient[PART_P] = <char *>address(
             dP, "dP", kind, shape.n_vectors() * H, True)
@@ -276,10 +291,10 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
         gradient[PART_W_HR] = <char *>address(dW_hr, "dW_hr", kind, S * H, True)
     if norms.ih:
         gradient[PART_NORM_IH] = <char *>address(
-            dnorm_ih, "dnorm_ih", kind, G * H, True)
+            dnorm_ih, "dnorm_ih", kind, shape.of.n_gates * H, True)
     if norms.hh:
         gradient[PART_NORM_HH] = <char *>address(
-            dnorm_hh, "dnorm_hh", kind, G * H, True)
+            dnorm_hh, "dnorm_hh", kind, shape.of.n_gates * H, True)
     if norms.c:
         gradient[PART_NORM_C] = <char *>address(dnorm_c, "dnorm_c", kind, H, True)
     if norms.c_bias:

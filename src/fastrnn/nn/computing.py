@@ -31,9 +31,6 @@ def rule(layer, name, value):
     value = checked(who, layer.dtype, value)
     if value is None:
         return None
-    for option in ("layer_norm", "rms_norm"):
-        if getattr(layer, option, False):
-            raise ValueError(f"{who}: compute='bfloat16' is not for {option}")
     if getattr(layer, "heads", 1) > 1:
         raise ValueError(f"{who}: compute='bfloat16' is not for heads > 1")
     return value

@@ -468,7 +468,7 @@ def forget_gate_bias_(model: Module, value: float = 1.0) -> None:
     for module in model.modules():
         own = module._param
         for name, weight in own.items():
-            if "weight_hh" not in name:
+            if "weight_hh" not in name or weight.ndim != 2:
                 continue
             columns = own.get(name.replace("weight_hh", "weight_hr"), weight).shape[1]
             H = columns * getattr(module, "heads", 1)

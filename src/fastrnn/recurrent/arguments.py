@@ -6,6 +6,7 @@ thing and `ValueError` for the wrong one of its kind.
 """
 
 import collections.abc
+import math
 import numbers
 from typing import Any, TypeAlias
 
@@ -42,6 +43,9 @@ DEFAULTS = {
     "forget_gate": "sigmoid",
     "noise": 0.0,
     "heads": 1,
+    "log_space": False,
+    "rescale": False,
+    "highway_bias": 0.0,
     "layer_norm": False,
     "rms_norm": False,
     "activation": None,
@@ -76,6 +80,9 @@ OWN = (
     "forget_gate",
     "noise",
     "heads",
+    "log_space",
+    "rescale",
+    "highway_bias",
     "layer_norm",
     "rms_norm",
 )
@@ -120,6 +127,7 @@ def of_cell(cell):
         "reset_before": "reset_after",
         "exp_forget": "forget_gate",
         "fixed_vectors": cell.vectors,
+        "skip_scale": "rescale",
     }
     found += [*MASKS] if "masks" in cell.options else []
     known = [
@@ -227,7 +235,7 @@ def norms_of(cell):
     names = {norm: norm for norm in cell.norms}
     if "cell" in names:
         names["apart"] = "gates"
-    default = "cell" if "cell" in names else "apart"
+    default = next(name for name in ("cell", "apart", "input") if name in names)
     return {default: names[default], **names}
 
 
@@ -274,6 +282,9 @@ def cell_options(
     recurrent_dropout_mode="h",
     input_dropout=0.0,
     heads=1,
+    log_space=False,
+    rescale=False,
+    highway_bias=0.0,
     layer_norm=False,
     rms_norm=False,
 ):
@@ -304,6 +315,8 @@ def cell_options(
         "peephole": checks.flag(who, "peephole", peephole),
         "input_forget": checks.flag(who, "input_forget", input_forget),
         "reset_after": checks.flag(who, "reset_after", reset_after),
+        "log_space": checks.flag(who, "log_space", log_space),
+        "rescale": checks.flag(who, "rescale", rescale),
     }
     sizes = {"proj_size": int(proj_size), "heads": heads}
     noise = checks.real_in(who, "noise", noise, "[0, inf)")
@@ -337,6 +350,9 @@ def cell_options(
                 f"{given!r} and heads={heads}"
             )
     more = {"clip": cell_clip or 0.0, "reset_before": not flags.pop("reset_after")}
+    if flags.pop("rescale"):
+        # At this scale the variance of h is that of x where a layer begins (Lei 2018).
+        more["skip_scale"] = math.sqrt(1 + 2 * math.exp(highway_bias))
     more |= {"exp_forget": forget_gate == "exponential", "noise": noise} | flags
     more["norm"], more["rms"] = norm(who, cell, layer_norm, rms_norm)
     for name, refused in (

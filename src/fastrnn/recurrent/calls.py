@@ -5,7 +5,6 @@ import threading
 
 import numpy as np
 
-from fastrnn.native import threads
 from fastrnn.nn import joint
 from fastrnn.recurrent import flow, states
 from fastrnn.recurrent.blocks import Blocks
@@ -73,7 +72,7 @@ class Call:
     sequences : bool
         Whether y has the outputs of all steps, and not the last ones only.
     use, kept, x, seeds, p, y, draw
-        What backward needs of the run in training mode: the packed weights, the tape or
+        What backward needs of a run that keeps it: the packed weights, the tape or
         the object that runs backward itself, the arrays, the seeds and probability of
         dropout, and what the cells draw.
     dropped : DroppedWeights or None
@@ -133,7 +132,7 @@ class Call:
 
     # -- forward ----------------------------------------------------------------------
 
-    def forward(self, x, h0, c0):
+    def forward(self, x, h0, c0, keeps):
         """y, and the arrays of the last states.
 
         Parameters
@@ -141,6 +140,9 @@ class Call:
         x : ndarray, shape (T, B, I), or (B, T, I) if batch first
         h0 : ndarray, shape (n_cells, B, width), or None for zero
         c0 : ndarray, shape (n_states - 1, n_cells, B, width), or None for zero
+        keeps : bool
+            Whether a backward may follow. In evaluation it goes back through what
+            evaluation computes, which leaves nothing out at random.
         """
         runtime, rows = self.runtime, self.rows
         if rows is not None:
@@ -149,21 +151,20 @@ class Call:
             h0, c0 = rows.gather_start(h0), rows.gather_start(c0)
             x = rows.gather_x(self.plan, x)
             self.plan = rows.plan(runtime, self.plan)
-        plan, training = self.plan, self.layer.training
-        parameters = runtime.parameters
-        if training:
+        plan, parameters = self.plan, runtime.parameters
+        if keeps and self.layer.training:
             p = getattr(self.layer, "weight_drop", 0.0)
             if p > 0:
                 self.dropped = runtime.drop_weights(plan, p)
                 parameters, self.adds_at_once = self.dropped.parameters, False
         use = runtime.packed_weights.take(
-            plan.kernels, plan.n_threads, parameters, runtime.start, training
+            plan.kernels, plan.n_threads, parameters, runtime.start, keeps
         )
         if runtime.is_narrow and h0 is not None:
             h0 = states.widen(h0, runtime.hidden_size)
         from_end = not (self.sequences or runtime.connection)
-        if training or not from_end:
-            y, end = self._run(use, x, h0, c0, training)
+        if keeps or not from_end:
+            y, end = self._run(use, x, h0, c0, keeps)
         else:
             end = last_states(runtime, plan, use, x, h0, c0)
         if runtime.is_narrow:
@@ -180,7 +181,7 @@ class Call:
             end = [rows.return_end(part) for part in end]
         return y, end
 
-    def _run(self, use, x, h0, c0, training):
+    def _run(self, use, x, h0, c0, keeps):
         """Outputs of the computed steps, and the last states of all rows.
 
         Where layers run one by one the outputs are those that y consists of.
@@ -190,15 +191,16 @@ class Call:
         layer, in_blocks = self.layer, False
         if layer.dropout > 0 and joint.now.share is not None:
             # The kernels' own dropout does not know of a joint batch.
-            in_blocks = runtime.n_layers > 1 and training
+            in_blocks = runtime.n_layers > 1 and layer.training
             if self.rows is not None and runtime.n_layers > 1:
                 raise ValueError(
                     f"{type(layer).__name__}: dropout must be 0 in a distributed run "
                     "where lengths, masks or resets leave out steps, got "
                     f"{layer.dropout:g}"
                 )
-        if training:
+        if keeps:
             every = layer.checkpoint_every
+        if keeps and layer.training:
             if layer.dropout > 0:
                 seeds, p = runtime.draw_dropout(layer.dropout)
             if runtime.draws:
@@ -211,7 +213,7 @@ class Call:
             every = min(every or plan.T, plan.T)
             self.adds_at_once = False
             kept = LayerByLayer(
-                runtime, plan, use, every, seeds, p, draw, training, positions
+                runtime, plan, use, every, seeds, p, draw, keeps, positions
             )
             y = np.empty(kept.y_shape, runtime.dtype)
             kept.forward(plan, x, h0, c0, y, end)
@@ -228,10 +230,10 @@ class Call:
                 kept.forward(plan, x, h0, c0, y, end)
             else:
                 kept = plan.forward(
-                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, training,
+                    runtime.memory, use, x, 0, h0, c0, seeds, p, y, 0, end, keeps,
                     draw,
                 )  # fmt: skip
-        if training:
+        if keeps:
             y.setflags(False)  # by position: a keyword takes a tenth of a microsecond
             self.use, self.kept, self.x = use, kept, x
             self.seeds, self.p, self.y, self.draw = seeds, p, y, draw
@@ -310,7 +312,7 @@ class Call:
                 if part is not None:
                     into[...] = part
             return dx, [rows.return_d_start(part) for part in d_start], None
-        plan, n_threads = self.plan, threads.for_kernel()
+        plan, n_threads = self.plan, runtime.count_threads()
         if plan.n_threads != n_threads:  # chosen anew, or in a forked child
             plan = runtime.plan_with_threads(plan, n_threads)
         if rows is not None and dy is not None and self.sequences:

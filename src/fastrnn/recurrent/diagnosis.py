@@ -358,8 +358,15 @@ def _of_cell(call, number, x, y, reverse):
     W, R, b_ih, b_hh, *_ = call.runtime.weights_of(number)
     zero = np.zeros(len(W), W.dtype)
     b_ih, b_hh = (zero if b is None else b for b in (b_ih, b_hh))
+    if cell.skips:  # the state that its gates see is c, which is not here
+        return {}, None
     G, opens = len(cell.gates), arguments.gates_of(cell).get("recurrent_activation", ())
     ax = np.split(now @ W.T + b_ih, G, -1)
+    if cell.is_scan:  # no gate sees h
+        values = {g: sigmoid(ax[g]) for g in opens}
+        return {
+            _label(cell, g): _saturated(cell, g, values[g]) for g in sorted(values)
+        }, None
     of_gate = list(zip(np.split(R, G), np.split(b_hh, G), strict=True))
 
     def recur(gate, state):
@@ -418,7 +425,11 @@ def _remedies(flows):
         if kind not in vanished:
             continue
         cell = table.cells_of(kind)[0]
-        if cell.gates == ("h",):
+        if kind == "IndRNN":
+            found.append("recurrent weights near 1: IndRNN(..., time_steps=T)")
+        elif cell.is_scan:
+            found.append("a bias with which gates keep the state at first: init=")
+        elif cell.gates == ("h",):
             found.append("an LSTM or a GRU, whose gates let gradients past")
             found.append(
                 "identity or orthogonal recurrent weights: init.identity_ with "

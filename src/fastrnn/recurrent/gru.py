@@ -119,7 +119,7 @@ class GRU(Recurrent[Array]):
     compute : {"float32", "float64", "bfloat16"}, optional
         "bfloat16", for a float32 layer: what products multiply (x, h, the weights, and
         gradients of pre-activations) is rounded to bfloat16 there; sums, states, gates
-        and all that is stored stay float32. Not for normalised cells or heads. Default:
+        and all that is stored stay float32. Not for more heads than one. Default:
         `dtype`. It may be set later on.
     seed : int or numpy.random.Generator, optional
         For the first values and for dropout.

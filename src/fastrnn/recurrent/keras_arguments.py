@@ -17,15 +17,9 @@ from fastrnn.nn import schemes
 from fastrnn.recurrent.arguments import Functions
 
 
-class Options(TypedDict, total=False):
-    """What all layers are given by name, apart from `activation`."""
+class ScanOptions(TypedDict, total=False):
+    """What all layers are given by name."""
 
-    cell_clip: float | None
-    zoneout: float | tuple[float, float]
-    recurrent_dropout: float
-    recurrent_dropout_mode: str
-    input_dropout: float
-    weight_drop: float
     learn_initial_state: bool
     clip_state_grad: float | tuple[str, float] | None
     merge_mode: str
@@ -39,6 +33,36 @@ class Options(TypedDict, total=False):
     dtype: str
     compute: str | None
     seed: int | np.random.Generator | None
+
+
+class Options(ScanOptions, total=False):
+    """Of cells whose functions may be others, apart from `activation`."""
+
+    cell_clip: float | None
+    zoneout: float | tuple[float, float]
+    recurrent_dropout: float
+    recurrent_dropout_mode: str
+    input_dropout: float
+    weight_drop: float
+
+
+class LogSpaceOptions(ScanOptions, total=False):
+    """Of `MinGRU` and `MinLSTM`."""
+
+    log_space: bool
+
+
+class IndRNNOptions(ScanOptions, total=False):
+    """Of `IndRNN`."""
+
+    time_steps: int | None
+
+
+class SRUOptions(ScanOptions, total=False):
+    """Of `SRU`."""
+
+    rescale: bool
+    highway_bias: float
 
 
 class NormOptions(Options, total=False):
@@ -77,6 +101,10 @@ class GRUOptions(GatedOptions, NormOptions, total=False):
     heads: int
 
 
+class LiGRUOptions(GatedOptions, NormOptions, total=False):
+    """Of `LiGRU`."""
+
+
 class LeakyOptions(Options, total=False):
     """Of `LeakyRNN`."""
 
@@ -86,24 +114,11 @@ class LeakyOptions(Options, total=False):
     noise: float
 
 
-class SLSTMOptions(TypedDict, total=False):
+class SLSTMOptions(ScanOptions, total=False):
     """Of `SLSTM`."""
 
     forget_gate: str
     heads: int
-    learn_initial_state: bool
-    clip_state_grad: float | tuple[str, float] | None
-    merge_mode: str
-    connection: str | None
-    return_sequences: bool
-    checkpoint_every: int | None
-    go_backwards: bool
-    stateful: bool
-    zero_output_for_mask: bool
-    init: schemes.Init
-    dtype: str
-    compute: str | None
-    seed: int | np.random.Generator | None
 
 
 class Words(TypedDict, total=False):
@@ -126,6 +141,10 @@ class GatedByUnits(GatedOptions, Words, total=False):
     """Of cells with gates, made by their units."""
 
 
+class LiGRUByUnits(LiGRUOptions, Words, total=False):
+    """Of `LiGRU`, made by its units."""
+
+
 class LeakyByUnits(LeakyOptions, Words, total=False):
     """Of `LeakyRNN`, made by its units."""
 
@@ -140,3 +159,17 @@ class LSTMByUnits(LSTMOptions, Words, total=False):
 
 class GRUByUnits(GRUOptions, Words, total=False):
     """Of `GRU`, made by its units."""
+
+
+class LogSpaceByUnits(LogSpaceOptions, Words, total=False):
+    """Of `MinGRU` and `MinLSTM`, made by their units."""
+
+
+class IndRNNByUnits(IndRNNOptions, Words, total=False):
+    """Of `IndRNN`, made by its units."""
+
+    nonlinearity: str
+
+
+class SRUByUnits(SRUOptions, Words, total=False):
+    """Of `SRU`, made by its units."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.native import threads
 from fastrnn.native.layout import Layout
 from fastrnn.nn import axis_rule, computing, schemes
 from fastrnn.nn.attempt import Attempt
@@ -121,6 +120,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         "compute",
     )
     _first_values = ("init",)
+    _vector_range = None  # what `parameters.schemes` is given of that name
     _changeable: ClassVar = {
         "batch_first": flag,
         "dropout": _dropout,
@@ -252,8 +252,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         generator = checks.generator(who, seed)
         dtype = checks.dtype_name(who, dtype)
         sizes = parameters.Sizes(
-            n_gates=len(cell.gates),
-            states=cell.states,
+            cell=cell,
             n_layers=self.num_layers,
             n_directions=self._directions,
             input_size=self.input_size,
@@ -262,8 +261,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             y_size=self._y_size,
             bias=self.bias,
             heads=getattr(self, "heads", 1),
-            vectors=cell.vectors if self._has_vectors else None,
-            n_vectors=cell.n_vectors,
+            has_vectors=bool(cell.vectors) and self._has_vectors,
             norm=norm,
             rms=rms,
             highway=connection == "highway",
@@ -293,6 +291,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
                 self.hidden_size,
                 getattr(self, "input_forget", False),
                 self._vectors(),
+                self._vector_range,
+                getattr(self, "highway_bias", 0.0),
             ),
             generator,
             len(cell.gates),
@@ -385,7 +385,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
     def extra_repr(self) -> str:
         defaults = {
             "num_layers": 1,
-            "nonlinearity": "tanh",
+            "nonlinearity": self._cells[0].activations[0],
             "bias": True,
             "batch_first": False,
             "dropout": 0.0,
@@ -483,8 +483,31 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         it would get in a call of its own. The time that a call takes depends on how
         many steps are computed. The second direction begins at each sequence's own end.
         """
-        kernels, n_threads = computing.kernels(self), threads.for_kernel()
+        call, y, state = self._run(
+            x, hx, lengths, mask, resets, zero_output_for_mask, self.training
+        )
+        self._keep(call)
+        return y, state
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def _run(self, x, hx, lengths, mask, resets, zero_output_for_mask, keeps):
+        """Forward that leaves the layer's context alone; arguments are `forward`'s.
+
+        Parameters
+        ----------
+        keeps : bool
+            Whether to keep what backward needs, in training mode or not.
+
+        Returns
+        -------
+        call : Call
+        y, state
+            As of `forward`.
+        """
         runtime = self._runtime
+        kernels, n_threads = computing.kernels(self), runtime.count_threads()
         plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
             who, batch_first = type(self).__name__, self.batch_first
@@ -516,17 +539,13 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             start, learned = states.learned(runtime, start, plan.B)
         h0, c0 = (None, None) if start is None else (start[0], inputs.beside_h(start))
         call = Call(self, runtime, plan, computed, unbatched, learned)
-        y, end = call.forward(x, h0, c0)
+        y, end = call.forward(x, h0, c0, keeps)
         if self.stateful:
             self.state = states.as_state([part.copy() for part in end])
-        self._keep(call)
         if unbatched:
             y = y.reshape(-1, y.shape[-1]) if call.sequences else y[0]
             end = [part[:, 0] for part in end]
-        return y, (tuple(end) if len(end) > 1 else end[0])
-
-    if TYPE_CHECKING:
-        __call__ = forward
+        return call, y, (tuple(end) if len(end) > 1 else end[0])
 
     def reset_state(self, mask: ArrayLike | None = None) -> None:
         """Let a `stateful` layer begin anew.

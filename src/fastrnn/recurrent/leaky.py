@@ -51,7 +51,7 @@ class LeakyRNN(Recurrent[Array]):
         As of `RNN`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `RNN`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `RNN`.
 
     Notes

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fastrnn.native import celltable
 from fastrnn.nn import init
 from fastrnn.nn.schemes import zeros_
 from fastrnn.util import budget
@@ -17,10 +18,7 @@ class Sizes:
 
     Attributes
     ----------
-    n_gates : int
-        Of a cell.
-    states : tuple of str
-        Letters of its states, h first.
+    cell : celltable.Cell
     n_layers, n_directions : int
     input_size, hidden_size : int
     h_size, y_size : int
@@ -30,10 +28,8 @@ class Sizes:
         Whether cells have biases.
     heads : int
         How many parts the units are in, each with weights of its own from h.
-    vectors : str or None
-        Name of the weights that multiply unit by unit; None where a cell has none.
-    n_vectors : int
-        How many rows these have.
+    has_vectors : bool
+        Whether cells have weights that multiply unit by unit.
     norm : str or None
         The kernels' name of what is normalised (`celltable.NORMS`).
     rms : bool
@@ -44,8 +40,7 @@ class Sizes:
         Whether initial states are parameters.
     """
 
-    n_gates: int
-    states: tuple[str, ...]
+    cell: celltable.Cell
     n_layers: int
     n_directions: int
     input_size: int
@@ -54,8 +49,7 @@ class Sizes:
     y_size: int
     bias: bool
     heads: int
-    vectors: str | None
-    n_vectors: int
+    has_vectors: bool
     norm: str | None
     rms: bool
     highway: bool
@@ -71,16 +65,23 @@ class Sizes:
 
         Their order is that of `layout.Layout`.
         """
-        G, H, S = self.n_gates, self.hidden_size, self.h_size
+        cell, H, S = self.cell, self.hidden_size, self.h_size
         I = self.input_size if k == 0 else self.y_size
-        shapes = {"weight_ih": (G * H, I), "weight_hh": (G * H, S // self.heads)}
+        G = len(cell.gates) - (cell.skips and I == H)
+        of_bias = (min(G, len(cell.biased)) * H,)
+        shapes = {"weight_ih": (G * H, I)}
+        if not cell.is_scan:
+            shapes["weight_hh"] = (G * H, S // self.heads)
         if self.bias:
-            shapes |= {"bias_ih": (G * H,), "bias_hh": (G * H,)}
+            shapes["bias_ih"] = of_bias
+            if not cell.is_scan:
+                shapes["bias_hh"] = of_bias
         if S != H:
             shapes["weight_hr"] = (S, H)
-        if self.vectors:
-            n = self.n_vectors
-            shapes[self.vectors] = (n, H) if n > 1 else (H,)
+        if self.has_vectors:
+            n = cell.n_vectors
+            # Peepholes have ONNX's shape; others are one vector, as biases are.
+            shapes[cell.vectors] = (n, H) if "peephole" in cell.options else (n * H,)
         if self.norm:
             shapes["weight_norm_ih"] = (G * H,)
         if self.norm in ("apart", "cell", "carried"):
@@ -103,7 +104,7 @@ class Sizes:
         if self.learned_states:
             n_cells = self.n_layers * self.n_directions
             found["h_0"] = (n_cells, self.h_size)
-            for letter in self.states[1:]:
+            for letter in self.cell.states[1:]:
                 found[f"{letter}_0"] = (n_cells, self.hidden_size)
         return found
 
@@ -119,7 +120,14 @@ class Sizes:
         budget.check(who, n, D * L * len(first), np.dtype(dtype).itemsize)
 
 
-def schemes(cell, hidden_size, input_forget, first_vectors=None):
+def schemes(
+    cell,
+    hidden_size,
+    input_forget,
+    first_vectors=None,
+    vector_range=None,
+    highway_bias=0.0,
+):
     """By scheme, the initialisers of a recurrent layer's parameters (`nn.schemes`).
 
     "keras" fills as Keras does its recurrent kernels: those of all gates are one matrix
@@ -133,6 +141,11 @@ def schemes(cell, hidden_size, input_forget, first_vectors=None):
         Whether the forget gate is coupled to the input gate, and has no bias.
     first_vectors : ndarray, optional
         What the weights that multiply unit by unit are at first, in every scheme.
+    vector_range : (float, float), optional
+        Between which numbers the weights that multiply unit by unit begin, whatever the
+        scheme.
+    highway_bias : float
+        What an SRU's second bias begins with; unless it is 0, whatever the scheme.
     """
 
     def from_fan_in(array, seed):
@@ -151,11 +164,21 @@ def schemes(cell, hidden_size, input_forget, first_vectors=None):
         bound = math.sqrt(3 / hidden_size)  # of a vector both fans are H
         init.uniform_(array, -bound, bound, seed=seed)
 
+    is_lstm = "c" in cell.states and "f" in cell.gates and not cell.is_scan
+
     def remembering(array):
         init.constant_(array, 0.0)
-        if "c" in cell.states and "f" in cell.gates and not input_forget:
+        if is_lstm and not input_forget:
             gate = cell.gates.index("f")
             array[gate * hidden_size : (gate + 1) * hidden_size] = 1
+        elif highway_bias:
+            array[hidden_size:] = highway_bias
+
+    def in_range(array, seed):
+        init.uniform_(array, *vector_range, seed=seed)
+
+    def to_one(array, seed):
+        init.uniform_(array, 0.0, 1.0, seed=seed)
 
     def given_vectors(array):
         array[...] = first_vectors
@@ -171,8 +194,7 @@ def schemes(cell, hidden_size, input_forget, first_vectors=None):
     states |= dict.fromkeys(("weight_norm_ih", "weight_norm_hh", "weight_norm_c"), one)
     drawn = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     vectors = [cell.vectors] if cell.vectors else []
-    given = {} if first_vectors is None else dict.fromkeys(vectors, given_vectors)
-    return {
+    found = {
         "keras": states
         | {
             "weight_ih": glorot,
@@ -182,10 +204,16 @@ def schemes(cell, hidden_size, input_forget, first_vectors=None):
             "bias_ih": remembering,
             "bias_hh": zeros_,
         }
-        | dict.fromkeys(vectors, glorot_rows)
-        | given,
+        | dict.fromkeys(vectors, to_one if cell.layer == "IndRNN" else glorot_rows),
         "torch": states
         | dict.fromkeys(drawn + vectors, from_fan_in)
-        | {"weight_gate": of_width}
-        | given,
+        | {"weight_gate": of_width},
     }
+    for scheme in found.values():
+        if first_vectors is not None:
+            scheme |= dict.fromkeys(vectors, given_vectors)
+        elif vector_range is not None:
+            scheme |= dict.fromkeys(vectors, in_range)
+        if highway_bias:
+            scheme["bias_ih"] = remembering
+    return found

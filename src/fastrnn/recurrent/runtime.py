@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from fastrnn.native import arrays, memory, weights
+from fastrnn.native import arrays, memory, threads, weights
 from fastrnn.native.draws import Draw
 from fastrnn.nn import joint
 from fastrnn.recurrent.leaving_out import DroppedWeights
@@ -17,6 +17,7 @@ _MOST_BLOCKS = 6
 # What a copy of a layer makes for itself: plans hold addresses of this process, and the
 # copy's parameters are bound to it when it has its own.
 _OF_THIS_PROCESS = (
+    "count_threads",
     "grads",
     "named",
     "named_grads",
@@ -98,6 +99,9 @@ class Runtime:
     memory : memory.Pool
         Tapes and scratch memory, which calls take from here and give back.
     packed_weights : weights.Packer
+    count_threads : callable
+        How many threads a call may use: fastrnn's number, unless the layer works for
+        another library, which has one of its own.
     plan : arrays.ArrayPlan or None
         Plan of the last call's arrays: that of the next call, too, if they are alike.
     """
@@ -130,6 +134,7 @@ class Runtime:
         self.memory = memory.Pool(_MOST_BLOCKS + 4 * layout.n_cells)
         self.packed_weights = weights.Packer(layout, self.memory)
         self.plan, self.plans = None, {}
+        self.count_threads = threads.for_kernel
 
     def __getstate__(self):
         return {name: getattr(self, name) for name in _OF_THE_LAYER}
@@ -138,6 +143,7 @@ class Runtime:
         for name, value in state.items():
             setattr(self, name, value)
         self.plan, self.plans = None, {}
+        self.count_threads = threads.for_kernel
 
     def bind(self, buffers, start, named, named_grads):
         """Take note of where the layer's parameters and gradients are from now on."""
@@ -150,12 +156,12 @@ class Runtime:
         They are views of the parameters, in the order in which the kernels pack them.
         """
         names = (
-            "weight_ih", "weight_hh", "bias_ih", "bias_hh", self.cell.vectors or "",
-            "weight_hr", "weight_norm_ih", "weight_norm_hh", "weight_norm_c",
-            "bias_norm_c",
+            "weight_ih", None if self.cell.is_scan else "weight_hh", "bias_ih",
+            "bias_hh", self.cell.vectors, "weight_hr", "weight_norm_ih",
+            "weight_norm_hh", "weight_norm_c", "bias_norm_c",
         )  # fmt: skip
         suffix = self.suffixes[cell]
-        return [self.named.get(f"{name}{suffix}") for name in names]
+        return [self.named.get(f"{name}{suffix}") if name else None for name in names]
 
     def draw_dropout(self, p):
         """Seeds of the dropout masks between layers, or None, and their probability."""

@@ -36,7 +36,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
         As of `LSTM`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `LSTM`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `LSTM`.
 
     Notes

@@ -68,9 +68,15 @@ def register(cls):
 def classes():
     """The classes of recurrent layers by the lower-case names that users type.
 
-    The class of most gates comes first, as in "lstm, gru, rnn".
+    The class of most gates comes first, as in "lstm, gru, rnn", and those without a
+    matrix of recurrent weights come last.
     """
-    names = sorted(_classes, key=lambda name: -len(cells_of(name)[0].gates))
+
+    def place(name):
+        cell = cells_of(name)[0]
+        return cell.is_scan, -len(cell.gates)
+
+    names = sorted(_classes, key=place)
     return {name.lower(): _classes[name] for name in names}
 
 

@@ -76,6 +76,11 @@ _clear_interpreter_stack = private(
     "_functorch.pyfunctorch.temporarily_clear_interpreter_stack",
     "torch.func.grad and jvp cannot go over a backward of ours",
 )
+_keeps_graph = private(
+    "_C._autograd._get_current_graph_task_keep_graph",
+    "what a layer of fastrnn.torch.layers keeps for backward stays until its output is "
+    "deleted",
+)
 create_script_module = private(
     "jit._recursive.create_script_module",
     "a torch.jit.ScriptModule cannot hold a layer of ours",
@@ -118,6 +123,11 @@ def _forward_mode_by_trying():
 
 if _current_level is None:
     forward_mode_is_active = _forward_mode_by_trying
+
+
+def graph_is_kept():
+    """Inside a backward: whether another backward may go through the same graph."""
+    return _keeps_graph is None or _keeps_graph()
 
 
 def has_memory(tensor):

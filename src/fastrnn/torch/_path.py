@@ -89,18 +89,25 @@ def cell_spec(module):
     return spec(mode, module.input_size, module.hidden_size, 1, module.bias, False)
 
 
-def must_be_recorded():
-    """Why PyTorch has to record a call as its own operators now, or None.
-
-    The modes that this asks for see only operators of PyTorch, not what the kernels
-    compute.
-    """
+def transform_problem():
+    """Why a call's tensors may have no memory with numbers of their own, or None."""
     if _compat.transform_is_active():
         return "a torch.func transform (vmap, grad, jvp ...) is active"
     if _compat.forward_mode_is_active():
         return "forward-mode differentiation is active"
     if torch.jit.is_tracing():
         return "torch.jit.trace is recording"
+    return None
+
+
+def must_be_recorded():
+    """Why PyTorch has to record a call as its own operators now, or None.
+
+    The modes that this asks for see only operators of PyTorch, not what the kernels
+    compute.
+    """
+    if problem := transform_problem():
+        return problem
     if _compat.dispatch_mode_is_active():
         return "a torch dispatch mode is active"
     return None
