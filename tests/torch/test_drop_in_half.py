@@ -117,5 +117,5 @@ def test_weights_that_change_are_packed_again():
 
 def test_what_does_not_fit_is_pytorchs_to_refuse():
     module = layer("LSTM").to(HALF)
-    with pytest.raises(ValueError, match="dtype|type"):
+    with pytest.raises(ValueError, match="type"):
         module(torch.randn(6, 3, 5))
