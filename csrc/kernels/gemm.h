@@ -164,10 +164,19 @@ static void pack_a_half(real *packed, ptrdiff_t block, const real *a, ptrdiff_t 
     for (ptrdiff_t i = 0; i < tiles; i++) {
         const real *from = a + share_start(split, i);
         real *to = packed + i * operand_size(block) * A_LANES;
-        for (ptrdiff_t k = k0; k < k1; k++)
-            for (ptrdiff_t v = 0; v < A_LANES; v += V)
-                v_store_row(to + v, A_LANES, k_first + k,
-                            v_round_half(v_load(from + k * a_row + v)));
+        for (ptrdiff_t k = k0; k < k1; k++) {
+            const int pairs = has_pair(k_first + k, k_first + k1);
+            for (ptrdiff_t v = 0; v < A_LANES; v += V) {
+                const real *at = from + k * a_row + v;
+                if (pairs)
+                    v_store_two_rows(to + v, A_LANES, k_first + k,
+                                     v_round_half(v_load(at)),
+                                     v_round_half(v_load(at + a_row)));
+                else
+                    v_store_row(to + v, A_LANES, k_first + k, v_round_half(v_load(at)));
+            }
+            k += pairs;
+        }
     }
 }
 

@@ -38,6 +38,29 @@ INLINE ptrdiff_t packed_head_size(const backward_work *w, const cell *c)
     return packed_size(operand_size(w->block), c->head_size);
 }
 
+/* Whether row k of a block is packed together with another one of rows [begin, end),
+ * which the same thread packs and which lie side by side. */
+typedef enum { ALONE, FIRST_OF_TWO, SECOND_OF_TWO } pair_place;
+
+INLINE pair_place place_in_pair(ptrdiff_t k, ptrdiff_t begin, ptrdiff_t end)
+{
+    if (has_pair(k, end))
+        return FIRST_OF_TWO;
+    return FR_PAIRS && k % 2 == 1 && k > begin ? SECOND_OF_TWO : ALONE;
+}
+
+/* Packs row k of a block: n numbers; those of the next row are `distance` further on. */
+INLINE void pack_block_row(const backward_run *f, real *packed, ptrdiff_t k,
+                           pair_place place, const real *row, ptrdiff_t distance,
+                           ptrdiff_t n)
+{
+    if (place == FIRST_OF_TWO)
+        pack_two_rows(packed, operand_size(f->w.block), k / 2, row, row + distance, n,
+                      SUM_NV);
+    else if (place == ALONE)
+        pack_row_operand(f->cell.half, packed, f->w.block, k, row, n, SUM_NV);
+}
+
 /* Part (2): notes where dx of some rows of step s begins, and packs their x and
  * h_{t-1}.  Row 0 of the step is row `first` of the block. */
 static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
@@ -61,17 +84,19 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
             w->dx_offset[first + b] = dx + b * a->dx_row;
             if (w->row_of)
                 w->row_of[first + b] = b;
+            const ptrdiff_t begin = k + b0 - b, end = k + b1 - b;
             if (a->dW)
-                pack_row_operand(
-                    c->half, w->x, w->block, k,
-                    masked_input(f, (const real *)a->x + x + b * a->x_row, b), shape->I,
-                    SUM_NV);
+                pack_block_row(
+                    f, w->x, k, w->masks.input ? ALONE : place_in_pair(k, begin, end),
+                    masked_input(f, (const real *)a->x + x + b * a->x_row, b), a->x_row,
+                    shape->I);
             for (int g = 0; a->dR && g < max_size(1, w->masks.operands); g++) {
                 const real *h = masked_operand(f, h_prev.start + b * h_prev.row, g, b);
                 for (ptrdiff_t head = 0; head < c->heads; head++)
-                    pack_row_operand(
-                        c->half, w->h + (g * c->heads + head) * packed_head_size(w, c),
-                        w->block, k, h + head * c->head_size, c->head_size, SUM_NV);
+                    pack_block_row(
+                        f, w->h + (g * c->heads + head) * packed_head_size(w, c), k,
+                        w->masks.operands ? ALONE : place_in_pair(k, begin, end),
+                        h + head * c->head_size, h_prev.row, c->head_size);
             }
         }
     }

@@ -106,6 +106,25 @@ INLINE void v_store_row(real *row_0, ptrdiff_t width, ptrdiff_t k, vreal a)
 #endif
 }
 
+/* Whether row k shares its words with the next of the rows up to `end`.  Two rows are
+ * stored at once where both are at hand. */
+INLINE int has_pair(ptrdiff_t k, ptrdiff_t end)
+{
+    return FR_PAIRS && k % 2 == 0 && k + 1 < end;
+}
+
+/* The same for rows k and k + 1, where has_pair(). */
+INLINE void v_store_two_rows(real *row_0, ptrdiff_t width, ptrdiff_t k, vreal a,
+                             vreal b)
+{
+#if FR_PAIRS
+    v_store(row_0 + k / 2 * width, v_pair(a, b));
+#else
+    v_store(row_0 + k * width, a);
+    v_store(row_0 + (k + 1) * width, b);
+#endif
+}
+
 /* One number in all lanes, or in a unit with pairs one word. */
 INLINE vreal v_set1_operand(const real *p)
 {

@@ -269,10 +269,18 @@ INLINE void pack_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first,
 /* The same of bfloat16, from a tile that is packed as it is. */
 static void round_tile(real *to, const real *from, ptrdiff_t K)
 {
-    for (ptrdiff_t k = 0; k < K; k++)
-        for (ptrdiff_t v = 0; v < A_LANES; v += V)
-            v_store_row(to + v, A_LANES, k,
-                        v_round_half(v_load(from + k * A_LANES + v)));
+    for (ptrdiff_t k = 0; k < K; k++) {
+        const int pairs = has_pair(k, K);
+        for (ptrdiff_t v = 0; v < A_LANES; v += V) {
+            const real *at = from + k * A_LANES + v;
+            if (pairs)
+                v_store_two_rows(to + v, A_LANES, k, v_round_half(v_load(at)),
+                                 v_round_half(v_load(at + A_LANES)));
+            else
+                v_store_row(to + v, A_LANES, k, v_round_half(v_load(at)));
+        }
+        k += pairs;
+    }
 }
 
 static void linear_backward_thread(const team *self, const void *args)
@@ -315,8 +323,14 @@ static void linear_backward_thread(const team *self, const void *args)
     for (ptrdiff_t row = 0; (a->dW || a->db) && row < N; row += block) {
         const ptrdiff_t K = min_size(block, N - row);
         team_share(self, K, &begin, &end);
-        for (ptrdiff_t k = begin; a->dW && k < end; k++)
-            pack_row_operand(half, packed_x, block, k, x + (row + k) * I, I, SUM_NV);
+        for (ptrdiff_t k = begin; a->dW && k < end; k++) {
+            const real *at = x + (row + k) * I;
+            if (half && has_pair(k, end))
+                pack_two_rows(packed_x, operand_size(block), k++ / 2, at, at + I, I,
+                              SUM_NV);
+            else
+                pack_row_operand(half, packed_x, block, k, at, I, SUM_NV);
+        }
         team_barrier(self);
         team_share(self, tiles, &begin, &end);
         for (ptrdiff_t i = begin; i < end; i++) {

@@ -167,6 +167,29 @@ INLINE void pack_row_operand(int half, real *packed, ptrdiff_t K, ptrdiff_t k,
         pack_row(packed, K, k, row, N, widest);
 }
 
+/* Packs row k of words of an operand B of K such rows and N columns, from two rows of
+ * numbers, the second of which may be missing (NULL). */
+static void pack_two_rows(real *packed, ptrdiff_t K, ptrdiff_t k, const real *first,
+                          const real *second, ptrdiff_t N, ptrdiff_t widest)
+{
+#if FR_PAIRS
+    panel q = get_panel(N, widest, 0);
+    for (ptrdiff_t p = 0; q.n > 0; q = get_panel(N, widest, ++p)) {
+        real *dst = packed + q.column * K + k * q.nv * V;
+        for (ptrdiff_t v = 0; v < q.nv * V; v += V) {
+            const ptrdiff_t lanes = max_size(0, min_size(V, q.n - v)),
+                            at = q.column + v;
+            const vreal high = v_round_half(v_load_n(first + at, lanes));
+            const vreal low =
+                second ? v_round_half(v_load_n(second + at, lanes)) : (vreal){0};
+            v_store(dst + v, v_pair(high, low));
+        }
+    }
+#else
+    (void)packed, (void)K, (void)k, (void)first, (void)second, (void)N, (void)widest;
+#endif
+}
+
 /* Packs row k of an operand B of K rows and N columns: row `word` of a matrix of n rows,
  * or, in pairs, rows 2 word and 2 word + 1. */
 static void pack_word_row(int half, real *packed, ptrdiff_t K, ptrdiff_t k,
@@ -174,25 +197,10 @@ static void pack_word_row(int half, real *packed, ptrdiff_t K, ptrdiff_t k,
                           ptrdiff_t widest)
 {
     const real *row = matrix + word * PAIR * N;
-#if FR_PAIRS
-    const int has_low = 2 * word + 1 < n;
-    panel q = get_panel(N, widest, 0);
-    (void)half;
-    for (ptrdiff_t p = 0; q.n > 0; q = get_panel(N, widest, ++p)) {
-        real *dst = packed + q.column * K + k * q.nv * V;
-        for (ptrdiff_t v = 0; v < q.nv * V; v += V) {
-            const ptrdiff_t lanes = max_size(0, min_size(V, q.n - v));
-            const real *from = row + q.column + v;
-            const vreal high = v_round_half(v_load_n(from, lanes));
-            const vreal low =
-                has_low ? v_round_half(v_load_n(from + N, lanes)) : (vreal){0};
-            v_store(dst + v, v_pair(high, low));
-        }
-    }
-#else
-    (void)n;
-    pack_row_operand(half, packed, K, k, row, N, widest);
-#endif
+    if (FR_PAIRS)
+        pack_two_rows(packed, K, k, row, 2 * word + 1 < n ? row + N : NULL, N, widest);
+    else
+        pack_row_operand(half, packed, K, k, row, N, widest);
 }
 
 #if FR_PAIRS

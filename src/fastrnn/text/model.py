@@ -55,7 +55,7 @@ class CharModel(Module):
     _saved = False
 
     _child_names = ("embedding", "head", "recurrent")
-    _not_kept = ("embedding_dim", "hidden_size", "num_layers")
+    _not_kept = ("compute", "embedding_dim", "hidden_size", "num_layers")
 
     def __init__(
         self,
