@@ -35,6 +35,10 @@ X86_V4 = f"-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl {X86_V3}"
 TARGETS = {
     "x86_64": [
         # Compilers prefer half-width vectors with AVX-512; the kernels write full ones.
+        (
+            "x86_v4_bf16",
+            f"{X86_V4} -mavx512bf16 -mprefer-vector-width=512 -DFR_PAIRS=1",
+        ),
         ("x86_v4", f"{X86_V4} -mprefer-vector-width=512 -DFR_EXPECT_AVX512"),
         ("x86_v3", f"{X86_V3} -DFR_EXPECT_AVX2"),
         # Small: for processors from before 2013.
@@ -260,7 +264,12 @@ class BuildKernels(build_ext):
                 )
             return str(built)
 
-        units = itertools.product(targets, ("32", "64"))
+        # The target for pairs of bfloat16 has one table, of float32 arrays.
+        units = [
+            (target, bits)
+            for target, bits in itertools.product(targets, ("32", "64"))
+            if bits == "32" or target[0] != "x86_v4_bf16"
+        ]
         with ThreadPoolExecutor(self.parallel) as pool:
             ext.extra_objects += pool.map(build, *zip(*units, strict=True))
         ext.define_macros += [(f"FR_HAVE_{name}", None) for name, _ in targets]

@@ -201,6 +201,9 @@ typedef struct {
     /* Bytes of level-2 cache that each thread has, or 0 where that is not known.  They
      * decide what threads share, never a result. */
     ptrdiff_t level2;
+    /* 1: the operands of products are rounded to bfloat16 (kernels/half.h); what
+     * fr_kernels.half says of the table that is called.  Packs are others then. */
+    int half;
 } fr_shape;
 
 /* Where the random choices of a call come from: draw.h makes numbers of these.
@@ -504,6 +507,7 @@ typedef struct {
  * and dy and computes dx, dW and db. */
 typedef struct {
     int n_threads;
+    int half; /* see fr_shape.half: x, W and dy are rounded */
     ptrdiff_t N, I, O;
     const void *x;  /* (N, I) */
     const void *W;  /* (O, I) */
@@ -518,8 +522,11 @@ typedef struct {
 
 typedef struct {
     const char *target;
-    const char *dtype; /* "float32" or "float64" */
+    const char *dtype; /* "float32" or "float64", of arrays */
     int lanes;         /* elements in a vector */
+    int half; /* 1: the table for operands of bfloat16; fr_shape.half must be that */
+    /* Whether this processor computes as the other tables do; NULL: it does. */
+    int (*agrees)(void);
 
     /* Entry `index` of the table of cells, the same in every fr_kernels; NULL where the
      * table has no such entry. */
@@ -549,7 +556,7 @@ typedef struct {
 
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);
-    ptrdiff_t (*linear_work_size)(int backward_pass, ptrdiff_t N, ptrdiff_t I,
+    ptrdiff_t (*linear_work_size)(int half, int backward_pass, ptrdiff_t N, ptrdiff_t I,
                                   ptrdiff_t O, int n_threads);
 
     /* Writes 64 words to `result` that are others when the bytes of the memory are
@@ -663,7 +670,14 @@ int fr_pace_take(double seconds, fr_pace *pace);
 int fr_n_targets(void);
 const char *fr_target_name(int i);
 int fr_target_supported(int i);
-const fr_kernels *fr_target_kernels(int i, int is_double);
+/* Whether a later target with the same bits is faster here. */
+int fr_target_slow(int i);
+enum fr_computing {
+    FR_FLOAT32,
+    FR_FLOAT64,
+    FR_BFLOAT16 /* float32, with the operands of products rounded: fr_shape.half */
+};
+const fr_kernels *fr_target_kernels(int i, enum fr_computing);
 const char *fr_compiler(void);
 /* Whose threads run the teams: "OpenMP", "fastrnn" (pool.c), or "" where none do. */
 const char *fr_threading(void);

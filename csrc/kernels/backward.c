@@ -192,11 +192,13 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
             memcpy(da_s + b * w->da_row + w->projection + f->state.begin,
                    w->dh + b * c->S_padded + f->state.begin,
                    (size_t)(f->state.end - f->state.begin) * sizeof(real));
+        round_slots(f, rows, da_s + w->projection, 1, &f->state);
         team_barrier(&f->g.group);
         second_product(f, s, rows, da_s + w->projection, c->S);
     }
     if (c->has_late_gate) { /* the late gate's da by its part of R */
         run_cell(f, ops->backward_first, s, da_s, gathered);
+        round_slots(f, rows, da_s + ops->late_slot * c->H_padded, 1, &f->units);
         team_barrier(&f->g.group);
         second_product(f, s, rows, da_s + ops->late_slot * c->H_padded, c->H);
         if (w->masks.operands)
@@ -208,6 +210,7 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     }
     run_cell(f, ops->backward, s, da_s, gathered);
     if (is_scan(c)) {
+        round_slots(f, rows, da_s, c->product_slots, &f->units);
         clear_used(f, s, rows, gathered);
         return;
     }
@@ -217,6 +220,7 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
         mask_between(f, rows, da_s + ops->da_slots * c->H_padded, w->da_row, &f->units);
     if (c->norm.any)
         backward_norm(f, s, rows, da_s);
+    round_slots(f, rows, da_s, c->product_slots, &f->units);
     team_barrier(&f->g.group);
     /* For rows that start at this step the result is the gradient with respect to h0,
      * and stays in w.dh until the end. */

@@ -39,12 +39,15 @@ typedef struct {
 typedef struct {
     real *team; /* what the threads of the call wait on */
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
-    real *carry, *dc;    /* (B, H_padded) for each state, see backward_step */
-    real *between;       /* (B, H_padded), the result of a second product */
-    real *c_hat, *dn;    /* (B, H_padded) each, see backward_step */
-    real *norm_means;    /* (B, N_STATISTICS), means over rows (norm_backward.c) */
-    real *da;            /* (rows of a block that are this call's, da_row) */
-    ptrdiff_t da_row;    /* elements between rows of da */
+    real *carry, *dc; /* (B, H_padded) for each state, see backward_step */
+    real *between;    /* (B, H_padded), the result of a second product */
+    real *c_hat, *dn; /* (B, H_padded) each, see backward_step */
+    real *norm_means; /* (B, N_STATISTICS), means over rows (norm_backward.c) */
+    real *da;         /* (rows of a block that are this call's, da_row) */
+    ptrdiff_t da_row; /* elements between rows of da */
+    /* da as the products take it: da itself, or the same rows rounded, each element at
+     * its place divided by PAIR. */
+    real *da_operand;
     ptrdiff_t row_slots; /* slots of a row of da, of which some are packed */
     ptrdiff_t sum_slots; /* what is summed over rows, H_padded elements each */
     /* (B, behind_row): what a cell whose h R is normalised writes, behind the norm */
@@ -69,6 +72,7 @@ typedef struct {
     /* The block packed for dW and dR: x and h_{t-1}, head by head, and da, which is A of
      * both. */
     real *x, *h, *a;
+    real *a_operand; /* a as the products take it: a itself, or rounded */
     /* A and B of the gradient of a second product's matrix, packed likewise. */
     real *second_a, *second_b;
     /* (2, block, chain_row) of a normalised cell: sums over the steps of chains */
@@ -121,13 +125,15 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
     if (c->norm.any)
         w->place = (chain_place *)(void *)take(
             a, (ptrdiff_t)(sizeof(chain_place) / sizeof(real)));
-    w->x = take(a, packed_size(w->block, shape->I));
+    const ptrdiff_t words = operand_size(w->block);
+    w->x = take(a, packed_size(words, shape->I));
     w->h = is_scan(c) ? NULL
                       : take(a, max_size(1, n_masked_operands(c)) * c->heads *
-                                    packed_size(w->block, c->head_size));
+                                    packed_size(words, c->head_size));
     w->a = take(a, w->row_slots * packed_a_size(H, w->block));
-    w->second_a = c->has_projection ? take(a, packed_a_size(S, w->block)) : w->a;
-    w->second_b = has_second(c) ? take(a, packed_size(w->block, H)) : NULL;
+    w->a_operand = c->half ? take(a, c->product_slots * packed_a_size(H, words)) : w->a;
+    w->second_a = c->has_projection ? take(a, packed_a_size(S, words)) : w->a;
+    w->second_b = has_second(c) ? take(a, packed_size(words, H)) : NULL;
     w->chain_row = w->sum_slots * c->H_padded + V;
     w->chains_size = w->block * w->chain_row;
     w->chains = c->norm.any ? take(a, 2 * w->chains_size) : NULL;
@@ -160,6 +166,7 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.projection = (w.row_slots + c->has_late_gate) * H_padded;
     w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
     w.da = take(a, rows * w.da_row + A_LANES);
+    w.da_operand = c->half ? take(a, rows * w.da_row / PAIR + A_LANES) : w.da;
     w.dx_offset = (ptrdiff_t *)(void *)take(a, rows * POINTER_SIZE);
     w.tiles = take(a, n_threads * DX_TILE);
     w.masks = carve_masks(shape, c, a);

@@ -4,6 +4,27 @@
  */
 #include "backward.h"
 
+/* Where an element of da lies in what the products take. */
+INLINE const real *operand_of(const backward_run *f, const real *da)
+{
+    return f->w.da_operand + (da - f->w.da) / PAIR;
+}
+
+/* Rounds elements [begin, end) of `slots` slots of a step's rows, the first of which
+ * begins at `from` for row 0.  A range begins with a whole vector. */
+static void round_slots(const backward_run *f, ptrdiff_t rows, const real *from,
+                        ptrdiff_t slots, const panel_range *units)
+{
+    const ptrdiff_t H_padded = f->cell.H_padded;
+    if (!f->cell.half)
+        return;
+    for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
+        for (ptrdiff_t slot = 0; slot < slots; slot++) {
+            const real *at = from + b * f->w.da_row + slot * H_padded + units->begin;
+            round_row((real *)operand_of(f, at), at, units->end - units->begin);
+        }
+}
+
 /* dh = da R for this thread's rows of a step, whose da begins at da_s, and its panels
  * of R. */
 static void state_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
@@ -14,15 +35,16 @@ static void state_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
     const ptrdiff_t S = c->S, gates = c->ops->R_gates, p0 = f->state.p0;
     const ptrdiff_t all = gates * f->pack.R_rows, p1 = f->state.p1;
     const real *R = f->a->packed;
-    const real *A = da_s + c->first_R_slot * c->H_padded + f->g.b0 * w->da_row;
+    const real *A =
+        operand_of(f, da_s + c->first_R_slot * c->H_padded + f->g.b0 * w->da_row);
     for (ptrdiff_t n = p0; n < p1; n++) {
         const panel q = get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n));
         const panel next =
             get_panel(S, f->pack.R_widest, back_and_forth(s, p0, p1, n + 1));
         const head_range units = get_heads(c, q.column, q.n, c->H);
-        multiply_rows(A + units.begin, w->da_row, gates, c->H_padded, units.n,
-                      R + q.column * all, q.nv,
-                      panel_part(R + next.column * all, all, q.nv, 0, 1),
+        multiply_rows(A + units.begin / PAIR, w->da_row / PAIR, gates,
+                      c->H_padded / PAIR, operand_size(units.n), R + q.column * all,
+                      q.nv, panel_part(R + next.column * all, all, q.nv, 0, 1),
                       w->dh + f->g.b0 * c->S_padded + q.column, c->S_padded, rows);
     }
 }
@@ -34,14 +56,15 @@ static void second_product(const backward_run *f, ptrdiff_t s, ptrdiff_t rows,
 {
     const cell *c = &f->cell;
     const backward_work *w = &f->w;
-    const ptrdiff_t H = c->H, widest = f->pack.second_widest;
+    const ptrdiff_t H = c->H, widest = f->pack.second_widest, words = operand_size(K);
     const ptrdiff_t p0 = f->second.p0, p1 = f->second.p1;
     const real *M = (const real *)f->a->packed + f->pack.second;
     for (ptrdiff_t n = p0; n < p1; n++) {
         const panel q = get_panel(H, widest, back_and_forth(s, p0, p1, n));
         const panel next = get_panel(H, widest, back_and_forth(s, p0, p1, n + 1));
-        multiply_rows(A + f->g.b0 * w->da_row, w->da_row, 1, 0, K, M + q.column * K,
-                      q.nv, panel_part(M + next.column * K, K, q.nv, 0, 1),
+        multiply_rows(operand_of(f, A + f->g.b0 * w->da_row), w->da_row / PAIR, 1, 0,
+                      words, M + q.column * words, q.nv,
+                      panel_part(M + next.column * words, words, q.nv, 0, 1),
                       w->between + f->g.b0 * c->H_padded + q.column, c->H_padded, rows);
     }
 }
@@ -151,11 +174,13 @@ static void backward_masked_R(const backward_run *f, ptrdiff_t s, ptrdiff_t rows
         for (ptrdiff_t p = f->state.p0; p < f->state.p1; p++) {
             const panel q = get_panel(S, f->pack.R_widest, p);
             const head_range units = get_heads(c, q.column, q.n, c->H);
-            const real *part = R + q.column * all + g * units.n * q.nv * V;
-            multiply_rows(da + g * c->H_padded + units.begin + f->g.b0 * w->da_row,
-                          w->da_row, 1, 0, units.n, part, q.nv,
-                          panel_part(part, units.n, q.nv, 0, 1),
-                          w->by_gate + f->g.b0 * S_padded + q.column, S_padded, rows);
+            const ptrdiff_t words = operand_size(units.n);
+            const real *part = R + q.column * all + g * words * q.nv * V;
+            multiply_rows(
+                operand_of(f, da + g * c->H_padded + units.begin + f->g.b0 * w->da_row),
+                w->da_row / PAIR, 1, 0, words, part, q.nv,
+                panel_part(part, words, q.nv, 0, 1),
+                w->by_gate + f->g.b0 * S_padded + q.column, S_padded, rows);
             for (ptrdiff_t b = f->g.b0; b < f->g.b0 + rows; b++)
                 for (ptrdiff_t j = q.column; j < q.column + q.nv * V; j += V) {
                     real *to = w->dh + b * S_padded + j;

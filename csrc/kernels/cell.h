@@ -9,7 +9,7 @@
 #define FR_CELL_H
 
 #include "fastrnn.h"
-#include "simd.h"
+#include "half.h"
 
 /* The norm of c_t, for a cell that has one: N(c_t) = gamma * c_hat + beta, where c_hat =
  * (c_t - mean) * scale.  Gamma and beta are by unit; a row's mean and scale are two
@@ -205,6 +205,8 @@ typedef struct {
     ptrdiff_t I, H, S; /* S: width of h */
     ptrdiff_t heads, head_size; /* R multiplies head_size elements of h for each unit */
     ptrdiff_t H_padded, S_padded;
+    int half; /* 1: operands of products are bfloat16 (half.h) */
+    ptrdiff_t I_words, H_words, S_words; /* of operands of so many numbers */
     /* A row of da begins with the slots that go into products: those of x W, which are
      * slots 0 .. gates - 1, and from first_R_slot on those of h R.  What the cell writes
      * begins with slot cell_slot, and is the same slots unless there is a norm.  Where

@@ -30,7 +30,7 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
         forward_scan(self, a);
         return;
     }
-    const ptrdiff_t I = c.I, H = c.H, S = c.S, H_padded = c.H_padded;
+    const ptrdiff_t H = c.H, S = c.S, H_padded = c.H_padded;
     const real *h0 = a->h0, *c0 = a->c0, *y = a->y;
     real *h_n = a->h_n, *c_n = a->c_n;
     const ptrdiff_t panels = n_unit_panels(c.gates, H);
@@ -53,9 +53,10 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     f.ah_tile = f.ax_tile + TILE_SIZE;
     f.by_gate_tile = f.ah_tile + (f.w.n_tiles - 2) * TILE_SIZE;
     f.masked_x = advance(f.w.masked_x, self->rank * f.w.masked_x_size);
+    f.rounded = advance(f.w.rounded, self->rank * f.w.rounded_size);
     team_share(&g.group, panels, &f.p0, &f.p1);
     if (has_second(&c))
-        f.second = own_panels(&g, S, widest_panel(H));
+        f.second = own_panels(&g, S, widest_panel(c.H_words));
     if (c.has_late_gate) { /* the second part needs x W of the same units */
         f.p0 = f.second.begin / V;
         f.p1 = (f.second.end + V - 1) / V;
@@ -96,8 +97,9 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     begin_masks(&f, self);
 
     const ptrdiff_t rows_owned = g.b1 - g.b0;
-    const ptrdiff_t weights = (I * f.pack.columns + f.pack.R_rows * f.pack.R_columns) *
-                              (ptrdiff_t)sizeof(real);
+    const ptrdiff_t weights =
+        (c.I_words * f.pack.columns + f.pack.R_rows * f.pack.R_columns) *
+        (ptrdiff_t)sizeof(real);
     /* A single step of a few rows reads every panel once, and gains nothing from having
      * x W before.  Beside h R the panels of W are read back and forth, too. */
     const int read_once = shape->T == 1 && rows_owned <= CHUNK_ROWS;
@@ -113,13 +115,13 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
             const ptrdiff_t end = min_size(shape->T, s + block);
             follow_steps(part, end);
             f.s0 = s;
-            if (f.hoisted && f.w.masks.input)
+            if (f.hoisted && copies_x(&f))
                 mask_inputs(&f, s, end);
             if (f.hoisted)
                 hoist_x_product(&f, s, end);
             take_input_statistics(&f, s, end);
         }
-        if (!f.hoisted && f.w.masks.input) {
+        if (!f.hoisted && copies_x(&f)) {
             f.s0 = s;
             mask_inputs(&f, s, s + 1);
         }

@@ -33,9 +33,13 @@ typedef struct {
     /* What masked operands of h R lie in, (operands, B, S_padded) each: h0 * m, and h_t
      * * m of steps of even and of odd number. */
     real *masked_h0, *masked_h[2];
-    /* With a mask of x, (HOISTED_ROWS + B, input_row) for each thread: x * m. */
+    /* With a mask of x or rounded operands, (HOISTED_ROWS + B, input_row) for each
+     * thread: x as the products take it. */
     real *masked_x;
     ptrdiff_t masked_x_size;
+    /* With rounded operands, (B, rounded_row) or more for each thread. */
+    real *rounded;
+    ptrdiff_t rounded_row, rounded_size;
 } forward_work;
 
 static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_threads,
@@ -60,7 +64,11 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     w.masked_h[0] = masked ? take(a, masked) : NULL;
     w.masked_h[1] = masked ? take(a, masked) : NULL;
     w.masked_x_size = (HOISTED_ROWS + shape->B) * w.masks.input_row;
-    w.masked_x = has_input_mask(c) ? take(a, n_threads * w.masked_x_size) : NULL;
+    w.masked_x =
+        has_input_mask(c) || c->half ? take(a, n_threads * w.masked_x_size) : NULL;
+    w.rounded_row = max_size(c->S_padded, has_second(c) ? c->H_padded : 0);
+    w.rounded_size = max_size(w.rounded_row, w.masks.operands * c->S_padded) * shape->B;
+    w.rounded = c->half ? take(a, n_threads * w.rounded_size) : NULL;
     return w;
 }
 
@@ -81,7 +89,7 @@ typedef struct {
     real *records;      /* in training, the records of all rows, in the tape */
     /* The results of a chunk, TILE_SIZE elements each; see forward_work. */
     real *ax_tile, *ah_tile, *by_gate_tile;
-    real *masked_x; /* this thread's, see forward_work */
+    real *masked_x, *rounded; /* this thread's, see forward_work */
 } forward_run;
 
 #endif

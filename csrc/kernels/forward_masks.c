@@ -24,7 +24,13 @@ static void begin_masks(forward_run *f, const team *self)
         team_barrier(&f->g.group);
 }
 
-/* Masks x of steps [s0, s1) for this thread's rows.  Row b of step s begins at
+/* Whether x is copied for the products, be it masked, rounded or both. */
+INLINE int copies_x(const forward_run *f)
+{
+    return f->w.masks.input || f->cell.half;
+}
+
+/* Masks or rounds x of steps [s0, s1) for this thread's rows.  Row b of step s begins at
  * masked_x + ((s - s0) * rows + b - b0) * input_row. */
 static void mask_inputs(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
 {
@@ -35,9 +41,16 @@ static void mask_inputs(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         const real *x =
             (const real *)a->x + step_offset(&a->shape, s, a->x_step, a->x_row);
         const ptrdiff_t end = min_size(f->g.b1, step_rows(&a->shape, s));
-        for (ptrdiff_t b = f->g.b0; b < end; b++)
-            mask_row(f->masked_x + ((s - s0) * rows + b - f->g.b0) * m->input_row,
-                     x + b * a->x_row, m->input + b * m->input_row, f->cell.I);
+        for (ptrdiff_t b = f->g.b0; b < end; b++) {
+            real *to = f->masked_x + ((s - s0) * rows + b - f->g.b0) * m->input_row;
+            const real *from = x + b * a->x_row;
+            if (m->input) {
+                mask_row(to, from, m->input + b * m->input_row, f->cell.I);
+                from = to;
+            }
+            if (f->cell.half)
+                round_row(to, from, f->cell.I);
+        }
     }
 }
 
@@ -46,7 +59,7 @@ INLINE rows_at input_rows(const forward_run *f, ptrdiff_t s)
 {
     const fr_forward_args *a = f->a;
     const masks *m = &f->w.masks;
-    if (!m->input)
+    if (!copies_x(f))
         return (rows_at){(const real *)a->x +
                              step_offset(&a->shape, s, a->x_step, a->x_row),
                          a->x_row};
@@ -64,6 +77,22 @@ INLINE rows_at recurrent_operand(const forward_run *f, ptrdiff_t s, row_origin f
         return (rows_at){base->h_prev, base->h_prev_row};
     return (rows_at){from == FROM_H0 ? f->w.masked_h0 : f->w.masked_h[(s + 1) % 2],
                      m->recurrent_row};
+}
+
+/* Rows [b0, b1) of a product's left operand, of n numbers each, rounded where that is
+ * asked for; there may be several such operands, `size` elements apart.  Each thread
+ * rounds all that it multiplies: that is little beside the product. */
+INLINE rows_at product_operand(const forward_run *f, rows_at from, ptrdiff_t b0,
+                               ptrdiff_t b1, ptrdiff_t n, int operands)
+{
+    if (!f->cell.half)
+        return from;
+    const ptrdiff_t size = f->w.masks.recurrent_size, row = f->w.rounded_row;
+    for (int g = 0; g < operands; g++)
+        for (ptrdiff_t b = b0; b < b1; b++)
+            round_row(f->rounded + g * size + b * row,
+                      from.start + g * size + b * from.row, n);
+    return (rows_at){f->rounded, row};
 }
 
 /* to = start + h R for `rows` rows from row b on and one panel of R, whose gates have
@@ -84,7 +113,7 @@ static ptrdiff_t multiply_by_gate(const forward_run *f, sums_start start, rows_a
                      (b + first) * h.row,
                 .a_row = h.row,
                 .n_segments = 1,
-                .K = heads.n,
+                .K = operand_size(heads.n),
                 .b = R + g * r->lanes,
                 .b_row = width,
                 .c = to + first * to_row + g * r->lanes,

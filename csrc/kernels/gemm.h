@@ -155,6 +155,31 @@ static void pack_a(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row
     }
 }
 
+/* The same of bfloat16, in an operand whose row k_first comes from row 0 of A. */
+static void pack_a_half(real *packed, ptrdiff_t block, const real *a, ptrdiff_t a_row,
+                        ptrdiff_t M, ptrdiff_t k_first, ptrdiff_t k0, ptrdiff_t k1)
+{
+    const ptrdiff_t tiles = n_row_tiles(M, SUM_NV);
+    const even_split split = sum_split(M);
+    for (ptrdiff_t i = 0; i < tiles; i++) {
+        const real *from = a + share_start(split, i);
+        real *to = packed + i * operand_size(block) * A_LANES;
+        for (ptrdiff_t k = k0; k < k1; k++) {
+            const int pairs = has_pair(k_first + k, k_first + k1);
+            for (ptrdiff_t v = 0; v < A_LANES; v += V) {
+                const real *at = from + k * a_row + v;
+                if (pairs)
+                    v_store_two_rows(to + v, A_LANES, k_first + k,
+                                     v_round_half(v_load(at)),
+                                     v_round_half(v_load(at + a_row)));
+                else
+                    v_store_row(to + v, A_LANES, k_first + k, v_round_half(v_load(at)));
+            }
+            k += pairs;
+        }
+    }
+}
+
 /* Sums over the rows of A, for the gradients of biases.  They are the longest sums of
  * all, and cheap next to the products, so that nothing is lost of what they are made
  * of: sums of ROW_CHAIN rows, one after the other.  Besides the sum of these there is
@@ -240,29 +265,38 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
         }
 }
 
+/* Where part i of a sum over K rows begins. */
+INLINE ptrdiff_t sum_part_start(int half, ptrdiff_t K, ptrdiff_t parts, ptrdiff_t i)
+{
+    const ptrdiff_t start = part_start(K, parts, i);
+    return half && i < parts ? start / 2 * 2 : start;
+}
+
 /* M += A^T B for the mr rows of M that are one tile, and all N columns, in parts of at
  * most LONGEST_SUM rows of A and B.  Meanwhile the sums of the next tile and `next`, a
  * part of the next tile of the packed A, are fetched.  Both are far away: about half of
- * A was written by another thread and is in its cache. */
-INLINE void add_product(const real *packed_a, const real *packed_b, ptrdiff_t block,
-                        ptrdiff_t K, memory_range next, real *M, ptrdiff_t mr,
-                        ptrdiff_t N)
+ * A was written by another thread and is in its cache.  With `half`, the operands are
+ * bfloat16, and a part begins with an even row. */
+INLINE void add_product(int half, const real *packed_a, const real *packed_b,
+                        ptrdiff_t block, ptrdiff_t K, memory_range next, real *M,
+                        ptrdiff_t mr, ptrdiff_t N)
 {
     const ptrdiff_t panels = n_panels(N, SUM_NV), next_step = next.bytes / (panels * K);
     const ptrdiff_t parts = n_parts(K, LONGEST_SUM);
     for (ptrdiff_t part = 0; part < parts; part++) {
-        const ptrdiff_t k0 = part_start(K, parts, part);
-        const ptrdiff_t rows = part_start(K, parts, part + 1) - k0;
+        const ptrdiff_t k0 = sum_part_start(half, K, parts, part);
+        const ptrdiff_t rows = sum_part_start(half, K, parts, part + 1) - k0;
         for (ptrdiff_t p = 0; p < panels; p++) {
             const panel q = get_panel(N, SUM_NV, p);
             const real *sums = M + q.column + q.n;
             for (ptrdiff_t r = 0; r < mr; r++)
                 for (ptrdiff_t v = 0; v < SUM_NV * V; v += V)
                     __builtin_prefetch(sums + r * N + v);
-            multiply_add(packed_a + k0 * A_LANES,
-                         packed_b + q.column * block + k0 * q.nv * V, rows, q.nv,
-                         next.start + (panels * k0 + p * rows) * next_step, next_step,
-                         M + q.column, N, mr, q.n);
+            multiply_add(packed_a + k0 / PAIR * A_LANES,
+                         packed_b + q.column * operand_size(block) +
+                             k0 / PAIR * q.nv * V,
+                         rows, q.nv, next.start + (panels * k0 + p * rows) * next_step,
+                         next_step, M + q.column, N, mr, q.n);
         }
     }
 }

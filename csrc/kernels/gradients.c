@@ -35,7 +35,30 @@ INLINE void own_rows(const block_share *own, const fr_shape *shape, ptrdiff_t s,
 /* Elements of the packed h_{t-1} of a head. */
 INLINE ptrdiff_t packed_head_size(const backward_work *w, const cell *c)
 {
-    return packed_size(w->block, c->head_size);
+    return packed_size(operand_size(w->block), c->head_size);
+}
+
+/* Whether row k of a block is packed together with another one of rows [begin, end),
+ * which the same thread packs and which lie side by side. */
+typedef enum { ALONE, FIRST_OF_TWO, SECOND_OF_TWO } pair_place;
+
+INLINE pair_place place_in_pair(ptrdiff_t k, ptrdiff_t begin, ptrdiff_t end)
+{
+    if (has_pair(k, end))
+        return FIRST_OF_TWO;
+    return FR_PAIRS && k % 2 == 1 && k > begin ? SECOND_OF_TWO : ALONE;
+}
+
+/* Packs row k of a block: n numbers; those of the next row are `distance` further on. */
+INLINE void pack_block_row(const backward_run *f, real *packed, ptrdiff_t k,
+                           pair_place place, const real *row, ptrdiff_t distance,
+                           ptrdiff_t n)
+{
+    if (place == FIRST_OF_TWO)
+        pack_two_rows(packed, operand_size(f->w.block), k / 2, row, row + distance, n,
+                      SUM_NV);
+    else if (place == ALONE)
+        pack_row_operand(f->cell.half, packed, f->w.block, k, row, n, SUM_NV);
 }
 
 /* Part (2): notes where dx of some rows of step s begins, and packs their x and
@@ -61,16 +84,19 @@ static void pack_inputs(const backward_run *f, ptrdiff_t s, ptrdiff_t first,
             w->dx_offset[first + b] = dx + b * a->dx_row;
             if (w->row_of)
                 w->row_of[first + b] = b;
+            const ptrdiff_t begin = k + b0 - b, end = k + b1 - b;
             if (a->dW)
-                pack_row(w->x, w->block, k,
-                         masked_input(f, (const real *)a->x + x + b * a->x_row, b),
-                         shape->I, SUM_NV);
+                pack_block_row(
+                    f, w->x, k, w->masks.input ? ALONE : place_in_pair(k, begin, end),
+                    masked_input(f, (const real *)a->x + x + b * a->x_row, b), a->x_row,
+                    shape->I);
             for (int g = 0; a->dR && g < max_size(1, w->masks.operands); g++) {
                 const real *h = masked_operand(f, h_prev.start + b * h_prev.row, g, b);
                 for (ptrdiff_t head = 0; head < c->heads; head++)
-                    pack_row(w->h + (g * c->heads + head) * packed_head_size(w, c),
-                             w->block, k, h + head * c->head_size, c->head_size,
-                             SUM_NV);
+                    pack_block_row(
+                        f, w->h + (g * c->heads + head) * packed_head_size(w, c), k,
+                        w->masks.operands ? ALONE : place_in_pair(k, begin, end),
+                        h + head * c->head_size, h_prev.row, c->head_size);
             }
         }
     }
@@ -102,12 +128,21 @@ static void pack_da(const backward_run *f, ptrdiff_t k0, ptrdiff_t k1)
     for (ptrdiff_t slot = 0; sums_da(f->a) && slot < packed_slots(f); slot++)
         pack_a(w->a + slot * size + before, w->block, w->da + slot * H_padded,
                w->da_row, H, k0, k1);
-    if (c->has_projection && f->a->dW_hr)
+    const ptrdiff_t half_size = packed_a_size(H, operand_size(w->block));
+    for (ptrdiff_t slot = 0; c->half && sums_da(f->a) && slot < c->product_slots;
+         slot++)
+        pack_a_half(w->a_operand + slot * half_size, w->block, w->da + slot * H_padded,
+                    w->da_row, H, f->before, k0, k1);
+    if (c->has_projection && f->a->dW_hr && c->half)
+        pack_a_half(w->second_a, w->block, w->da + w->projection, w->da_row, c->S,
+                    f->before, k0, k1);
+    else if (c->has_projection && f->a->dW_hr)
         pack_a(w->second_a + before, w->block, w->da + w->projection, w->da_row, c->S,
                k0, k1);
     for (ptrdiff_t k = k0; c->has_late_gate && f->a->dR && k < k1; k++)
-        pack_row(w->second_b, w->block, f->before + k,
-                 w->da + k * w->da_row + c->ops->da_slots * H_padded, H, SUM_NV);
+        pack_row_operand(c->half, w->second_b, w->block, f->before + k,
+                         w->da + k * w->da_row + c->ops->da_slots * H_padded, H,
+                         SUM_NV);
 }
 
 /* Part (2): packs this thread's rows of some steps for part (3). */
@@ -129,8 +164,9 @@ static void pack_block(const backward_run *f, const block_share *own)
         if (own->by_batch)
             pack_da(f, first + low, first + high);
         for (ptrdiff_t b = low; c->has_projection && a->dW_hr && b < high; b++)
-            pack_row(f->w.second_b, f->w.block, f->before + first + b,
-                     m + tape_offset(shape, s, H_padded) + b * H_padded, c->H, SUM_NV);
+            pack_row_operand(c->half, f->w.second_b, f->w.block, f->before + first + b,
+                             m + tape_offset(shape, s, H_padded) + b * H_padded, c->H,
+                             SUM_NV);
     }
     if (!own->by_batch)
         pack_da(f, own->k0, own->k1);
@@ -144,7 +180,8 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
     const fr_backward_args *a = f->a;
     const backward_work *w = &f->w;
     const cell *c = &f->cell;
-    const ptrdiff_t I = c->I, H = c->H, K = c->gates * H;
+    const ptrdiff_t I = c->I, H = c->H_words, K = c->gates * H;
+    const ptrdiff_t row = w->da_row / PAIR;
     const real *W = (const real *)a->packed + f->pack.W;
     const ptrdiff_t widest = f->pack.W_widest, panels = n_panels(I, widest);
     const panel q = get_panel(I, widest, p);
@@ -154,7 +191,7 @@ static void backward_x_rows(const backward_run *f, ptrdiff_t p, ptrdiff_t k0,
     for (ptrdiff_t chunk = 0; chunk < chunks.n; chunk++) {
         const ptrdiff_t k = k0 + chunk_start(&chunks, k1 - k0, chunk);
         const ptrdiff_t mr = k0 + chunk_start(&chunks, k1 - k0, chunk + 1) - k;
-        multiply_rows(w->da + k * w->da_row, w->da_row, c->gates, c->H_padded, H,
+        multiply_rows(w->da_operand + k * row, row, c->gates, c->H_padded / PAIR, H,
                       W + q.column * K, q.nv,
                       panel_part(W + next.column * K, K, q.nv, i * chunks.n + chunk,
                                  n * chunks.n),
@@ -260,8 +297,9 @@ static void add_head_products(const backward_run *f, const real *packed_a, ptrdi
     const real *h = w->h + operand * c->heads * packed_head_size(w, c);
     for (ptrdiff_t j = row; j < row + mr;) {
         const ptrdiff_t head = j / units, end = min_size(row + mr, (head + 1) * units);
-        add_product(packed_a + j - row, h + head * packed_head_size(w, c), w->block, K,
-                    next, (real *)f->a->dR + (gate * c->H + j) * size, end - j, size);
+        add_product(c->half, packed_a + j - row, h + head * packed_head_size(w, c),
+                    w->block, K, next, (real *)f->a->dR + (gate * c->H + j) * size,
+                    end - j, size);
         j = end;
     }
 }
@@ -286,19 +324,21 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
         const ptrdiff_t slot = item / tiles, i = item % tiles;
         const ptrdiff_t row = share_start(rows, i), mr = rows.each + (i < rows.longer);
         const ptrdiff_t gate = R_gate(c, slot);
-        const real *packed_a = w->a + item * w->block * A_LANES;
-        const real *next = packed_a + w->block * A_LANES;
+        const ptrdiff_t words = operand_size(w->block), K_words = operand_size(K);
+        const real *packed_a = w->a_operand + item * words * A_LANES;
+        const real *next = packed_a + words * A_LANES;
         if (a->dW && slot < c->gates)
-            add_product(packed_a, w->x, w->block, K,
-                        panel_part(next, K, A_LANES / V, 0, 2),
+            add_product(c->half, packed_a, w->x, w->block, K,
+                        panel_part(next, K_words, A_LANES / V, 0, 2),
                         (real *)a->dW + (c->ops->w_gate[slot] * H + row) * I, mr, I);
         if (a->dR && is_late_slot(c, slot))
-            add_product(packed_a, w->second_b, w->block, K,
-                        panel_part(next, K, A_LANES / V, 1, 2),
+            add_product(c->half, packed_a, w->second_b, w->block, K,
+                        panel_part(next, K_words, A_LANES / V, 1, 2),
                         (real *)a->dR + (gate * H + row) * S, mr, S);
         else if (a->dR && gate != NO_GATE)
-            add_head_products(f, packed_a, K, panel_part(next, K, A_LANES / V, 1, 2),
-                              gate, row, mr);
+            add_head_products(f, packed_a, K,
+                              panel_part(next, K_words, A_LANES / V, 1, 2), gate, row,
+                              mr);
     }
     if (!c->has_projection || !a->dW_hr)
         return;
@@ -306,9 +346,9 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     team_share(f->self, hr_tiles, &begin, &end);
     for (ptrdiff_t i = begin; i < end; i++) {
         const ptrdiff_t row = share_start(S_rows, i);
-        const real *packed_a = w->second_a + i * w->block * A_LANES;
-        add_product(packed_a, w->second_b, w->block, K,
-                    panel_part(packed_a, K, A_LANES / V, 0, 1),
+        const real *packed_a = w->second_a + i * operand_size(w->block) * A_LANES;
+        add_product(c->half, packed_a, w->second_b, w->block, K,
+                    panel_part(packed_a, operand_size(K), A_LANES / V, 0, 1),
                     (real *)a->dW_hr + row * H, S_rows.each + (i < S_rows.longer), H);
     }
 }

@@ -39,41 +39,59 @@ static const fr_cell *describe_cell(int index)
     return index < 0 || index >= n ? NULL : &cell_table[index]->about;
 }
 
+#if FR_PAIRS
+#include "agrees.c"
+#else
+#define pairs_agree NULL
+#endif
+
+/* clang-format off */
+#define TABLE(is_half) { \
+    .target = FR_STRING(FR_TARGET), \
+    .dtype = FR_STRING(FR_DTYPE), \
+    .lanes = (int)V, \
+    .half = is_half, \
+    .agrees = pairs_agree, \
+    .cell = describe_cell, \
+    .norm_parts = get_norm_parts, \
+    .pack_forward = pack_forward, \
+    .pack_backward = pack_backward, \
+    .forward = forward, \
+    .backward = backward, \
+    .calls_at_once = calls_at_once, \
+    .packed_forward_size = packed_forward_size, \
+    .packed_backward_size = packed_backward_size, \
+    .tape_size = tape_size, \
+    .forward_work_size = forward_work_size, \
+    .backward_work_size = backward_work_size, \
+    .backward_block_size = backward_block_size, \
+    .linear_forward = linear_forward, \
+    .linear_backward = linear_backward, \
+    .linear_work_size = linear_work_size, \
+    .fingerprint = fingerprint, \
+    .activation = activation, \
+    .fma_peak = fma_peak, \
+    .sgd = sgd, \
+    .rmsprop = rmsprop, \
+    .adagrad = adagrad, \
+    .adam = adam, \
+    .norm = norm, \
+    .scale = scale, \
+    .clamp = clamp, \
+    .clear = clear, \
+    .cross_entropy = cross_entropy, \
+    .mse = mse, \
+    .embedding_forward = embedding_forward, \
+    .embedding_backward = embedding_backward, \
+    .dropout = dropout, \
+}
+/* clang-format on */
+
+#if !FR_PAIRS
 extern const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE);
-const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
-    .target = FR_STRING(FR_TARGET),
-    .dtype = FR_STRING(FR_DTYPE),
-    .lanes = (int)V,
-    .cell = describe_cell,
-    .norm_parts = get_norm_parts,
-    .pack_forward = pack_forward,
-    .pack_backward = pack_backward,
-    .forward = forward,
-    .backward = backward,
-    .calls_at_once = calls_at_once,
-    .packed_forward_size = packed_forward_size,
-    .packed_backward_size = packed_backward_size,
-    .tape_size = tape_size,
-    .forward_work_size = forward_work_size,
-    .backward_work_size = backward_work_size,
-    .backward_block_size = backward_block_size,
-    .linear_forward = linear_forward,
-    .linear_backward = linear_backward,
-    .linear_work_size = linear_work_size,
-    .fingerprint = fingerprint,
-    .activation = activation,
-    .fma_peak = fma_peak,
-    .sgd = sgd,
-    .rmsprop = rmsprop,
-    .adagrad = adagrad,
-    .adam = adam,
-    .norm = norm,
-    .scale = scale,
-    .clamp = clamp,
-    .clear = clear,
-    .cross_entropy = cross_entropy,
-    .mse = mse,
-    .embedding_forward = embedding_forward,
-    .embedding_backward = embedding_backward,
-    .dropout = dropout,
-};
+const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = TABLE(0);
+#endif
+#if !FR_DOUBLE
+extern const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, bfloat16);
+const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, bfloat16) = TABLE(1);
+#endif

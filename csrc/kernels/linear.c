@@ -60,7 +60,8 @@ typedef struct {
     const real *a, *b; /* b in panels of PANEL_NV vectors */
     const real *bias;  /* (N,) or NULL */
     real *c;
-    ptrdiff_t K, N;
+    ptrdiff_t K, N;  /* K counts the words of an operand (half.h) */
+    ptrdiff_t a_row; /* words between rows of A */
 } product;
 
 /* Copies n columns of mr rows, between C and a tile whose rows are whole vectors. */
@@ -78,8 +79,8 @@ INLINE void multiply_tile(const product *m, panel q, ptrdiff_t k0, ptrdiff_t k1,
 {
     const ptrdiff_t width = q.nv * V, N = m->N;
     real *c = m->c + row * N + q.column;
-    block_args t = {.tile = {.a = m->a + row * m->K + k0,
-                             .a_row = m->K,
+    block_args t = {.tile = {.a = m->a + row * m->a_row + k0,
+                             .a_row = m->a_row,
                              .n_segments = 1,
                              .K = k1 - k0,
                              .b = m->b + q.column * m->K + k0 * width,
@@ -171,35 +172,55 @@ INLINE ptrdiff_t sum_block(ptrdiff_t N, ptrdiff_t I)
     return n_parts(N, max_size(1, n_parts(N, most)));
 }
 
+/* Words between rows of n numbers that are rounded. */
+INLINE ptrdiff_t operand_row(ptrdiff_t n)
+{
+    return round_up(operand_size(n), V);
+}
+
+/* Rounds this thread's share of N rows of n numbers each. */
+static void round_rows(const team *self, real *to, const real *from, ptrdiff_t N,
+                       ptrdiff_t n)
+{
+    ptrdiff_t begin, end;
+    team_share(self, N, &begin, &end);
+    for (ptrdiff_t k = begin; k < end; k++)
+        round_row(to + k * operand_row(n), from + k * n, n);
+}
+
 /* What backward keeps in its workspace, in elements from its start: W packed, at 0; a
  * block of x packed; the sums for db and what rounding took from them, in tiles of
- * columns; and for each thread a tile of columns of the same block of dy. */
+ * columns; for each thread a tile of columns of the same block of dy, as it is and where
+ * operands are rounded, so; and then all of dy. */
 typedef struct {
     ptrdiff_t block;       /* rows of x and dy in a block */
+    ptrdiff_t rounded;     /* start of dy as bfloat16, where that is asked for */
     ptrdiff_t x;           /* start of the packed x */
     ptrdiff_t sum, lost;   /* start of the sums, and of what they lost */
     ptrdiff_t dy, dy_size; /* start of the first thread's tile, and size of each */
     ptrdiff_t size;        /* of the workspace */
 } linear_room;
 
-INLINE linear_room get_linear_room(ptrdiff_t N, ptrdiff_t I, ptrdiff_t O, int n_threads)
+INLINE linear_room get_linear_room(int half, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+                                   int n_threads)
 {
     linear_room room = {.block = sum_block(N, I)};
-    room.x = packed_size(O, I);
-    room.sum = room.x + round_up(packed_size(room.block, I), 64);
+    room.x = packed_size(operand_size(O), I);
+    room.sum = room.x + round_up(packed_size(operand_size(room.block), I), 64);
     room.lost = room.sum + round_up(n_row_tiles(O, SUM_NV) * A_LANES, 64);
     room.dy = room.lost + room.lost - room.sum;
-    room.dy_size = round_up(room.block * A_LANES, 64);
-    room.size = room.dy + n_threads * room.dy_size;
+    room.dy_size = round_up(room.block * A_LANES, 64) * (half ? 2 : 1);
+    room.rounded = room.dy + n_threads * room.dy_size;
+    room.size = room.rounded + (half ? N * operand_row(O) : 0);
     return room;
 }
 
-static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
+static ptrdiff_t linear_work_size(int half, int backward_pass, ptrdiff_t N, ptrdiff_t I,
                                   ptrdiff_t O, int n_threads)
 {
     if (!backward_pass)
-        return packed_size(I, O);
-    return get_linear_room(N, I, O, n_threads).size;
+        return packed_size(operand_size(I), O) + (half ? N * operand_row(I) : 0);
+    return get_linear_room(half, N, I, O, n_threads).size;
 }
 
 /* --- passes -- */
@@ -207,17 +228,26 @@ static ptrdiff_t linear_work_size(int backward_pass, ptrdiff_t N, ptrdiff_t I,
 static void linear_forward_thread(const team *self, const void *args)
 {
     const fr_linear_args *a = args;
-    real *packed = a->work;
+    const int half = !FR_DOUBLE && a->half;
+    const ptrdiff_t words = operand_size(a->I);
+    real *packed = a->work, *rounded = packed + packed_size(words, a->O);
     ptrdiff_t begin, end;
     team_share(self, n_panels(a->O, PANEL_NV), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++) {
         const panel q = get_panel(a->O, PANEL_NV, p);
-        pack_panel(packed + q.column * a->I, q, (const real *)a->W + q.column * a->I,
-                   a->I);
+        pack_panel(half, packed + q.column * words, q,
+                   (const real *)a->W + q.column * a->I, a->I);
     }
+    if (half)
+        round_rows(self, rounded, a->x, a->N, a->I);
     team_barrier(self);
-    const product m = {
-        .a = a->x, .b = packed, .bias = a->b, .c = a->y, .K = a->I, .N = a->O};
+    const product m = {.a = half ? rounded : a->x,
+                       .b = packed,
+                       .bias = a->b,
+                       .c = a->y,
+                       .K = words,
+                       .N = a->O,
+                       .a_row = half ? operand_row(a->I) : a->I};
     multiply_share(self, &m, a->N);
 }
 
@@ -236,14 +266,33 @@ INLINE void pack_tile(real *to, const real *dy, ptrdiff_t O, ptrdiff_t first,
     }
 }
 
+/* The same of bfloat16, from a tile that is packed as it is. */
+static void round_tile(real *to, const real *from, ptrdiff_t K)
+{
+    for (ptrdiff_t k = 0; k < K; k++) {
+        const int pairs = has_pair(k, K);
+        for (ptrdiff_t v = 0; v < A_LANES; v += V) {
+            const real *at = from + k * A_LANES + v;
+            if (pairs)
+                v_store_two_rows(to + v, A_LANES, k, v_round_half(v_load(at)),
+                                 v_round_half(v_load(at + A_LANES)));
+            else
+                v_store_row(to + v, A_LANES, k, v_round_half(v_load(at)));
+        }
+        k += pairs;
+    }
+}
+
 static void linear_backward_thread(const team *self, const void *args)
 {
     const fr_linear_args *a = args;
     const ptrdiff_t N = a->N, I = a->I, O = a->O;
-    const linear_room room = get_linear_room(N, I, O, a->n_threads);
+    const int half = !FR_DOUBLE && a->half;
+    const linear_room room = get_linear_room(half, N, I, O, a->n_threads);
     const ptrdiff_t block = room.block;
     real *weights = a->work, *packed_x = weights + room.x;
     real *packed_dy = weights + room.dy + self->rank * room.dy_size;
+    real *operand = half ? packed_dy + room.dy_size / 2 : packed_dy;
     real *sum = weights + room.sum, *lost = weights + room.lost;
     const real *x = a->x, *dy = a->dy;
     const ptrdiff_t tiles = n_row_tiles(O, SUM_NV);
@@ -251,11 +300,20 @@ static void linear_backward_thread(const team *self, const void *args)
     ptrdiff_t begin, end;
 
     if (a->dx) {
-        team_share(self, O, &begin, &end);
+        const ptrdiff_t words = operand_size(O);
+        real *rounded = weights + room.rounded;
+        team_share(self, words, &begin, &end);
         for (ptrdiff_t k = begin; k < end; k++)
-            pack_row(weights, O, k, (const real *)a->W + k * I, I, PANEL_NV);
+            pack_word_row(half, weights, words, k, a->W, O, k, I, PANEL_NV);
+        if (half)
+            round_rows(self, rounded, dy, N, O);
         team_barrier(self);
-        const product m = {.a = dy, .b = weights, .c = a->dx, .K = O, .N = I};
+        const product m = {.a = half ? rounded : dy,
+                           .b = weights,
+                           .c = a->dx,
+                           .K = words,
+                           .N = I,
+                           .a_row = half ? operand_row(O) : O};
         multiply_share(self, &m, N);
     }
     team_share(self, tiles, &begin, &end);
@@ -265,8 +323,14 @@ static void linear_backward_thread(const team *self, const void *args)
     for (ptrdiff_t row = 0; (a->dW || a->db) && row < N; row += block) {
         const ptrdiff_t K = min_size(block, N - row);
         team_share(self, K, &begin, &end);
-        for (ptrdiff_t k = begin; a->dW && k < end; k++)
-            pack_row(packed_x, block, k, x + (row + k) * I, I, SUM_NV);
+        for (ptrdiff_t k = begin; a->dW && k < end; k++) {
+            const real *at = x + (row + k) * I;
+            if (half && has_pair(k, end))
+                pack_two_rows(packed_x, operand_size(block), k++ / 2, at, at + I, I,
+                              SUM_NV);
+            else
+                pack_row_operand(half, packed_x, block, k, at, I, SUM_NV);
+        }
         team_barrier(self);
         team_share(self, tiles, &begin, &end);
         for (ptrdiff_t i = begin; i < end; i++) {
@@ -277,8 +341,10 @@ static void linear_backward_thread(const team *self, const void *args)
                 add_row_sums(sum + i * A_LANES, lost + i * A_LANES, packed_dy, block, K,
                              0, A_LANES / V);
             const memory_range next = {(const char *)packed_dy, 0}; /* already cached */
+            if (a->dW && half)
+                round_tile(operand, packed_dy, K);
             if (a->dW)
-                add_product(packed_dy, packed_x, block, K, next,
+                add_product(half, operand, packed_x, block, K, next,
                             (real *)a->dW + first * I, mr, I);
         }
         team_barrier(self);

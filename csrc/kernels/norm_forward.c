@@ -43,12 +43,12 @@ static void multiply_state(const forward_run *f, ptrdiff_t s, rows_at h, ptrdiff
     const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n));
     const unit_panel next = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n + 1));
     const head_range heads = get_heads(c, r.j, r.units, c->S);
+    const ptrdiff_t K = operand_size(heads.n);
     if (f->w.masks.operands <= 1) {
-        multiply_rows_from(
-            start, h.start + b * h.row + heads.begin, h.row, 1, 0, heads.n,
-            R + r.column * R_rows, r.nv,
-            panel_part(R + next.column * R_rows, heads.n, r.nv, part, parts), to,
-            to_row, rows);
+        multiply_rows_from(start, h.start + b * h.row + heads.begin / PAIR, h.row, 1, 0,
+                           K, R + r.column * R_rows, r.nv,
+                           panel_part(R + next.column * R_rows, K, r.nv, part, parts),
+                           to, to_row, rows);
         return;
     }
     /* A tile takes what is written past the panel's columns; and `start` may be `to`. */
@@ -73,7 +73,8 @@ static void multiply_whole_rows(const forward_run *f, ptrdiff_t s, row_origin fr
     const cell *c = &f->cell;
     const ptrdiff_t row = f->record.row;
     const forward_step base = describe_step(f, s, from);
-    const rows_at h = recurrent_operand(f, s, from, &base);
+    const rows_at h = product_operand(f, recurrent_operand(f, s, from, &base), b0, b1,
+                                      c->S, max_size(1, f->w.masks.operands));
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n));
         real *to =
@@ -151,10 +152,12 @@ static void normalised_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     const cell *c = &f->cell;
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
-    const rows_at h = recurrent_operand(f, s, from, &base);
     const int one_sum = has_one_sum(c),
               has_product = c->norm.input && !c->norm.recurrent;
     real *const ax = f->ax_tile, *const ah = one_sum ? ax : f->ah_tile;
+    rows_at h = recurrent_operand(f, s, from, &base);
+    if (has_product)
+        h = product_operand(f, h, b0, b1, c->S, max_size(1, f->w.masks.operands));
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const ptrdiff_t p = panel_in_turn(f, s, f->p0, f->p1, n);

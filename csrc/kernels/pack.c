@@ -22,17 +22,17 @@ static int packing_threads(const fr_pack_args *a)
 
 /* Panel p of W or of R from the rows of the matrix.  Lanes without a unit are set to
  * zero, because numbers such as NaN and subnormals would slow the products down. */
-INLINE void pack_gates(real *to, const real *from, int gates, ptrdiff_t H, ptrdiff_t K,
-                       ptrdiff_t p)
+INLINE void pack_gates(int half, real *to, const real *from, int gates, ptrdiff_t H,
+                       ptrdiff_t K, ptrdiff_t p)
 {
     const unit_panel q = get_unit_panel(gates, H, p);
-    const ptrdiff_t width = q.nv * V;
-    real *panel_start = to + q.column * K;
+    const ptrdiff_t width = q.nv * V, words = operand_size(K);
+    real *panel_start = to + q.column * words;
     if (gates * q.units < width)
-        memset(panel_start, 0, (size_t)(K * width) * sizeof(real));
+        memset(panel_start, 0, (size_t)(words * width) * sizeof(real));
     for (ptrdiff_t g = 0; g < gates; g++)
-        pack_transposed(panel_start + g * q.lanes, width, from + (g * H + q.j) * K, K,
-                        q.units, K);
+        pack_operand(half, panel_start + g * q.lanes, width, from + (g * H + q.j) * K,
+                     K, q.units, K);
 }
 
 /* Panel p of R, of a cell with several heads, from rows of head_size elements. */
@@ -107,13 +107,13 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     team_share(self, n_unit_panels(c->ops->R_gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++)
         if (c->heads == 1)
-            pack_gates(packed + f.R, R, c->ops->R_gates, H, c->S, p);
+            pack_gates(c->half, packed + f.R, R, c->ops->R_gates, H, c->S, p);
         else
             pack_heads(c, packed + f.R, R, f.R_rows, p);
     team_share(self, n_unit_panels(c->gates, H), &begin, &end);
     for (ptrdiff_t p = begin; p < end; p++) {
         const unit_panel q = get_W_panel(c, p);
-        pack_gates(packed, W, c->gates, H, c->I, p);
+        pack_gates(c->half, packed, W, c->gates, H, c->I, p);
         for (ptrdiff_t g = 0; b_ih && g < c->biased; g++) {
             const ptrdiff_t row = g * H + q.j;
             real *bias = packed + f.bias + q.column + g * q.lanes;
@@ -131,9 +131,9 @@ static void pack_forward_weights(const team *self, const cell *c, const fr_pack_
     pack_vectors(packed + f.vectors, a, c);
     pack_norm(packed + f.norm, a, c);
     if (c->has_projection)
-        pack_columns(packed + f.second, a->W_hr, c->S, H);
+        pack_columns(c->half, packed + f.second, a->W_hr, c->S, H);
     if (c->has_late_gate)
-        pack_columns(packed + f.second, late_matrix(c, R), H, H);
+        pack_columns(c->half, packed + f.second, late_matrix(c, R), H, H);
 }
 
 static ptrdiff_t packed_forward_size(const fr_shape *shape)
@@ -167,9 +167,11 @@ static void repack_gates(real *packed, const real *forward, int gates, const int
         const panel to = get_panel(K, widest, n);
         for (ptrdiff_t p = begin; p < end; p++) {
             const unit_panel from = get_unit_panel(gates, H, p);
+            const ptrdiff_t words = operand_size(H);
             for (ptrdiff_t slot = 0; slot < gates; slot++)
-                pack_from_panel(packed, gates * H, slot * H + from.j, to,
-                                forward + from.column * K + order[slot] * from.lanes,
+                pack_from_panel(packed, gates * words, slot * words + from.j / PAIR, to,
+                                forward + from.column * operand_size(K) +
+                                    order[slot] * from.lanes,
                                 from.nv * V, from.units);
         }
     }
@@ -242,7 +244,7 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
                                 real *packed)
 {
     static const int as_they_are[FR_MOST_GATES] = {0, 1, 2, 3};
-    const ptrdiff_t H = c->H, S = c->S, widest = widest_panel(H);
+    const ptrdiff_t H = c->H, S = c->S, widest = widest_panel(c->H_words);
     const forward_pack f = get_forward_pack(c);
     const backward_pack b = get_backward_pack(c);
     ptrdiff_t begin, end;
@@ -264,17 +266,27 @@ static void repack_for_backward(const team *self, const cell *c, const real *for
     for (ptrdiff_t p = 0; has_second(c) && p < n_panels(S, widest); p++) {
         const panel q = get_panel(S, widest, p);
         for (ptrdiff_t n = 0; n < n_panels(H, b.second_widest); n++)
-            pack_from_panel(packed + b.second, S, q.column,
+            pack_from_panel(packed + b.second, c->S_words, q.column / PAIR,
                             get_panel(H, b.second_widest, n),
-                            forward + f.second + q.column * H, q.nv * V, q.n);
+                            forward + f.second + q.column * c->H_words, q.nv * V, q.n);
     }
+}
+
+/* Packs row k of W or of R in the order of slots, from row `word` of a gate (see
+ * pack_word_row). */
+INLINE void pack_rows(const cell *c, real *packed, ptrdiff_t K, ptrdiff_t k,
+                      const real *matrix, ptrdiff_t gate, ptrdiff_t word, ptrdiff_t N,
+                      ptrdiff_t widest)
+{
+    pack_word_row(c->half, packed, K, k, matrix + gate * c->H * N, c->H, word, N,
+                  widest);
 }
 
 static void pack_backward_weights(const team *self, const cell *c,
                                   const fr_pack_args *a)
 {
-    const ptrdiff_t H = c->H, S = c->S, I = c->I;
-    const ptrdiff_t K = c->gates * H, R_K = c->ops->R_gates * H;
+    const ptrdiff_t H = c->H, S = c->S, I = c->I, words = c->H_words;
+    const ptrdiff_t K = c->gates * words, R_K = c->ops->R_gates * words;
     const backward_pack b = get_backward_pack(c);
     const real *W = a->W, *R = a->R, *W_hr = a->W_hr;
     real *packed = a->packed;
@@ -287,22 +299,22 @@ static void pack_backward_weights(const team *self, const cell *c,
     team_share(self, R_K, &begin, &end);
     for (ptrdiff_t k = begin; k < end; k++)
         if (c->heads == 1)
-            pack_row(packed, R_K, k, R + k * S, S, b.R_widest);
+            pack_rows(c, packed, R_K, k, R, k / words, k % words, S, b.R_widest);
         else
             pack_head_rows(c, &b, packed, R, k / H, k % H);
     team_share(self, K, &begin, &end);
-    for (ptrdiff_t k = begin; k < end; k++) {
-        const ptrdiff_t w_row = c->ops->w_gate[k / H] * H + k % H;
-        pack_row(packed + b.W, K, k, W + w_row * I, I, b.W_widest);
-    }
+    for (ptrdiff_t k = begin; k < end; k++)
+        pack_rows(c, packed + b.W, K, k, W, c->ops->w_gate[k / words], k % words, I,
+                  b.W_widest);
     if (self->rank > 0)
         return;
     pack_vectors(packed + b.vectors, a, c);
     pack_norm(packed + b.norm, a, c);
     if (has_second(c)) {
         const real *second = c->has_projection ? W_hr : late_matrix(c, R);
-        for (ptrdiff_t k = 0; k < S; k++)
-            pack_row(packed + b.second, S, k, second + k * H, H, b.second_widest);
+        for (ptrdiff_t k = 0; k < c->S_words; k++)
+            pack_word_row(c->half, packed + b.second, c->S_words, k, second, S, k, H,
+                          b.second_widest);
     }
 }
 

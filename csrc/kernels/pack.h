@@ -108,14 +108,15 @@ INLINE forward_pack get_forward_pack(const cell *c)
     forward_pack f;
     f.columns = unit_columns(c->gates, c->H);
     f.R_columns = unit_columns(c->ops->R_gates, c->H);
-    f.R = c->I * f.columns;
-    f.R_rows = longest_heads(c, c->ops->R_gates == 1 ? MAX_NV * V : V, c->S);
+    f.R = c->I_words * f.columns;
+    f.R_rows =
+        operand_size(longest_heads(c, c->ops->R_gates == 1 ? MAX_NV * V : V, c->S));
     f.bias = f.R + f.R_rows * f.R_columns;
     f.bias_apart = f.bias + f.columns + V;
     f.vectors = f.bias_apart + c->H_padded;
     f.norm = f.vectors + c->n_vectors * c->H_padded;
     f.second = f.norm + get_norm_pack(c).size;
-    f.size = f.second + (has_second(c) ? packed_size(c->H, c->S) : 0);
+    f.size = f.second + (has_second(c) ? packed_size(c->H_words, c->S) : 0);
     return f;
 }
 
@@ -129,19 +130,19 @@ typedef struct {
 
 INLINE backward_pack get_backward_pack(const cell *c)
 {
-    const ptrdiff_t K = c->gates * c->H, R_gates = c->ops->R_gates;
+    const ptrdiff_t K = c->gates * c->H_words, R_gates = c->ops->R_gates;
     backward_pack b;
-    b.R_widest = widest_panel(R_gates * (c->heads == 1 ? c->H : c->head_size));
-    b.R_rows = longest_heads(c, b.R_widest * V, c->H);
+    b.R_widest = widest_panel(R_gates * (c->heads == 1 ? c->H_words : c->head_size));
+    b.R_rows = operand_size(longest_heads(c, b.R_widest * V, c->H));
     b.W = packed_size(R_gates * b.R_rows, c->S);
     b.vectors = b.W + packed_size(K, c->I);
     b.norm = b.vectors + c->n_vectors * c->H_padded;
     b.second = b.norm + get_norm_pack(c).size;
-    b.size = b.second + (has_second(c) ? packed_size(c->S, c->H) : 0);
+    b.size = b.second + (has_second(c) ? packed_size(c->S_words, c->H) : 0);
     b.W_widest = widest_panel(K);
     /* With a late gate a thread works on the same units in both parts of the cell: the
      * second product is cut like the first. */
-    b.second_widest = c->has_projection ? widest_panel(c->S) : b.R_widest;
+    b.second_widest = c->has_projection ? widest_panel(c->S_words) : b.R_widest;
     return b;
 }
 

@@ -54,25 +54,25 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
     const grid_cell *g = &f->g;
     const ptrdiff_t rows = g->b1 - g->b0;
     const ptrdiff_t row = f->cell.norm.any ? f->record.row : f->pack.columns;
+    const ptrdiff_t I = f->cell.I_words;
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const unit_panel q =
             get_W_panel(&f->cell, panel_in_turn(f, 0, f->p0, f->p1, n));
         const ptrdiff_t n_next = n + 1 < f->p1 ? n + 1 : f->p0;
         const unit_panel following =
             get_W_panel(&f->cell, panel_in_turn(f, 0, f->p0, f->p1, n_next));
-        const real *W = (const real *)a->packed + q.column * shape->I;
-        const real *next = (const real *)a->packed + following.column * shape->I;
+        const real *W = (const real *)a->packed + q.column * I;
+        const real *next = (const real *)a->packed + following.column * I;
         const sums_start bias = panel_bias(f, &q);
         /* A few rows do not fill a tile, and many steps of one row do. */
-        if (rows < tile_rows(q.nv) && !shape->offsets && f->w.masks.input) {
+        if (rows < tile_rows(q.nv) && !shape->offsets && copies_x(f)) {
             const ptrdiff_t x_row = f->w.masks.input_row;
             for (ptrdiff_t b = 0; b < rows; b++) {
                 real *c = hoisted_row(f, s0, g->b0 + b);
-                const ptrdiff_t c_row = hoisted_row(f, s0 + 1, g->b0 + b) - c;
-                multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0,
-                                   shape->I, W, q.nv,
-                                   panel_part(next, shape->I, q.nv, b, rows),
-                                   c + q.column, c_row, s1 - s0);
+                multiply_rows_from(bias, f->masked_x + b * x_row, rows * x_row, 1, 0, I,
+                                   W, q.nv, panel_part(next, I, q.nv, b, rows),
+                                   c + q.column, hoisted_row(f, s0 + 1, g->b0 + b) - c,
+                                   s1 - s0);
             }
             continue;
         }
@@ -83,9 +83,8 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
             for (ptrdiff_t b = g->b0; b < g->b1; b++) {
                 real *c = hoisted_row(f, first, b);
                 const ptrdiff_t c_row = hoisted_row(f, second, b) - c;
-                multiply_rows_from(bias, x + b * a->x_row, a->x_step, 1, 0, shape->I, W,
-                                   q.nv,
-                                   panel_part(next, shape->I, q.nv, b - g->b0, rows),
+                multiply_rows_from(bias, x + b * a->x_row, a->x_step, 1, 0, I, W, q.nv,
+                                   panel_part(next, I, q.nv, b - g->b0, rows),
                                    c + q.column, c_row, s1 - s0);
             }
             continue;
@@ -93,8 +92,8 @@ static void hoist_x_product(const forward_run *f, ptrdiff_t s0, ptrdiff_t s1)
         for (ptrdiff_t s = s0; s < s1; s++) {
             const rows_at x = input_rows(f, s);
             multiply_rows_from(
-                bias, x.start + g->b0 * x.row, x.row, 1, 0, shape->I, W, q.nv,
-                panel_part(next, shape->I, q.nv, s - s0, s1 - s0),
+                bias, x.start + g->b0 * x.row, x.row, 1, 0, I, W, q.nv,
+                panel_part(next, I, q.nv, s - s0, s1 - s0),
                 hoisted_row(f, s, g->b0) + q.column, row,
                 max_size(0, min_size(g->b1, step_rows(shape, s)) - g->b0));
         }
@@ -176,7 +175,7 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t I = c->I, S = c->S, R_rows = f->pack.R_rows;
+    const ptrdiff_t I = c->I_words, S = c->S, R_rows = f->pack.R_rows;
     const real *packed = a->packed, *R = packed + f->pack.R;
     const rows_at x = input_rows(f, s);
     const forward_step base = describe_step(f, s, from);
@@ -184,7 +183,8 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
     real *const ax_tile = f->ax_tile;
     const int one_sum = has_one_sum(c), by_gate = f->w.masks.operands > 1;
     real *const ah_tile = one_sum && !f->hoisted && !by_gate ? ax_tile : f->ah_tile;
-    const rows_at h = recurrent_operand(f, s, from, &base);
+    const rows_at h = product_operand(f, recurrent_operand(f, s, from, &base), b0, b1,
+                                      S, max_size(1, f->w.masks.operands));
     const sums_start zero = {NULL, 0};
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
@@ -216,9 +216,10 @@ static void forward_rows(const forward_run *f, ptrdiff_t s, row_origin from,
                                                heads, R + r.column * R_rows, ah_tile);
             else
                 multiply_rows_from(
-                    one_sum ? ax : zero, h.start + b * h.row + heads.begin, h.row, 1, 0,
-                    heads.n, R + r.column * R_rows, r.nv,
-                    panel_part(R + r_next.column * R_rows, heads.n, r.nv, i, chunks.n),
+                    one_sum ? ax : zero, h.start + b * h.row + heads.begin / PAIR,
+                    h.row, 1, 0, operand_size(heads.n), R + r.column * R_rows, r.nv,
+                    panel_part(R + r_next.column * R_rows, operand_size(heads.n), r.nv,
+                               i, chunks.n),
                     ah_tile, r.nv * V, mr);
             step.ax = ax.start;
             step.ax_row = ax.row;
@@ -240,7 +241,8 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     real *const ah_tile = f->ah_tile;
-    const rows_at h = recurrent_operand(f, s, from, &base);
+    const rows_at h =
+        product_operand(f, recurrent_operand(f, s, from, &base), b0, b1, c->S, 1);
 
     for (ptrdiff_t n = f->r0; n < f->r1; n++) {
         const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->r0, f->r1, n));
@@ -253,11 +255,11 @@ static void forward_wide_rows(const forward_run *f, ptrdiff_t s, row_origin from
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
             const ptrdiff_t mr = b0 + chunk_start(&chunks, b1 - b0, i + 1) - b;
-            multiply_rows(
-                h.start + b * h.row + heads.begin, h.row, 1, 0, heads.n,
-                R + r.column * R_rows, r.nv,
-                panel_part(R + next.column * R_rows, heads.n, r.nv, i, chunks.n),
-                ah_tile, r.nv * V, mr);
+            multiply_rows(h.start + b * h.row + heads.begin / PAIR, h.row, 1, 0,
+                          operand_size(heads.n), R + r.column * R_rows, r.nv,
+                          panel_part(R + next.column * R_rows, operand_size(heads.n),
+                                     r.nv, i, chunks.n),
+                          ah_tile, r.nv * V, mr);
             for (ptrdiff_t p = first; p < end; p++) {
                 const unit_panel q = get_W_panel(c, p);
                 place_step(&step, &base, b, mr, &q);
@@ -279,12 +281,15 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
 {
     const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t H = c->H, widest = widest_panel(H);
+    const ptrdiff_t H = c->H_words, widest = widest_panel(H);
     const real *M = (const real *)a->packed + f->pack.second;
     real *y = (real *)a->y + step_offset(&a->shape, s, a->y_step, a->y_row);
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
     real *const out = f->ah_tile;
+    const rows_at in = product_operand(
+        f, (rows_at){c->has_projection ? base.h : base.between, c->H_padded}, b0, b1,
+        c->H, 1);
 
     for (ptrdiff_t n = f->second.p0; n < f->second.p1; n++) {
         const panel q =
@@ -299,10 +304,9 @@ static void forward_second(const forward_run *f, ptrdiff_t s, row_origin from,
             const unit_panel first =
                 get_W_panel(c, c->has_late_gate ? q.column / V : 0);
             place_step(&step, &base, b, mr, &first);
-            const real *in = c->has_projection ? step.h : step.between;
-            multiply_rows(in, c->H_padded, 1, 0, H, M + q.column * H, q.nv,
-                          panel_part(M + next.column * H, H, q.nv, i, chunks.n), out,
-                          width, mr);
+            multiply_rows(in.start + b * in.row, in.row, 1, 0, H, M + q.column * H,
+                          q.nv, panel_part(M + next.column * H, H, q.nv, i, chunks.n),
+                          out, width, mr);
             for (ptrdiff_t v = 0; v < q.n; v += V) {
                 if (c->has_projection) {
                     for (ptrdiff_t r = 0; r < mr; r++)

@@ -30,6 +30,9 @@ static forward_work carve_scan(const fr_shape *shape, const cell *c, int n_threa
     w.c = c->other_states ? take(a, c->other_states * shape->B * c->H_padded) : NULL;
     w.ax_size = SCAN_SIZE;
     w.ax = take(a, n_threads * w.ax_size);
+    w.rounded_row = round_up(c->I_words, V);
+    w.rounded_size = SCAN_ROWS * w.rounded_row;
+    w.rounded = c->half ? take(a, n_threads * w.rounded_size) : NULL;
     return w;
 }
 
@@ -75,19 +78,53 @@ INLINE ptrdiff_t row_in_block(const fr_shape *shape, const scan_block *k, ptrdif
     return (t - k->t0) * (k->hi - k->lo);
 }
 
+/* Rounds x of a block, where that is asked for: its rows lie as those of the results. */
+static void round_block(const forward_run *f, const scan_block *k)
+{
+    const fr_forward_args *a = f->a;
+    const fr_shape *shape = &a->shape;
+    for (ptrdiff_t t = k->t0; f->cell.half && t < k->t1; t++) {
+        const ptrdiff_t s = step_time(shape, t); /* its own inverse */
+        const real *x = (const real *)a->x + step_offset(shape, s, a->x_step, a->x_row);
+        real *to = f->rounded + row_in_block(shape, k, t) * f->w.rounded_row;
+        for (ptrdiff_t b = k->lo; b < min_size(k->hi, step_rows(shape, s)); b++)
+            round_row(to + (b - k->lo) * f->w.rounded_row, x + b * a->x_row, f->cell.I);
+    }
+}
+
+/* The same for panel q from rows that are rounded. */
+static void multiply_rounded(const forward_run *f, const scan_block *k,
+                             const unit_panel *q, const real *W, memory_range next)
+{
+    const fr_shape *shape = &f->a->shape;
+    const ptrdiff_t I = f->cell.I_words, width = q->nv * V, row = f->w.rounded_row;
+    const ptrdiff_t together = shape->offsets && !k->even ? 1 : k->t1 - k->t0;
+    for (ptrdiff_t t = k->t0; t < k->t1; t += together) {
+        const ptrdiff_t first = row_in_block(shape, k, t);
+        const ptrdiff_t rows =
+            !shape->offsets ? together * (k->hi - k->lo)
+            : k->even ? shape->offsets[k->t1] - shape->offsets[k->t0]
+                      : min_size(k->hi, step_rows(shape, step_time(shape, t))) - k->lo;
+        multiply_rows_from(panel_bias(f, q), f->rounded + first * row, row, 1, 0, I, W,
+                           q->nv, next, f->ax + first * width, width, rows);
+    }
+}
+
 /* Computes bias + x W of a block for panel q of units. */
 static void scan_product(const forward_run *f, const scan_block *k, const unit_panel *q,
                          const unit_panel *following)
 {
     const fr_forward_args *a = f->a;
     const fr_shape *shape = &a->shape;
-    const ptrdiff_t I = shape->I, width = q->nv * V, rows = k->hi - k->lo;
+    const ptrdiff_t I = f->cell.I_words, width = q->nv * V, rows = k->hi - k->lo;
     const real *W = (const real *)a->packed + q->column * I;
     const memory_range next =
         panel_part((const real *)a->packed + following->column * I, I, q->nv, 0, 1);
     const sums_start bias = panel_bias(f, q);
     const real *x = (const real *)a->x + k->lo * a->x_row;
-    if (k->even) {
+    if (f->cell.half) {
+        multiply_rounded(f, k, q, W, next);
+    } else if (k->even) {
         multiply_rows_from(
             bias, x + step_offset(shape, step_time(shape, k->t0), a->x_step, a->x_row),
             a->x_row, 1, 0, I, W, q->nv, next, f->ax, width,
@@ -161,6 +198,7 @@ static void forward_scan(const team *self, const fr_forward_args *a)
                      .w = carve_scan(shape, &c, a->n_threads, &workspace)};
     const scan_share own = get_scan_share(self, shape, panels);
     f.ax = f.w.ax + self->rank * f.w.ax_size;
+    f.rounded = advance(f.w.rounded, self->rank * f.w.rounded_size);
     clear_padding(self, shape, a->y, a->y_step, a->y_row, H);
     if (own.p0 == own.p1)
         return;
@@ -186,6 +224,7 @@ static void forward_scan(const team *self, const fr_forward_args *a)
             const ptrdiff_t end = min_size(T, s + steps);
             k.t0 = shape->reverse ? T - end : s;
             k.t1 = shape->reverse ? T - s : end;
+            round_block(&f, &k);
             for (ptrdiff_t n = own.p0; n < own.p1; n++) {
                 const unit_panel q =
                     get_W_panel(&c, back_and_forth(turn, own.p0, own.p1, n));

@@ -110,6 +110,10 @@ static cell get_cell(const fr_shape *shape)
         .head_size = shape->S / heads,
         .H_padded = round_up(shape->H, V),
         .S_padded = round_up(shape->S, V),
+        .half = !FR_DOUBLE && shape->half,
+        .I_words = operand_size(shape->I),
+        .H_words = operand_size(shape->H),
+        .S_words = operand_size(shape->S),
         .first_R_slot = norm.recurrent ? gates
                         : norm.joint   ? 0
                                        : cell_slot + ops->first_R_slot,

@@ -41,6 +41,15 @@
 #define V_REGISTERS 16
 #endif
 
+/* 1: the operands of products are bfloat16, two to a word (half.h).  Such a unit has the
+ * table of kernels for bfloat16, and no other. */
+#ifndef FR_PAIRS
+#define FR_PAIRS 0
+#endif
+#if FR_PAIRS && !defined(__AVX512BF16__)
+#error "target x86_v4_bf16 compiled without its flags"
+#endif
+
 #if FR_DOUBLE
 typedef double real;
 typedef int64_t real_bits;

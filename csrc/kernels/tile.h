@@ -21,7 +21,7 @@
 #ifndef FR_TILE_H
 #define FR_TILE_H
 
-#include "simd.h"
+#include "half.h"
 
 #define MAX_NV 4 /* most vectors in a row of a panel */
 #define MAX_MR 12
@@ -104,6 +104,9 @@ typedef struct {
      * k. */
     const char *next;
     ptrdiff_t next_step;
+    /* With a packed A of pairs, 1: behind the K words comes one whose lower halves mean
+     * nothing. */
+    int half_left;
 } tile_args;
 
 /* Elements of a packed A for each k: whole vectors, with room for the rows of the
@@ -162,13 +165,13 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const onto_c on
                 vreal va[MAX_MR];
 #pragma GCC unroll 12
                 for (int r = 0; r < mr; r++)
-                    va[r] = v_set1(group[r / 4][r % 4 * s]);
+                    va[r] = v_set1_operand(group[r / 4] + r % 4 * s);
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++) {
                     const vreal vb = v_load(b + v * V);
 #pragma GCC unroll 12
                     for (int r = 0; r < mr; r++)
-                        acc[r][v] = v_fma(va[r], vb, acc[r][v]);
+                        acc[r][v] = v_multiply_add(va[r], vb, acc[r][v]);
                 }
             } else {
                 vreal vb[MAX_NV];
@@ -177,16 +180,25 @@ INLINE void tile(const int mr, const int nv, const int packed_a, const onto_c on
                     vb[v] = v_load(b + v * V);
 #pragma GCC unroll 12
                 for (int r = 0; r < mr; r++) {
-                    const vreal va = v_set1(group[r / 4][r % 4 * s]);
+                    const vreal va = v_set1_operand(group[r / 4] + r % 4 * s);
 #pragma GCC unroll 4
                     for (int v = 0; v < nv; v++)
-                        acc[r][v] = v_fma(va, vb[v], acc[r][v]);
+                        acc[r][v] = v_multiply_add(va, vb[v], acc[r][v]);
                 }
             }
             b += b_row;
 #pragma GCC unroll 3
             for (int g = 0; g < 3; g++)
                 group[g] += packed_a ? A_LANES : 1;
+        }
+        if (FR_PAIRS && packed_a && t->half_left) { /* the upper halves are floats */
+#pragma GCC unroll 12
+            for (int r = 0; r < mr; r++) {
+                const vreal va = v_upper_half(v_set1_operand(group[r / 4] + r % 4 * s));
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++)
+                    acc[r][v] = v_fma(va, v_upper_half(v_load(b + v * V)), acc[r][v]);
+            }
         }
     }
 
@@ -219,16 +231,19 @@ INLINE void rows_tile(const int mr, const int nv, const tile_args *t)
  * few such sums hardly adds to them. */
 #define SUM_CHAIN 64
 
+/* t->K counts rows, be they in pairs or not. */
 INLINE void sum_tile(const int mr, const int nv, const tile_args *t)
 {
+    enum { WORDS = SUM_CHAIN / PAIR };
     tile_args part = *t;
     onto_c onto = OVERWRITE;
     for (ptrdiff_t left = t->K; left > 0; left -= SUM_CHAIN) {
-        part.K = min_size(SUM_CHAIN, left);
+        part.K = min_size(SUM_CHAIN, left) / PAIR;
+        part.half_left = FR_PAIRS && left < SUM_CHAIN && left % PAIR;
         tile(mr, nv, 1, onto, NULL, &part);
-        part.a += SUM_CHAIN * A_LANES;
-        part.b += SUM_CHAIN * part.b_row;
-        part.next += SUM_CHAIN * part.next_step;
+        part.a += WORDS * A_LANES;
+        part.b += WORDS * part.b_row;
+        part.next += WORDS * part.next_step;
         onto = ADD;
     }
 }

@@ -70,7 +70,7 @@ class Cell:
         self.kind, self.name = kind_of(self.kernels), f.random.choice(list(GATES))
         self.I, self.H = f.size(), f.size()
         self.number, self.options, self.S = celltable.CELLS[self.name], None, self.H
-        if (given := options_of(f, self.name, self.H)) is not None:
+        if (given := options_of(f, self.kernels, self.name, self.H)) is not None:
             self.options = f.make(
                 "celltable.CellOptions", celltable.CellOptions, **given
             )

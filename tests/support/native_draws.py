@@ -10,7 +10,7 @@ N_STATES = {name: celltable.cell(name).n_states for name in celltable.CELLS}
 TABLES = []
 for _name in core.SUPPORTED:
     with core.use_isa(_name):
-        TABLES += [core.kernels("float32"), core.kernels("float64")]
+        TABLES += [core.kernels(name) for name in ("float32", "float64", "bfloat16")]
 
 
 def kind_of(kernels):
@@ -49,7 +49,7 @@ def draw_of(f, B, active=None):
     return draw
 
 
-def options_of(f, cell, H):
+def options_of(f, kernels, cell, H):
     """Keyword arguments of `celltable.CellOptions`, or None for the plain cell."""
     if f.chance(0.5):
         return None
@@ -78,6 +78,7 @@ def options_of(f, cell, H):
         options["proj_size"] = f.random.randint(1, H - 1)
     if (
         "heads" in about.options
+        and not kernels.half  # which have no products for heads
         and f.chance(0.3)
         and not (options.get("proj_size") or options.get("reset_before"))
     ):

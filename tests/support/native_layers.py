@@ -20,11 +20,11 @@ from native_fuzz import Tensor
 from fastrnn.native import arrays, celltable, layout, memory, tensors, weights
 
 
-def layout_of(f, may_merge=True):
-    """A `Layout`, and what it was made of."""
+def layout_of(f, kernels, may_merge=True):
+    """A `Layout` for some kernels, and what it was made of."""
     cell, I, H = f.random.choice(list(GATES)), f.size(6), f.size(6)
     L, D = f.random.randint(1, 3), f.random.randint(1, 2)
-    given = options_of(f, cell, H)
+    given = options_of(f, kernels, cell, H)
     options = None if given is None else celltable.CellOptions(**given)
     merged = may_merge and D == 2 and f.chance(0.2)
     made = f.make(
@@ -51,7 +51,7 @@ def run_arrays(f):
     """`Packer`, `ArrayPlan`: NumPy's layers."""
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
-    layout, cell, options = layout_of(f)
+    layout, cell, options = layout_of(f, kernels)
     bias, start = layout.__reduce__()[1][5], f.random.choice((0, 3))
     pool = f.make("memory.Pool", memory.Pool, f.random.randint(0, 4))
     f.call("memory.Pool.__reduce__", pool.__reduce__)
@@ -140,7 +140,7 @@ def run_tensors(f):
     """`Packer`, `TensorPlan`: layers over another library's tensors, or its arrays."""
     kernels, n = f.random.choice(TABLES), threads(f)
     kind = kind_of(kernels)
-    layout, cell, options = layout_of(f, may_merge=False)
+    layout, cell, options = layout_of(f, kernels, may_merge=False)
     tensor = f.random.choice((Tensor, lambda array: array))
     bias, H, S = layout.__reduce__()[1][5], layout.H, layout.S
     D, L, has_c = layout.n_directions, layout.n_layers, N_STATES[cell] > 1

@@ -53,7 +53,7 @@ N_FLAT = 1003  # elements of a flat buffer: no multiple of any vector's lanes
 
 def fused_targets():
     """Targets of this processor whose bits the record has: those with FMA."""
-    wide = {"x86_v3", "x86_v4"}
+    wide = {"x86_v3", "x86_v4", "x86_v4_bf16"}
     if wide & set(core.BUILT):
         return [name for name in core.SUPPORTED if name in wide]
     return list(core.SUPPORTED) if fma_is_fused() else []

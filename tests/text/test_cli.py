@@ -100,14 +100,15 @@ def test_train_prints_evaluations_with_samples(capsys):
 def test_every_option_of_train(capsys, cell):
     arguments = ["train", "--text", "book.txt", *TINY, "--cell", cell, "--lr", "0.01"]
     arguments += ["--num-layers", "2", "--clip-norm", "0.5", "--seed", "3"]
-    arguments += ["--out", "other"]
+    arguments += ["--compute", "bfloat16", "--out", "other"]
     assert cli.main(arguments) == 0
     assert fastrnn.get_num_threads() == 1
     assert cli.main(["info", "other"]) == 0
     out = capsys.readouterr().out
     assert (
-        f"cell={cell} embedding_dim=64 hidden_size=8 num_layers=2 dtype=float32" in out
-    )
+        f"cell={cell} embedding_dim=64 hidden_size=8 num_layers=2 dtype=float32 "
+        "compute=bfloat16\n"
+    ) in out
     assert (
         "settings        batch_size=4 seq_length=10 epochs=2 lr=0.01 clip_norm=0.5 "
         "seed=3\n"
@@ -223,7 +224,7 @@ def test_info_shows_a_checkpoint(capsys, trained):
         r"text            \S+/book\.txt, 2,000 characters\n"
         r"vocabulary      \d\d characters\n"
         r"model           cell=lstm embedding_dim=64 hidden_size=8 num_layers=1 "
-        r"dtype=float32\n"
+        r"dtype=float32 compute=float32\n"
         r"parameters      [\d,]+\n"
         r"settings        batch_size=4 seq_length=10 epochs=2 lr=0\.004 clip_norm=1\.0 "
         r"seed=0\n"

@@ -29,6 +29,7 @@ cdef int sequence_of_tensor(
     Sequence *s, object tensor, str what, char kind, const fr_shape *shape,
     ptrdiff_t width, bint batch_first, bint writable) except -1
 
+cdef int check_half(str who, const fr_shape *shape) except -1
 cdef ptrdiff_t rows_of(const fr_shape *shape) noexcept nogil
 cdef ptrdiff_t extent_of_sequence(
     const Sequence *s, const fr_shape *shape) noexcept nogil

@@ -14,8 +14,8 @@ from libc.string cimport memset
 
 from fastrnn.native.addresses cimport address, checked_offsets, offsets_in, size_of
 from fastrnn.native.capi cimport (
-    FR_MOST_AT_ONCE, fr_backward_args, fr_dropout_args, fr_extent, fr_forward_args,
-    fr_cell, fr_kernels, fr_shape,
+    FR_MOST_AT_ONCE, fr_backward_args, fr_cell, fr_dropout_args, fr_extent,
+    fr_forward_args, fr_kernels, fr_shape,
 )
 from fastrnn.native.celltable cimport gates_of
 from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes
@@ -25,6 +25,13 @@ from fastrnn.native.layout cimport (
 )
 from fastrnn.native.sizes cimport check_shape, last_element
 from fastrnn.native.views cimport View, description, look_at
+
+
+cdef int check_half(str who, const fr_shape *shape) except -1:
+    """Which cells products of bfloat16 are not for."""
+    if shape.half and shape.heads > 1:
+        raise ValueError(f"{who}: cells with heads have no products of bfloat16")
+    return 0
 
 
 cdef ptrdiff_t rows_of(const fr_shape *shape) noexcept nogil:
@@ -305,6 +312,8 @@ cdef class Plan:
         self.shape.heads = layout.heads
         self.shape.options = layout.cell_options()
         self.shape.level2 = level2_bytes()
+        self.shape.half = kernels.table.half
+        check_half(who, &self.shape)
         self.shape.T, self.shape.B, self.shape.I = T, B, I
         self.width = layout.n_directions * layout.S
         widest = self.shape

@@ -107,6 +107,7 @@ cdef extern from "fastrnn.h" nogil:
         int padded
         const fr_cell_options *options
         ptrdiff_t level2
+        int half
 
     ctypedef struct fr_draw:
         int on
@@ -274,6 +275,7 @@ cdef extern from "fastrnn.h" nogil:
 
     ctypedef struct fr_linear_args:
         int n_threads
+        int half
         ptrdiff_t N, I, O
         const void *x
         const void *W
@@ -289,6 +291,7 @@ cdef extern from "fastrnn.h" nogil:
         const char *target
         const char *dtype
         int lanes
+        int half
         const fr_cell *(*cell)(int index) noexcept nogil
         void (*pack_forward)(const fr_pack_args *) noexcept nogil
         void (*pack_backward)(const fr_pack_args *) noexcept nogil
@@ -306,7 +309,7 @@ cdef extern from "fastrnn.h" nogil:
         void (*linear_forward)(const fr_linear_args *) noexcept nogil
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(
-            int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+            int half, int backward_pass, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
             int n_threads) noexcept nogil
         void (*fingerprint)(
             ptrdiff_t n_bytes, const void *memory, int n_threads,
@@ -350,7 +353,10 @@ cdef extern from "fastrnn.h" nogil:
     int fr_n_targets() noexcept nogil
     const char *fr_target_name(int i) noexcept nogil
     int fr_target_supported(int i) noexcept nogil
-    const fr_kernels *fr_target_kernels(int i, int is_double) noexcept nogil
+    int fr_target_slow(int i) noexcept nogil
+    ctypedef enum fr_computing:
+        FR_FLOAT32, FR_FLOAT64, FR_BFLOAT16
+    const fr_kernels *fr_target_kernels(int i, fr_computing) noexcept nogil
     const char *fr_compiler() noexcept nogil
     const char *fr_threading() noexcept nogil
     ptrdiff_t fr_level2_bytes() noexcept nogil

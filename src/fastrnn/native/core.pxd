@@ -17,6 +17,7 @@ cdef class Kernels:
     cdef readonly str target
     cdef readonly str dtype
     cdef readonly int lanes
+    cdef readonly bint half
 
     @staticmethod
     cdef Kernels wrap(const fr_kernels *table)

@@ -232,7 +232,10 @@ cdef object _made_here = object()  # what `Kernels` are made with
 
 
 cdef class Kernels:
-    """The kernel table of one target and one dtype."""
+    """The kernel table of one target and one dtype.
+
+    With `half`, products round their operands to bfloat16.
+    """
 
     def __cinit__(self, *only_here):
         if only_here != (_made_here,):
@@ -245,7 +248,7 @@ cdef class Kernels:
         self.target = table.target.decode()
         self.dtype = table.dtype.decode()
         self.kind = b"d" if self.dtype == "float64" else b"f"
-        self.lanes = table.lanes
+        self.lanes, self.half = table.lanes, table.half
         return self
 
     def fingerprint(self, x not None, int n_threads=1):
@@ -264,7 +267,8 @@ cdef class Kernels:
         """Elements of scratch that `linear_forward` or `linear_backward` needs."""
         check_linear(N, I, O)
         check_threads("linear_work_size", n_threads)
-        return self.table.linear_work_size(backward, N, I, O, n_threads)
+        return self.table.linear_work_size(
+            self.table.half, backward, N, I, O, n_threads)
 
     def linear_forward(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
                        x, W, b, y, work):
@@ -272,6 +276,7 @@ cdef class Kernels:
         cdef fr_linear_args a
         cdef double since, flops = 2.0 * N * I * O
         check_linear(N, I, O)
+        a.half = self.table.half
         a.n_threads, a.N, a.I, a.O = team_of("linear", n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
@@ -290,6 +295,7 @@ cdef class Kernels:
         cdef fr_linear_args a
         cdef double since, flops = 2.0 * N * I * O
         check_linear(N, I, O)
+        a.half = self.table.half
         a.n_threads, a.N, a.I, a.O = team_of("linear", n_threads), N, I, O
         a.x = address(required(x, "x"), "x", self.kind, N * I, False)
         a.W = address(required(W, "W"), "W", self.kind, O * I, False)
@@ -450,11 +456,12 @@ def _supported():
     for i in range(fr_n_targets()):
         if fr_target_supported(i):
             by_name = {
-                "float32": Kernels.wrap(fr_target_kernels(i, 0)),
-                "float64": Kernels.wrap(fr_target_kernels(i, 1)),
+                "float32": Kernels.wrap(fr_target_kernels(i, FR_FLOAT32)),
+                "float64": Kernels.wrap(fr_target_kernels(i, FR_FLOAT64)),
             }
             by_dtype = {np.dtype(name): one for name, one in by_name.items()}
-            yield fr_target_name(i).decode(), by_name | by_dtype
+            half = {"bfloat16": Kernels.wrap(fr_target_kernels(i, FR_BFLOAT16))}
+            yield fr_target_name(i).decode(), by_name | by_dtype | half
 
 
 BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
@@ -487,7 +494,9 @@ def openmp_is_shared():
 def _choose():
     name = os.environ.get("FASTRNN_ISA")
     if not name:
-        return SUPPORTED[0]
+        return next(
+            fr_target_name(i).decode() for i in range(fr_n_targets())
+            if fr_target_supported(i) and not fr_target_slow(i))
     if name not in _tables:
         reason = "this processor cannot run" if name in BUILT else "not a built target"
         raise ImportError(
@@ -501,6 +510,8 @@ _active = _tables[_choose()]
 def kernels(dtype):
     """The active target's kernels for float32 or float64: a name or a NumPy dtype.
 
+    "bfloat16" names those for float32 arrays that round the operands of products.
+
     Working out a dtype's name takes longer than clearing a small layer's gradients.
     """
     return _active[dtype]
@@ -508,7 +519,7 @@ def kernels(dtype):
 
 def active_target():
     """Name of the target in use."""
-    return _active["float32"].target
+    return next(name for name, one in _tables.items() if one is _active)
 
 
 @contextlib.contextmanager

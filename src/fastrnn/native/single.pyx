@@ -12,7 +12,7 @@ from fastrnn.native.addresses cimport (
     address, address_of_work, checked_offsets, offsets_in, required, size_of,
 )
 from fastrnn.native.calls cimport (
-    PerCell, Run, Sequence, per_cell, rows_of, sequence_of_array,
+    PerCell, Run, Sequence, check_half, per_cell, rows_of, sequence_of_array,
 )
 from fastrnn.native.capi cimport fr_cell, fr_norm_parts, fr_pack_args, fr_shape
 from fastrnn.native.celltable cimport (
@@ -99,11 +99,20 @@ cdef int find(Sequence *s, StridedArray a, str what, char kind, Shape shape,
         s, a.array, what, kind, &shape.c, a.first, a.step, a.row, width, writable)
 
 
+cdef fr_shape shape_for(Kernels kernels, Shape shape) except *:
+    """The shape of a call of these kernels."""
+    cdef fr_shape c = shape.c
+    c.half = kernels.table.half
+    check_half("a call", &c)
+    return c
+
+
 def packed_size(Kernels kernels not None, bint backward, Shape shape not None):
     """Elements that `pack` writes."""
+    cdef fr_shape c = shape_for(kernels, shape)
     if backward:
-        return kernels.table.packed_backward_size(&shape.c)
-    return kernels.table.packed_forward_size(&shape.c)
+        return kernels.table.packed_backward_size(&c)
+    return kernels.table.packed_forward_size(&c)
 
 
 cdef char *part(str who, bint known, value, str what, char kind, ptrdiff_t size,
@@ -135,7 +144,7 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     if not shape.of.is_scan and (b_ih is None) != (b_hh is None):
         raise ValueError("pack: b_ih and b_hh are given together or not at all")
     memset(&a, 0, sizeof(a))
-    a.shape, a.n_threads = shape.c, team_of("pack", n_threads)
+    a.shape, a.n_threads = shape_for(kernels, shape), team_of("pack", n_threads)
     a.shape.T = a.shape.B = 1
     a.shape.offsets, a.shape.reverse = NULL, False
     if not backward or forward is None:
@@ -165,23 +174,26 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
 
 def tape_size(Kernels kernels not None, Shape shape not None):
     """Elements that a forward in training keeps for its backward."""
-    return kernels.table.tape_size(&shape.c)
+    cdef fr_shape c = shape_for(kernels, shape)
+    return kernels.table.tape_size(&c)
 
 
 def work_size(Kernels kernels not None, bint backward, Shape shape not None,
               int n_threads):
     """Elements of scratch that `forward` or `backward` needs."""
+    cdef fr_shape c = shape_for(kernels, shape)
     check_threads("work_size", n_threads)
     if backward:
-        return kernels.table.backward_work_size(&shape.c, n_threads)
-    return kernels.table.forward_work_size(&shape.c, n_threads)
+        return kernels.table.backward_work_size(&c, n_threads)
+    return kernels.table.forward_work_size(&c, n_threads)
 
 
 cdef Run run_of(Kernels kernels, bint backward, Shape shape, int n_threads,
                 StridedArray x, StridedArray y, packed, work, Draw draw=None):
     """A `Run` of the cell, with what both directions of a call have."""
+    cdef fr_shape c = shape_for(kernels, shape)
     cdef Run run = Run.make(
-        kernels.table, &shape.c, n_threads, 1, 1, size_of(kernels.kind))
+        kernels.table, &c, n_threads, 1, 1, size_of(kernels.kind))
     run.c_step = shape.c.B * shape.c.H
     run.reverse = shape.c.reverse
     run.draw = draw_of(draw, "a call", &shape.c, 0)

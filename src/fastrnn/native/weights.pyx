@@ -324,7 +324,7 @@ cdef class Use:
                     take_fingerprints(&m, now.tensors is None, itemsize, n_threads)
                 in_turn = same_content(&m, &cell.marks)
             self.packer.layout.describe(&a, k, &m.parts)
-            a.n_threads = n_threads
+            a.shape.half, a.n_threads = self.kernels.table.half, n_threads
             cell.add_backward(self.packer, self.packer.pool, &a, itemsize,
                               alone or in_turn, in_turn)
         return 0
@@ -491,7 +491,7 @@ cdef class Packer:
             else:
                 source.mark(k, kernels.table, &m)
             self.layout.describe(&a, k, &m.parts)
-            a.n_threads = n_threads
+            a.shape.half, a.n_threads = kernels.table.half, n_threads
             with cython.critical_section(self):
                 cell = <PackedCell>self.packed[k]
                 if cell is not None:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
 from fastrnn.native.memory import Pool
-from fastrnn.nn import joint, schemes
+from fastrnn.nn import computing, joint, schemes
 from fastrnn.nn.activation import Activated, by_name
 from fastrnn.nn.attributes import by
 from fastrnn.nn.context import Context
@@ -67,6 +67,10 @@ class Linear(Activated):
         sqrt(in_features).
     dtype : {"float32", "float64"}
         Type of parameters, input and output.
+    compute : {"float32", "float64", "bfloat16"}, optional
+        "bfloat16", for a float32 layer: x, the weight and dy are rounded to bfloat16
+        where they are multiplied; sums, and all that is stored, stay float32. Default:
+        `dtype`. It may be set later on.
     seed : int or numpy.random.Generator, optional
         For the first values, the weight first.
 
@@ -91,9 +95,9 @@ class Linear(Activated):
     """
 
     _input_size_name, _units_name = "in_features", "out_features"
-    _later_arguments = ("activation",)
+    _later_arguments = ("activation", "compute")
     _first_values = ("init",)
-    _changeable: ClassVar = {"activation": activation_rule}
+    _changeable: ClassVar = {"activation": activation_rule, "compute": computing.rule}
     supports_masking = True
 
     @overload
@@ -108,6 +112,7 @@ class Linear(Activated):
         input_dim: int = ...,
         init: schemes.Init = ...,
         dtype: str = ...,
+        compute: str | None = ...,
         seed: Seed = ...,
     ) -> None: ...
     @overload
@@ -120,6 +125,7 @@ class Linear(Activated):
         activation: str | Callable[..., Any] | None = ...,
         init: schemes.Init = ...,
         dtype: str = ...,
+        compute: str | None = ...,
         seed: Seed = ...,
     ) -> None: ...
     def __init__(
@@ -131,6 +137,7 @@ class Linear(Activated):
         activation: str | Callable[..., Any] | None = None,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: Seed = None,
     ) -> None:
         who = type(self).__name__
@@ -143,6 +150,7 @@ class Linear(Activated):
         if self.bias:
             shapes["bias"] = (self.out_features,)
         self._declare(shapes, dtype)
+        self.compute = compute
         schemes.fill(who, init, self._param, _schemes(self.in_features), rng)
         self._pool = Pool(most=2)  # one array forward, one backward
 
@@ -168,7 +176,7 @@ class Linear(Activated):
         x = checks.float_array(who, "x", x, self.dtype)
         checks.shape(who, "x", x, ("...", "in_features"), (None, self.in_features))
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
-        kernels, n_threads = core.kernels(self.dtype), threads.for_kernel()
+        kernels, n_threads = computing.kernels(self), threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
         size = kernels.linear_work_size(False, *sizes, n_threads)
         work = self._pool.array(size, self.dtype)
@@ -220,7 +228,7 @@ class Linear(Activated):
         if applied is not None:
             dy = self._gradient(self.activation, dy, applied)
         dx = np.empty_like(x)
-        kernels, n_threads = core.kernels(self.dtype), threads.for_kernel()
+        kernels, n_threads = computing.kernels(self), threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
         grads = None, None
         if self._trainable:
@@ -246,7 +254,8 @@ class Linear(Activated):
         bias = "" if self.bias else ", bias=False"
         function = self.activation
         activation = "" if function is None else f", activation={function!r}"
-        return f"{self.in_features}, {self.out_features}{bias}{activation}"
+        compute = "" if self.compute is None else f", compute={self.compute!r}"
+        return f"{self.in_features}, {self.out_features}{bias}{activation}{compute}"
 
 
 def _generator(layer, name, value):

@@ -117,6 +117,11 @@ class GRU(Recurrent[Array]):
         ``{"weight_hh": fastrnn.init.orthogonal_, "bias_hh": 0}``. A function is given
         ``seed=`` and ``n_gates=`` if it takes them.
     dtype : {"float32", "float64"}
+    compute : {"float32", "float64", "bfloat16"}, optional
+        "bfloat16", for a float32 layer: what products multiply (x, h, the weights, and
+        gradients of pre-activations) is rounded to bfloat16 there; sums, states, gates
+        and all that is stored stay float32. Not for more heads than one. Default:
+        `dtype`. It may be set later on.
     seed : int or numpy.random.Generator, optional
         For the first values and for dropout.
 
@@ -233,6 +238,7 @@ class GRU(Recurrent[Array]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self._take(
@@ -268,6 +274,7 @@ class GRU(Recurrent[Array]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )
 

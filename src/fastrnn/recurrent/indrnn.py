@@ -37,7 +37,7 @@ class IndRNN(Recurrent[Array]):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `GRU`.
 
     Notes
@@ -108,6 +108,7 @@ class IndRNN(Recurrent[Array]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         known = tuple(table.nonlinearities(self._cells))
@@ -136,6 +137,7 @@ class IndRNN(Recurrent[Array]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )
 

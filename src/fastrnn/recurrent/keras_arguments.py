@@ -31,6 +31,7 @@ class ScanOptions(TypedDict, total=False):
     zero_output_for_mask: bool
     init: schemes.Init
     dtype: str
+    compute: str | None
     seed: int | np.random.Generator | None
 
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.native import core
 from fastrnn.native.layout import Layout
-from fastrnn.nn import axis_rule, schemes
+from fastrnn.nn import axis_rule, computing, schemes
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
@@ -118,6 +117,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         "layer_norm",
         "rms_norm",
         *arguments.MASKS,
+        "compute",
     )
     _first_values = ("init",)
     _vector_range = None  # what `parameters.schemes` is given of that name
@@ -128,6 +128,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         "go_backwards": _go_backwards,
         "stateful": flag,
         "zero_output_for_mask": flag,
+        "compute": computing.rule,
     }
     _others = ("state",)
     # What the constructor does not set by name.
@@ -201,6 +202,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         who = type(self).__name__
@@ -279,6 +281,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         )
         self._suffixes = sizes.suffixes()
         self._declare(sizes.shapes(), dtype)
+        self.compute = compute
         schemes.fill(
             who,
             init,
@@ -401,6 +404,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
                 shown.append(f"{name}={value!r}")
         if self.dtype != "float32":
             shown.append(f"dtype={self.dtype!r}")
+        if self.compute is not None:
+            shown.append(f"compute={self.compute!r}")
         return ", ".join(shown)
 
     # -- forward ----------------------------------------------------------------------
@@ -502,7 +507,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             As of `forward`.
         """
         runtime = self._runtime
-        kernels, n_threads = core.kernels(self._dtype), runtime.count_threads()
+        kernels, n_threads = computing.kernels(self), runtime.count_threads()
         plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
             who, batch_first = type(self).__name__, self.batch_first

@@ -51,7 +51,7 @@ class LeakyRNN(Recurrent[Array]):
         As of `RNN`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `RNN`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `RNN`.
 
     Notes
@@ -139,6 +139,7 @@ class LeakyRNN(Recurrent[Array]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         who = type(self).__name__
@@ -168,6 +169,7 @@ class LeakyRNN(Recurrent[Array]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )
         if self.sign is not None:  # a drawn number keeps its size

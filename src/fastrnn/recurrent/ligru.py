@@ -41,7 +41,7 @@ class LiGRU(Recurrent[Array]):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `GRU`.
 
     Notes
@@ -137,6 +137,7 @@ class LiGRU(Recurrent[Array]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self._take(layer_norm=layer_norm, rms_norm=rms_norm)
@@ -167,6 +168,7 @@ class LiGRU(Recurrent[Array]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )
 

@@ -27,7 +27,7 @@ class MGU(Recurrent[Array]):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `GRU`.
 
     Notes

@@ -32,7 +32,7 @@ class MinGRU(Recurrent[Array]):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `GRU`.
 
     Notes
@@ -107,6 +107,7 @@ class MinGRU(Recurrent[Array]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self._take(log_space=log_space)
@@ -129,6 +130,7 @@ class MinGRU(Recurrent[Array]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )
 
@@ -150,7 +152,7 @@ class MinLSTM(Recurrent[Array]):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `GRU`.
 
     Notes
@@ -220,6 +222,7 @@ class MinLSTM(Recurrent[Array]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self._take(log_space=log_space)
@@ -242,5 +245,6 @@ class MinLSTM(Recurrent[Array]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )

@@ -36,7 +36,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
         As of `LSTM`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `LSTM`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `LSTM`.
 
     Notes
@@ -124,6 +124,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self._take(forget_gate=forget_gate, heads=heads)
@@ -146,6 +147,7 @@ class SLSTM(Recurrent[tuple[Array, Array, Array, Array]]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )
 

@@ -36,7 +36,7 @@ class SRU(Recurrent[tuple[Array, Array]]):
         As of `GRU`.
     return_sequences, checkpoint_every, go_backwards, stateful, zero_output_for_mask
         As of `GRU`.
-    init, dtype, seed
+    init, dtype, compute, seed
         As of `GRU`.
 
     Notes
@@ -111,6 +111,7 @@ class SRU(Recurrent[tuple[Array, Array]]):
         zero_output_for_mask: bool = False,
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
+        compute: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         highway_bias = checks.real_in(
@@ -136,5 +137,6 @@ class SRU(Recurrent[tuple[Array, Array]]):
             zero_output_for_mask=zero_output_for_mask,
             init=init,
             dtype=dtype,
+            compute=compute,
             seed=seed,
         )

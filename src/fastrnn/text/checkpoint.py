@@ -26,6 +26,7 @@ _SCHEMA = {
         "hidden_size": _POSITIVE,
         "num_layers": _POSITIVE,
         "dtype": str,
+        "compute": str,
     },
     "vocabulary": str,
     "settings": {
@@ -49,6 +50,13 @@ _SCHEMA = {
     },
     "rng": dict,
 }
+
+
+def _add_later(meta):
+    """Give a file from before `compute` what it stood for."""
+    model = meta.get("model") if isinstance(meta, dict) else None
+    if isinstance(model, dict) and "dtype" in model:
+        model.setdefault("compute", model["dtype"])
 
 
 def write(path, arrays, meta, write=write_atomically):
@@ -94,6 +102,7 @@ def read(path):
     """
     arrays, meta = container.read(path, _KIND)
     try:
+        _add_later(meta)
         check(meta, _SCHEMA)
     except ValueError as error:
         raise ValueError(short(f"{os.fspath(path)}: damaged: {error}")) from error

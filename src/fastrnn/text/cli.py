@@ -25,7 +25,12 @@ from fastrnn.util.writing import Claim
 DEFAULT_OUT = "charmodel.safetensors"
 
 # Defaults of the model's shape; those of training are `Settings`' own.
-_SHAPE = {"cell": "lstm", "hidden_size": 256, "num_layers": 1}
+_SHAPE = {
+    "cell": "lstm",
+    "hidden_size": 256,
+    "num_layers": 1,
+    "compute": "float32",
+}
 
 _ERROR, _INTERRUPTED = 2, 130
 
@@ -118,6 +123,12 @@ def _add_train(commands):
     add("--cell", str, "kind of recurrent layer", choices=tuple(CELLS))
     add("--hidden-size", _positive_int, "units of each layer", metavar="N")
     add("--num-layers", _positive_int, "recurrent layers", metavar="N")
+    add(
+        "--compute",
+        str,
+        "what numbers are multiplied as; sums and weights stay float32",
+        choices=("float32", "bfloat16"),
+    )
     add("--seq-length", _positive_int, "steps gradients go back through", metavar="N")
     add("--batch-size", _positive_int, "streams the text is cut into", metavar="N")
     add("--epochs", _positive_int, "passes over the text", metavar="N")

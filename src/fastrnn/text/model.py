@@ -30,6 +30,8 @@ class CharModel(Module):
         Recurrent layers.
     dtype : {"float32", "float64"}
         Type of all parameters.
+    compute : {"float32", "float64", "bfloat16"}, optional
+        As for `LSTM`; default: `dtype`.
     seed : None, int or numpy.random.Generator
         For the initial weights.
 
@@ -53,7 +55,7 @@ class CharModel(Module):
     _saved = False
 
     _child_names = ("embedding", "head", "recurrent")
-    _not_kept = ("embedding_dim", "hidden_size", "num_layers")
+    _not_kept = ("compute", "embedding_dim", "hidden_size", "num_layers")
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class CharModel(Module):
         num_layers=1,
         *,
         dtype="float32",
+        compute=None,
         seed=None,
     ):
         who = type(self).__name__
@@ -79,9 +82,16 @@ class CharModel(Module):
             len(vocabulary), embedding_dim, dtype=dtype, seed=rng
         )
         self.recurrent = CELLS[cell](
-            embedding_dim, hidden_size, num_layers, dtype=dtype, seed=rng
+            embedding_dim,
+            hidden_size,
+            num_layers,
+            dtype=dtype,
+            compute=compute,
+            seed=rng,
         )
-        self.head = Linear(hidden_size, len(vocabulary), dtype=dtype, seed=rng)
+        self.head = Linear(
+            hidden_size, len(vocabulary), dtype=dtype, compute=compute, seed=rng
+        )
 
     @property
     def config(self):
@@ -92,6 +102,7 @@ class CharModel(Module):
             "hidden_size": self.recurrent.hidden_size,
             "num_layers": self.recurrent.num_layers,
             "dtype": self.dtype,
+            "compute": self.recurrent.compute or self.dtype,
         }
 
     def forward(self, tokens, state=None):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Autocast on the CPU: the kernels compute in float32 and return PyTorch's types.
+"""bfloat16 on the CPU: by autocast, or in the parameters themselves.
+
+The kernels round what they multiply to bfloat16, sum in float32 and return PyTorch's
+types. (Autocast to float16 computes in float32.)
 
 Where the CPU multiplies bfloat16 in hardware, PyTorch's products of bfloat16 matrices
 take less time than the kernels' float32 products once the layer is large enough. From
@@ -16,6 +19,16 @@ from torch.nn.utils.rnn import PackedSequence
 def dtypes():
     """Types that the input of a call on the kernels may have while autocast is on."""
     return (torch.float32, torch.get_autocast_dtype("cpu"))
+
+
+def is_bfloat16():
+    """Whether autocast is to bfloat16."""
+    return torch.get_autocast_dtype("cpu") is torch.bfloat16
+
+
+def are_half(weights):
+    """Whether the weights of a module are bfloat16."""
+    return weights[0].dtype is torch.bfloat16
 
 
 @functools.cache
@@ -70,15 +83,15 @@ _WIDE, _WIDE_ROWS = 256, 8
 
 
 def faster_in_torch(module, input, hx, weights):
-    """Why PyTorch is to run a call under autocast that the kernels could run.
+    """Why PyTorch is to run a call in bfloat16 that the kernels could run.
 
     Returns
     -------
     str or None
         The reason; None where the kernels are at least as fast.
     """
-    unit = bfloat16_unit()
-    if torch.get_autocast_dtype("cpu") is not torch.bfloat16 or unit is None:
+    unit, half = bfloat16_unit(), are_half(weights)
+    if unit is None or not (half or is_bfloat16()):
         return None
     H, training = module.hidden_size, torch.is_grad_enabled()
     if training:
@@ -101,7 +114,8 @@ def faster_in_torch(module, input, hx, weights):
             gains = gains and (many or T * rows >= _FUSED_ROWS_IN_ALL)
         else:
             gains = H >= _WIDE and rows >= _WIDE_ROWS
-    return f"bfloat16 autocast gains more from {unit} at this size" if gains else None
+    what = "bfloat16" if half else "bfloat16 autocast"
+    return f"{what} gains more from {unit} at this size" if gains else None
 
 
 def _rows(module, input):

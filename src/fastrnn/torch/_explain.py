@@ -144,18 +144,21 @@ def _explain(module, input, hx=None, compiled=False):
         weights, problem_of = _path.cell_weights(module), _path.cell_problem
     else:
         weights, problem_of = _path.layers_weights(module), _path.layers_problem
+    half = not autocast and _autocast.are_half(weights)
+    if half:
+        options = ((torch.bfloat16,),)
     if problem := problem_of(module, input, hx, weights, *options):
         return Path("PyTorch", problem)
     if compiled and not isinstance(input, PackedSequence):
-        if is_cell or (not autocast and _compile.is_one_step(module, input)):
+        if is_cell or (not (autocast or half) and _compile.is_one_step(module, input)):
             return Path(
                 "PyTorch", "the compiler fuses a single step with what is around it"
             )
-        where += "" if autocast else " as one operator of compiled code"
-    if autocast:
+        where += "" if autocast or half else " as one operator of compiled code"
+    if autocast or half:
         if problem := _autocast.faster_in_torch(module, input, hx, weights):
             return Path("PyTorch", problem)
-        where += " inside autocast"
+        where += " inside autocast" if autocast else ""
     dtype = str(weights[0].dtype).removeprefix("torch.")
     return Path("fastrnn", f"{dtype} on the CPU{where}")
 

@@ -12,9 +12,12 @@ _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _LARGE = 1 << 20
 
 
-def kernels(dtype):
-    """The kernel table for a torch dtype."""
-    return core.kernels(_NAMES[dtype])
+def kernels(dtype, half=False):
+    """The kernel table for a torch dtype.
+
+    With `half`, which float32 alone has, products round their operands to bfloat16.
+    """
+    return core.kernels("bfloat16" if half else _NAMES[dtype])
 
 
 def plain(tensor):

@@ -50,6 +50,8 @@ class StackCall:
     single : bool
         Whether to run one time step of one cell: x is then (B, I), states are (B, S) or
         (B, H), and y is the new h.
+    half : bool
+        Whether products round their operands, which are float32, to bfloat16.
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ class StackCall:
         "batch_first",
         "batch_sizes",
         "dropout",
+        "half",
         "home",
         "offsets",
         "packs",
@@ -77,9 +80,16 @@ class StackCall:
     )
 
     def __init__(
-        self, home, x, batch_first=False, dropout=0.0, batch_sizes=None, single=False
+        self,
+        home,
+        x,
+        batch_first=False,
+        dropout=0.0,
+        batch_sizes=None,
+        single=False,
+        half=False,
     ):
-        self.home, self.spec = home, home.spec
+        self.home, self.spec, self.half = home, home.spec, half
         self.batch_first, self.dropout, self.single = batch_first, dropout, single
         self.offsets, self.batch_sizes = None, batch_sizes
         if single:
@@ -99,7 +109,7 @@ class StackCall:
 
     def prepare(self, x, weights, n_threads, forward, backward):
         """Set `plan`, and `packs` with the weights packed for either way or both."""
-        table = kernels(x.dtype)
+        table = kernels(x.dtype, self.half)
         self.plan = tensors.TensorPlan(
             table, self.spec.layout, self.T, self.B, self.offsets
         )

@@ -26,6 +26,8 @@ def _forward(cell, original, input, hx):
     weights = _path.cell_weights(cell)
     if torch.is_autocast_enabled("cpu"):
         return _forward_in_autocast(cell, original, input, hx, weights)
+    if _autocast.are_half(weights):
+        return _forward_in_half(cell, original, input, hx, weights)
     if _path.cell_problem(cell, input, hx, weights):
         return original(input, hx)
     weights = _path.contiguous(weights)
@@ -47,10 +49,26 @@ def _forward_in_autocast(cell, original, input, hx, weights):
     result, _ = _autocast.result_dtypes(which.mode, False, input.dtype)
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        return _autocast.cast(_run(input, hx, weights, home), result)
+        half = _autocast.is_bfloat16()
+        return _autocast.cast(_run(input, hx, weights, home, half=half), result)
 
 
-def _run(input, hx, weights, home, requires_grad=None):
+def _forward_in_half(cell, original, input, hx, weights):
+    """`_forward` of a cell of bfloat16, in copies of float32; see `modules`."""
+    half = torch.bfloat16
+    if _path.cell_problem(
+        cell, input, hx, weights, (half,)
+    ) or _autocast.faster_in_torch(cell, input, hx, weights):
+        return original(input, hx)
+    home = _weights.home(cell, _path.cell_spec(cell))
+    weights, input, hx = (
+        _autocast.cast(part, torch.float32) for part in (weights, input, hx)
+    )
+    weights = _path.contiguous(weights)
+    return _autocast.cast(_run(input, hx, weights, home, half=True), half)
+
+
+def _run(input, hx, weights, home, requires_grad=None, half=False):
     """Run a cell on the kernels; all arguments are known to fit."""
     has_c = home.spec.has_c
     h0, c0 = (hx or (None, None)) if has_c else (hx, None)
@@ -59,7 +77,7 @@ def _run(input, hx, weights, home, requires_grad=None):
         input, h0, c0 = (
             None if part is None else part.unsqueeze(0) for part in (input, h0, c0)
         )
-    call = StackCall(home, input, single=True)
+    call = StackCall(home, input, single=True, half=half)
     h, _, c = _autograd.run(call, input, h0, c0, weights, requires_grad)
     if not batched:
         h, c = h.squeeze(0), None if c is None else c.squeeze(0)

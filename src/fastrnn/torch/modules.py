@@ -34,6 +34,8 @@ def _forward(module, original, input, hx):
     weights = _path.layers_weights(module)
     if torch.is_autocast_enabled("cpu"):
         return _forward_in_autocast(module, original, input, hx, weights)
+    if _autocast.are_half(weights):
+        return _forward_in_half(module, original, input, hx, weights)
     if _path.layers_problem(module, input, hx, weights):
         return original(input, hx)
     weights = _path.contiguous(weights)
@@ -62,7 +64,8 @@ def _forward_in_autocast(module, original, input, hx, weights):
     home = _weights.home(module, _path.layers_spec(module))
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        y, state = _run_layers(module, input, hx, weights, home)
+        half = _autocast.is_bfloat16()
+        y, state = _run_layers(module, input, hx, weights, home, half=half)
         if home.spec.has_c:
             h_n, c_n = state
             state = _autocast.cast(h_n, of_h), _autocast.cast(c_n, of_c)
@@ -71,7 +74,26 @@ def _forward_in_autocast(module, original, input, hx, weights):
         return _autocast.cast(y, of_h), state
 
 
-def _run_layers(module, input, hx, weights, home, requires_grad=None):
+def _forward_in_half(module, original, input, hx, weights):
+    """`_forward` of a module of bfloat16, in copies of float32.
+
+    Autograd rounds the gradients, which are sums in float32, once.
+    """
+    half = torch.bfloat16
+    if _path.layers_problem(
+        module, input, hx, weights, (half,)
+    ) or _autocast.faster_in_torch(module, input, hx, weights):
+        return original(input, hx)
+    home = _weights.home(module, _path.layers_spec(module))
+    weights, input, hx = (
+        _autocast.cast(part, torch.float32) for part in (weights, input, hx)
+    )
+    weights = _path.contiguous(weights)
+    y, state = _run_layers(module, input, hx, weights, home, half=True)
+    return _autocast.cast(y, half), _autocast.cast(state, half)
+
+
+def _run_layers(module, input, hx, weights, home, requires_grad=None, half=False):
     """Run layers on the kernels; all arguments are known to fit."""
     which = home.spec
     dropout = module.dropout if module.training and which.num_layers > 1 else 0.0
@@ -79,18 +101,18 @@ def _run_layers(module, input, hx, weights, home, requires_grad=None):
         x, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is not None:
             hx = module.permute_hidden(hx, sorted_indices)
-        call = StackCall(home, x, False, dropout, batch_sizes)
+        call = StackCall(home, x, False, dropout, batch_sizes, half=half)
         y, state = _run(call, x, hx, weights, requires_grad)
         y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
         return y, module.permute_hidden(state, unsorted_indices)
     batch_first = module.batch_first
     if input.dim() == 3:
-        call = StackCall(home, input, batch_first, dropout)
+        call = StackCall(home, input, batch_first, dropout, half=half)
         return _run(call, input, hx, weights, requires_grad)
     x = input.unsqueeze(1)  # an unbatched input is (T, I), with batch_first or without
     if hx is not None:
         hx = [h.unsqueeze(1) for h in hx] if which.has_c else hx.unsqueeze(1)
-    call = StackCall(home, x, False, dropout)
+    call = StackCall(home, x, False, dropout, half=half)
     y, state = _run(call, x, hx, weights, requires_grad)
     if which.has_c:
         return y.squeeze(1), tuple([h.squeeze(1) for h in state])

@@ -20,7 +20,7 @@ from fastrnn.distributed.protocol import Communicator
 from fastrnn.losses import metrics as _metrics
 from fastrnn.losses import naming, objectives
 from fastrnn.losses.base import Loss
-from fastrnn.nn import axis_rule
+from fastrnn.nn import axis_rule, computing
 from fastrnn.nn.attributes import Elsewhere, flag, instance_of
 from fastrnn.nn.deferred import is_built
 from fastrnn.nn.embedding import Embedding
@@ -155,6 +155,7 @@ class Model(OnBatch):
         metrics: MetricLike | Sequence[MetricLike] | None = (),
         *,
         from_logits: bool | None = None,
+        compute: str | None = None,
         **optimizer_options: Unpack[OptimizerOptions],
     ) -> None:
         """Say what to train for and how.
@@ -185,6 +186,10 @@ class Model(OnBatch):
             For a cross-entropy or ``"ctc"`` by name: whether the model's output is
             logits or probabilities. Default: probabilities where the last layer is a
             `Sigmoid`, a `Softmax` or one with such an ``activation``, else logits.
+        compute : {"float32", "bfloat16"}, optional
+            Sets ``compute`` of all recurrent and `Linear` layers, which is saved with
+            them: "bfloat16" rounds what they multiply, and nothing else. Default: the
+            layers stay as they are.
         **optimizer_options
             Arguments of the optimiser, such as ``lr`` (or ``learning_rate``).
 
@@ -213,6 +218,8 @@ class Model(OnBatch):
         metrics = tuple(naming.by_name(who, one, loss) for one in metrics or ())
         loss.attach(self)
         made = optimizer_of(who, self, optimizer, options)
+        if compute is not None:
+            computing.set_compute(who, self, compute)
         self.loss, self.metrics, self.optimizer = loss, metrics, made
 
     def build(self, input_shape: Sequence[int]) -> Self:
