@@ -210,6 +210,22 @@ def test_compute_may_change_between_calls():
     assert layer(x)[0].tobytes() == first.tobytes()
 
 
+@pytest.mark.parametrize("make", [fastrnn.LSTM, fastrnn.Linear])
+def test_a_backward_goes_as_its_forward_did(make):
+    """Though `compute` has changed since."""
+    x = np.random.default_rng(0).standard_normal((5, 3, 7)).astype("f")
+    found = []
+    for changes in (False, True):
+        layer = make(7, 9, seed=0, compute="bfloat16")
+        y = layer(x)
+        if changes:
+            layer.compute = None
+        dx = layer.backward(np.ones_like(y[0] if isinstance(y, tuple) else y))
+        dx = dx[0] if isinstance(dx, tuple) else dx
+        found.append([dx.tobytes(), layer.flat_grads.tobytes()])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("target", FUSED)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (601, 33, 17), (40, 700, 3)])
 def test_linear(shape, target):

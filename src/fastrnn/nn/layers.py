@@ -193,7 +193,7 @@ class Linear(Activated):
         if self.activation is not None:
             applied = self._apply(self.activation, y)
             y = applied.y
-        self._keep((x, applied))
+        self._keep((x, applied, kernels))
         return y
 
     if TYPE_CHECKING:
@@ -222,13 +222,13 @@ class Linear(Activated):
         """
         who = f"{type(self).__name__}.backward"
         context = self._context(context)
-        x, applied = context.saved
+        x, applied, kernels = context.saved
         dy = checks.float_array(who, "dy", dy, self.dtype)
         checks.same_shape(who, "dy", dy, "y", (*x.shape[:-1], self.out_features))
         if applied is not None:
             dy = self._gradient(self.activation, dy, applied)
         dx = np.empty_like(x)
-        kernels, n_threads = computing.kernels(self), threads.for_kernel()
+        n_threads = threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
         grads = None, None
         if self._trainable:
