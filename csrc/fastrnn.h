@@ -105,6 +105,11 @@ typedef struct {
     int rms; /* with a norm, 1: rows keep their mean, and are divided by their RMS */
 } fr_cell_options;
 
+/* Which of the parameters of a norm a cell has: see fr_pack_args. */
+typedef struct {
+    int ih, hh, c, c_bias;
+} fr_norm_parts;
+
 /* What recurrent_dropout drops, the same in all steps. */
 enum fr_recurrent_mode {
     FR_DROP_H,        /* elements of h_{t-1}, for all gates alike */
@@ -526,6 +531,8 @@ typedef struct {
     /* Entry `index` of the table of cells, the same in every fr_kernels; NULL where the
      * table has no such entry. */
     const fr_cell *(*cell)(int index);
+    /* Which parameters of a norm such options ask for; NULL is the plain cell. */
+    fr_norm_parts (*norm_parts)(const fr_cell_options *);
 
     void (*pack_forward)(const fr_pack_args *);
     void (*pack_backward)(const fr_pack_args *);

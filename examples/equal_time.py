@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a cell learns in a minute: normalised and scan cells at equal time
-=======================================================================
+"""What a cell learns in 20 seconds: normalised and scan cells at equal time
+=========================================================================
 
 Cells differ in what an update of their weights brings, and in what it costs. Here every
 network gets the same seconds of training on the help topics of `pydoc`, character by
@@ -115,12 +115,12 @@ def plot(path, curves, quick):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few seconds, for CI")
-    parser.add_argument("--seconds", type=float, default=60, help="for each network")
+    parser.add_argument("--seconds", type=float, default=20, help="for each network")
     parser.add_argument("--plot", metavar="FILE", default="equal_time.png")
     args = parser.parse_args()
     text = default_text()
     text = text[:40_000] if args.quick else text
-    units, rates = (32, RATES[1:2]) if args.quick else (256, RATES)
+    units, rates = (32, RATES[1:2]) if args.quick else (128, RATES)
     seconds = 0.3 if args.quick else args.seconds
     cut = len(text) * 9 // 10
     vocabulary = CharVocabulary.of(text)

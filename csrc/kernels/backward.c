@@ -97,6 +97,7 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
     const backward_work *w = &f->w;
     const ptrdiff_t H_padded = c->H_padded;
     const ptrdiff_t tape_row = c->ops->tape_slots * H_padded;
+    const written_rows written = find_written(f, da_s);
     const real *y_s = (const real *)a->y + step_offset(shape, s, a->y_step, a->y_row);
     const real *tape_s = (const real *)a->tape + tape_offset(shape, s, tape_row);
     const real *dy_s =
@@ -136,8 +137,8 @@ static void run_cell(const backward_run *f, void (*function)(const backward_step
             .h_row = a->y_row,
             .tape = tape_s + b0 * tape_row,
             .tape_row = tape_row,
-            .da = da_s + b0 * w->da_row + c->cell_slot * H_padded,
-            .da_row = w->da_row,
+            .da = written.start + b0 * written.row,
+            .da_row = written.row,
             .candidate = NULL,
             .candidate_row = 0,
         };
@@ -178,6 +179,8 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     const int gathered = c->has_projection || w->zone_h || a->flow ||
                          a->clip_value > 0 || a->clip_norm > 0;
 
+    if (c->norm.any)
+        advance_chain(f, s);
     if (gathered)
         gather_state_gradient(f, s, rows);
     if (w->zone_h)
@@ -203,7 +206,7 @@ static void backward_one_step(const backward_run *f, ptrdiff_t s, real *da_s)
     }
     if (c->norm.c) {
         run_cell(f, ops->backward_first, s, da_s, gathered);
-        backward_norm_of_c(f, s, rows, da_s);
+        backward_norm_of_c(f, s, rows);
     }
     run_cell(f, ops->backward, s, da_s, gathered);
     if (is_scan(c)) {
@@ -279,6 +282,10 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     backward_run f = {.self = self, .a = a, .cell = c, .pack = get_backward_pack(&c)};
     f.w = carve_backward(shape, &c, a->n_threads, &workspace, a->block);
     f.before = a->started ? *f.w.packed : 0;
+    chain_place place = {0};
+    if (a->started && c.norm.any)
+        place = *f.w.place;
+    f.place = &place;
     f.g = get_grid_cell(self, shape, &c, n_panels(S, f.pack.R_widest));
     f.state = own_panels(&f.g, S, f.pack.R_widest);
     f.second = own_panels(&f.g, H, f.pack.second_widest);
@@ -329,6 +336,7 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
         if (f.own_rows && s > 0)
             f.readers = team_arrive(self);
         f.before = K = 0;
+        place = (chain_place){.half = self->size > 1 ? 1 - place.half : place.half};
     }
 
     for (ptrdiff_t b = g.b0; b < g.b1; b++) {
@@ -343,8 +351,11 @@ static void backward_part(const team_part *part, const fr_backward_args *a)
     }
     if (!a->open)
         add_sums(&f);
-    else if (self->rank == 0)
+    else if (self->rank == 0) {
         *f.w.packed = K;
+        if (c.norm.any)
+            *f.w.place = place;
+    }
 }
 
 /* Adds a[1].dx to a[0].dx, for this thread's share of the steps. */

@@ -21,8 +21,21 @@
  *
  * Each row that a call adds to a block has a row of `da`, which begins with slots of
  * H_padded elements: the slots of da, followed by what else is summed over rows (the
- * addends of dP, for a cell that has vectors of weights) or packed (forward's `between`, with a late
- * gate).  With a projection dh_t follows. */
+ * addends of dP, for a cell that has vectors of weights) or packed (forward's
+ * `between`, with a late gate).  With a projection dh_t follows.
+ *
+ * A normalised cell has many more sums over rows than slots that go into products, and
+ * these sums are not made from what is packed.  Each row of the batch has sums of its
+ * own over the steps of a chain, ROW_CHAIN steps of a block or fewer, to which a step
+ * adds while the addends are in registers.  Part (3) adds the rows of all chains up. */
+typedef struct {
+    ptrdiff_t steps; /* of the block, so far */
+    ptrdiff_t first; /* where the chain of this step has the sums of row 0 */
+    ptrdiff_t old;   /* rows of the batch that the chain had before this step */
+    ptrdiff_t rows;  /* that it has now */
+    ptrdiff_t half;  /* of `chains`: (3) reads one while (1) writes one */
+} chain_place;
+
 typedef struct {
     real *team; /* what the threads of the call wait on */
     real *dh;   /* (B, S_padded), gradient with respect to h_t, from step to step */
@@ -35,7 +48,11 @@ typedef struct {
     /* da as the products take it: da itself, or the same rows rounded, each element at
      * its place divided by PAIR. */
     real *da_operand;
-    ptrdiff_t sum_slots;  /* slots that are summed over rows */
+    ptrdiff_t row_slots; /* slots of a row of da, of which some are packed */
+    ptrdiff_t sum_slots; /* what is summed over rows, H_padded elements each */
+    /* (B, behind_row): what a cell whose h R is normalised writes, behind the norm */
+    real *behind;
+    ptrdiff_t behind_row;
     ptrdiff_t projection; /* the element of a row of da with which dh_t begins */
     ptrdiff_t *dx_offset; /* for each row of da, where the row's part of dx begins */
     masks masks;
@@ -49,20 +66,49 @@ typedef struct {
     real *tiles;           /* (DX_TILE,) for each thread: dx of a chunk of rows */
 
     /* What calls hand on that have parts of a sequence, see fr_backward_args.block. */
-    ptrdiff_t *packed; /* how many rows of the block the calls before have packed */
-    ptrdiff_t block;   /* rows that there is room for */
+    ptrdiff_t *packed;  /* how many rows of the block the calls before have packed */
+    chain_place *place; /* which chain the calls before have come to */
+    ptrdiff_t block;    /* rows that there is room for */
     /* The block packed for dW and dR: x and h_{t-1}, head by head, and da, which is A of
      * both. */
     real *x, *h, *a;
     real *a_operand; /* a as the products take it: a itself, or rounded */
     /* A and B of the gradient of a second product's matrix, packed likewise. */
     real *second_a, *second_b;
+    /* (2, block, chain_row) of a normalised cell: sums over the steps of chains */
+    real *chains;
+    ptrdiff_t chain_row, chains_size;
     /* (sum_slots, tiles of H rows, A_LANES) each: sums over rows, and what rounding has
      * taken from them. */
     real *sum, *lost;
 } backward_work;
 
 #define POINTER_SIZE ((ptrdiff_t)(sizeof(ptrdiff_t) / sizeof(real))) /* in elements */
+
+/* What is summed over rows is what the cell writes, its da and the addends of dP, and
+ * behind that the addends of the parameters of a norm: where each of these begins, and
+ * how many slots all have. */
+typedef struct {
+    int ih, hh, c, c_bias, end;
+} row_sums;
+
+INLINE row_sums get_row_sums(const cell *c)
+{
+    row_sums n;
+    n.ih = c->ops->da_slots + c->n_vectors;
+    n.hh = n.ih + (c->norm.any ? c->gates : 0);
+    n.c = n.hh + (c->norm.recurrent ? c->ops->R_gates : 0);
+    n.c_bias = n.c + c->norm.c;
+    n.end = n.c_bias + (c->norm.c && !c->norm.rms);
+    return n;
+}
+
+/* Slots of a row of da. */
+INLINE ptrdiff_t get_row_slots(const cell *c)
+{
+    const int behind = c->writes_behind ? 0 : c->ops->da_slots + c->n_vectors;
+    return c->cell_slot + behind;
+}
 
 /* Elements of the sums over rows. */
 INLINE ptrdiff_t sums_size(const fr_shape *shape, ptrdiff_t sum_slots)
@@ -76,34 +122,23 @@ static void carve_block(const fr_shape *shape, const cell *c, backward_work *w,
 {
     const ptrdiff_t H = shape->H, S = shape->S;
     w->packed = (ptrdiff_t *)(void *)take(a, POINTER_SIZE);
+    if (c->norm.any)
+        w->place = (chain_place *)(void *)take(
+            a, (ptrdiff_t)(sizeof(chain_place) / sizeof(real)));
     const ptrdiff_t words = operand_size(w->block);
     w->x = take(a, packed_size(words, shape->I));
     w->h = is_scan(c) ? NULL
                       : take(a, max_size(1, n_masked_operands(c)) * c->heads *
                                     packed_size(words, c->head_size));
-    w->a = take(a, w->sum_slots * packed_a_size(H, w->block));
+    w->a = take(a, w->row_slots * packed_a_size(H, w->block));
     w->a_operand = c->half ? take(a, c->product_slots * packed_a_size(H, words)) : w->a;
     w->second_a = c->has_projection ? take(a, packed_a_size(S, words)) : w->a;
     w->second_b = has_second(c) ? take(a, packed_size(words, H)) : NULL;
+    w->chain_row = w->sum_slots * c->H_padded + V;
+    w->chains_size = w->block * w->chain_row;
+    w->chains = c->norm.any ? take(a, 2 * w->chains_size) : NULL;
     w->sum = take(a, sums_size(shape, w->sum_slots));
     w->lost = take(a, sums_size(shape, w->sum_slots));
-}
-
-/* The addends of the parameters of a norm lie behind those of dP: where each begins, and
- * how many slots a row of da has up to the last. */
-typedef struct {
-    int ih, hh, c, c_bias, end;
-} norm_slots;
-
-INLINE norm_slots get_norm_slots(const cell *c)
-{
-    norm_slots n;
-    n.ih = c->cell_slot + c->ops->da_slots + c->n_vectors;
-    n.hh = n.ih + (c->norm.any ? c->gates : 0);
-    n.c = n.hh + (c->norm.recurrent ? c->ops->R_gates : 0);
-    n.c_bias = n.c + c->norm.c;
-    n.end = n.c_bias + (c->norm.c && !c->norm.rms);
-    return n;
 }
 
 /* Hands out the workspace, and `handed_on`, unless that is NULL.  A row of da is one
@@ -124,8 +159,11 @@ static backward_work carve_backward(const fr_shape *shape, const cell *c, int n_
     w.c_hat = c->norm.c ? take(a, B * H_padded) : NULL;
     w.dn = c->norm.c ? take(a, B * H_padded) : NULL;
     w.norm_means = c->norm.any ? take(a, B * N_STATISTICS) : NULL;
-    w.sum_slots = get_norm_slots(c).end;
-    w.projection = (w.sum_slots + c->has_late_gate) * H_padded;
+    w.behind_row = (ops->da_slots + c->n_vectors) * H_padded + V;
+    w.behind = c->writes_behind ? take(a, B * w.behind_row) : NULL;
+    w.row_slots = get_row_slots(c);
+    w.sum_slots = get_row_sums(c).end;
+    w.projection = (w.row_slots + c->has_late_gate) * H_padded;
     w.da_row = w.projection + (c->has_projection ? c->S_padded : 0) + V;
     w.da = take(a, rows * w.da_row + A_LANES);
     w.da_operand = c->half ? take(a, rows * w.da_row / PAIR + A_LANES) : w.da;
@@ -159,7 +197,8 @@ static ptrdiff_t backward_block_size(const fr_shape *shape)
     const cell c = get_cell(shape);
     arena a = {NULL, 0};
     backward_work w = {.block = max_size(shape->B, BLOCK_ROWS),
-                       .sum_slots = get_norm_slots(&c).end};
+                       .row_slots = get_row_slots(&c),
+                       .sum_slots = get_row_sums(&c).end};
     carve_block(shape, &c, &w, &a);
     return a.used;
 }
@@ -171,7 +210,8 @@ typedef struct {
     cell cell;
     backward_pack pack;
     backward_work w;
-    ptrdiff_t before; /* rows of the block that the calls before have packed */
+    ptrdiff_t before;   /* rows of the block that the calls before have packed */
+    chain_place *place; /* this thread's own */
     grid_cell g;
     panel_range state;  /* its panels of dh_{t-1} = da R */
     panel_range second; /* its panels of a second product: the columns are units */

@@ -209,8 +209,10 @@ typedef struct {
     ptrdiff_t I_words, H_words, S_words; /* of operands of so many numbers */
     /* A row of da begins with the slots that go into products: those of x W, which are
      * slots 0 .. gates - 1, and from first_R_slot on those of h R.  What the cell writes
-     * begins with slot cell_slot, and is the same slots unless there is a norm. */
+     * begins with slot cell_slot, and is the same slots unless there is a norm.  Where
+     * none of it goes into a product, it is not in da at all (`behind` of backward.h). */
     int first_R_slot, cell_slot, product_slots;
+    int writes_behind;
 } cell;
 
 /* The mask of the candidate of a row of a step, from unit j on; 1 where it has none. */

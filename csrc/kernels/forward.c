@@ -49,9 +49,9 @@ static void forward_part(const team_part *part, const fr_forward_args *a)
     /* The threads of a group have the records of their rows together. */
     const int owner = c.norm.any ? g.group.first - self->first : self->rank;
     f.ax = f.w.ax + owner * f.w.ax_size;
-    f.ax_tile = f.w.tiles + self->rank * 2 * TILE_SIZE;
+    f.ax_tile = f.w.tiles + self->rank * f.w.n_tiles * TILE_SIZE;
     f.ah_tile = f.ax_tile + TILE_SIZE;
-    f.c_before = advance(f.w.c_before, self->rank * TILE_SIZE);
+    f.by_gate_tile = f.ah_tile + (f.w.n_tiles - 2) * TILE_SIZE;
     f.masked_x = advance(f.w.masked_x, self->rank * f.w.masked_x_size);
     f.rounded = advance(f.w.rounded, self->rank * f.w.rounded_size);
     team_share(&g.group, panels, &f.p0, &f.p1);

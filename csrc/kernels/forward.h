@@ -24,10 +24,12 @@ typedef struct {
      * (norm.h) for each group, where the first of its threads has x W otherwise. */
     real *ax;
     ptrdiff_t ax_size; /* elements of ax for each thread */
-    real *tiles;       /* (2, TILE_SIZE) for each thread: a chunk's x W, its h R */
+    /* (n_tiles, TILE_SIZE) for each thread: a chunk's x W, its h R, and the latter once
+     * more where a normalised cell has a mask of h for each gate. */
+    real *tiles;
+    int n_tiles;
     masks masks;
-    /* With zoneout of c, TILE_SIZE elements for each thread: c_{t-1} of a chunk. */
-    real *c_before;
+    real *c_before; /* (B, H_padded), with zoneout of c: c_{t-1} */
     /* What masked operands of h R lie in, (operands, B, S_padded) each: h0 * m, and h_t
      * * m of steps of even and of odd number. */
     real *masked_h0, *masked_h[2];
@@ -53,10 +55,11 @@ static forward_work carve_forward(const fr_shape *shape, const cell *c, int n_th
     w.ax_size = round_up(
         (HOISTED_ROWS + shape->B) * max_size(columns, get_norm_record(c).row) + V, 64);
     w.ax = take(a, n_threads * w.ax_size);
-    w.tiles = take(a, n_threads * 2 * TILE_SIZE);
+    w.n_tiles = 2 + (c->norm.any && n_masked_operands(c) > 1);
+    w.tiles = take(a, n_threads * w.n_tiles * TILE_SIZE);
     w.masks = carve_masks(shape, c, a);
     const ptrdiff_t masked = w.masks.operands * shape->B * c->S_padded;
-    w.c_before = zones_c(c) ? take(a, n_threads * TILE_SIZE) : NULL;
+    w.c_before = zones_c(c) ? take(a, state) : NULL;
     w.masked_h0 = masked ? take(a, masked) : NULL;
     w.masked_h[0] = masked ? take(a, masked) : NULL;
     w.masked_h[1] = masked ? take(a, masked) : NULL;
@@ -80,12 +83,13 @@ typedef struct {
     panel_range second; /* its panels of the matrix of a second product */
     forward_work w;
     int hoisted;
-    real *ax;                /* where x W is hoisted: x W of a block of steps */
-    ptrdiff_t s0;            /* the first step of that block */
-    norm_record record;      /* of a normalised cell, what the record of a row has */
-    real *records;           /* in training, the records of all rows, in the tape */
-    real *ax_tile, *ah_tile; /* the results of a chunk, TILE_SIZE elements each */
-    real *c_before, *masked_x, *rounded; /* this thread's, see forward_work */
+    real *ax;           /* where x W is hoisted: x W of a block of steps */
+    ptrdiff_t s0;       /* the first step of that block */
+    norm_record record; /* of a normalised cell, what the record of a row has */
+    real *records;      /* in training, the records of all rows, in the tape */
+    /* The results of a chunk, TILE_SIZE elements each; see forward_work. */
+    real *ax_tile, *ah_tile, *by_gate_tile;
+    real *masked_x, *rounded; /* this thread's, see forward_work */
 } forward_run;
 
 #endif

@@ -164,6 +164,33 @@ static void leave_h(const forward_run *f, ptrdiff_t s, row_origin from, ptrdiff_
     }
 }
 
+/* Keeps c_{t-1} of the rows and units of a step, of which the first is row b, for
+ * zone_c(). */
+static void keep_c(const forward_run *f, ptrdiff_t b, const forward_step *step)
+{
+    const size_t bytes = (size_t)round_up(step->units, V) * sizeof(real);
+    for (ptrdiff_t r = 0; r < step->rows; r++)
+        memcpy(f->w.c_before + (b + r) * step->c_row + step->j,
+               step->c + r * step->c_row + step->j, bytes);
+}
+
+/* Lets zoneout choose between c_t and c_{t-1} of these. */
+static void zone_c(const forward_run *f, ptrdiff_t s, ptrdiff_t b,
+                   const forward_step *step)
+{
+    const masks *m = &f->w.masks;
+    for (ptrdiff_t r = 0; r < step->rows; r++) {
+        const uint64_t start =
+            zone_start(m, m->zone_c, &f->a->draw, &f->a->shape, s, b + r);
+        for (ptrdiff_t j = step->j; j < step->j + step->units; j += V) {
+            real *at = step->c + r * step->c_row + j;
+            const real *before = f->w.c_before + (b + r) * step->c_row + j;
+            v_store(at, v_zoned(m, m->options->zoneout_c, start, j, v_load(before),
+                                v_load(at)));
+        }
+    }
+}
+
 /* Calls the cell's only or first part for some rows, of which the first is row b, and
  * one panel of units, and does what masks make of the results. */
 INLINE void call_cell(const forward_run *f, ptrdiff_t s, row_origin from, ptrdiff_t b,
@@ -175,20 +202,14 @@ INLINE void call_cell(const forward_run *f, ptrdiff_t s, row_origin from, ptrdif
         c->ops->forward(step);
         return;
     }
-    const ptrdiff_t vectors = (step->units + V - 1) / V, width = vectors * V;
-    for (ptrdiff_t r = 0; m->zone_c && r < step->rows; r++)
-        memcpy(f->c_before + r * width, step->c + r * step->c_row + step->j,
-               (size_t)width * sizeof(real));
+    const ptrdiff_t width = round_up(step->units, V);
+    if (m->zone_c)
+        keep_c(f, b, step);
     c->ops->forward(step);
-    for (ptrdiff_t r = 0; m->zone_c && r < step->rows; r++) {
-        const uint64_t start =
-            zone_start(m, m->zone_c, &f->a->draw, &f->a->shape, s, b + r);
-        for (ptrdiff_t v = 0; v < width; v += V) {
-            real *at = step->c + r * step->c_row + step->j + v;
-            v_store(at, v_zoned(m, m->options->zoneout_c, start, step->j + v,
-                                v_load(f->c_before + r * width + v), v_load(at)));
-        }
-    }
+    if (c->norm.c) /* the second part makes c_t and h_t */
+        return;
+    if (m->zone_c)
+        zone_c(f, s, b, step);
     for (ptrdiff_t r = 0; m->operands && c->has_late_gate && r < step->rows; r++)
         for (ptrdiff_t v = 0; v < width; v += V) {
             real *at = step->between + r * step->between_row + step->j + v;

@@ -109,11 +109,12 @@ INLINE int sums_da(const fr_backward_args *a)
            a->dnorm_hh || a->dnorm_c || a->dnorm_c_bias;
 }
 
-/* The slots of a row of da that are packed: those of dP, and of the parameters of a norm,
- * lie behind the slots of da. */
+/* The slots of a row of da that are packed: those of dP lie behind the slots of da. */
 INLINE ptrdiff_t packed_slots(const backward_run *f)
 {
-    return f->a->dP || f->cell.norm.any ? f->w.sum_slots : f->cell.ops->da_slots;
+    if (f->cell.norm.any)
+        return f->cell.product_slots;
+    return f->a->dP ? f->w.sum_slots : f->cell.ops->da_slots;
 }
 
 /* Packs rows [k0, k1) of da, and what the gradient of a second product's matrix needs:
@@ -247,17 +248,40 @@ INLINE ptrdiff_t R_gate(const cell *c, ptrdiff_t slot)
     return gate >= 0 && gate < c->ops->R_gates ? gate : NO_GATE;
 }
 
-/* This thread's tiles of da whose sums over rows are wanted: [*begin, *end) of the tiles
- * of all slots, where only the slots that are packed count, from the first one on that
- * the cell has written. */
+/* This thread's tiles whose sums over rows are wanted: [*begin, *end) of the tiles of
+ * all slots that are summed. */
 INLINE void own_sums(const backward_run *f, ptrdiff_t *begin, ptrdiff_t *end)
 {
     const fr_backward_args *a = f->a;
-    const int wanted = a->db_ih || a->db_hh || a->dP || f->cell.norm.any;
-    const ptrdiff_t tiles = n_row_tiles(f->cell.H, SUM_NV), first = f->cell.cell_slot;
-    team_share(f->self, wanted ? (packed_slots(f) - first) * tiles : 0, begin, end);
-    *begin += first * tiles;
-    *end += first * tiles;
+    const int any_norm = f->cell.norm.any;
+    const int wanted = a->db_ih || a->db_hh || a->dP || any_norm;
+    const ptrdiff_t slots = any_norm ? f->w.sum_slots : packed_slots(f);
+    team_share(f->self, wanted ? slots * n_row_tiles(f->cell.H, SUM_NV) : 0, begin,
+               end);
+}
+
+/* Part (3) of a normalised cell: adds up the sums over the steps of chains, ROW_CHAIN
+ * rows at a time, for tiles [begin, end) of all slots. */
+static void add_chains(const backward_run *f, ptrdiff_t begin, ptrdiff_t end)
+{
+    const backward_work *w = &f->w;
+    const ptrdiff_t H = f->cell.H, tiles = n_row_tiles(H, SUM_NV), row = w->chain_row;
+    const ptrdiff_t n = f->place->first + f->place->rows;
+    const even_split rows = sum_split(H);
+    for (ptrdiff_t item = begin; item < end; item++) {
+        const ptrdiff_t slot = item / tiles, i = item % tiles;
+        const ptrdiff_t mr = rows.each + (i < rows.longer);
+        const real *from = w->chains + f->place->half * w->chains_size +
+                           slot * f->cell.H_padded + share_start(rows, i);
+        for (ptrdiff_t v = 0; v < mr; v += V)
+            for (ptrdiff_t k0 = 0; k0 < n; k0 += ROW_CHAIN) {
+                vreal sum = v_load(from + k0 * row + v);
+                for (ptrdiff_t k = k0 + 1; k < min_size(n, k0 + ROW_CHAIN); k++)
+                    sum = sum + v_load(from + k * row + v);
+                add_and_keep_lost(w->sum + item * A_LANES + v,
+                                  w->lost + item * A_LANES + v, sum);
+            }
+    }
 }
 
 /* Part (3): dR += da^T h_{t-1} for units row .. row + mr - 1 of a gate, those of one tile
@@ -290,8 +314,11 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     const even_split rows = sum_split(H), S_rows = sum_split(S);
     ptrdiff_t begin, end;
     own_sums(f, &begin, &end);
-    add_row_sums(w->sum, w->lost, w->a, w->block, K, begin * A_LANES / V,
-                 end * A_LANES / V);
+    if (c->norm.any)
+        add_chains(f, begin, end);
+    else
+        add_row_sums(w->sum, w->lost, w->a, w->block, K, begin * A_LANES / V,
+                     end * A_LANES / V);
     team_share(f->self, c->product_slots * tiles, &begin, &end);
     for (ptrdiff_t item = begin; sums_da(a) && item < end; item++) {
         const ptrdiff_t slot = item / tiles, i = item % tiles;
@@ -336,22 +363,22 @@ static void clear_sums(const backward_run *f)
     memset(f->w.lost + begin * A_LANES, 0, bytes);
 }
 
-/* The n-th of the two gradients that the sum of a slot of da goes to; NULL for none.  Those
- * of a slot that the cell has written are parts of db_ih and db_hh. */
+/* The n-th of the two gradients that the sum of a slot goes to; NULL for none.  Those
+ * of a slot of da that the cell has written are parts of db_ih and db_hh. */
 static real *gradient_of_sum(const backward_run *f, ptrdiff_t slot, int n)
 {
     const fr_backward_args *a = f->a;
     const cell *c = &f->cell;
     const cell_ops *ops = c->ops;
-    const norm_slots norm = get_norm_slots(c);
-    const ptrdiff_t at = slot - c->cell_slot, behind = at - ops->da_slots;
+    const row_sums norm = get_row_sums(c);
+    const ptrdiff_t behind = slot - ops->da_slots;
     ptrdiff_t row = NO_GATE;
     void *to = NULL;
     if (behind < 0) {
-        const ptrdiff_t R_slot = at - ops->first_R_slot;
+        const ptrdiff_t R_slot = slot - ops->first_R_slot;
         if (n == 0) {
             to = a->db_ih;
-            row = at < c->biased ? ops->w_gate[at] : NO_GATE;
+            row = slot < c->biased ? ops->w_gate[slot] : NO_GATE;
         } else {
             to = a->db_hh;
             row = is_late_slot(c, slot)                  ? ops->late_gate

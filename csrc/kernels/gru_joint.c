@@ -11,6 +11,9 @@
  *   da_r   = dn * a_n * r (1 - r);   da_z = dh * (n - h_{t-1}) * u (1 - u)
  *   da_n   = dn * r;                 dh_prev = dh * (1 - u) + the gradient through R
  *
+ * A candidate that is masked, m a constant (masks.h), is n * m in h_t and da_z, and
+ *   dn     = dh * u * m * (1 - n^2)
+ *
  * The tape has four slots, r u n a_n, or in a general cell a_r, a_z - 1, r * a_n, a_n; da
  * has slots r z n.
  * Source: Hafner et al. 2021 (DreamerV2).
@@ -32,7 +35,10 @@ INLINE void gru_joint_forward_with(const forward_step *s,
         const vreal u = options ? v_gate(options, 1, a_u) : v_sigmoid(a_u);
         const vreal inside = r * a_n;
         const vreal n = options ? v_gate(options, 2, inside) : v_tanh(inside);
-        v_store_n(s->h + row * s->h_row + s->j, v_fma(u, n - h_prev, h_prev), s->units);
+        const vreal in =
+            n * v_candidate_mask(s->candidate, s->candidate_row, row, s->j);
+        v_store_n(s->h + row * s->h_row + s->j, v_fma(u, in - h_prev, h_prev),
+                  s->units);
         if (s->tape) {
             real *tape = s->tape + row * s->tape_row + tape_at(s->j, TAPE_SLOTS);
             v_store(tape, options ? a_r : r);
@@ -70,9 +76,10 @@ INLINE void gru_joint_backward_with(const backward_step *s,
             if (dy)
                 dh = dh + v_load_n(dy + j, lanes);
 
-            const vreal dn = dh * u * slope_n;
+            const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, row, j);
+            const vreal dn = dh * u * mask * slope_n;
             v_store(da, dn * a_n * slope_r);
-            v_store(da + H, dh * (n - h_prev) * slope_u);
+            v_store(da + H, dh * (n * mask - h_prev) * slope_u);
             v_store(da + 2 * H, dn * r);
             v_store(carry, dh * (one - u));
         }

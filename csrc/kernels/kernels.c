@@ -53,6 +53,7 @@ static const fr_cell *describe_cell(int index)
     .half = is_half, \
     .agrees = pairs_agree, \
     .cell = describe_cell, \
+    .norm_parts = get_norm_parts, \
     .pack_forward = pack_forward, \
     .pack_backward = pack_backward, \
     .forward = forward, \

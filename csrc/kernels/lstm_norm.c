@@ -11,7 +11,7 @@
  *            dn  += dc, where n_t was carried on
  *   second:  dc, which the driver has completed with the gradient through the norm, goes
  *            on to i, f, g and c_{t-1} as in lstm.c
- * Tape and slots of da are those of lstm.c.
+ * Tape and slots of da, and what a masked candidate is, are those of lstm.c.
  * Source: Ba, Kiros & Hinton 2016.
  */
 #include "cell.h"
@@ -47,8 +47,9 @@ INLINE void lstm_norm_first_with(const forward_step *s, const fr_cell_options *g
             a_f = v_fma(P.f, c_prev, a_f);
         }
         const vreal i = v_plain_or(general, 0, a_i), f = v_plain_or(general, 1, a_f);
+        const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, r, s->j);
         const vreal g = v_plain_or(general, 2, a_g);
-        v_store(c_state, v_fma(f, c_prev, i * g));
+        v_store(c_state, v_fma(f, c_prev, i * (g * mask)));
         v_store(s->held + r * s->between_row + s->j, v_load(a + 3 * lanes));
         if (s->tape) {
             real *tape = s->tape + r * s->tape_row + tape_at(s->j, TAPE_SLOTS);
@@ -102,7 +103,8 @@ INLINE void lstm_norm_backward_first_with(const backward_step *s,
                         c_prev = v_load(tape + 4 * V);
             const vreal i = general ? v_gate(general, 0, t_i) : t_i;
             const vreal f = general ? v_gate(general, 1, t_f) : t_f;
-            const vreal g = general ? v_gate(general, 2, t_g) : t_g;
+            const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, r, j);
+            const vreal g = (general ? v_gate(general, 2, t_g) : t_g) * mask;
             const vreal o = general ? v_gate(general, 3, t_o) : t_o;
             const vreal c = v_fma(f, c_prev, i * g);
             const vreal c_hat = (c - v_set1(statistics[0])) * v_set1(statistics[1]);
@@ -144,6 +146,7 @@ INLINE void lstm_norm_backward_with(const backward_step *s,
                         t_g = v_load(tape + 2 * V), c_prev = v_load(tape + 4 * V);
             const vreal i = general ? v_gate(general, 0, t_i) : t_i;
             const vreal f = general ? v_gate(general, 1, t_f) : t_f;
+            const vreal mask = v_candidate_mask(s->candidate, s->candidate_row, r, j);
             const vreal g = general ? v_gate(general, 2, t_g) : t_g;
             const vreal slope_i =
                 general ? v_gate_slope(general, 0, t_i, i) : d_sigmoid_from(i);
@@ -153,11 +156,11 @@ INLINE void lstm_norm_backward_with(const backward_step *s,
                 general ? v_gate_slope(general, 2, t_g, g) : d_tanh_from(g);
             real *dc_state = s->dc + r * H + j, *da = s->da + r * s->da_row + j;
             const vreal dc = v_load(dc_state);
-            const vreal da_i = dc * g * slope_i, da_f = dc * c_prev * slope_f;
+            const vreal da_i = dc * (g * mask) * slope_i, da_f = dc * c_prev * slope_f;
             vreal dc_prev = dc * f;
             v_store(da, da_i);
             v_store(da + H, da_f);
-            v_store(da + 2 * H, dc * i * slope_g);
+            v_store(da + 2 * H, dc * (i * mask) * slope_g);
             if (has_peephole) { /* the addends of dP, but for that of P_o */
                 const peephole P = load_peephole(s->vectors, H, j);
                 v_store(da + 4 * H, da_i * c_prev);

@@ -19,8 +19,9 @@
  * cell is in two parts with statistics of c_t between them.
  *
  * Statistics are sums in double of sixteen lanes: a lane adds, in ascending order, the
- * units whose number has the same remainder, and the lanes are added in order.  So their
- * bits depend neither on the width of a vector nor on the threads.
+ * units whose number has the same remainder, each the sum of its gates, and the lanes are
+ * added in order.  So their bits depend neither on the width of a vector nor on the
+ * threads.
  * Source: Ba, Kiros & Hinton 2016; RMS: Zhang & Sennrich 2019.
  */
 #ifndef FR_NORM_H
@@ -62,8 +63,8 @@ INLINE norm_record get_norm_record(const cell *c)
 /* The column of gate g of unit j, which begins a vector of units. */
 INLINE ptrdiff_t unit_column(int gates, ptrdiff_t H, ptrdiff_t j, ptrdiff_t g)
 {
-    if (gates == 1)
-        return j;
+    if (gates == 1 || H - j >= V) /* all panels before are whole */
+        return j * gates + g * V;
     const unit_panel q = get_unit_panel(gates, H, j / V);
     return q.column + g * q.lanes;
 }
@@ -94,33 +95,49 @@ INLINE double add_up(const lane_sums *s)
     return sum;
 }
 
-/* The sum over gates [first, end) of all units of a row in the columns of a forward
- * panel, of a - centre, or of the square of that. */
+/* Adds a vector of units, the v-th of ROW_LANES units, to the sums of lanes.  Where
+ * fewer than V units are left, the other lanes may hold anything. */
+INLINE void add_to_lanes(lane_sums *s, ptrdiff_t v, ptrdiff_t left, vreal a)
+{
+#pragma GCC unroll 2
+    for (ptrdiff_t k = 0; k < V / VD; k++) {
+        const vdouble d = v_widen(a, k);
+        s->part[v / VD + k] += left < V ? first_lanes(d, left - k * VD) : d;
+    }
+}
+
+/* Of a vector of units, the sum over gates [first, end) of a - centre, or of the square
+ * of that. */
+INLINE vreal v_sum_of_gates(const real *row, int gates, ptrdiff_t H, ptrdiff_t j,
+                            int first, int end, vreal centre, int squared)
+{
+    vreal sum = {0};
+    for (int g = first; g < end; g++) {
+        const vreal a = v_load(row + unit_column(gates, H, j, g)) - centre;
+        sum = squared ? v_fma(a, a, sum) : sum + a;
+    }
+    return sum;
+}
+
+/* The sum of those over all units of a row in the columns of a forward panel. */
 INLINE double sum_of_row(const real *row, int gates, ptrdiff_t H, int first, int end,
-                         double centre, int squared)
+                         real centre, int squared)
 {
     lane_sums s = {0};
-    const vdouble middle = centre - (vdouble){0};
+    const vreal middle = v_set1(centre);
     const ptrdiff_t whole = H / ROW_LANES * ROW_LANES;
     for (ptrdiff_t j = 0; j < whole; j += ROW_LANES)
 #pragma GCC unroll 8
         for (ptrdiff_t v = 0; v < ROW_LANES; v += V)
-            for (int g = first; g < end; g++) {
-                const vreal a = v_load(row + (j + v) * gates + g * V);
-#pragma GCC unroll 2
-                for (ptrdiff_t k = 0; k < V / VD; k++) {
-                    const vdouble d = v_widen(a, k) - middle;
-                    s.part[v / VD + k] += squared ? d * d : d;
-                }
-            }
-    for (ptrdiff_t j = whole; j < H; j += V)
-        for (int g = first; g < end; g++) {
-            const vreal a = v_load(row + unit_column(gates, H, j, g));
-            for (ptrdiff_t k = 0; k < V / VD; k++) {
-                const vdouble d = first_lanes(v_widen(a, k) - middle, H - j - k * VD);
-                s.part[(j - whole) / VD + k] += squared ? d * d : d;
-            }
-        }
+            add_to_lanes(
+                &s, v, V,
+                v_sum_of_gates(row, gates, H, j + v, first, end, middle, squared));
+#pragma GCC unroll 8
+    for (ptrdiff_t v = 0; v < ROW_LANES; v += V)
+        if (whole + v < H)
+            add_to_lanes(
+                &s, v, H - whole - v,
+                v_sum_of_gates(row, gates, H, whole + v, first, end, middle, squared));
     return add_up(&s);
 }
 
@@ -129,9 +146,9 @@ INLINE void take_statistics(const real *row, int gates, ptrdiff_t H, int first, 
                             int rms, real *to)
 {
     const double n = (double)(end - first) * (double)H;
-    const double mean = rms ? 0 : sum_of_row(row, gates, H, first, end, 0, 0) / n;
+    const real mean = rms ? 0 : (real)(sum_of_row(row, gates, H, first, end, 0, 0) / n);
     const double square = sum_of_row(row, gates, H, first, end, mean, 1) / n;
-    to[0] = (real)mean;
+    to[0] = mean;
     to[1] = (real)(1 / __builtin_sqrt(square + NORM_EPSILON));
 }
 

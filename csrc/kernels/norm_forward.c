@@ -30,28 +30,57 @@ static void take_input_statistics(const forward_run *f, ptrdiff_t s0, ptrdiff_t 
     team_barrier(&f->g.group);
 }
 
+/* to = start + h_{t-1} R for `rows` rows from row b on and the panel of R that comes in
+ * place n; `h` is where row 0 of the operand is.  Meanwhile a part of the next panel is
+ * fetched. */
+static void multiply_state(const forward_run *f, ptrdiff_t s, rows_at h, ptrdiff_t n,
+                           ptrdiff_t part, ptrdiff_t parts, sums_start start,
+                           ptrdiff_t b, ptrdiff_t rows, real *to, ptrdiff_t to_row)
+{
+    const cell *c = &f->cell;
+    const ptrdiff_t R_rows = f->pack.R_rows;
+    const real *R = (const real *)f->a->packed + f->pack.R;
+    const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n));
+    const unit_panel next = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n + 1));
+    const head_range heads = get_heads(c, r.j, r.units, c->S);
+    if (f->w.masks.operands <= 1) {
+        multiply_rows_from(start, h.start + b * h.row + heads.begin / PAIR, h.row, 1, 0,
+                           operand_size(heads.n), R + r.column * R_rows, r.nv,
+                           panel_part(R + next.column * R_rows, operand_size(heads.n),
+                                      r.nv, part, parts),
+                           to, to_row, rows);
+        return;
+    }
+    /* A tile takes what is written past the panel's columns; and `start` may be `to`. */
+    for (ptrdiff_t first = 0; first < rows; first += CHUNK_ROWS) {
+        const ptrdiff_t mr = min_size(CHUNK_ROWS, rows - first);
+        const sums_start of_chunk = {
+            start.start ? start.start + first * start.row : NULL, start.row};
+        const ptrdiff_t tile_row =
+            multiply_by_gate(f, of_chunk, h, b + first, mr, &r, heads,
+                             R + r.column * R_rows, f->by_gate_tile);
+        for (ptrdiff_t k = 0; k < mr; k++)
+            memcpy(to + (first + k) * to_row, f->by_gate_tile + k * tile_row,
+                   (size_t)(r.nv * V) * sizeof(real));
+    }
+}
+
 /* h_{t-1} R of rows [b0, b1), which are of one kind, for this thread's panels: by
  * itself, or with a joint norm onto x W. */
 static void multiply_whole_rows(const forward_run *f, ptrdiff_t s, row_origin from,
                                 ptrdiff_t b0, ptrdiff_t b1)
 {
-    const fr_forward_args *a = f->a;
     const cell *c = &f->cell;
-    const ptrdiff_t S = c->S_words, row = f->record.row;
-    const real *R = (const real *)a->packed + f->pack.R;
-    const rows_at h = product_operand(
-        f, previous_h(&a->shape, s, from, a->y, a->y_step, a->y_row, a->h0), b0, b1,
-        c->S, 1);
+    const ptrdiff_t row = f->record.row;
+    const forward_step base = describe_step(f, s, from);
+    const rows_at h = product_operand(f, recurrent_operand(f, s, from, &base), b0, b1,
+                                      c->S, (int)max_size(1, f->w.masks.operands));
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const unit_panel r = get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n));
-        const unit_panel next =
-            get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n + 1));
         real *to =
             record_of_row(f, s, b0) + (c->norm.joint ? 0 : f->record.h) + r.column;
-        multiply_rows_from((sums_start){c->norm.joint ? to : NULL, row},
-                           h.start + b0 * h.row, h.row, 1, 0, S, R + r.column * S, r.nv,
-                           panel_part(R + next.column * S, S, r.nv, 0, 1), to, row,
-                           b1 - b0);
+        multiply_state(f, s, h, n, 0, 1, (sums_start){c->norm.joint ? to : NULL, row},
+                       b0, b1 - b0, to, row);
     }
 }
 
@@ -121,22 +150,18 @@ static void normalised_rows(const forward_run *f, ptrdiff_t s, row_origin from,
                             ptrdiff_t b0, ptrdiff_t b1)
 {
     const cell *c = &f->cell;
-    const ptrdiff_t S = c->S_words;
-    const real *R = (const real *)f->a->packed + f->pack.R;
     const forward_step base = describe_step(f, s, from);
     forward_step step = base;
+    rows_at h = recurrent_operand(f, s, from, &base);
     const int one_sum = has_one_sum(c),
               has_product = c->norm.input && !c->norm.recurrent;
     real *const ax = f->ax_tile, *const ah = one_sum ? ax : f->ah_tile;
-    rows_at h = {base.h_prev, base.h_prev_row};
     if (has_product)
-        h = product_operand(f, h, b0, b1, c->S, 1);
+        h = product_operand(f, h, b0, b1, c->S, (int)max_size(1, f->w.masks.operands));
 
     for (ptrdiff_t n = f->p0; n < f->p1; n++) {
         const ptrdiff_t p = panel_in_turn(f, s, f->p0, f->p1, n);
         const unit_panel q = get_W_panel(c, p), r = get_R_panel(c, p);
-        const unit_panel next =
-            get_R_panel(c, panel_in_turn(f, s, f->p0, f->p1, n + 1));
         const row_chunks chunks = get_chunks(b1 - b0, q.nv);
         for (ptrdiff_t i = 0; i < chunks.n; i++) {
             const ptrdiff_t b = b0 + chunk_start(&chunks, b1 - b0, i);
@@ -144,16 +169,15 @@ static void normalised_rows(const forward_run *f, ptrdiff_t s, row_origin from,
             place_step(&step, &base, b, mr, &q);
             normalise_panel(f, s, b, mr, &q, one_sum, ax, ah);
             if (has_product)
-                multiply_rows_from(
-                    one_sum ? (sums_start){ax, q.nv * V} : (sums_start){NULL, 0},
-                    h.start + b * h.row, h.row, 1, 0, S, R + r.column * S, r.nv,
-                    panel_part(R + next.column * S, S, r.nv, i, chunks.n), ah, r.nv * V,
-                    mr);
+                multiply_state(f, s, h, n, i, chunks.n,
+                               one_sum ? (sums_start){ax, q.nv * V}
+                                       : (sums_start){NULL, 0},
+                               b, mr, ah, r.nv * V);
             step.ax = ax;
             step.ax_row = q.nv * V;
             step.ah = ah;
             step.ah_row = r.nv * V;
-            c->ops->forward(&step);
+            call_cell(f, s, from, b, &step);
         }
     }
 }
@@ -188,6 +212,13 @@ static void finish_normalised_c(const forward_run *f, ptrdiff_t s)
             .statistics_row = f->record.row,
         };
         c->ops->forward_second(&step);
+        if (f->w.masks.zone_c)
+            zone_c(f, s, f->g.b0, &step);
+        for (row_origin from = FROM_Y; from <= FROM_H0; from++) {
+            rows_with_start(shape, s, from, f->g.b0, f->g.b1, &b0, &b1);
+            if (f->w.masks.active && !has_second(c) && b0 < b1)
+                leave_h(f, s, from, b0, b1 - b0, q.j, q.units);
+        }
     }
 }
 

@@ -52,6 +52,13 @@ static row_norms get_row_norms(const fr_cell_options *o)
     };
 }
 
+static fr_norm_parts get_norm_parts(const fr_cell_options *o)
+{
+    const row_norms n = get_row_norms(o);
+    return (fr_norm_parts){
+        .ih = n.any, .hh = n.recurrent, .c = n.c, .c_bias = n.c && !n.rms};
+}
+
 /* The way of computing a cell that its options ask for. */
 static const cell_ops *choose_ops(const cell_entry *entry, const fr_cell_options *o)
 {
@@ -62,11 +69,12 @@ static const cell_ops *choose_ops(const cell_entry *entry, const fr_cell_options
     if (o->reset_before)
         return entry->reset_before;
     const int general = o->norm == FR_NO_NORM || is_general(&entry->about, o);
+    const cell_ops *plain = is_masked ? entry->candidate : entry->plain;
     if (get_row_norms(o).c)
         return general ? entry->norm_c_general : entry->norm_c;
     if (o->norm == FR_NORM_JOINT && entry->joint)
         return general ? entry->joint_general : entry->joint;
-    return general ? entry->general : entry->plain;
+    return general ? entry->general : plain;
 }
 
 static cell get_cell(const fr_shape *shape)
@@ -110,6 +118,7 @@ static cell get_cell(const fr_shape *shape)
                         : norm.joint   ? 0
                                        : cell_slot + ops->first_R_slot,
         .cell_slot = cell_slot,
+        .writes_behind = norm.recurrent || norm.joint,
         .product_slots =
             norm.recurrent || norm.joint ? cell_slot : cell_slot + ops->da_slots,
     };

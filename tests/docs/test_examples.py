@@ -26,6 +26,7 @@ NEEDS = {
     "comments": ("matplotlib", "pandas", "sklearn", "scattertext"),
     "captions": ("matplotlib", "sklearn"),
     "long_memory": ("matplotlib",),
+    "equal_time": ("matplotlib",),
     "initialisation": ("matplotlib", "pandas", "sklearn"),
 }
 # With a program of another library as it is, and with one line more.
@@ -46,6 +47,7 @@ SAYS = {
     "comments": "bag-of-words",
     "captions": "nearest training image",
     "long_memory": "no memory",
+    "equal_time": "at equal time",
     "initialisation": "at best",
 }
 DRAWN = Path(__file__).resolve().parents[1] / "support" / "drawn.py"
@@ -59,6 +61,7 @@ LOOKED_AT = (
     "sentiment",
     "comments",
     "initialisation",
+    "equal_time",
     *ONE_LINE,
 )
 

@@ -7,7 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN, LiGRU
-from fastrnn.native import celltable, core
+from fastrnn.native import celltable, core, single
 from fastrnn.recurrent import arguments
 
 FORMS = {
@@ -139,6 +139,34 @@ def test_a_row_alone_and_a_stream_have_the_bits_of_the_batch(cls, form, name):
 
 
 @pytest.mark.parametrize("cls", FORMS)
+def test_sums_over_steps_depend_on_no_schedule(cls):
+    """Of more steps than a chain of sums has, in a block that several calls share."""
+    T, lengths = 53, [53, 50, 20]
+    x = np.random.default_rng(8).standard_normal((T, 3, 7))
+    dy = np.random.default_rng(9).standard_normal((T, 3, 35))
+    form = FORMS[cls][-1]
+
+    def gradients(dtype, n_threads, every):
+        fastrnn.set_num_threads(n_threads)
+        layer = make(cls, form, "layer_norm", 7, 35, dtype, checkpoint_every=every)
+        layer.zero_grad()
+        layer(x.astype(dtype), lengths=lengths)
+        layer.backward(dy.astype(dtype))
+        return layer.grads
+
+    before = fastrnn.get_num_threads()
+    exact, found = gradients("float64", 1, None), gradients("float32", 1, None)
+    for n_threads, every in ((1, 7), (2, None), (2, 20), (7, 9)):
+        other = gradients("float32", n_threads, every)
+        for key, value in found.items():
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
+    fastrnn.set_num_threads(before)
+    for key, value in exact.items():
+        error = np.abs(found[key] - value).max() / np.abs(value).max()
+        assert error < 1e-4, key
+
+
+@pytest.mark.parametrize("cls", FORMS)
 def test_what_a_norm_may_be_is_said(cls):
     with pytest.raises(ValueError, match=r"layer_norm must be one of .* got 'joined'"):
         cls(3, 4, layer_norm="joined")
@@ -149,6 +177,20 @@ def test_what_a_norm_may_be_is_said(cls):
     layer = cls(3, 4, layer_norm=True)
     assert (layer.parameters["weight_norm_ih_l0"] == 1).all()
     assert "layer_norm=True" in repr(layer)
+
+
+def test_native_calls_refuse_parts_that_a_cell_has_not():
+    kernels, more = core.kernels("float64"), np.zeros(4)
+    shape = single.Shape(celltable.CELLS["lstm"], False, 1, 1, 3, 4)
+    packed = np.zeros(single.packed_size(kernels, False, shape))
+    weights = np.zeros((16, 3)), np.zeros((16, 4)), None, None
+    for name in ("P", "W_hr", "norm_ih", "norm_hh", "norm_c", "norm_c_bias"):
+        with pytest.raises(ValueError, match=f"pack: {name} must be None for this"):
+            single.pack(kernels, False, shape, *weights, packed, **{name: more})
+    with pytest.raises(ValueError, match=r"norm must be among input, .* got 'layer'"):
+        celltable.norm_parts("layer", False)
+    assert celltable.norm_parts("carried", True) == ("ih", "hh", "c")
+    assert celltable.norm_parts(None, False) == ()
 
 
 def test_a_norm_needs_all_gates():

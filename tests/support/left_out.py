@@ -7,6 +7,7 @@ written from the papers, in float64. A mask has a leading axis of gates.
 
 import copy
 
+import norm_reference
 import numpy as np
 from reference import sigmoid
 
@@ -57,6 +58,23 @@ def next_key(layer):
     return int(copy.deepcopy(layer._dropout_seeds).integers(2**63))
 
 
+def norm_of(layer):
+    """(what is normalised or None, whether that is an RMS norm)."""
+    form = layer.layer_norm or layer.rms_norm
+    if form is True:
+        form = "cell" if type(layer).__name__ == "LSTM" else "apart"
+    return form, bool(layer.rms_norm)
+
+
+def dense(R, heads):
+    """Recurrent weights of all units, from those of heads."""
+    size, (n, _) = R.shape[1], R.shape
+    full = np.zeros((n, heads, size))
+    units = np.arange(n) % (heads * size)
+    full[np.arange(n), units // size] = R
+    return full.reshape(n, heads * size)
+
+
 def run(layer, x, key, cell=0, rows=None, steps=None):
     """y of one layer in one direction, forward in time: (T, B, H)."""
     T, B, I = x.shape
@@ -79,19 +97,36 @@ def run(layer, x, key, cell=0, rows=None, steps=None):
         ]
         m_h = np.array(several)
     x = x * dropout(layer.input_dropout, key, cell, "input", rows, I)
-    W, R, b, d = (layer.parameters[f"{n}_l0"] for n in (
-        "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-    ))  # fmt: skip
-    W, R, b, d = (np.split(v, G) for v in (W, R, b, d))
+    p = {name.removesuffix("_l0"): v for name, v in layer.parameters.items()}
+    form, rms = norm_of(layer)
+    R = dense(p["weight_hh"], layer.heads)
+    W, R, b, d = (
+        np.split(v, G) for v in (p["weight_ih"], R, p["bias_ih"], p["bias_hh"])
+    )
     h, c, outputs = np.zeros((B, H)), np.zeros((B, H)), []
     for t in range(T):
-        ax = [x[t] @ W[g].T + b[g] for g in range(G)]
-        ah = [(h * m_h[g]) @ R[g].T + d[g] for g in range(G)]
+        ax = [x[t] @ W[g].T for g in range(G)]
+        ah = [(h * m_h[g]) @ R[g].T for g in range(G)]
+        if form:
+            rows_of_gates = np.concatenate(ax, -1), np.concatenate(ah, -1)
+            ax, ah = norm_reference.normalise(p, *rows_of_gates, form, rms)
+            ax = np.split(ax, G, -1)
+            ah = np.split(ah, G, -1) if form not in ("joint", "per_gate") else [0] * G
+        ax, ah = ([a[g] + bias[g] for g in range(G)] for a, bias in ((ax, b), (ah, d)))
         if kind == "LSTM":
             i, f, o = (sigmoid(ax[g] + ah[g]) for g in (0, 1, 3))
             new_c = f * c + i * (np.tanh(ax[2] + ah[2]) * m_g)
-            new = o * np.tanh(new_c)  # Krueger et al.: of the c that is not zoned
+            out = new_c
+            if "weight_norm_c" in p:
+                out = norm_reference.norm(new_c, p["weight_norm_c"], rms)
+                out = out + p.get("bias_norm_c", 0)
+            new = o * np.tanh(out)  # Krueger et al.: of the c that is not zoned
+            new_c = out if form in ("carried", "per_gate") else new_c
             c = np.where(zone_c[t], c, new_c)
+        elif form == "joint" and kind == "GRU":
+            r, u = sigmoid(ax[0] + ah[0]), sigmoid(ax[1] + ah[1] - 1)
+            n = np.tanh(r * (ax[2] + ah[2]))
+            new = u * (n * m_g) + (1 - u) * h
         elif kind == "GRU":
             r, z = (sigmoid(ax[g] + ah[g]) for g in (0, 1))
             if layer.reset_after:

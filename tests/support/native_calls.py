@@ -19,6 +19,7 @@ from native_draws import (
     TABLES,
     draw_of,
     kind_of,
+    norm_shapes,
     options_of,
     ragged,
     threads,
@@ -86,6 +87,8 @@ class Cell:
         ]
         self.P = None if shapes[4] is None else f.array(shapes[4], self.kind)
         self.W_hr = f.array((S, H), self.kind) if S != H else None
+        shapes = norm_shapes(self.name, H, self.options)
+        self.norm = {name: f.array(shape, self.kind) for name, shape in shapes.items()}
 
     def packed(self, f, backward, forward=None):
         shape = single.Shape(
@@ -96,7 +99,7 @@ class Cell:
         packed = f.array(size, self.kind, "nan")
         f.make(
             "single.pack", single.pack, *which, *self.weights, packed, self.P,
-            self.W_hr, threads(f), forward,
+            self.W_hr, threads(f), forward, **self.norm,
         )  # fmt: skip
         return packed
 
@@ -153,6 +156,10 @@ def run_sequence(f):
         None if w is None or f.chance(0.2) else f.array(w.shape, kind, 0)
         for w in (*cell.weights, cell.P, cell.W_hr)
     ]
+    of_norm = {
+        f"d{name}": None if f.chance(0.2) else f.array(w.shape, kind, 0)
+        for name, w in cell.norm.items()
+    }
     dh_n = f.random.choice((None, f.array(state, kind)))
     dc_n = f.array(c_state, kind) if has_c and f.chance(0.5) else None
     dh0 = f.array(state, kind, "nan")
@@ -162,7 +169,7 @@ def run_sequence(f):
         "single.backward", single.backward, kernels, shape, n, x, packed, h0, y, tape,
         dy, dh_n, dc_n, dx, f.chance(0.3), dh0, dc0, *gradients[:4], works[1],
         *gradients[4:], f.random.choice((0.0, 0.5)), f.random.choice((0.0, 0.5)), flow,
-        draw,
+        draw=draw, **of_norm,
     )  # fmt: skip
     f.written("single.backward", fitted, dh0)
 
@@ -355,6 +362,8 @@ def run_rest(f):
             f.call("xla.target", module.target)
             refused(f, "xla.set_function", module.set_function)
     name = f.random.choice(list(GATES))
+    norm = f.random.choice((None, *celltable.NORMS))
+    f.call("celltable.norm_parts", celltable.norm_parts, norm, f.chance(0.5))
     fitted, found = f.call("celltable.cell", celltable.cell, name)
     assert not fitted or found.index == celltable.CELLS[name]
     f.call("celltable.Cell", celltable.Cell, *celltable.cell(name))

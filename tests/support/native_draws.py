@@ -76,6 +76,19 @@ def options_of(f, cell, H):
             return None
     if "proj_size" in about.options and H > 1 and f.chance(0.5):
         options["proj_size"] = f.random.randint(1, H - 1)
+    if (
+        "heads" in about.options
+        and f.chance(0.3)
+        and not (options.get("proj_size") or options.get("reset_before"))
+    ):
+        options["heads"] = f.random.choice([n for n in range(1, H + 1) if H % n == 0])
+    if (
+        options.get("activations")
+        and about.norms
+        and f.chance(0.5)
+        and not (options["input_forget"] or options["reset_before"])
+    ):
+        options["norm"], options["rms"] = f.random.choice(about.norms), f.chance(0.5)
     if "masks" in about.options and f.chance(0.4):
         some = (0.0, 0.5, 1.0)
         options["zoneout"] = tuple(f.random.choice(some[:2]) for _ in "hc")
@@ -86,6 +99,19 @@ def options_of(f, cell, H):
         options["recurrent_mode"] = f.random.choice(modes)
         options["input_dropout"] = f.random.choice(some)
     return options
+
+
+def norm_shapes(cell, H, options):
+    """Of the parameters of a norm, by name."""
+    norm, rms = (None, False) if options is None else options.__reduce__()[1][-2:]
+    gates = (GATES[cell], H)
+    shapes = {
+        "norm_ih": gates if norm else None,
+        "norm_hh": gates if norm in ("apart", "cell", "carried") else None,
+        "norm_c": (H,) if norm in ("cell", "carried", "per_gate") else None,
+    }
+    shapes["norm_c_bias"] = None if rms else shapes["norm_c"]
+    return {name: shape for name, shape in shapes.items() if shape}
 
 
 def weight_shapes(cell, I, H, S, bias, options):

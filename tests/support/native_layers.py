@@ -9,6 +9,7 @@ from native_draws import (
     TABLES,
     draw_of,
     kind_of,
+    norm_shapes,
     options_of,
     ragged,
     threads,
@@ -41,6 +42,7 @@ def n_parameters(layout, cell, options, bias):
         inputs = S if layout.merged else layout.n_directions * S
         inputs = layout.I if k < layout.n_directions else inputs
         shapes = weight_shapes(cell, inputs, H, S, bias, options)
+        shapes += norm_shapes(cell, H, options).values()
         n += sum(math.prod(shape) for shape in shapes if shape is not None)
     return n
 
@@ -146,7 +148,8 @@ def run_tensors(f):
     for k in range(layout.n_cells):
         I = layout.I if k < D else D * S
         *found, P, W_hr = weight_shapes(cell, I, H, S, bias, options)
-        shapes += [shape for shape in (*found, W_hr, P) if shape is not None]
+        of_norm = norm_shapes(cell, H, options).values()
+        shapes += [s for s in (*found, W_hr, P, *of_norm) if s is not None]
     held = [tensor(f.array(shape, kind)) for shape in shapes]
     versions = f.random.choice((None, [-1] * len(held), [0] * len(held)))
     pool = memory.Pool(4)

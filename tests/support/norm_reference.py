@@ -20,9 +20,8 @@ def norm(row, gamma, rms=False):
     return gamma * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
 
 
-def _products(p, x, h, form, rms):
-    """(part of x, part of h): normalised pre-activations without biases."""
-    ax, ah = x @ p["weight_ih"].T, h @ p["weight_hh"].T
+def normalise(p, ax, ah, form, rms):
+    """(part of x, part of h) of pre-activations without biases, from the products."""
     gamma = p["weight_norm_ih"]
     if form == "joint":
         return norm(ax + ah, gamma, rms), 0
@@ -31,6 +30,11 @@ def _products(p, x, h, form, rms):
         return np.concatenate([norm(a, g, rms) for a, g in gates], -1), 0
     ax = norm(ax, gamma, rms)
     return ax, ah if form == "input" else norm(ah, p["weight_norm_hh"], rms)
+
+
+def _products(p, x, h, form, rms):
+    """The same, of x and h."""
+    return normalise(p, x @ p["weight_ih"].T, h @ p["weight_hh"].T, form, rms)
 
 
 def lstm(p, x, h, c, form, rms=False):

@@ -56,6 +56,9 @@ cdef extern from "fastrnn.h" nogil:
         fr_norm norm
         int rms
 
+    ctypedef struct fr_norm_parts:
+        bint ih, hh, c, c_bias
+
     enum:
         FR_DROP_H
         FR_DROP_PER_GATE
@@ -294,6 +297,7 @@ cdef extern from "fastrnn.h" nogil:
         void (*pack_backward)(const fr_pack_args *) noexcept nogil
         void (*forward)(const fr_forward_args *, int n, int chained) noexcept nogil
         void (*backward)(const fr_backward_args *, int n, int chained) noexcept nogil
+        fr_norm_parts (*norm_parts)(const fr_cell_options *) noexcept nogil
         int (*calls_at_once)(const fr_shape *, int n_threads, int most,
                              int chained) noexcept nogil
         ptrdiff_t (*packed_forward_size)(const fr_shape *) noexcept nogil

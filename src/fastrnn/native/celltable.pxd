@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What other Cython modules use of celltable.pyx.
 
-from fastrnn.native.capi cimport fr_cell, fr_cell_options
+from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_norm_parts
 
 cdef const fr_cell *cell_at(str who, int index) except NULL
 cdef int gates_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil
 cdef int biased_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil
 cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept nogil
-
-
-cdef struct Norms:
-    # Which of the parameters of a norm a cell has.
-    bint ih, hh, c, c_bias
-
-
-cdef Norms norms_of(const fr_cell_options *options) noexcept nogil
+cdef fr_norm_parts norms_of(const fr_cell_options *options) noexcept nogil
 
 
 cdef class CellOptions:

@@ -28,6 +28,8 @@ class Cell(NamedTuple):
     norms: tuple[str, ...]
     paper: str
 
+def norm_parts(norm: str | None, rms: bool) -> tuple[str, ...]: ...
+
 class CellOptions:
     general: bool
     proj_size: int

@@ -5,6 +5,7 @@ import collections
 from array import array as _array
 
 from libc.math cimport INFINITY
+from libc.string cimport memset
 
 from fastrnn.native.addresses cimport address
 from fastrnn.native.capi cimport *
@@ -177,15 +178,31 @@ cdef int vectors_of(const fr_cell *of, const fr_cell_options *options) noexcept 
     return of.n_vectors
 
 
-cdef Norms norms_of(const fr_cell_options *options) noexcept nogil:
+cdef fr_norm norm_named(str who, str norm) except *:
+    """The norm of this name; None is none."""
+    if norm is None:
+        return FR_NO_NORM
+    if norm not in NORMS:
+        raise ValueError(
+            f"{who}: norm must be among {', '.join(NORMS)}, got {norm!r}")
+    return <fr_norm><int>NORMS[norm]
+
+
+cdef fr_norm_parts norms_of(const fr_cell_options *options) noexcept nogil:
     """Which of the parameters of a norm a cell with these options has."""
-    cdef Norms n
-    cdef fr_norm norm = FR_NO_NORM if options == NULL else options.norm
-    n.ih = norm != FR_NO_NORM
-    n.c = norm == FR_NORM_CELL or norm == FR_NORM_CARRIED or norm == FR_NORM_PER_GATE
-    n.hh = norm == FR_NORM_APART or (n.c and norm != FR_NORM_PER_GATE)
-    n.c_bias = n.c and not options.rms
-    return n
+    return _table.norm_parts(options)
+
+
+def norm_parts(str norm, bint rms):
+    """The same for a norm of `NORMS`, or None: names among ih, hh, c, c_bias."""
+    cdef fr_cell_options options
+    cdef fr_norm_parts n
+    memset(&options, 0, sizeof(options))
+    options.norm = norm_named("norm_parts", norm)
+    options.rms = rms
+    n = norms_of(&options)
+    has = {"ih": n.ih, "hh": n.hh, "c": n.c, "c_bias": n.c_bias}
+    return tuple(name for name, part in has.items() if part)
 
 
 cdef int gates_of(const fr_cell *of, ptrdiff_t I, ptrdiff_t H) noexcept nogil:
@@ -275,15 +292,12 @@ cdef class CellOptions:
         self.n_activations = len(activations or ())
         self.c.clip, self.c.input_forget = clip, input_forget
         self.c.peephole, self.c.reset_before = peephole, reset_before
-        if norm is not None and norm not in NORMS:
-            raise ValueError(
-                f"CellOptions: norm must be among {', '.join(NORMS)}, got {norm!r}")
         if norm is None and rms:
             raise ValueError("CellOptions: rms needs a norm")
         if norm is not None and (input_forget or reset_before):
             raise ValueError(
                 "CellOptions: norm does not go with input_forget or reset_before")
-        self.c.norm = FR_NO_NORM if norm is None else <fr_norm><int>NORMS[norm]
+        self.c.norm = norm_named("CellOptions", norm)
         self.c.rms = rms
         self.c.log_space, self.c.skip_scale = log_space, skip_scale
 
@@ -337,9 +351,6 @@ cdef class CellOptions:
             norm = [name for name, one in NORMS.items() if one == self.c.norm][0]
             raise ValueError(
                 f"{who}: {of.name.decode()} does not know the norm {norm!r}")
-        if self.c.norm != FR_NO_NORM and (self.leaves_out or self.heads > 1):
-            raise ValueError(
-                f"{who}: norm goes with neither zoneout, dropouts nor several heads")
         if self.proj_size and not 0 < self.proj_size < H:
             raise ValueError(
                 f"{who}: proj_size must be in [1, {H}) or 0, got {self.proj_size}")

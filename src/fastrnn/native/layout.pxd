@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What other Cython modules use of layout.pyx.
 
-from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_pack_args
-from fastrnn.native.celltable cimport CellOptions, Norms
+from fastrnn.native.capi cimport fr_cell, fr_cell_options, fr_norm_parts, fr_pack_args
+from fastrnn.native.celltable cimport CellOptions
 
 cdef enum:
     N_PARTS = 10
@@ -32,7 +32,7 @@ cdef class Layout:
     cdef readonly bint merged
     cdef const fr_cell *of
     cdef int n_vectors
-    cdef Norms norms
+    cdef fr_norm_parts norms
     cdef bint bias, general
     cdef CellOptions options
     cdef double clip_value, clip_norm  # of dL/dh_t inside backward; 0 for none

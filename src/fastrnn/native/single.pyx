@@ -14,9 +14,9 @@ from fastrnn.native.addresses cimport (
 from fastrnn.native.calls cimport (
     PerCell, Run, Sequence, check_half, per_cell, rows_of, sequence_of_array,
 )
-from fastrnn.native.capi cimport fr_cell, fr_pack_args, fr_shape
+from fastrnn.native.capi cimport fr_cell, fr_norm_parts, fr_pack_args, fr_shape
 from fastrnn.native.celltable cimport (
-    CellOptions, Norms, biased_of, cell_at, gates_of, norms_of, vectors_of,
+    CellOptions, biased_of, cell_at, gates_of, norms_of, vectors_of,
 )
 from fastrnn.native.core cimport Kernels, level2_bytes, team, team_of
 from fastrnn.native.draws cimport Draw, draw_of
@@ -115,6 +115,19 @@ def packed_size(Kernels kernels not None, bint backward, Shape shape not None):
     return kernels.table.packed_forward_size(&c)
 
 
+cdef char *part(str who, bint known, value, str what, char kind, ptrdiff_t size,
+                bint is_gradient=False) except? NULL:
+    """Where a parameter is that some cells have, or its gradient.
+
+    A gradient that is not wanted is None, and so is what the cell does not know.
+    """
+    if not known and value is not None:
+        raise ValueError(f"{who}: {what} must be None for this cell, which has none")
+    if known and not is_gradient:
+        required(value, what)
+    return <char *>address(value, what, kind, size, is_gradient)
+
+
 def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_ih,
          b_hh, packed, P=None, W_hr=None, int n_threads=1, forward=None, norm_ih=None,
          norm_hh=None, norm_c=None, norm_c_bias=None):
@@ -123,9 +136,9 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     The backward form takes them from `forward`, a forward form, if that is given.
     """
     cdef fr_pack_args a
-    cdef Norms norms
+    cdef fr_norm_parts norms = norms_of(shape.c.options)
     cdef char kind = kernels.kind
-    cdef ptrdiff_t H = shape.c.H, S = shape.c.S
+    cdef ptrdiff_t H = shape.c.H, S = shape.c.S, GH = shape.of.n_gates * H
     if shape.of.is_scan and not (R is None and b_hh is None):
         raise ValueError("pack: R and b_hh must be None for a cell without R")
     if not shape.of.is_scan and (b_ih is None) != (b_hh is None):
@@ -144,22 +157,12 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     a.b_hh = address(b_hh, "b_hh", kind, shape.n_bias(), False)
     a.forward = address(
         forward, "forward", kind, packed_size(kernels, False, shape), False)
-    if shape.n_vectors() > 0:
-        a.P = address(required(P, "P"), "P", kind, shape.n_vectors() * H, False)
-    if S != H:
-        a.W_hr = address(required(W_hr, "W_hr"), "W_hr", kind, S * H, False)
-    norms = norms_of(shape.c.options)
-    if norms.ih:
-        a.norm_ih = address(
-            required(norm_ih, "norm_ih"), "norm_ih", kind, shape.of.n_gates * H, False)
-    if norms.hh:
-        a.norm_hh = address(
-            required(norm_hh, "norm_hh"), "norm_hh", kind, shape.of.n_gates * H, False)
-    if norms.c:
-        a.norm_c = address(required(norm_c, "norm_c"), "norm_c", kind, H, False)
-    if norms.c_bias:
-        a.norm_c_bias = address(
-            required(norm_c_bias, "norm_c_bias"), "norm_c_bias", kind, H, False)
+    a.P = part("pack", shape.n_vectors() > 0, P, "P", kind, shape.n_vectors() * H)
+    a.W_hr = part("pack", S != H, W_hr, "W_hr", kind, S * H)
+    a.norm_ih = part("pack", norms.ih, norm_ih, "norm_ih", kind, GH)
+    a.norm_hh = part("pack", norms.hh, norm_hh, "norm_hh", kind, GH)
+    a.norm_c = part("pack", norms.c, norm_c, "norm_c", kind, H)
+    a.norm_c_bias = part("pack", norms.c_bias, norm_c_bias, "norm_c_bias", kind, H)
     a.packed = address(required(packed, "packed"), "packed", kind,
                        packed_size(kernels, backward, shape), True)
     with nogil:
@@ -259,7 +262,7 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     cdef char kind = kernels.kind
     cdef ptrdiff_t I = shape.c.I, H = shape.c.H, S = shape.c.S
     cdef char **gradient
-    cdef Norms norms = norms_of(shape.c.options)
+    cdef fr_norm_parts norms = norms_of(shape.c.options)
     cdef Run run
     team_of("backward", n_threads)
     run = run_of(kernels, True, shape, n_threads, x, y, packed, work, draw)
@@ -284,22 +287,18 @@ def backward(Kernels kernels not None, Shape shape not None, int n_threads,
     gradient[PART_R] = <char *>address(dR, "dR", kind, shape.n_R(), True)
     gradient[PART_B_IH] = <char *>address(db_ih, "db_ih", kind, shape.n_bias(), True)
     gradient[PART_B_HH] = <char *>address(db_hh, "db_hh", kind, shape.n_bias(), True)
-    if shape.n_vectors() > 0:
-        gradient[PART_P] = <char *>address(
-            dP, "dP", kind, shape.n_vectors() * H, True)
-    if S != H:
-        gradient[PART_W_HR] = <char *>address(dW_hr, "dW_hr", kind, S * H, True)
-    if norms.ih:
-        gradient[PART_NORM_IH] = <char *>address(
-            dnorm_ih, "dnorm_ih", kind, shape.of.n_gates * H, True)
-    if norms.hh:
-        gradient[PART_NORM_HH] = <char *>address(
-            dnorm_hh, "dnorm_hh", kind, shape.of.n_gates * H, True)
-    if norms.c:
-        gradient[PART_NORM_C] = <char *>address(dnorm_c, "dnorm_c", kind, H, True)
-    if norms.c_bias:
-        gradient[PART_NORM_C_BIAS] = <char *>address(
-            dnorm_c_bias, "dnorm_c_bias", kind, H, True)
+    gradient[PART_P] = part(
+        "backward", shape.n_vectors() > 0, dP, "dP", kind, shape.n_vectors() * H, True)
+    gradient[PART_W_HR] = part(
+        "backward", S != H, dW_hr, "dW_hr", kind, S * H, True)
+    gradient[PART_NORM_IH] = part(
+        "backward", norms.ih, dnorm_ih, "dnorm_ih", kind, shape.of.n_gates * H, True)
+    gradient[PART_NORM_HH] = part(
+        "backward", norms.hh, dnorm_hh, "dnorm_hh", kind, shape.of.n_gates * H, True)
+    gradient[PART_NORM_C] = part(
+        "backward", norms.c, dnorm_c, "dnorm_c", kind, H, True)
+    gradient[PART_NORM_C_BIAS] = part(
+        "backward", norms.c_bias, dnorm_c_bias, "dnorm_c_bias", kind, H, True)
     run.clip_value, run.clip_norm = clip_value, clip_norm
     run.flow = one(address(flow, "flow", b"d", shape.c.T * shape.c.B, True))
     with nogil:

@@ -70,7 +70,6 @@ MASKS = (
     "input_dropout",
     "weight_drop",
 )
-_DROPOUTS = ("recurrent_dropout", "input_dropout")
 # Those of them that only some cells know: a class that has one sets it as an attribute.
 OWN = (
     "proj_size",
@@ -366,16 +365,6 @@ def cell_options(
             )
     if fixed_vectors is not None:
         more["fixed_vectors"] = np.ascontiguousarray(fixed_vectors, np.float64)
-    if more["norm"] and (max(zoned) or any(masks[name] for name in _DROPOUTS)):
-        raise ValueError(
-            f"{who}: {'rms_norm' if more['rms'] else 'layer_norm'} does not go with "
-            "zoneout, recurrent_dropout or input_dropout"
-        )
-    if more["norm"] and heads > 1:
-        raise ValueError(
-            f"{who}: {'rms_norm' if more['rms'] else 'layer_norm'} needs heads=1, got "
-            f"heads={heads}"
-        )
     plain = list(cell.activations)
     if (
         fixed_vectors is not None

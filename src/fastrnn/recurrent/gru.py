@@ -75,6 +75,7 @@ class GRU(Recurrent[Array]):
         What is normalised over its row of all gates, at each step [10]_. True is
         "apart": x W^T and h R^T by themselves. "joint" normalises their sum, and is the
         GRU of Dreamer [11]_; "input" normalises x W^T alone. See the notes.
+        Rows are of the units of all `heads`.
     rms_norm : bool or str
         The same by the root mean square, without a mean [12]_.
     learn_initial_state : bool

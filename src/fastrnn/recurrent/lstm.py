@@ -84,6 +84,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         "carried" takes the normalised c_t to the next step as well, "per_gate"
         normalises each gate of ``x W^T + h R^T`` by itself, and c_t as "carried" does,
         and "input" normalises x W^T alone. See the notes.
+        Rows are of the units of all `heads`.
     rms_norm : bool or str
         The same by the root mean square, without a mean and without ``bias_norm_c``
         [12]_.

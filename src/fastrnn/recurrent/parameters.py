@@ -82,15 +82,15 @@ class Sizes:
             n = cell.n_vectors
             # Peepholes have ONNX's shape; others are one vector, as biases are.
             shapes[cell.vectors] = (n, H) if "peephole" in cell.options else (n * H,)
-        if self.norm:
-            shapes["weight_norm_ih"] = (G * H,)
-        if self.norm in ("apart", "cell", "carried"):
-            shapes["weight_norm_hh"] = (G * H,)
-        if self.norm in ("cell", "carried", "per_gate"):
-            shapes["weight_norm_c"] = (H,)
-            if not self.rms:
-                shapes["bias_norm_c"] = (H,)
-        return shapes
+        of_norm = {
+            "ih": ("weight_norm_ih", (G * H,)),
+            "hh": ("weight_norm_hh", (G * H,)),
+            "c": ("weight_norm_c", (H,)),
+            "c_bias": ("bias_norm_c", (H,)),
+        }
+        return shapes | dict(
+            of_norm[part] for part in celltable.norm_parts(self.norm, self.rms)
+        )
 
     def shapes(self):
         """Shapes of all parameters by name, in the order of `layout.Layout`."""
