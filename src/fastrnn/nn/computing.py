@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`compute`: in which precision a layer multiplies, whatever the type of its arrays."""
 
-from fastrnn.native import core
-
 COMPUTE = ("float32", "float64", "bfloat16")
 
 
@@ -34,11 +32,6 @@ def rule(layer, name, value):
     if getattr(layer, "heads", 1) > 1:
         raise ValueError(f"{who}: compute='bfloat16' is not for heads > 1")
     return value
-
-
-def kernels(layer):
-    """The kernels that a layer's products run on."""
-    return core.kernels(layer.compute or layer.dtype)
 
 
 def set_compute(who, model, value):

@@ -507,7 +507,10 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             As of `forward`.
         """
         runtime = self._runtime
-        kernels, n_threads = computing.kernels(self), runtime.count_threads()
+        kernels, n_threads = (
+            core.kernels(self.compute or self._dtype),
+            runtime.count_threads(),
+        )
         plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
             who, batch_first = type(self).__name__, self.batch_first

@@ -6,9 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.native import single, threads
+from fastrnn.native import core, single, threads
 from fastrnn.native.memory import aligned
-from fastrnn.nn import computing
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import connections, states
 from fastrnn.util import checks
@@ -75,7 +74,10 @@ class Stream:
             )
         if layer.go_backwards:
             raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
-        kernels, n_threads = computing.kernels(layer), threads.for_kernel()
+        kernels, n_threads = (
+            core.kernels(layer.compute or layer._dtype),
+            threads.for_kernel(),
+        )
         runtime = layer._runtime
         cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
         S, options = runtime.h_size, runtime.options
