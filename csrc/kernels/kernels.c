@@ -13,6 +13,9 @@
 #include "pack.c"
 #include "forward.c"
 #include "backward.c"
+#if !FR_DOUBLE
+#include "quantized.c"
+#endif
 #include "fingerprint.c"
 #include "linear.c"
 #include "peak.c"
@@ -56,6 +59,12 @@ const fr_kernels FR_PASTE(fr_kernels, FR_TARGET, FR_DTYPE) = {
     .forward_work_size = forward_work_size,
     .backward_work_size = backward_work_size,
     .backward_block_size = backward_block_size,
+#if !FR_DOUBLE
+    .pack_quantized = pack_quantized,
+    .quantized_forward = quantized_forward,
+    .quantized_packed_size = quantized_packed_size,
+    .quantized_work_size = quantized_work_size,
+#endif
     .linear_forward = linear_forward,
     .linear_backward = linear_backward,
     .linear_work_size = linear_work_size,

@@ -75,6 +75,7 @@ from fastrnn.nn.wrappers import TimeDistributed
 from fastrnn.recurrent import GRU, LSTM, MGU, RNN, SLSTM, LeakyRNN, LiGRU
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
+from fastrnn.recurrent.quantized import QuantizedLayer, QuantizedStream
 from fastrnn.recurrent.stream import Stream
 from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer

@@ -36,6 +36,7 @@ from fastrnn.recurrent import (
 )
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
+from fastrnn.recurrent.quantized import QuantizedLayer
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
@@ -569,6 +570,26 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             If the layer is bidirectional or goes backwards.
         """
         return Stream(self, batch_size)
+
+    def quantize(self, weights: str = "int8") -> QuantizedLayer:
+        """A copy for inference whose weights take one byte or two.
+
+        Parameters
+        ----------
+        weights : {"int8", "bfloat16"}
+            What weights become; see `QuantizedLayer`.
+
+        Returns
+        -------
+        QuantizedLayer
+            It is called as the layer is, and has a ``stream``. The layer stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If there are no such kernels for the cell or an option of the layer.
+        """
+        return QuantizedLayer(self, weights)
 
     # -- backward ---------------------------------------------------------------------
 
