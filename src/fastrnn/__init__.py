@@ -141,6 +141,8 @@ __all__ = [
     "Module",
     "Multiply",
     "Permute",
+    "QuantizedLayer",
+    "QuantizedStream",
     "RMSprop",
     "ReLU",
     "RepeatVector",

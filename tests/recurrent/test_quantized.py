@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""quantized.py: weights of one byte and two, judged by float64 and by rounded weights."""
+"""quantized.py: small weights, judged by float64 and by layers of rounded weights."""
 
 import copy
 

@@ -582,7 +582,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         Returns
         -------
         QuantizedLayer
-            It is called as the layer is, and has a ``stream``. The layer stays as it is.
+            It is called as the layer is, and has a ``stream``. The layer stays.
 
         Raises
         ------

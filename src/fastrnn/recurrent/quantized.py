@@ -54,8 +54,8 @@ def _check(who, layer):
     if cell.layer not in single.QUANTIZED_LAYERS or found:
         known = ", ".join(single.QUANTIZED_LAYERS)
         raise ValueError(
-            f"{who}: the layer must be one of {known}, in float32 and without projection "
-            f"and other options of whole sequences, got {name}"
+            f"{who}: the layer must be one of {known}, in float32 and without a "
+            f"projection and other options of whole sequences, got {name}"
             + (f" with {', '.join(found)}" if found else "")
         )
 
@@ -63,7 +63,7 @@ def _check(who, layer):
 class QuantizedLayer:
     """A recurrent layer for inference, with weights of one byte or two.
 
-    The method ``quantize`` of LSTM, GRU and RNN makes it. Weights of int8 have one scale
+    The method ``quantize`` of LSTM, GRU and RNN makes it. Weights of int8 have a scale
     for each row of W and R; x and h are rounded to 14 bits, and products are exact
     integers. Weights of bfloat16 are widened, and all else is float32: results have the
     bits of a layer whose weights were rounded.
