@@ -172,8 +172,8 @@ typedef struct {
     cell c;
     quantized_pack q;
     quantized_work w;
-    int bytes;         /* whether products are of bytes */
-    real *ax, *tiles;  /* this thread's */
+    int bytes;        /* whether products are of bytes */
+    real *ax, *tiles; /* this thread's */
 } quantized_run;
 
 /* Brings a row of K elements into the form that products take. */
@@ -200,9 +200,10 @@ static void multiply_quantized(const quantized_run *f, ptrdiff_t p, int recurren
     quantized_tile t = {
         .K = K,
         .row = recurrent ? f->w.h_row : f->w.x_row,
-        .weights = packed + (recurrent ? q->R : q->W) +
-                   p * q->nv * weight_floats(q->kind, K),
-        .sums = (const int32_t *)(packed + (recurrent ? q->R_sums : q->W_sums)) + column,
+        .weights =
+            packed + (recurrent ? q->R : q->W) + p * q->nv * weight_floats(q->kind, K),
+        .sums =
+            (const int32_t *)(packed + (recurrent ? q->R_sums : q->W_sums)) + column,
         .sums_step = q->columns,
         .scale = packed + (recurrent ? q->R_scale : q->W_scale) + column,
         .start_row = start_row,
@@ -283,8 +284,8 @@ static void quantized_thread(const team *self, const void *args)
             ptrdiff_t n = 0;
             first = s;
             for (ptrdiff_t i = s; i < min_size(shape->T, s + block); i++) {
-                const real *x = (const real *)a->x +
-                                step_offset(shape, i, a->x_step, a->x_row);
+                const real *x =
+                    (const real *)a->x + step_offset(shape, i, a->x_step, a->x_row);
                 for (ptrdiff_t b = b0; b < b1; b++, n++)
                     if (b < step_rows(shape, i)) {
                         make_operand(f, c->I, x + b * a->x_row, LEAST_X,
@@ -316,16 +317,17 @@ static void quantized_thread(const team *self, const void *args)
                 ptrdiff_t ax_row = width;
                 if (hoisted) {
                     ax_row = q->columns;
-                    ax = f->ax + ((s - first) * rows_owned + b - b0) * ax_row + p * width;
+                    ax = f->ax + ((s - first) * rows_owned + b - b0) * ax_row +
+                         p * width;
                 } else {
-                    multiply_quantized(f, p, 0, x_rows + (b - b0) * f->w.x_row,
-                                       x_scale + b - b0, mr, packed + q->bias + p * width,
-                                       0, f->tiles, width);
+                    multiply_quantized(
+                        f, p, 0, x_rows + (b - b0) * f->w.x_row, x_scale + b - b0, mr,
+                        packed + q->bias + p * width, 0, f->tiles, width);
                 }
                 real *ah = f->tiles + TILE_SIZE;
                 multiply_quantized(f, p, 1, f->w.h_rows + b * f->w.h_row,
-                                   f->w.h_scale + b, mr, one_sum ? ax : NULL, ax_row, ah,
-                                   width);
+                                   f->w.h_scale + b, mr, one_sum ? ax : NULL, ax_row,
+                                   ah, width);
                 step.b = b;
                 step.rows = mr;
                 step.ax = ax;

@@ -185,9 +185,8 @@ INLINE void pair_sums(const int mr, const int nv, ptrdiff_t groups, const int32_
             const vint16 even = (vint16)((vint16)w << 8) >> 8, odd = (vint16)w >> 8;
 #pragma GCC unroll 4
             for (int r = 0; r < mr; r++)
-                sums[r][v] +=
-                    v_pair_products(even, (vint16)v_set1_bits(a[r * row])) +
-                    v_pair_products(odd, (vint16)v_set1_bits(a[r * row + 1]));
+                sums[r][v] += v_pair_products(even, (vint16)v_set1_bits(a[r * row])) +
+                              v_pair_products(odd, (vint16)v_set1_bits(a[r * row + 1]));
         }
 }
 
@@ -210,10 +209,10 @@ BYTES_TARGET INLINE void byte_sums(const int mr, const int nv, ptrdiff_t groups,
             const __m512i w = _mm512_loadu_si512(b + v * V_BYTES);
 #pragma GCC unroll 4
             for (int r = 0; r < mr; r++) {
-                above[r][v] = _mm512_dpbusd_epi32(
-                    above[r][v], _mm512_set1_epi32(a[r * row]), w);
-                below[r][v] = _mm512_dpbusd_epi32(
-                    below[r][v], _mm512_set1_epi32(a[r * row + 1]), w);
+                above[r][v] =
+                    _mm512_dpbusd_epi32(above[r][v], _mm512_set1_epi32(a[r * row]), w);
+                below[r][v] = _mm512_dpbusd_epi32(below[r][v],
+                                                  _mm512_set1_epi32(a[r * row + 1]), w);
             }
         }
 #pragma GCC unroll 4
