@@ -20,7 +20,7 @@
 #ifndef FR_QUANTIZED_H
 #define FR_QUANTIZED_H
 
-#include "simd.h"
+#include "tile.h"
 
 #define MOST_ROWS 2048 /* 2064 * 8191 * 127 < 2^31 */
 #define LARGEST 8191
@@ -281,18 +281,20 @@ BYTES_TARGET INLINE void bytes_tile(const int mr, const int nv, const quantized_
 }
 #endif
 
-/* Rows of the tallest tile on a panel of nv vectors. */
+/* Rows of the tallest tile on a panel of nv vectors.  Products of bytes have two sums for
+ * each vector of results, and a word of each row for either. */
 INLINE ptrdiff_t quantized_rows(ptrdiff_t nv)
 {
-    return V_REGISTERS == 32 ? (nv == 4 ? 3 : 4) : nv > 2 ? 2 : 3;
+    static const signed char rows[2][MAX_NV] = {{3, 3, 2, 2}, {4, 4, 3, 2}};
+    return rows[V_REGISTERS == 32][nv - 1];
 }
 
 /* clang-format off */
 #define QUANTIZED_CASES(name, nv) \
     case nv * 8 + 1: name##_tile(1, nv, t); break; \
     case nv * 8 + 2: name##_tile(2, nv, t); break; \
-    case nv * 8 + 3: if (V_REGISTERS == 32 || nv < 3) name##_tile(3, nv, t); break; \
-    case nv * 8 + 4: if (V_REGISTERS == 32 && nv < 4) name##_tile(4, nv, t); break;
+    case nv * 8 + 3: if (nv < (V_REGISTERS == 32 ? 4 : 3)) name##_tile(3, nv, t); break; \
+    case nv * 8 + 4: if (V_REGISTERS == 32 && nv < 3) name##_tile(4, nv, t); break;
 #define QUANTIZED_TILES(name) \
     static void name##_tiles(ptrdiff_t mr, ptrdiff_t nv, const quantized_tile *t) \
     { \
