@@ -391,6 +391,30 @@ typedef struct {
     void *packed;
 } fr_pack_args;
 
+/* Weights in fewer bytes than an element has, for inference in float32.  A cell may
+ * have options, but no projection, late gate, heads, norm, zoneout, and no random
+ * choices. */
+enum fr_weights {
+    FR_WHOLE,     /* weights are elements, and calls are those above */
+    FR_INT8,      /* bytes from -127 to 127, times a scale for each row of W or R */
+    FR_TWO_BYTES, /* the upper halves of float32 numbers */
+    FR_N_WEIGHTS
+};
+
+/* What fr_pack_args is to pack_forward().  All arrays are contiguous and only read, but
+ * for `packed`. */
+typedef struct {
+    fr_shape shape;      /* only cell, I, H, S and options are looked at */
+    int kind;            /* of enum fr_weights, not FR_WHOLE */
+    const void *W, *R;   /* (G, H, I) and (G, H, H), of one byte or of two */
+    const void *W_scale; /* (G, H); NULL but for FR_INT8 */
+    const void *R_scale; /* likewise */
+    const void *b_ih;    /* (G, H), or NULL for zero */
+    const void *b_hh;    /* likewise; NULL where b_ih is, and only there */
+    const void *P;       /* (n_vectors, H); NULL for a cell without such weights */
+    void *packed;        /* quantized_packed_size() elements, written */
+} fr_quantized_args;
+
 /* --- optimisers, losses and other layers ------------------------------------------ */
 
 /* Some rows of a table of parameters, such as an embedding's, of which an optimiser
@@ -553,6 +577,13 @@ typedef struct {
     ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads);
     ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads);
     ptrdiff_t (*backward_block_size)(const fr_shape *);
+
+    /* In inference, with weights of fewer bytes: NULL for float64.  quantized_forward()
+     * is like forward(), of one call. */
+    void (*pack_quantized)(const fr_quantized_args *);
+    void (*quantized_forward)(const fr_forward_args *, int kind);
+    ptrdiff_t (*quantized_packed_size)(const fr_shape *, int kind);
+    ptrdiff_t (*quantized_work_size)(const fr_shape *, int n_threads, int kind);
 
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);

@@ -13,6 +13,12 @@
 #include "pack.c"
 #include "forward.c"
 #include "backward.c"
+#if FR_DOUBLE || FR_PAIRS /* weights of fewer bytes are for float32 as it is */
+#define QUANTIZED(function) NULL
+#else
+#include "quantized.c"
+#define QUANTIZED(function) function
+#endif
 #include "fingerprint.c"
 #include "linear.c"
 #include "peak.c"
@@ -65,6 +71,10 @@ static const fr_cell *describe_cell(int index)
     .forward_work_size = forward_work_size, \
     .backward_work_size = backward_work_size, \
     .backward_block_size = backward_block_size, \
+    .pack_quantized = is_half ? NULL : QUANTIZED(pack_quantized), \
+    .quantized_forward = is_half ? NULL : QUANTIZED(quantized_forward), \
+    .quantized_packed_size = is_half ? NULL : QUANTIZED(quantized_packed_size), \
+    .quantized_work_size = is_half ? NULL : QUANTIZED(quantized_work_size), \
     .linear_forward = linear_forward, \
     .linear_backward = linear_backward, \
     .linear_work_size = linear_work_size, \

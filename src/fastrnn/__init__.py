@@ -87,6 +87,7 @@ from fastrnn.recurrent import (
 )
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
+from fastrnn.recurrent.quantized import QuantizedLayer, QuantizedStream
 from fastrnn.recurrent.stream import Stream
 from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
@@ -156,6 +157,8 @@ __all__ = [
     "Module",
     "Multiply",
     "Permute",
+    "QuantizedLayer",
+    "QuantizedStream",
     "RMSprop",
     "ReLU",
     "RepeatVector",

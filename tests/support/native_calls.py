@@ -193,6 +193,47 @@ def run_one_step(f):
         assert result is y or not fitted
 
 
+def run_quantized(f):
+    """A forward of a cell whose weights have fewer bytes, or some steps of it."""
+    cell, T, B, n = Cell(f), f.random.randint(1, 6), f.size(6), threads(f)
+    kind, G, H, I = cell.kind, cell.G, cell.H, cell.I
+    weights = f.random.choice(list(single.WEIGHTS))
+    offsets = ragged(f, T, B) if f.chance(0.4) else None
+    try:
+        shape = single.Shape(
+            cell.number, f.chance(0.5), T, B, I, H, offsets, cell.options, weights
+        )
+    except ValueError:  # a cell or an option that has no such kernels
+        return
+    which = cell.kernels, False, shape
+    if kind != "f":  # no such kernels either
+        return
+    packed = f.array(single.packed_size(*which), kind, "nan")
+    stored, values = ("b", np.arange(-127, 128)) if weights == "int8" else ("H", 16000)
+    W, R = (
+        np.resize(values, (G, H, K)).astype(stored) + f.array((G, H, K), stored, 0)
+        for K in (I, H)
+    )
+    scales = [f.array((G, H), kind) if stored == "b" else None for _ in "WR"]
+    f.make(
+        "single.pack_quantized", single.pack_quantized, cell.kernels, shape, W, R,
+        *scales, *cell.weights[2:], packed, cell.P,
+    )  # fmt: skip
+    work = f.array(single.work_size(*which, n), kind, "nan")
+    others = N_STATES[cell.name] - 1
+    layout = "dense" if offsets is None else "ragged"
+    x = series(f, layout, T, B, I, shape.rows, kind)[1]
+    y_array, y = series(f, layout, T, B, H, shape.rows, kind, 7)
+    h0, h_n = f.array((B, H), kind), f.array((B, H), kind, "nan")
+    c0 = f.array((others, B, H), kind) if others else None
+    c_n = f.array((others, B, H), kind, "nan") if others else None
+    f.make(
+        "single.forward", single.forward, cell.kernels, shape, n, x, packed, h0, c0, y,
+        h_n, c_n, None, work,
+    )  # fmt: skip
+    f.written("single.forward", True, h_n, y_array, *[c_n] * bool(others))
+
+
 # -- everything flat ---------------------------------------------------
 
 
@@ -382,6 +423,7 @@ SCENARIOS = (
     run_sequence,
     run_sequence,
     run_one_step,
+    run_quantized,
     run_flat,
     run_linear,
     run_optimisers,

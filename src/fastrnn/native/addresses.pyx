@@ -19,7 +19,11 @@ from libc.string cimport memcmp
 
 cdef ptrdiff_t size_of(char kind) noexcept:
     """Bytes of an element."""
-    return 4 if kind == b"f" else 1 if kind == b"B" else 8
+    if kind == b"f":
+        return 4
+    if kind == b"H":
+        return 2
+    return 1 if kind == b"B" or kind == b"b" else 8
 
 
 cdef str format_order(const char *text):

@@ -41,6 +41,7 @@ cdef class Run:
     cdef fr_shape shape  # I and reverse: each layer's, each direction's
     cdef int n_threads, n_layers, n_directions
     cdef ptrdiff_t itemsize
+    cdef int weights  # of enum fr_weights: of one cell alone, or FR_WHOLE
     cdef bint reverse  # a single direction that goes backwards
     cdef int at_once  # cells
     cdef bint chained  # those are layers, not directions

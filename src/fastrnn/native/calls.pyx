@@ -202,7 +202,10 @@ cdef class Run:
                 a.draw.cell += k
                 k, n = k + 1, n + 1
                 if n == self.at_once or k == self.n_layers * self.n_directions:
-                    self.table.forward(calls, n, self.chained)
+                    if self.weights:
+                        self.table.quantized_forward(calls, self.weights)
+                    else:
+                        self.table.forward(calls, n, self.chained)
                     n = 0
             if self.seeds != NULL and layer < self.n_layers - 1:
                 self.drop(layer, n_threads, y.at, xs[layer + 1].at)

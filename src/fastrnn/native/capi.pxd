@@ -190,6 +190,24 @@ cdef extern from "fastrnn.h" nogil:
         const void *forward
         void *packed
 
+    enum:
+        FR_WHOLE
+        FR_INT8
+        FR_TWO_BYTES
+        FR_N_WEIGHTS
+
+    ctypedef struct fr_quantized_args:
+        fr_shape shape
+        int kind
+        const void *W
+        const void *R
+        const void *W_scale
+        const void *R_scale
+        const void *b_ih
+        const void *b_hh
+        const void *P
+        void *packed
+
     enum: FR_N_RATES
     enum: FR_N_STATE
 
@@ -306,6 +324,11 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t (*forward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_work_size)(const fr_shape *, int n_threads) noexcept nogil
         ptrdiff_t (*backward_block_size)(const fr_shape *) noexcept nogil
+        void (*pack_quantized)(const fr_quantized_args *) noexcept nogil
+        void (*quantized_forward)(const fr_forward_args *, int kind) noexcept nogil
+        ptrdiff_t (*quantized_packed_size)(const fr_shape *, int kind) noexcept nogil
+        ptrdiff_t (*quantized_work_size)(
+            const fr_shape *, int n_threads, int kind) noexcept nogil
         void (*linear_forward)(const fr_linear_args *) noexcept nogil
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(

@@ -8,6 +8,9 @@ from fastrnn.native.draws import Draw
 
 _Array: TypeAlias = Any
 
+WEIGHTS: dict[str, int]
+QUANTIZED_LAYERS: tuple[str, ...]
+
 def packed_size(kernels: Kernels, backward: bool, shape: Shape) -> int: ...
 def pack(
     kernels: Kernels,
@@ -26,6 +29,18 @@ def pack(
     norm_hh: _Array | None = None,
     norm_c: _Array | None = None,
     norm_c_bias: _Array | None = None,
+) -> None: ...
+def pack_quantized(
+    kernels: Kernels,
+    shape: Shape,
+    W: _Array,
+    R: _Array,
+    W_scale: _Array | None,
+    R_scale: _Array | None,
+    b_ih: _Array | None,
+    b_hh: _Array | None,
+    packed: _Array,
+    P: _Array | None = None,
 ) -> None: ...
 def tape_size(kernels: Kernels, shape: Shape) -> int: ...
 def work_size(
@@ -91,6 +106,7 @@ class Shape:
         H: int,
         offsets: _Array | None = None,
         options: CellOptions | None = None,
+        weights: str | None = None,
     ) -> Self: ...
 
 class StridedArray:

@@ -176,10 +176,8 @@ class Linear(Activated):
         x = checks.float_array(who, "x", x, self.dtype)
         checks.shape(who, "x", x, ("...", "in_features"), (None, self.in_features))
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
-        kernels, n_threads = (
-            core.kernels(self.compute or self._dtype),
-            threads.for_kernel(),
-        )
+        kernels = core.kernels(self.compute or self._dtype)
+        n_threads = threads.for_kernel()
         sizes = x.size // self.in_features, self.in_features, self.out_features
         size = kernels.linear_work_size(False, *sizes, n_threads)
         work = self._pool.array(size, self.dtype)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastrnn.native import core
 from fastrnn.native.layout import Layout
 from fastrnn.nn import axis_rule, computing, schemes
 from fastrnn.nn.attempt import Attempt
@@ -35,6 +36,7 @@ from fastrnn.recurrent import (
 )
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
+from fastrnn.recurrent.quantized import QuantizedLayer
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
@@ -507,10 +509,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             As of `forward`.
         """
         runtime = self._runtime
-        kernels, n_threads = (
-            core.kernels(self.compute or self._dtype),
-            runtime.count_threads(),
-        )
+        kernels = core.kernels(self.compute or self._dtype)
+        n_threads = runtime.count_threads()
         plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
             who, batch_first = type(self).__name__, self.batch_first
@@ -597,6 +597,26 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             If the layer is bidirectional or goes backwards.
         """
         return Stream(self, batch_size)
+
+    def quantize(self, weights: str = "int8") -> QuantizedLayer:
+        """A copy for inference whose weights take one byte or two.
+
+        Parameters
+        ----------
+        weights : {"int8", "bfloat16"}
+            What weights become; see `QuantizedLayer`.
+
+        Returns
+        -------
+        QuantizedLayer
+            It is called as the layer is, and has a ``stream``. The layer stays.
+
+        Raises
+        ------
+        ValueError
+            If there are no such kernels for the cell or an option of the layer.
+        """
+        return QuantizedLayer(self, weights)
 
     # -- backward ---------------------------------------------------------------------
 

@@ -74,10 +74,8 @@ class Stream:
             )
         if layer.go_backwards:
             raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
-        kernels, n_threads = (
-            core.kernels(layer.compute or layer._dtype),
-            threads.for_kernel(),
-        )
+        kernels = core.kernels(layer.compute or layer._dtype)
+        n_threads = threads.for_kernel()
         runtime = layer._runtime
         cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
         S, options = runtime.h_size, runtime.options

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""quantized.py: small weights, judged by float64 and by layers of rounded weights."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn.native import core, threads
+
+KINDS = ("LSTM", "GRU", "RNN")
+FORMATS = ("int8", "bfloat16")
+LARGEST = 8191  # of the integers that x and h become
+
+
+@pytest.fixture
+def on_threads():
+    """Sets the number of threads until the test ends."""
+    before = threads.get_num_threads()
+    yield threads.set_num_threads
+    threads.set_num_threads(before)
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def to_integers(M, most, least=1e-30):
+    """Rows as integers up to `most`, and their scales, in float64."""
+    bound = np.maximum(np.abs(M).max(axis=-1, keepdims=True), least)
+    return np.rint(M / (bound / most)), bound / most
+
+
+def times(x, M, least=1e-30):
+    """x M^T of quantised rows of both, in float64."""
+    (a, a_scale), (q, q_scale) = to_integers(x, LARGEST, least), to_integers(M, 127)
+    return (a @ q.T) * a_scale * q_scale.T
+
+
+def reference(kind, layer, x):
+    """Outputs of one layer with int8 weights, written from the equations."""
+    W, R, b_ih, b_hh = (p.astype(np.float64) for p in layer.parameters.values())
+    h = c = np.zeros((x.shape[1], layer.hidden_size))
+    outputs = []
+    for x_t in x.astype(np.float64):
+        ax, ah = times(x_t, W) + b_ih, times(h, R, 1.0) + b_hh
+        if kind == "LSTM":
+            i, f, g, o = np.split(ax + ah, 4, axis=1)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        elif kind == "GRU":
+            (xr, xz, xn), (hr, hz, hn) = np.split(ax, 3, 1), np.split(ah, 3, 1)
+            n, z = np.tanh(xn + sigmoid(xr + hr) * hn), sigmoid(xz + hz)
+            h = n + z * (h - n)
+        else:
+            h = np.tanh(ax + ah)
+        outputs.append(h)
+    return np.array(outputs)
+
+
+def relative(y, want):
+    return np.sqrt(np.mean((y - want) ** 2) / np.mean(want**2))
+
+
+@pytest.mark.parametrize("B", [1, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_is_what_its_equations_say(kind, B, isa, rng):
+    layer = getattr(fastrnn, kind)(23, 41, seed=1).eval()
+    x = rng.standard_normal((9, B, 23)).astype("f")
+    y, _ = layer.quantize("int8")(x)
+    # Where a number is halfway between two integers, float32 may take the other one.
+    assert relative(y, reference(kind, layer, x)) < 1e-4
+    # Half of what ONNX Runtime's int8 is off, 1.0e-2 to 1.3e-2 in an LSTM.
+    assert relative(y, layer(x)[0]) < {"LSTM": 6e-3, "GRU": 8e-3, "RNN": 2e-2}[kind]
+
+
+def test_more_rows_of_weights_than_32_bits_hold(isa, rng):
+    """All numbers are the largest there are: one sum would leave int32."""
+    layer = fastrnn.RNN(4100, 3, seed=1).eval()
+    layer.flat_parameters[...] = 0
+    layer.parameters["weight_ih_l0"][...] = 1e-4
+    x = np.ones((1, 2, 4100), "f")
+    want = np.tanh(0.41)
+    np.testing.assert_allclose(layer.quantize("int8")(x)[0], want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_has_the_bits_of_rounded_weights(kind, options, isa, rng):
+    layer = getattr(fastrnn, kind)(21, 37, seed=2, batch_first=True, **options).eval()
+    x = rng.standard_normal((5, 6, 21)).astype("f")
+    small = layer.quantize("bfloat16")
+    rounded = copy.deepcopy(layer)
+    for name, value in rounded.parameters.items():
+        if "weight" in name:
+            # To nearest, ties to even: all but the leading eight bits of the number.
+            m, e = np.frexp(value.astype(np.float64))
+            value[...] = np.ldexp(np.rint(np.ldexp(m, 8)), e - 8)
+    got, want = small(x), rounded(x)
+    np.testing.assert_array_equal(got[0], want[0])
+    for a, b in zip(np.atleast_1d(got[1]), np.atleast_1d(want[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(
+    not {"x86_v3", "x86_v4"} <= set(core.SUPPORTED), reason="needs two targets with FMA"
+)
+@pytest.mark.parametrize("weights", FORMATS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets_threads_rows_and_streams_have_the_same_bits(
+    kind, weights, rng, on_threads
+):
+    layer = getattr(fastrnn, kind)(19, 150, 2, seed=3).eval()
+    x = (3 * rng.standard_normal((5, 30, 19))).astype("f")
+    want = layer.quantize(weights)(x)[0]
+    for target in ("x86_v3", "x86_v4"):
+        with core.use_isa(target):
+            small = layer.quantize(weights)
+        for n in (1, 2, 7):
+            on_threads(n)
+            np.testing.assert_array_equal(small(x)[0], want)
+            np.testing.assert_array_equal(small(x[:, 4:5])[0], want[:, 4:5])
+            np.testing.assert_array_equal(small(x[:, 4:7])[0], want[:, 4:7])
+        stream = small.stream()
+        steps = [stream.step(x_t[4:5]).copy() for x_t in x]
+        np.testing.assert_array_equal(np.array(steps), want[:, 4:5])
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_a_state_is_taken_and_handed_on(weights, rng):
+    """Larger than 1, too, where no bounded h comes from."""
+    layer = fastrnn.LSTM(5, 20, 2, seed=4).eval()
+    small = layer.quantize(weights)
+    x = rng.standard_normal((6, 3, 5)).astype("f")
+    start = tuple(2 * rng.standard_normal((2, 2, 3, 20)).astype("f"))
+    y, end = small(x, start)
+    first, between = small(x[:2], start)
+    second, last = small(x[2:], between)
+    np.testing.assert_array_equal(np.concatenate([first, second]), y)
+    for a, b in zip(last, end, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert relative(y, layer(x, start)[0]) < 1e-2
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_nan_and_infinity_reach_their_own_row_alone(weights, rng):
+    small = fastrnn.GRU(5, 20, seed=4).quantize(weights)
+    x = rng.standard_normal((4, 3, 5)).astype("f")
+    want = small(x)[0]
+    x[1, 1, 2] = np.nan
+    y = small(x)[0]
+    assert np.isnan(y[1:, 1]).all()
+    y[1:, 1] = want[1:, 1]
+    np.testing.assert_array_equal(y, want)
+
+
+def test_weights_are_kept_once_and_small():
+    layer = fastrnn.LSTM(256, 256, seed=0)
+    n_bytes = layer.flat_parameters.nbytes
+    small = layer.quantize("int8")
+    assert small.nbytes < 0.3 * n_bytes
+    assert layer.quantize("bfloat16").nbytes < 0.55 * n_bytes
+    assert repr(small) == "LSTM(256, 256, quantized='int8')"
+    x = np.ones((2, 1, 256), "f")
+    before = small(x)[0]
+    layer.flat_parameters[...] = 0
+    np.testing.assert_array_equal(small(x)[0], before)
+
+
+@pytest.mark.parametrize(
+    ("layer", "weights", "match"),
+    [
+        (lambda: fastrnn.LSTM(3, 4), "int4", "weights must be one of int8"),
+        (lambda: fastrnn.LSTM(3, 4, dtype="float64"), "int8", "with dtype float64"),
+        (lambda: fastrnn.LSTM(3, 4, proj_size=2), "int8", "with a projection"),
+        (lambda: fastrnn.GRU(3, 4, reset_after=False), "int8", "reset before"),
+        (lambda: fastrnn.GRU(3, 4, zoneout=0.1), "int8", "random choices"),
+        (lambda: fastrnn.MGU(3, 4), "int8", "must be one of LSTM, GRU, RNN"),
+        (lambda: fastrnn.LSTM(3, 4, go_backwards=True), "int8", "go_backwards"),
+    ],
+)
+def test_what_has_no_kernels_is_refused(layer, weights, match):
+    with pytest.raises(ValueError, match=match):
+        layer().quantize(weights)
+
+
+def test_weights_that_are_not_finite_are_refused_for_int8():
+    layer = fastrnn.LSTM(3, 4)
+    layer.flat_parameters[0] = np.inf
+    with pytest.raises(ValueError, match="must be finite"):
+        layer.quantize("int8")
+
+
+def test_a_step_of_another_shape_is_refused():
+    stream = fastrnn.LSTM(3, 4).quantize().stream(2)
+    with pytest.raises(ValueError, match="x_t must have shape"):
+        stream.step(np.zeros((1, 3), "f"))
+    with pytest.raises(ValueError, match="must not be bidirectional"):
+        fastrnn.LSTM(3, 4, bidirectional=True).quantize().stream()
