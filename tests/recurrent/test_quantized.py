@@ -2,6 +2,7 @@
 """quantized.py: small weights, judged by float64 and by layers of rounded weights."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -198,3 +199,10 @@ def test_a_step_of_another_shape_is_refused():
         stream.step(np.zeros((1, 3), "f"))
     with pytest.raises(ValueError, match="must not be bidirectional"):
         fastrnn.LSTM(3, 4, bidirectional=True).quantize().stream()
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_are_refused(way):
+    small = fastrnn.LSTM(3, 5, seed=0).quantize("int8")
+    with pytest.raises(TypeError, match="cannot be copied or pickled: save the layer"):
+        way(small)

@@ -88,7 +88,8 @@ class QuantizedLayer:
 
     Notes
     -----
-    There is no backward: training needs the layer itself. Results are the same for any
+    There is no backward: training needs the layer itself. Files hold layers, which are
+    quantized again when they are loaded. Results are the same for any
     number of threads, and for a row alone or in a batch.
 
     Examples
@@ -135,6 +136,12 @@ class QuantizedLayer:
 
     def __repr__(self) -> str:
         return f"{self._layer}({self._repr}, quantized={self.weights!r})"
+
+    def __reduce__(self):
+        raise TypeError(
+            f"{self!r} is packed for this processor, and cannot be copied or pickled: "
+            "save the layer that it was made of, and quantize that again"
+        )
 
     def _width(self, k):
         """The number of inputs of cell k."""
