@@ -276,10 +276,12 @@ INLINE ptrdiff_t sum_part_start(int half, ptrdiff_t K, ptrdiff_t parts, ptrdiff_
  * most LONGEST_SUM rows of A and B.  Meanwhile the sums of the next tile and `next`, a
  * part of the next tile of the packed A, are fetched.  Both are far away: about half of
  * A was written by another thread and is in its cache.  With `half`, the operands are
- * bfloat16, and a part begins with an even row. */
-INLINE void add_product(int half, const real *packed_a, const real *packed_b,
-                        ptrdiff_t block, ptrdiff_t K, memory_range next, real *M,
-                        ptrdiff_t mr, ptrdiff_t N)
+ * bfloat16, and a part begins with an even row.  It is no inline function because each
+ * copy would have sums of its own on the stack. */
+static __attribute__((noinline)) void add_product(int half, const real *packed_a,
+                                                  const real *packed_b, ptrdiff_t block,
+                                                  ptrdiff_t K, memory_range next,
+                                                  real *M, ptrdiff_t mr, ptrdiff_t N)
 {
     const ptrdiff_t panels = n_panels(N, SUM_NV), next_step = next.bytes / (panels * K);
     const ptrdiff_t parts = n_parts(K, LONGEST_SUM);

@@ -196,7 +196,7 @@ def run_one_step(f):
 def run_quantized(f):
     """A forward of a cell whose weights have fewer bytes, or some steps of it."""
     cell, T, B, n = Cell(f), f.random.randint(1, 6), f.size(6), threads(f)
-    kind, G, H, I = cell.kind, cell.G, cell.H, cell.I
+    kind, G, H, I = cell.kind, GATES[cell.name], cell.H, cell.I
     weights = f.random.choice(list(single.WEIGHTS))
     offsets = ragged(f, T, B) if f.chance(0.4) else None
     try:
@@ -206,7 +206,7 @@ def run_quantized(f):
     except ValueError:  # a cell or an option that has no such kernels
         return
     which = cell.kernels, False, shape
-    if kind != "f":  # no such kernels either
+    if kind != "f" or cell.kernels.half:  # no such kernels either
         return
     packed = f.array(single.packed_size(*which), kind, "nan")
     stored, values = ("b", np.arange(-127, 128)) if weights == "int8" else ("H", 16000)

@@ -50,12 +50,12 @@ def close(got, want, allowed=2e-6):
 def test_losses_are_those_of_torch_nn_and_of_one_process(found, case):
     """Step after step: weights that were packed of an earlier step would show."""
     losses = found[case]
-    # PyTorch's kernels take bfloat16 there, and one process has none to compare with.
+    # PyTorch's sums of bfloat16 are others, and one process has float32.
     bfloat16 = "bfloat16" in case
-    close(losses["ours"], losses["theirs"], 1e-6)
+    close(losses["ours"], losses["theirs"], 1e-2 if bfloat16 else 1e-6)
     close(losses["ours"], losses["joint"], 1e-2 if bfloat16 else 2e-6)
     assert max(losses["ours"]) > min(losses["ours"]) + 1e-3  # it did learn
-    assert losses["calls"] == 0 if bfloat16 else losses["calls"] > two_processes.STEPS
+    assert losses["calls"] > two_processes.STEPS
 
 
 def test_torchrun_gives_each_process_one_thread(found):

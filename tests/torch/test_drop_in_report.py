@@ -60,11 +60,13 @@ def test_something_is_printed_where_nothing_is_replaced(capsys):
 
 def test_what_pytorch_runs_all_the_same(capsys):
     weights = ", but PyTorch runs it: "
-    half = torch.nn.Sequential(torch.nn.LSTM(2, 3), torch.nn.GRUCell(3, 2)).bfloat16()
+    half = torch.nn.Sequential(torch.nn.LSTM(2, 3), torch.nn.GRUCell(3, 2)).half()
     assert report(half, capsys) == [
-        "replaced 0: LSTM(2, 3)" + weights + "its weights are torch.bfloat16",
-        "replaced 1: GRUCell(3, 2)" + weights + "its weights are torch.bfloat16",
+        "replaced 0: LSTM(2, 3)" + weights + "its weights are torch.float16",
+        "replaced 1: GRUCell(3, 2)" + weights + "its weights are torch.float16",
     ]
+    half = torch.nn.Sequential(torch.nn.LSTM(2, 3)).bfloat16()
+    assert report(half, capsys) == ["replaced 0: LSTM(2, 3)"]
     with torch.device("meta"):
         layer = torch.nn.RNN(2, 3)
     assert report(layer, capsys) == [
@@ -116,7 +118,7 @@ def test_explain_of_a_model(rng):
         "cells.0": ("fastrnn", "float32 on the CPU"),
         "cells.1": ("PyTorch", "RNNCell is not one of fastrnn.torch's modules"),
         "unused": ("PyTorch", "it was not called"),
-        "low": ("PyTorch", "the input is torch.bfloat16"),
+        "low": ("fastrnn", "bfloat16 on the CPU"),
     }
     assert str(paths).splitlines()[0] == "encoder: fastrnn: float32 on the CPU"
     assert not model.encoder._forward_pre_hooks

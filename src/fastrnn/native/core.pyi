@@ -33,6 +33,7 @@ class Kernels:
     target: str
     dtype: str
     lanes: int
+    half: bool
     def fingerprint(self, x: _Array, n_threads: int = 1) -> bytes: ...
     def linear_work_size(
         self, backward: bool, N: int, I: int, O: int, n_threads: int

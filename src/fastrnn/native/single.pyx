@@ -146,7 +146,7 @@ cdef int check_kernels(Kernels kernels, bint backward, Shape shape) except -1:
     if shape.weights != FR_WHOLE and (backward or kernels.kind != b"f" or kernels.half):
         raise ValueError(
             "weights of fewer bytes are for a forward in float32, got "
-            f"{'a backward' if backward else kernels.dtype}")
+            f"{'a backward' if backward else 'float64 or products of bfloat16'}")
     return 0
 
 

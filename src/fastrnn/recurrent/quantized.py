@@ -39,7 +39,13 @@ def to_bfloat16(M: Array) -> Array:
 
 def _check(who, layer):
     """Refuse a layer that no kernel computes with weights of fewer bytes."""
-    name, cell = type(layer).__name__, layer._runtime.cell
+    name, known = type(layer).__name__, ", ".join(single.QUANTIZED_LAYERS)
+    if not hasattr(layer, "_runtime"):
+        raise TypeError(
+            f"{who}: the layer must be one of {known}, which knows its input size, got "
+            f"{layer!r}"
+        )
+    cell = layer._runtime.cell
     refused = {
         f"dtype {layer.dtype}": layer.dtype != "float32",
         "a projection": layer._runtime.is_narrow,
@@ -52,7 +58,6 @@ def _check(who, layer):
     }
     found = [what for what, is_so in refused.items() if is_so]
     if cell.layer not in single.QUANTIZED_LAYERS or found:
-        known = ", ".join(single.QUANTIZED_LAYERS)
         raise ValueError(
             f"{who}: the layer must be one of {known}, in float32 and without a "
             f"projection and other options of whole sequences, got {name}"
@@ -276,11 +281,28 @@ class QuantizedStream:
     ----------
     state : tuple of ndarray, shape (num_layers, B, hidden_size)
         The state, h first, zero at first. It may be written to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `layer` is bidirectional or no `QuantizedLayer`, or `batch_size` no positive
+        integer.
+
+    Examples
+    --------
+    >>> stream = fastrnn.GRU(3, 8, seed=0).quantize("int8").stream()
+    >>> stream.step(np.ones((1, 3))).shape
+    (1, 8)
     """
 
     __slots__ = ("_beside", "_shape", "_steps", "state")
 
     def __init__(self, layer: QuantizedLayer, batch_size: int = 1) -> None:
+        if not isinstance(layer, QuantizedLayer):
+            raise TypeError(
+                f"QuantizedStream: layer must be a QuantizedLayer, got "
+                f"{type(layer).__name__}"
+            )
         who = f"{layer._layer}.stream"
         B = checks.positive_int(who, "batch_size", batch_size)
         if layer.bidirectional:

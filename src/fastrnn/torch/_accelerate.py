@@ -180,7 +180,7 @@ def _torch_runs(module):
         if which is None:
             return f"the nonlinearity is {module.nonlinearity!r}"
     dtype = weights[0].dtype
-    if dtype not in _path.DTYPES:
+    if dtype not in (*_path.DTYPES, torch.bfloat16):
         return f"its weights are {dtype}"
     return _path.weights_problem(weights, which.shapes, dtype)
 
