@@ -41,13 +41,13 @@ def test_sources_are_refused(tmp_path, name):
 
 
 def test_a_large_wheel_is_refused(tmp_path):
-    told, status = check(tmp_path, **{"core.abi3.so": bytes(2_300_001)})
+    told, status = check(tmp_path, **{"core.abi3.so": bytes(2_500_001)})
     assert status == 1
-    assert "are more than 2,300,000" in told
+    assert "are more than 2,500,000" in told
 
 
 def test_the_runtime_of_openmp_is_not_counted(tmp_path):
-    assert check(tmp_path, **{"libgomp.so.1": bytes(2_300_001)}) == ("", 0)
+    assert check(tmp_path, **{"libgomp.so.1": bytes(2_500_001)}) == ("", 0)
 
 
 def test_a_tag_that_claims_an_older_glibc_is_refused(tmp_path):
