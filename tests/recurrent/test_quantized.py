@@ -175,8 +175,8 @@ def test_weights_are_kept_once_and_small():
         (lambda: fastrnn.LSTM(3, 4), "int4", "weights must be one of int8"),
         (lambda: fastrnn.LSTM(3, 4, dtype="float64"), "int8", "with dtype float64"),
         (lambda: fastrnn.LSTM(3, 4, proj_size=2), "int8", "with a projection"),
-        (lambda: fastrnn.GRU(3, 4, reset_after=False), "int8", "reset before"),
-        (lambda: fastrnn.GRU(3, 4, zoneout=0.1), "int8", "random choices"),
+        (lambda: fastrnn.GRU(3, 4, reset_after=False), "int8", "reset_after=False"),
+        (lambda: fastrnn.GRU(3, 4, zoneout=0.1), "int8", "zoneout"),
         (lambda: fastrnn.MGU(3, 4), "int8", "must be one of LSTM, GRU, RNN"),
         (lambda: fastrnn.LSTM(3, 4, go_backwards=True), "int8", "go_backwards"),
     ],
@@ -184,6 +184,15 @@ def test_weights_are_kept_once_and_small():
 def test_what_has_no_kernels_is_refused(layer, weights, match):
     with pytest.raises(ValueError, match=match):
         layer().quantize(weights)
+
+
+def test_dropout_of_training_is_nothing_to_inference(rng):
+    x = rng.standard_normal((5, 2, 3)).astype("f")
+    options = {"recurrent_dropout": 0.4, "recurrent_dropout_mode": "candidate"}
+    trained = fastrnn.GRU(3, 8, input_dropout=0.2, weight_drop=0.3, seed=0, **options)
+    plain = fastrnn.GRU(3, 8, seed=0)
+    want, got = (layer.eval().quantize("int8")(x)[0] for layer in (plain, trained))
+    np.testing.assert_array_equal(got, want)
 
 
 def test_weights_that_are_not_finite_are_refused_for_int8():

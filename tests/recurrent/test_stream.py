@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """stream.py: steps give the bits of a forward, state in place, resets, refusals."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from cells import KINDS, parts_of, state_of
@@ -109,3 +112,28 @@ def test_refusals_change_nothing(rng):
         lstm.stream(0)
     np.testing.assert_array_equal(stream.h, before[0])
     np.testing.assert_array_equal(stream.c, before[1])
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_a_state_that_is_assigned_is_copied(small, rng):
+    layer = fastrnn.LSTM(3, 5, num_layers=2, seed=0).eval()
+    layer = layer.quantize("int8") if small else layer
+    one, other = layer.stream(2), layer.stream(2)
+    x = rng.standard_normal((6, 2, 3)).astype("f")
+    for x_t in x[:3]:
+        one.step(x_t)
+    other.state = one.state
+    for x_t in x[3:]:
+        np.testing.assert_array_equal(one.step(x_t), other.step(x_t))
+    kept = [part.copy() for part in other.state]
+    for bad, message in (
+        (3, "must have 2 arrays, got 1"),
+        ((kept[0], kept[1][0]), r"must have shape \(2, 2, 5\), got \(2, 5\)"),
+    ):
+        with pytest.raises(ValueError, match=f"Stream.state: .*{message}"):
+            other.state = bad
+    for part, was in zip(other.state, kept, strict=True):
+        np.testing.assert_array_equal(part, was)
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="Stream cannot be copied or pickled: make"):
+            way(one)

@@ -79,6 +79,7 @@ class Cell:
                 self.options.general
             )
             f.call("celltable.CellOptions.__reduce__", self.options.__reduce__)
+            f.call("celltable.CellOptions.in_inference", self.options.in_inference)
         H, S = self.H, self.S
         bias = f.chance(0.7)
         shapes = weight_shapes(self.name, self.I, H, S, bias, self.options)

@@ -504,3 +504,118 @@ def test_wrong_arguments_are_refused():
         layers.MGU(I, H, nothing=1)
     with pytest.raises(ValueError, match="MGU: dtype must be"):
         layers.MGU(I, H, dtype=torch.float16)
+
+
+# -- parameters that are not the layer's own memory ------------------------------------
+
+
+class Half(torch.nn.Module):
+    def forward(self, x):
+        return x * 0.5
+
+
+class Turned(torch.nn.Module):
+    def forward(self, x):
+        return x.t()
+
+
+def halved(module):
+    return {name: 0.5 * p.detach() for name, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["GRU", "SLSTM", "SRU"])
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_of_a_call_leave_the_modules_own_alone(kind, training):
+    module, x = module_of(kind).train(training), sequences()
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    want = module(x)[0].detach()
+    got, _ = torch.func.functional_call(module, halved(module), (x,))
+    assert not torch.equal(got, want)
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, before[name])
+    assert torch.equal(module(x)[0], want)
+
+
+def test_a_backward_finds_the_weights_of_its_own_call():
+    """Though other calls with other weights came between; and through the weights."""
+    module, x = module_of("GRU", dtype=torch.float64), sequences(torch.float64)
+    rate = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def call(rate):
+        weights = {name: rate * p.detach() for name, p in module.named_parameters()}
+        y, _ = torch.func.functional_call(module, weights, (x,))
+        torch.func.functional_call(module, halved(module), (x,))
+        module(x)
+        return y
+
+    assert torch.autograd.gradcheck(call, (rate,))
+
+
+@pytest.mark.parametrize("made", [Half, Turned])
+def test_a_parametrization_is_computed_anew_at_each_call(made):
+    module, x = module_of("RNN"), sequences()
+    other = module_of("RNN")
+    with torch.no_grad():
+        other.weight_hh_l0.copy_(made()(other.weight_hh_l0).clone())
+    want = gradients(other, x)
+    torch.nn.utils.parametrize.register_parametrization(module, "weight_hh_l0", made())
+    original = module.parametrizations.weight_hh_l0.original
+    before = original.detach().clone()
+    for _ in range(3):
+        assert_same([module(x)[0].detach()], want[:1])
+    assert torch.equal(original, before)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    module(x)[0].sum().backward()
+    optimizer.step()
+    assert not torch.equal(original, before)
+
+
+@pytest.mark.parametrize(
+    "norm", [parametrizations.weight_norm, parametrizations.spectral_norm]
+)
+def test_norms_of_weights_train(norm):
+    module, x = norm(module_of("GRU"), "weight_hh_l0"), sequences()
+    optimizer = torch.optim.SGD(module.parameters(), 0.01)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = module(x)[0].square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_data_that_is_swapped_is_nobody_elses():
+    module, x = module_of("GRU"), sequences()
+    want = module(x)[0].detach()
+    kept = module.weight_hh_l0.data
+    copied = kept.clone()
+    module.weight_hh_l0.data = torch.zeros_like(kept)
+    assert not torch.equal(module(x)[0], want)
+    assert torch.equal(kept, copied)
+    module.weight_hh_l0.data = kept
+    assert torch.equal(module(x)[0], want)
+
+
+def test_a_view_of_the_same_memory_is_another_weight():
+    module, x = module_of("RNN"), sequences()
+    w = module.weight_hh_l0.detach()
+    for view in (w.t(), w[:1].expand(H, H), torch._neg_view(w)):
+        got, _ = torch.func.functional_call(module, {"weight_hh_l0": view}, (x,))
+        want, _ = torch.func.functional_call(
+            module, {"weight_hh_l0": view.clone().resolve_neg().contiguous()}, (x,)
+        )
+        assert torch.equal(got, want)
+        assert not torch.equal(got, module(x)[0])
+
+
+def test_an_indrnn_stays_in_its_bound_with_pytorchs_optimizers():
+    module, x = module_of("IndRNN", time_steps=4), sequences()
+    optimizer = torch.optim.Adam(module.parameters(), 0.5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (-module(x)[0].sum()).backward()
+        optimizer.step()
+        module.constrain()
+        assert module.weight_hh_l0.abs().max() <= 2**0.25 + 1e-6

@@ -301,6 +301,14 @@ cdef class CellOptions:
         self.c.rms = rms
         self.c.log_space, self.c.skip_scale = log_space, skip_scale
 
+    def in_inference(self):
+        """These options without dropout, which inference does not have; None: no option."""
+        made = list(self.made_of)
+        made[7] = made[9] = 0.0
+        options = CellOptions(*made)
+        has = options.general or options.proj_size or options.heads > 1
+        return options if has else None
+
     @property
     def leaves_out(self):
         """Whether the cell has zoneout or dropout."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from fastrnn.native import core, single, threads
 from fastrnn.native.memory import aligned
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import inputs
+from fastrnn.recurrent import inputs, states
 from fastrnn.util import checks
 from fastrnn.util.typing import Array, StateLike
 
@@ -49,6 +49,13 @@ def _check(who, layer):
     refused = {
         f"dtype {layer.dtype}": layer.dtype != "float32",
         "a projection": layer._runtime.is_narrow,
+        "several heads": getattr(layer, "heads", 1) > 1,
+        "layer_norm or rms_norm": bool(
+            getattr(layer, "layer_norm", False) or getattr(layer, "rms_norm", False)
+        ),
+        "reset_after=False": not getattr(layer, "reset_after", True),
+        "zoneout": bool(np.any(getattr(layer, "zoneout", 0))),
+        "compute='bfloat16'": layer.compute is not None,
         "merge_mode or connection": layer._runtime.layer_by_layer,
         "go_backwards": layer.go_backwards,
         "return_sequences=False": not layer.return_sequences,
@@ -59,8 +66,8 @@ def _check(who, layer):
     found = [what for what, is_so in refused.items() if is_so]
     if cell.layer not in single.QUANTIZED_LAYERS or found:
         raise ValueError(
-            f"{who}: the layer must be one of {known}, in float32 and without a "
-            f"projection and other options of whole sequences, got {name}"
+            f"{who}: the layer must be one of {known}, in float32 and without "
+            f"options that no kernel for such weights has, got {name}"
             + (f" with {', '.join(found)}" if found else "")
         )
 
@@ -132,6 +139,8 @@ class QuantizedLayer:
         self._repr = layer.extra_repr()
         self._runtime = runtime = copy.copy(layer._runtime)  # without the parameters
         del runtime.packed_weights, runtime.memory
+        if runtime.options is not None:
+            runtime.options = runtime.options.in_inference()
         self.input_size, self.hidden_size = layer.input_size, layer.hidden_size
         self.batch_first, self.bidirectional = layer.batch_first, layer.bidirectional
         self._kernels = core.kernels("float32")
@@ -280,7 +289,8 @@ class QuantizedStream:
     Attributes
     ----------
     state : tuple of ndarray, shape (num_layers, B, hidden_size)
-        The state, h first, zero at first. It may be written to.
+        The state, h first, zero at first. It may be written to; what is assigned is
+        copied into it.
 
     Raises
     ------
@@ -295,7 +305,7 @@ class QuantizedStream:
     (1, 8)
     """
 
-    __slots__ = ("_beside", "_shape", "_steps", "state")
+    __slots__ = ("_beside", "_shape", "_state", "_steps")
 
     def __init__(self, layer: QuantizedLayer, batch_size: int = 1) -> None:
         if not isinstance(layer, QuantizedLayer):
@@ -315,7 +325,7 @@ class QuantizedStream:
         self._beside = np.zeros(
             (runtime.n_cells, runtime.n_states - 1, B, H), np.float32
         )
-        self.state = (h, *self._beside.swapaxes(0, 1))
+        self._state = (h, *self._beside.swapaxes(0, 1))
         self._shape, self._steps = (B, layer.input_size), []
         for k, packed in enumerate(layer._packed):
             shape = layer._shape(k, 1, B)
@@ -326,6 +336,18 @@ class QuantizedStream:
                 np.empty((B, H), np.float32), aligned(size, "float32"),
             )  # fmt: skip
             self._steps.append(one.step)
+
+    @property
+    def state(self) -> tuple[Array, ...]:
+        """The arrays of the state, h first."""
+        return self._state
+
+    @state.setter
+    def state(self, value: StateLike) -> None:
+        states.write("QuantizedStream.state", self._state, value)
+
+    def __reduce__(self):
+        raise states.not_copied(self)
 
     def step(self, x_t: ArrayLike) -> Array:
         """Advance by one time step.

@@ -11,7 +11,7 @@ from fastrnn.native.memory import aligned
 from fastrnn.nn.module import Module
 from fastrnn.recurrent import connections, states
 from fastrnn.util import checks
-from fastrnn.util.typing import Array
+from fastrnn.util.typing import Array, StateLike
 
 
 class Stream:
@@ -32,7 +32,8 @@ class Stream:
     ----------
     state : tuple of ndarray, shape (num_layers, B, hidden_size)
         The state, h first: zero at first, or the initial state that the layer has
-        learned. It may be written to. With a projection h is ``proj_size`` wide.
+        learned. It may be written to; what is assigned is copied into it. With a
+        projection h is ``proj_size`` wide.
     h, c : ndarray
         The first of these, and the second; `c` is None for cells that have h alone.
 
@@ -45,7 +46,8 @@ class Stream:
 
     Notes
     -----
-    One stream belongs to one thread at a time; streams of one layer are independent.
+    One stream belongs to one thread at a time; streams of one layer are independent. A
+    stream is not copied: make another one, and assign its `state`.
 
     Examples
     --------
@@ -58,7 +60,7 @@ class Stream:
     True
     """
 
-    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step", "c", "h", "state")
+    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_state", "_step")
 
     def __init__(self, layer: Module, batch_size: int = 1) -> None:
         if not hasattr(layer, "_runtime"):  # as all recurrent layers have it
@@ -79,12 +81,11 @@ class Stream:
         runtime = layer._runtime
         cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
         S, options = runtime.h_size, runtime.options
-        self.h, *_ = states.zeros(runtime, B)
+        h, *_ = states.zeros(runtime, B)
         beside_h = np.zeros(
             (runtime.n_cells, runtime.n_states - 1, B, H), runtime.dtype
         )  # those of a cell side by side
-        self.state = (self.h, *beside_h.swapaxes(0, 1))
-        self.c = self.state[1] if runtime.n_states > 1 else None
+        self._state = (h, *beside_h.swapaxes(0, 1))
         self._start = None
         if layer.learn_initial_state:
             self._start = [
@@ -109,8 +110,8 @@ class Stream:
                 shape,
                 n_threads,
                 packed,
-                self.h[k],
-                None if self.c is None else beside_h[k],
+                h[k],
+                None if runtime.n_states == 1 else beside_h[k],
                 np.empty((B, S), layer.dtype),
                 aligned(size, layer.dtype),
             )
@@ -122,6 +123,28 @@ class Stream:
             I = S
         self._step, *self._rest = steps
         self.reset()
+
+    @property
+    def state(self) -> tuple[Array, ...]:
+        """The arrays of the state, h first."""
+        return self._state
+
+    @state.setter
+    def state(self, value: StateLike) -> None:
+        states.write("Stream.state", self._state, value)
+
+    @property
+    def h(self) -> Array:
+        """The first array of the state."""
+        return self._state[0]
+
+    @property
+    def c(self) -> Array | None:
+        """The second array of the state; None for cells that have h alone."""
+        return self._state[1] if len(self._state) > 1 else None
+
+    def __reduce__(self):
+        raise states.not_copied(self)
 
     def step(self, x_t: ArrayLike) -> Array:
         """Advance by one time step.

@@ -102,25 +102,38 @@ class Engine(Locked):
         """The name of the layer's class, for messages."""
         return type(self.layer).__name__
 
-    def write(self, weights):
-        """Bring the values of the weights into the layer's memory, where they differ.
+    def _is_own(self, k, weight):
+        """Whether a weight is the layer's own memory, and read as that is."""
+        return (
+            type(weight) in (torch.nn.Parameter, torch.Tensor)
+            and weight.dtype is self.dtype
+            and weight.data_ptr() == self._addresses[k]
+            and weight.shape == self.parameters[k].shape
+            and weight.is_contiguous()
+            and not weight.is_neg()
+        )
 
-        The module's own parameters are that memory. Others come from a parametrization,
-        from `torch.func.functional_call`, or from a state dict that was assigned.
+    def with_weights(self, weights):
+        """An engine whose layer has the values of some weights in its memory.
+
+        The module's own parameters are the memory of this one. Others come from a
+        parametrization, from `torch.func.functional_call`, or from a state dict that
+        was assigned. They are copied into a layer made for the call: nobody else's
+        numbers change, and a backward finds them as they were.
         """
-        for k, weight in enumerate(weights):
-            if type(weight) in (torch.nn.Parameter, torch.Tensor) and (
-                weight.dtype is self.dtype and weight.data_ptr() == self._addresses[k]
-            ):
-                continue
-            self.check(f"the parameter {self.names[k]}", weight)
-            own = self.parameters[k]
+        if all(self._is_own(k, weight) for k, weight in enumerate(weights)):
+            return self
+        for name, own, weight in zip(self.names, self.parameters, weights, strict=True):
+            self.check(f"the parameter {name}", weight)
             if weight.shape != own.shape:
                 raise ValueError(
-                    f"{self.who}: {self.names[k]} must have shape {tuple(own.shape)}, "
-                    f"got {tuple(weight.shape)}"
+                    f"{self.who}: {name} must have shape {tuple(own.shape)}, got "
+                    f"{tuple(weight.shape)}"
                 )
+        made = Engine(copy.deepcopy(self.layer))
+        for own, weight in zip(made.parameters, weights, strict=True):
             own.copy_(weight.detach())
+        return made
 
     def forward(self, x, hx, how, keeps):
         """Run the layer.
@@ -288,14 +301,17 @@ def run(engine, x, hx, weights, how):
     for part in hx:
         if part is not None:
             engine.check("hx", part)
-    engine.write(weights)
+    main, engine = engine, engine.with_weights(weights)
     tensors = (x, *hx, *weights)
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in tensors
     ):
         y, *ends = _apply(engine, how, len(hx), *tensors)
-        return y, ends
-    return engine.forward(x, hx, how, engine.layer.training)[1:]
+    else:
+        y, ends = engine.forward(x, hx, how, engine.layer.training)[1:]
+    if engine is not main:
+        main.layer.state = engine.layer.state
+    return y, ends
 
 
 _apply = _compat.apply_of(_Recurrence)

@@ -131,8 +131,7 @@ class Layer(torch.nn.Module):
         >>> type(MGU(3, 5).to_layer())
         <class 'fastrnn.recurrent.mgu.MGU'>
         """
-        self._engine.write(self._weights())
-        layer = self._engine.copied_layer()
+        layer = self._engine.with_weights(self._weights()).copied_layer()
         return layer.train(self.training)
 
     def _weights(self):
@@ -243,13 +242,12 @@ class Layer(torch.nn.Module):
         """Bring the parameters to the nearest ones that the layer's options allow.
 
         fastrnn's optimisers do so by themselves. With one of PyTorch's, call it after
-        each step of a `LeakyRNN` with signs or a learned alpha. Other layers allow all
-        parameters.
+        each step of a `LeakyRNN` with signs or a learned alpha, or of an `IndRNN` with
+        `time_steps`. Other layers allow all parameters.
         """
-        engine = self._engine
-        if hasattr(engine.layer, "constrain"):
+        if hasattr(self._engine.layer, "constrain"):
             weights = self._weights()
-            engine.write(weights)
+            engine = self._engine.with_weights(weights)
             engine.layer.constrain()
             with torch.no_grad():
                 for weight, own in zip(weights, engine.parameters, strict=True):
