@@ -302,7 +302,7 @@ cdef class CellOptions:
         self.c.log_space, self.c.skip_scale = log_space, skip_scale
 
     def in_inference(self):
-        """These options without dropout, which is for training; None where none is left."""
+        """These options where there is no dropout; None where none of them is left."""
         made = list(self.made_of)
         made[7] = made[9] = 0.0
         options = CellOptions(*made)
