@@ -37,7 +37,7 @@ import torch_cells  # noqa: F401  (fills torch_loops.CELLS)
 import torch_loops
 
 SHAPES = (Shape(50, 32, 64, 64), Shape(50, 32, 256, 256))
-LIMIT = 1e-4  # of a difference, relative to the norm
+LIMIT = 1e-3  # of a difference, relative to the norm; norms of rows enlarge rounding
 OPTIONS_OF = ("LSTM", "GRU", "RNN")  # the classes whose options are compared
 
 
