@@ -9,7 +9,7 @@ import copy
 
 import numpy as np
 import pytest
-from cells import KINDS
+from cells import KINDS, assert_same_bits
 
 import fastrnn
 from fastrnn.native import core
@@ -57,12 +57,6 @@ def results(layer, T=9, B=5, **given):
     return found
 
 
-def assert_same_bits(got, want):
-    assert got.keys() == want.keys()
-    for name, array in want.items():
-        np.testing.assert_array_equal(got[name], array, err_msg=name)
-
-
 @pytest.mark.parametrize(("kind", "options"), CASES)
 def test_errors_are_those_of_eight_bits(kind, options):
     """Relative to float64: y <= 4e-3 and gradients <= 6e-3, in the norm.
@@ -95,9 +89,9 @@ def test_bits_depend_on_no_schedule(kind, options, n_threads):
     fastrnn.set_num_threads(1)
     want = of()
     fastrnn.set_num_threads(before)
-    assert_same_bits(of(), want)
-    assert_same_bits(of(checkpoint_every=4), want)
+    assert_same_bits("threads:", of(), want)
+    assert_same_bits("in blocks:", of(checkpoint_every=4), want)
     for isa in core.SUPPORTED:
         if core.SUPPORTED[0] != "baseline" and isa != "baseline":
             with core.use_isa(isa):
-                assert_same_bits(of(), want)
+                assert_same_bits(isa, of(), want)

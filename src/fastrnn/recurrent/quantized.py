@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from fastrnn.native import core, single, threads
 from fastrnn.native.memory import aligned
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import inputs, states
+from fastrnn.recurrent import inputs
+from fastrnn.recurrent.stream import KeepsState
 from fastrnn.util import checks
 from fastrnn.util.typing import Array, StateLike
 
@@ -275,7 +276,7 @@ class QuantizedLayer:
         return QuantizedStream(self, batch_size)
 
 
-class QuantizedStream:
+class QuantizedStream(KeepsState):
     """A `QuantizedLayer` with one time step in each call.
 
     A step has the bits of the same step in a call for the whole sequence.
@@ -305,7 +306,7 @@ class QuantizedStream:
     (1, 8)
     """
 
-    __slots__ = ("_beside", "_shape", "_state", "_steps")
+    __slots__ = ("_beside", "_shape", "_steps")
 
     def __init__(self, layer: QuantizedLayer, batch_size: int = 1) -> None:
         if not isinstance(layer, QuantizedLayer):
@@ -336,18 +337,6 @@ class QuantizedStream:
                 np.empty((B, H), np.float32), aligned(size, "float32"),
             )  # fmt: skip
             self._steps.append(one.step)
-
-    @property
-    def state(self) -> tuple[Array, ...]:
-        """The arrays of the state, h first."""
-        return self._state
-
-    @state.setter
-    def state(self, value: StateLike) -> None:
-        states.write("QuantizedStream.state", self._state, value)
-
-    def __reduce__(self):
-        raise states.not_copied(self)
 
     def step(self, x_t: ArrayLike) -> Array:
         """Advance by one time step.

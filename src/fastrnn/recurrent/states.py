@@ -10,8 +10,6 @@ which c stands in names: c0, c_n, dc_n.
 
 import numpy as np
 
-from fastrnn.util import checks
-
 
 def widen(h, H):
     """Put h of shape (cells, B, S) into an array (cells, B, H), as the kernels want."""
@@ -101,35 +99,3 @@ def as_state(parts):
 def state_parts(state):
     """The list of the arrays of a state that a recurrent layer has returned."""
     return list(state) if isinstance(state, tuple) else [state]
-
-
-def write(who, parts, value):
-    """Copy a state that a user assigns into a stream's arrays, or change nothing.
-
-    Parameters
-    ----------
-    who : str
-    parts : tuple of ndarray
-        The stream's arrays.
-    value : array_like or sequence of array_like
-        As many arrays of the same shapes; an array by itself where there is one.
-    """
-    given = list(value) if isinstance(value, tuple | list) else [value]
-    if len(given) != len(parts):
-        raise ValueError(f"{who}: must have {len(parts)} arrays, got {len(given)}")
-    arrays = [checks.float_array(who, "state", one, parts[0].dtype) for one in given]
-    for array, part in zip(arrays, parts, strict=True):
-        if array.shape != part.shape:
-            raise ValueError(
-                f"{who}: an array must have shape {part.shape}, got {array.shape}"
-            )
-    for array, part in zip(arrays, parts, strict=True):
-        part[...] = array
-
-
-def not_copied(stream):
-    """The error of whoever copies or pickles a stream."""
-    return TypeError(
-        f"a {type(stream).__name__} cannot be copied or pickled: make another one of "
-        "its layer, and assign its state"
-    )

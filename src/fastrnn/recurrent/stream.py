@@ -14,7 +14,43 @@ from fastrnn.util import checks
 from fastrnn.util.typing import Array, StateLike
 
 
-class Stream:
+class KeepsState:
+    """Base of streams: arrays of a state, which kernels step through where they lie."""
+
+    __slots__ = ("_state",)
+
+    @property
+    def state(self) -> tuple[Array, ...]:
+        """The arrays of the state, h first."""
+        return self._state
+
+    @state.setter
+    def state(self, value: StateLike) -> None:
+        """Copy arrays of the same shapes into the state, or change nothing."""
+        who = f"{type(self).__name__}.state"
+        parts = self._state
+        given = list(value) if isinstance(value, tuple | list) else [value]
+        if len(given) != len(parts):
+            raise ValueError(f"{who}: must have {len(parts)} arrays, got {len(given)}")
+        arrays = [
+            checks.float_array(who, "state", one, parts[0].dtype) for one in given
+        ]
+        for array, part in zip(arrays, parts, strict=True):
+            if array.shape != part.shape:
+                raise ValueError(
+                    f"{who}: an array must have shape {part.shape}, got {array.shape}"
+                )
+        for array, part in zip(arrays, parts, strict=True):
+            part[...] = array
+
+    def __reduce__(self):
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: make another one of "
+            "its layer, and assign its state"
+        )
+
+
+class Stream(KeepsState):
     """A recurrent layer that runs on a live signal, with one time step in each call.
 
     The ``stream`` method of a layer makes it. A step allocates nothing, and gives the
@@ -60,7 +96,7 @@ class Stream:
     True
     """
 
-    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_state", "_step")
+    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step")
 
     def __init__(self, layer: Module, batch_size: int = 1) -> None:
         if not hasattr(layer, "_runtime"):  # as all recurrent layers have it
@@ -125,15 +161,6 @@ class Stream:
         self.reset()
 
     @property
-    def state(self) -> tuple[Array, ...]:
-        """The arrays of the state, h first."""
-        return self._state
-
-    @state.setter
-    def state(self, value: StateLike) -> None:
-        states.write("Stream.state", self._state, value)
-
-    @property
     def h(self) -> Array:
         """The first array of the state."""
         return self._state[0]
@@ -142,9 +169,6 @@ class Stream:
     def c(self) -> Array | None:
         """The second array of the state; None for cells that have h alone."""
         return self._state[1] if len(self._state) > 1 else None
-
-    def __reduce__(self):
-        raise states.not_copied(self)
 
     def step(self, x_t: ArrayLike) -> Array:
         """Advance by one time step.
