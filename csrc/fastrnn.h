@@ -415,6 +415,22 @@ typedef struct {
     void *packed;        /* quantized_packed_size() elements, written */
 } fr_quantized_args;
 
+/* y = x W^T + b with such weights; arrays are contiguous.  `packed` is written by
+ * pack_quantized_linear() and read by quantized_linear(). */
+typedef struct {
+    int kind, n_threads;
+    ptrdiff_t N, I, O;
+    /* pack_quantized_linear() only: */
+    const void *W;       /* (O, I), of one byte or of two */
+    const void *W_scale; /* (O,); NULL but for FR_INT8 */
+    const void *b;       /* (O,), or NULL for zero */
+    void *packed;        /* quantized_linear_packed_size() elements */
+    /* quantized_linear() only: */
+    const void *x; /* (N, I) */
+    void *y;       /* (N, O), written */
+    void *work;    /* quantized_linear_work_size() elements of scratch */
+} fr_quantized_linear_args;
+
 /* --- optimisers, losses and other layers ------------------------------------------ */
 
 /* Some rows of a table of parameters, such as an embedding's, of which an optimiser
@@ -584,6 +600,11 @@ typedef struct {
     void (*quantized_forward)(const fr_forward_args *, int kind);
     ptrdiff_t (*quantized_packed_size)(const fr_shape *, int kind);
     ptrdiff_t (*quantized_work_size)(const fr_shape *, int n_threads, int kind);
+
+    void (*pack_quantized_linear)(const fr_quantized_linear_args *);
+    void (*quantized_linear)(const fr_quantized_linear_args *);
+    ptrdiff_t (*quantized_linear_packed_size)(ptrdiff_t I, ptrdiff_t O, int kind);
+    ptrdiff_t (*quantized_linear_work_size)(ptrdiff_t I, int n_threads, int kind);
 
     void (*linear_forward)(const fr_linear_args *);
     void (*linear_backward)(const fr_linear_args *);

@@ -16,7 +16,7 @@
 #if FR_DOUBLE || FR_PAIRS /* weights of fewer bytes are for float32 as it is */
 #define QUANTIZED(function) NULL
 #else
-#include "quantized.c"
+#include "quantized_linear.c"
 #define QUANTIZED(function) function
 #endif
 #include "fingerprint.c"
@@ -75,6 +75,12 @@ static const fr_cell *describe_cell(int index)
     .quantized_forward = is_half ? NULL : QUANTIZED(quantized_forward), \
     .quantized_packed_size = is_half ? NULL : QUANTIZED(quantized_packed_size), \
     .quantized_work_size = is_half ? NULL : QUANTIZED(quantized_work_size), \
+    .pack_quantized_linear = is_half ? NULL : QUANTIZED(pack_quantized_linear), \
+    .quantized_linear = is_half ? NULL : QUANTIZED(quantized_linear), \
+    .quantized_linear_packed_size = \
+        is_half ? NULL : QUANTIZED(quantized_linear_packed_size), \
+    .quantized_linear_work_size = \
+        is_half ? NULL : QUANTIZED(quantized_linear_work_size), \
     .linear_forward = linear_forward, \
     .linear_backward = linear_backward, \
     .linear_work_size = linear_work_size, \

@@ -27,6 +27,12 @@ from native_draws import (
 )
 from native_fuzz import Fuzz
 from native_layers import run_arrays, run_tensors
+from native_quantized import (
+    run_quantized_layers,
+    run_quantized_linear,
+    small_kernels,
+    small_weights,
+)
 
 from fastrnn.native import (
     addresses,
@@ -198,27 +204,22 @@ def run_quantized(f):
     """A forward of a cell whose weights have fewer bytes, or some steps of it."""
     cell, T, B, n = Cell(f), f.random.randint(1, 6), f.size(6), threads(f)
     kind, G, H, I = cell.kind, GATES[cell.name], cell.H, cell.I
-    weights = f.random.choice(list(single.WEIGHTS))
+    weights = f.random.choice(list(core.WEIGHTS))
     offsets = ragged(f, T, B) if f.chance(0.4) else None
+    shape = single.Shape(cell.number, f.chance(0.5), T, B, I, H, offsets, cell.options)
+    kernels = small_kernels(cell.kernels, weights)
+    which = kernels, False, shape
+    if kind != "f":  # the cell's arrays are none of these kernels'
+        return
     try:
-        shape = single.Shape(
-            cell.number, f.chance(0.5), T, B, I, H, offsets, cell.options, weights
-        )
+        size = single.packed_size(*which)
     except ValueError:  # a cell or an option that has no such kernels
         return
-    which = cell.kernels, False, shape
-    if kind != "f" or cell.kernels.half:  # no such kernels either
-        return
-    packed = f.array(single.packed_size(*which), kind, "nan")
-    stored, values = ("b", np.arange(-127, 128)) if weights == "int8" else ("H", 16000)
-    W, R = (
-        np.resize(values, (G, H, K)).astype(stored) + f.array((G, H, K), stored, 0)
-        for K in (I, H)
-    )
-    scales = [f.array((G, H), kind) if stored == "b" else None for _ in "WR"]
+    packed = f.array(size, kind, "nan")
+    (W, W_scale), (R, R_scale) = (small_weights(f, (G, H, K), weights) for K in (I, H))
     f.make(
-        "single.pack_quantized", single.pack_quantized, cell.kernels, shape, W, R,
-        *scales, *cell.weights[2:], packed, cell.P,
+        "single.pack_quantized", single.pack_quantized, kernels, shape, W, R,
+        W_scale, R_scale, *cell.weights[2:], packed, cell.P,
     )  # fmt: skip
     work = f.array(single.work_size(*which, n), kind, "nan")
     others = N_STATES[cell.name] - 1
@@ -229,7 +230,7 @@ def run_quantized(f):
     c0 = f.array((others, B, H), kind) if others else None
     c_n = f.array((others, B, H), kind, "nan") if others else None
     f.make(
-        "single.forward", single.forward, cell.kernels, shape, n, x, packed, h0, c0, y,
+        "single.forward", single.forward, kernels, shape, n, x, packed, h0, c0, y,
         h_n, c_n, None, work,
     )  # fmt: skip
     f.written("single.forward", True, h_n, y_array, *[c_n] * bool(others))
@@ -425,6 +426,8 @@ SCENARIOS = (
     run_sequence,
     run_one_step,
     run_quantized,
+    run_quantized_layers,
+    run_quantized_linear,
     run_flat,
     run_linear,
     run_optimisers,

@@ -18,7 +18,7 @@ GUARD = 64  # bytes before and after an array
 PATTERN = 0xA5
 WILD = (0, -1, -7, 2**31 - 1, 2**31, 2**32, 2**40, 2**61, 2**62, 2**63 - 1, -(2**63))
 _MOST = 10**6  # elements of an array
-_OTHER_TYPES = {"f": "d", "d": "f", "q": "i", "B": "f"}
+_OTHER_TYPES = {"f": "d", "d": "f", "q": "i", "B": "f", "b": "f", "H": "f"}
 
 
 def _kind_of(array):

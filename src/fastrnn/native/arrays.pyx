@@ -21,7 +21,7 @@ from fastrnn.native.addresses cimport address
 from fastrnn.native.calls cimport (
     Plan, Run, Sequence, extent_of_sequence, per_cell, sequence_of_array,
 )
-from fastrnn.native.capi cimport fr_shape
+from fastrnn.native.capi cimport FR_WHOLE, fr_shape
 from fastrnn.native.core cimport Kernels, allowed, team
 from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport Layout
@@ -159,18 +159,24 @@ cdef class ArrayPlan(Plan):
         self.state = B * layout.H
         self.series = round_up(self.rows * self.width * self.itemsize)
         self.tape = round_up(kernels.table.tape_size(&self.shape) * self.itemsize)
+        self.chained = self.n_directions == 1
         for layer in range(min(self.n_layers, 2)):
             shape = self.shape
             shape.I = self.shape.I if layer == 0 else self.width
-            size = kernels.table.forward_work_size(&shape, n_threads)
+            if kernels.weights != FR_WHOLE:
+                size = kernels.table.quantized_work_size(
+                    &shape, n_threads, kernels.weights)
+            else:
+                size = kernels.table.forward_work_size(&shape, n_threads)
             self.forward_work = max(self.forward_work, round_up(size * self.itemsize))
             size = kernels.table.backward_work_size(&shape, n_threads)
             self.backward_work = max(self.backward_work, round_up(size * self.itemsize))
             size = kernels.table.backward_block_size(&shape)
             self.block_size = max(self.block_size, round_up(size * self.itemsize))
-        self.chained = self.n_directions == 1
-        self.at_once = kernels.table.calls_at_once(
-            &shape, n_threads, self.n_layers if self.chained else 2, self.chained)
+        self.at_once = 1
+        if kernels.weights == FR_WHOLE:
+            self.at_once = kernels.table.calls_at_once(
+                &shape, n_threads, self.n_layers if self.chained else 2, self.chained)
 
     def fits(self, Kernels kernels, int n_threads, bint batch_first, x):
         """Whether this is a plan for such a call, and x as `forward` needs it."""
@@ -263,7 +269,7 @@ cdef class ArrayPlan(Plan):
         cdef Run run = Run.make(self.kernels.table, &self.shape, self.n_threads,
                                 self.n_layers, self.n_directions, self.itemsize)
         run.reverse = self.first % self.layout.n_directions
-        run.chained = self.chained
+        run.chained, run.weights = self.chained, self.kernels.weights
         # Dropout needs a layer's outputs of all steps.
         run.at_once = 1 if self.chained and seeds is not None else self.at_once
         run.seeds, run.p = self.seeds(seeds, p), p
@@ -329,6 +335,10 @@ cdef class ArrayPlan(Plan):
         if x is None or end is None or (own_y and not training):
             raise TypeError(
                 "ArrayPlan.forward: x, end, and y in inference, must be arrays")
+        if self.kernels.weights != FR_WHOLE and (training or draw is not None):
+            raise ValueError(
+                "ArrayPlan.forward: training must be False, and draw None, for weights "
+                "of fewer bytes")
         team(self.n_threads)
         self.check_run()
         use.check("ArrayPlan.forward", self.layout, self.kernels)
@@ -430,6 +440,8 @@ cdef class ArrayPlan(Plan):
         self.outside_y(&run.dy[inner], dy, "dy", y_at, False)
         if x is None or dx is None or d_start is None:
             raise TypeError("ArrayPlan.backward: x, dx and d_start must be arrays")
+        if self.kernels.weights != FR_WHOLE:
+            raise ValueError("ArrayPlan.backward: weights must be whole")
         team(self.n_threads)
         self.check_run()
         use.check("ArrayPlan.backward", self.layout, self.kernels)

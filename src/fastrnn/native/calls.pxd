@@ -3,7 +3,8 @@
 
 from libc.stdint cimport uint64_t
 
-from fastrnn.native.capi cimport fr_draw, fr_kernels, fr_shape
+from fastrnn.native.capi cimport fr_cell, fr_draw, fr_kernels, fr_shape
+from fastrnn.native.celltable cimport CellOptions
 from fastrnn.native.core cimport Kernels
 from fastrnn.native.layout cimport Layout, Parts
 
@@ -30,6 +31,8 @@ cdef int sequence_of_tensor(
     ptrdiff_t width, bint batch_first, bint writable) except -1
 
 cdef int check_half(str who, const fr_shape *shape) except -1
+cdef int check_weights(str who, Kernels kernels, const fr_cell *of,
+                       const fr_shape *shape, CellOptions options) except -1
 cdef ptrdiff_t rows_of(const fr_shape *shape) noexcept nogil
 cdef ptrdiff_t extent_of_sequence(
     const Sequence *s, const fr_shape *shape) noexcept nogil
@@ -41,7 +44,7 @@ cdef class Run:
     cdef fr_shape shape  # I and reverse: each layer's, each direction's
     cdef int n_threads, n_layers, n_directions
     cdef ptrdiff_t itemsize
-    cdef int weights  # of enum fr_weights: of one cell alone, or FR_WHOLE
+    cdef int weights  # of enum fr_weights; unless FR_WHOLE, one cell runs at once
     cdef bint reverse  # a single direction that goes backwards
     cdef int at_once  # cells
     cdef bint chained  # those are layers, not directions

@@ -4,6 +4,8 @@ from typing import Any, final
 
 from fastrnn.native.core import Kernels
 
+QUANTIZED_LAYERS: tuple[str, ...]
+
 @final
 class Run: ...
 

@@ -14,10 +14,10 @@ from libc.string cimport memset
 
 from fastrnn.native.addresses cimport address, checked_offsets, offsets_in, size_of
 from fastrnn.native.capi cimport (
-    FR_MOST_AT_ONCE, fr_backward_args, fr_cell, fr_dropout_args, fr_extent,
+    FR_MOST_AT_ONCE, FR_NO_NORM, FR_WHOLE, fr_backward_args, fr_cell, fr_dropout_args, fr_extent,
     fr_forward_args, fr_kernels, fr_shape,
 )
-from fastrnn.native.celltable cimport gates_of
+from fastrnn.native.celltable cimport CellOptions, gates_of
 from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes
 from fastrnn.native.layout cimport (
     Layout, N_PARTS, PART_B_HH, PART_B_IH, PART_NORM_C, PART_NORM_C_BIAS, PART_NORM_HH,
@@ -27,10 +27,31 @@ from fastrnn.native.sizes cimport check_shape, last_element
 from fastrnn.native.views cimport View, description, look_at
 
 
+# Whose cells may have weights of fewer bytes.
+QUANTIZED_LAYERS = ("LSTM", "GRU", "RNN")
+
+
 cdef int check_half(str who, const fr_shape *shape) except -1:
     """Which cells products of bfloat16 are not for."""
     if shape.half and shape.heads > 1:
         raise ValueError(f"{who}: cells with heads have no products of bfloat16")
+    return 0
+
+
+cdef int check_weights(str who, Kernels kernels, const fr_cell *of,
+                       const fr_shape *shape, CellOptions options) except -1:
+    """Which cells have no kernels for weights of fewer bytes."""
+    if kernels.weights == FR_WHOLE:
+        return 0
+    if of.layer.decode() not in QUANTIZED_LAYERS:
+        raise ValueError(
+            f"{who}: no kernels have weights of fewer bytes for {of.name.decode()}")
+    if options is not None and (
+            shape.S != shape.H or shape.heads > 1 or options.draws
+            or options.c.reset_before or options.c.norm != FR_NO_NORM):
+        raise ValueError(
+            f"{who}: no kernels have weights of fewer bytes for a cell with a "
+            "projection, heads, a norm, a reset before the product or random choices")
     return 0
 
 
@@ -317,6 +338,7 @@ cdef class Plan:
         self.shape.level2 = level2_bytes()
         self.shape.half = kernels.table.half
         check_half(who, &self.shape)
+        check_weights(who, kernels, layout.of, &self.shape, layout.options)
         self.shape.T, self.shape.B, self.shape.I = T, B, I
         self.width = layout.n_directions * layout.S
         widest = self.shape

@@ -208,6 +208,17 @@ cdef extern from "fastrnn.h" nogil:
         const void *P
         void *packed
 
+    ctypedef struct fr_quantized_linear_args:
+        int kind, n_threads
+        ptrdiff_t N, I, O
+        const void *W
+        const void *W_scale
+        const void *b
+        void *packed
+        const void *x
+        void *y
+        void *work
+
     enum: FR_N_RATES
     enum: FR_N_STATE
 
@@ -329,6 +340,13 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t (*quantized_packed_size)(const fr_shape *, int kind) noexcept nogil
         ptrdiff_t (*quantized_work_size)(
             const fr_shape *, int n_threads, int kind) noexcept nogil
+        void (*pack_quantized_linear)(
+            const fr_quantized_linear_args *) noexcept nogil
+        void (*quantized_linear)(const fr_quantized_linear_args *) noexcept nogil
+        ptrdiff_t (*quantized_linear_packed_size)(
+            ptrdiff_t I, ptrdiff_t O, int kind) noexcept nogil
+        ptrdiff_t (*quantized_linear_work_size)(
+            ptrdiff_t I, int n_threads, int kind) noexcept nogil
         void (*linear_forward)(const fr_linear_args *) noexcept nogil
         void (*linear_backward)(const fr_linear_args *) noexcept nogil
         ptrdiff_t (*linear_work_size)(

@@ -18,6 +18,10 @@ cdef class Kernels:
     cdef readonly str dtype
     cdef readonly int lanes
     cdef readonly bint half
+    cdef int weights  # of enum fr_weights
+
+    cdef int check_quantized(self, str who, ptrdiff_t N, ptrdiff_t I,
+                             ptrdiff_t O) except -1
 
     @staticmethod
-    cdef Kernels wrap(const fr_kernels *table)
+    cdef Kernels wrap(const fr_kernels *table, int weights)

@@ -12,9 +12,10 @@ MOST_THREADS: int
 STACK: int
 SUPPORTED: tuple[str, ...]
 THREADING: str
+WEIGHTS: dict[str, int]
 
 def active_target() -> str: ...
-def kernels(dtype: Any) -> Kernels: ...
+def kernels(dtype: Any, weights: str | None = None) -> Kernels: ...
 def prepare(n_threads: int) -> None: ...
 def stack_left() -> int: ...
 def system_level2_bytes() -> int: ...
@@ -62,6 +63,28 @@ class Kernels:
         dx: _Array | None,
         dW: _Array,
         db: _Array | None,
+        work: _Array,
+    ) -> None: ...
+    def quantized_linear_packed_size(self, I: int, O: int) -> int: ...
+    def pack_quantized_linear(
+        self,
+        I: int,
+        O: int,
+        W: _Array,
+        W_scale: _Array | None,
+        b: _Array | None,
+        packed: _Array,
+    ) -> None: ...
+    def quantized_linear_work_size(self, I: int, n_threads: int) -> int: ...
+    def quantized_linear(
+        self,
+        n_threads: int,
+        N: int,
+        I: int,
+        O: int,
+        x: _Array,
+        packed: _Array,
+        y: _Array,
         work: _Array,
     ) -> None: ...
     def activation(self, name: str, x: _Array, y: _Array) -> None: ...

@@ -234,7 +234,8 @@ cdef object _made_here = object()  # what `Kernels` are made with
 cdef class Kernels:
     """The kernel table of one target and one dtype.
 
-    With `half`, products round their operands to bfloat16.
+    With `half`, products round their operands to bfloat16. Some run recurrent cells with
+    weights of fewer bytes than an element has, in inference: those of `WEIGHTS`.
     """
 
     def __cinit__(self, *only_here):
@@ -242,13 +243,13 @@ cdef class Kernels:
             raise TypeError("Kernels: kernels(dtype) gives those that there are")
 
     @staticmethod
-    cdef Kernels wrap(const fr_kernels *table):
+    cdef Kernels wrap(const fr_kernels *table, int weights):
         cdef Kernels self = Kernels.__new__(Kernels, _made_here)
         self.table = table
         self.target = table.target.decode()
         self.dtype = table.dtype.decode()
         self.kind = b"d" if self.dtype == "float64" else b"f"
-        self.lanes, self.half = table.lanes, table.half
+        self.lanes, self.half, self.weights = table.lanes, table.half, weights
         return self
 
     def fingerprint(self, x not None, int n_threads=1):
@@ -309,6 +310,62 @@ cdef class Kernels:
             since = began(n_threads, flops)
             self.table.linear_backward(&a)
             ended(since, a.n_threads, 2 * flops)
+
+    cdef int check_quantized(self, str who, ptrdiff_t N, ptrdiff_t I,
+                             ptrdiff_t O) except -1:
+        if self.weights == FR_WHOLE:
+            raise ValueError(f"{who}: kernels must be for weights of fewer bytes")
+        return check_linear(N, I, O)
+
+    def quantized_linear_packed_size(self, ptrdiff_t I, ptrdiff_t O):
+        """Elements that `pack_quantized_linear` writes."""
+        self.check_quantized("quantized_linear_packed_size", 0, I, O)
+        return self.table.quantized_linear_packed_size(I, O, self.weights)
+
+    def pack_quantized_linear(self, ptrdiff_t I, ptrdiff_t O, W, W_scale, b, packed):
+        """Bring a weight (O, I) of fewer bytes into the form that calls read.
+
+        It is int8 with a scale for each row, (O,), or uint16 with the upper halves of
+        float32 numbers, and no scales. b is (O,) or None.
+        """
+        cdef fr_quantized_linear_args a
+        cdef ptrdiff_t size = self.quantized_linear_packed_size(I, O)
+        cdef bint is_int8 = self.weights == FR_INT8
+        if (W_scale is None) == is_int8:
+            raise ValueError("W_scale is given for int8, and for no other weights")
+        a.kind, a.n_threads, a.N, a.I, a.O = self.weights, 1, 0, I, O
+        a.W = address(
+            required(W, "W"), "W", b"b" if is_int8 else b"H", O * I, False)
+        a.W_scale = address(W_scale, "W_scale", self.kind, O, False)
+        a.b = address(b, "b", self.kind, O, False)
+        a.packed = address(required(packed, "packed"), "packed", self.kind, size, True)
+        with nogil:
+            self.table.pack_quantized_linear(&a)
+
+    def quantized_linear_work_size(self, ptrdiff_t I, int n_threads):
+        """Elements of scratch that `quantized_linear` needs."""
+        self.check_quantized("quantized_linear_work_size", 0, I, 1)
+        check_threads("quantized_linear_work_size", n_threads)
+        return self.table.quantized_linear_work_size(I, n_threads, self.weights)
+
+    def quantized_linear(self, int n_threads, ptrdiff_t N, ptrdiff_t I, ptrdiff_t O,
+                         x, packed, y, work):
+        """``y = x W^T + b`` for x (N, I), and W and b as they were packed."""
+        cdef fr_quantized_linear_args a
+        cdef double since, flops = 2.0 * N * I * O
+        self.check_quantized("quantized_linear", N, I, O)
+        a.kind, a.N, a.I, a.O = self.weights, N, I, O
+        a.n_threads = team_of("quantized_linear", n_threads)
+        a.x = address(required(x, "x"), "x", self.kind, N * I, False)
+        a.packed = address(required(packed, "packed"), "packed", self.kind,
+                           self.quantized_linear_packed_size(I, O), False)
+        a.y = address(required(y, "y"), "y", self.kind, N * O, True)
+        a.work = address_of_work(work, "work", self.kind,
+                                 self.quantized_linear_work_size(I, n_threads))
+        with nogil:
+            since = began(n_threads, flops)
+            self.table.quantized_linear(&a)
+            ended(since, a.n_threads, flops)
 
     def activation(self, str name not None, x not None, y not None):
         """``y = f(x)`` with f the kernels' "sigmoid" or "tanh", as `name` says."""
@@ -451,17 +508,27 @@ cdef class Kernels:
             self.table.dropout(&a)
 
 
+# Weights of fewer bytes than an element has: see `kernels`.
+WEIGHTS = {"int8": FR_INT8, "bfloat16": FR_TWO_BYTES}
+
+
 def _supported():
     cdef int i
     for i in range(fr_n_targets()):
         if fr_target_supported(i):
             by_name = {
-                "float32": Kernels.wrap(fr_target_kernels(i, FR_FLOAT32)),
-                "float64": Kernels.wrap(fr_target_kernels(i, FR_FLOAT64)),
+                "float32": Kernels.wrap(fr_target_kernels(i, FR_FLOAT32), FR_WHOLE),
+                "float64": Kernels.wrap(fr_target_kernels(i, FR_FLOAT64), FR_WHOLE),
             }
             by_dtype = {np.dtype(name): one for name, one in by_name.items()}
-            half = {"bfloat16": Kernels.wrap(fr_target_kernels(i, FR_BFLOAT16))}
-            yield fr_target_name(i).decode(), by_name | by_dtype | half
+            half = {
+                "bfloat16": Kernels.wrap(fr_target_kernels(i, FR_BFLOAT16), FR_WHOLE)
+            }
+            small = {
+                ("float32", name): Kernels.wrap(fr_target_kernels(i, FR_FLOAT32), kind)
+                for name, kind in WEIGHTS.items()
+            }
+            yield fr_target_name(i).decode(), by_name | by_dtype | half | small
 
 
 BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
@@ -507,14 +574,15 @@ def _choose():
 _active = _tables[_choose()]
 
 
-def kernels(dtype):
+def kernels(dtype, weights=None):
     """The active target's kernels for float32 or float64: a name or a NumPy dtype.
 
-    "bfloat16" names those for float32 arrays that round the operands of products.
+    "bfloat16" names those for float32 arrays that round the operands of products. For
+    float32, `weights` is one of `WEIGHTS` where a cell's take fewer bytes.
 
     Working out a dtype's name takes longer than clearing a small layer's gradients.
     """
-    return _active[dtype]
+    return _active[dtype] if weights is None else _active[dtype, weights]
 
 
 def active_target():

@@ -8,9 +8,6 @@ from fastrnn.native.draws import Draw
 
 _Array: TypeAlias = Any
 
-WEIGHTS: dict[str, int]
-QUANTIZED_LAYERS: tuple[str, ...]
-
 def packed_size(kernels: Kernels, backward: bool, shape: Shape) -> int: ...
 def pack(
     kernels: Kernels,
@@ -106,7 +103,6 @@ class Shape:
         H: int,
         offsets: _Array | None = None,
         options: CellOptions | None = None,
-        weights: str | None = None,
     ) -> Self: ...
 
 class StridedArray:

@@ -12,11 +12,12 @@ from fastrnn.native.addresses cimport (
     address, address_of_work, checked_offsets, offsets_in, required, size_of,
 )
 from fastrnn.native.calls cimport (
-    PerCell, Run, Sequence, check_half, per_cell, rows_of, sequence_of_array,
+    PerCell, Run, Sequence, check_half, check_weights, per_cell, rows_of,
+    sequence_of_array,
 )
 from fastrnn.native.capi cimport (
-    FR_INT8, FR_NO_NORM, FR_TWO_BYTES, FR_WHOLE, fr_cell, fr_norm_parts, fr_pack_args,
-    fr_quantized_args, fr_shape,
+    FR_INT8, FR_WHOLE, fr_cell, fr_norm_parts, fr_pack_args, fr_quantized_args,
+    fr_shape,
 )
 from fastrnn.native.celltable cimport (
     CellOptions, biased_of, cell_at, gates_of, norms_of, vectors_of,
@@ -30,18 +31,11 @@ from fastrnn.native.layout cimport (
 from fastrnn.native.sizes cimport check_shape, check_threads
 
 
-# Weights of fewer bytes than an element has.
-WEIGHTS = {"int8": FR_INT8, "bfloat16": FR_TWO_BYTES}
-# Whose cells may have them.
-QUANTIZED_LAYERS = ("LSTM", "GRU", "RNN")
-
-
 cdef class Shape:
     """What a recurrent call works on: cell, direction, T, B, I, H, and ragged offsets.
 
     `offsets` is None (every row lives for all T steps) or T + 1 integers: step t's
     active rows lie at offsets[t] .. offsets[t + 1] - 1 of packed (N, ...) arrays.
-    `weights` is one of `WEIGHTS`, or None for weights of the elements' own type.
     """
 
     cdef fr_shape c
@@ -49,11 +43,9 @@ cdef class Shape:
     cdef object offsets  # keeps the memory that c.offsets points to
     cdef CellOptions options  # and c.options
     cdef readonly ptrdiff_t rows
-    cdef int weights  # of enum fr_weights
 
     def __cinit__(self, int cell, bint reverse, ptrdiff_t T, ptrdiff_t B, ptrdiff_t I,
-                  ptrdiff_t H, offsets=None, CellOptions options=None,
-                  str weights=None):
+                  ptrdiff_t H, offsets=None, CellOptions options=None):
         self.of = cell_at("Shape", cell)
         memset(&self.c, 0, sizeof(self.c))
         self.c.cell, self.c.reverse, self.c.level2 = cell, reverse, level2_bytes()
@@ -72,28 +64,6 @@ cdef class Shape:
             self.offsets = checked_offsets(offsets, T, B)
             self.c.offsets = offsets_in(self.offsets)
         self.rows = rows_of(&self.c)
-        self.weights = FR_WHOLE
-        if weights is not None:
-            self.weights = WEIGHTS.get(weights, FR_WHOLE)
-            self.check_quantized(weights)
-
-    cdef int check_quantized(self, str weights) except -1:
-        """Refuse what no kernel does with weights of fewer bytes."""
-        if self.weights == FR_WHOLE:
-            raise ValueError(
-                f"Shape: weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
-        if self.of.layer.decode() not in QUANTIZED_LAYERS:
-            raise ValueError(
-                f"Shape: weights must be None for {self.of.name.decode()}, got "
-                f"{weights!r}")
-        options = self.options
-        if options is not None and (
-                options.proj_size or options.heads > 1 or options.draws
-                or options.c.reset_before or options.c.norm != FR_NO_NORM):
-            raise ValueError(
-                "Shape: weights must be None for a cell with a projection, heads, a "
-                f"norm, a reset before the product or random choices, got {weights!r}")
-        return 0
 
     cdef ptrdiff_t n_W(self) noexcept:
         """Elements of W."""
@@ -143,19 +113,17 @@ cdef fr_shape shape_for(Kernels kernels, Shape shape) except *:
 
 cdef int check_kernels(Kernels kernels, bint backward, Shape shape) except -1:
     """Refuse weights of fewer bytes where no kernel reads them."""
-    if shape.weights != FR_WHOLE and (backward or kernels.kind != b"f" or kernels.half):
-        raise ValueError(
-            "weights of fewer bytes are for a forward in float32, got "
-            f"{'a backward' if backward else 'float64 or products of bfloat16'}")
-    return 0
+    if backward and kernels.weights != FR_WHOLE:
+        raise ValueError("weights of fewer bytes are for a forward, got a backward")
+    return check_weights("a call", kernels, shape.of, &shape.c, shape.options)
 
 
 def packed_size(Kernels kernels not None, bint backward, Shape shape not None):
     """Elements that `pack`, or `pack_quantized`, writes."""
     cdef fr_shape c = shape_for(kernels, shape)
     check_kernels(kernels, backward, shape)
-    if shape.weights != FR_WHOLE:
-        return kernels.table.quantized_packed_size(&shape.c, shape.weights)
+    if kernels.weights != FR_WHOLE:
+        return kernels.table.quantized_packed_size(&shape.c, kernels.weights)
     if backward:
         return kernels.table.packed_backward_size(&c)
     return kernels.table.packed_forward_size(&c)
@@ -185,8 +153,8 @@ def pack(Kernels kernels not None, bint backward, Shape shape not None, W, R, b_
     cdef fr_norm_parts norms = norms_of(shape.c.options)
     cdef char kind = kernels.kind
     cdef ptrdiff_t H = shape.c.H, S = shape.c.S, GH = shape.of.n_gates * H
-    if shape.weights != FR_WHOLE:
-        raise ValueError("pack: shape must have weights None; see pack_quantized")
+    if kernels.weights != FR_WHOLE:
+        raise ValueError("pack: kernels must be for whole weights; see pack_quantized")
     if shape.of.is_scan and not (R is None and b_hh is None):
         raise ValueError("pack: R and b_hh must be None for a cell without R")
     if not shape.of.is_scan and (b_ih is None) != (b_hh is None):
@@ -229,10 +197,11 @@ def pack_quantized(Kernels kernels not None, Shape shape not None, W, R, W_scale
     """
     cdef fr_quantized_args a
     cdef ptrdiff_t I = shape.c.I, H = shape.c.H, G = shape.of.n_gates
-    cdef bint is_int8 = shape.weights == FR_INT8
+    cdef bint is_int8 = kernels.weights == FR_INT8
     cdef char kind = b"b" if is_int8 else b"H"
-    if shape.weights == FR_WHOLE:
-        raise ValueError("pack_quantized: shape must have weights, got None; see pack")
+    if kernels.weights == FR_WHOLE:
+        raise ValueError(
+            "pack_quantized: kernels must be for weights of fewer bytes; see pack")
     if (b_ih is None) != (b_hh is None):
         raise ValueError(
             "pack_quantized: b_ih and b_hh are given together or not at all")
@@ -241,7 +210,7 @@ def pack_quantized(Kernels kernels not None, Shape shape not None, W, R, W_scale
             "pack_quantized: W_scale and R_scale are given for int8, and for no other "
             "weights")
     memset(&a, 0, sizeof(a))
-    a.shape, a.kind = shape.c, shape.weights
+    a.shape, a.kind = shape.c, kernels.weights
     a.W = address(required(W, "W"), "W", kind, G * H * I, False)
     a.R = address(required(R, "R"), "R", kind, G * H * H, False)
     a.W_scale = address(W_scale, "W_scale", b"f", G * H, False)
@@ -268,8 +237,8 @@ def work_size(Kernels kernels not None, bint backward, Shape shape not None,
     cdef fr_shape c = shape_for(kernels, shape)
     check_threads("work_size", n_threads)
     check_kernels(kernels, backward, shape)
-    if shape.weights != FR_WHOLE:
-        return kernels.table.quantized_work_size(&shape.c, n_threads, shape.weights)
+    if kernels.weights != FR_WHOLE:
+        return kernels.table.quantized_work_size(&shape.c, n_threads, kernels.weights)
     if backward:
         return kernels.table.backward_work_size(&c, n_threads)
     return kernels.table.forward_work_size(&c, n_threads)
@@ -282,7 +251,7 @@ cdef Run run_of(Kernels kernels, bint backward, Shape shape, int n_threads,
     cdef Run run = Run.make(
         kernels.table, &c, n_threads, 1, 1, size_of(kernels.kind))
     check_kernels(kernels, backward, shape)
-    run.weights = shape.weights
+    run.weights = kernels.weights
     run.c_step = shape.c.B * shape.c.H
     run.reverse = shape.c.reverse
     run.draw = draw_of(draw, "a call", &shape.c, 0)
@@ -323,7 +292,7 @@ def forward(Kernels kernels not None, Shape shape not None, int n_threads,
     cdef Run run
     team_of("forward", n_threads)
     run = run_of(kernels, False, shape, n_threads, x, y, packed, work, draw)
-    if shape.weights != FR_WHOLE and (tape is not None or draw is not None):
+    if kernels.weights != FR_WHOLE and (tape is not None or draw is not None):
         raise ValueError(
             "forward: tape and draw must be None for weights of fewer bytes")
     required(h0, "h0")

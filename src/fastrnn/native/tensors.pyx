@@ -15,7 +15,7 @@ from fastrnn.native.addresses cimport size_of
 from fastrnn.native.calls cimport (
     PerCell, Plan, Run, Sequence, extent_of_sequence, per_cell, sequence_of_tensor,
 )
-from fastrnn.native.capi cimport fr_shape
+from fastrnn.native.capi cimport FR_WHOLE, fr_shape
 from fastrnn.native.core cimport Kernels, team_of
 from fastrnn.native.draws cimport Draw, draw_of
 from fastrnn.native.layout cimport N_PARTS, Layout, Parts
@@ -65,6 +65,8 @@ cdef class TensorPlan(Plan):
                   ptrdiff_t B, offsets=None):
         if layout.merged:
             raise ValueError("TensorPlan: layout must not be merged")
+        if kernels.weights != FR_WHOLE:
+            raise ValueError("TensorPlan: kernels must not be for weights of fewer bytes")
         self.set_shape("TensorPlan", kernels, layout, T, B, layout.I, T, offsets, False)
         self.h_size, self.c_size = B * layout.S, B * layout.H
         self.state_bytes = round_up(self.itemsize * self.c_size * (

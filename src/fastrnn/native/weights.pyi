@@ -41,6 +41,7 @@ class Packer:
         start: int,
         with_backward: bool,
     ) -> Use: ...
+    def take_packed(self, kernels: Kernels, forms: Sequence[Loan]) -> Use: ...
     def take_tensors(
         self,
         kernels: Kernels,

@@ -15,9 +15,10 @@ cimport cython
 from libc.string cimport memcmp
 
 from fastrnn.native.addresses cimport address, required, size_of
-from fastrnn.native.capi cimport fr_kernels, fr_pack_args, fr_shape
+from fastrnn.native.calls cimport check_weights
+from fastrnn.native.capi cimport FR_WHOLE, fr_kernels, fr_pack_args, fr_shape
 from fastrnn.native.core cimport Kernels, team_of
-from fastrnn.native.layout cimport N_PARTS, Layout
+from fastrnn.native.layout cimport N_PARTS, Layout, Parts
 from fastrnn.native.memory cimport Loan, Pool
 from fastrnn.native.sizes cimport check_start
 from fastrnn.native.views cimport as_tuple, dense
@@ -249,6 +250,8 @@ cdef class Use:
             raise ValueError("make_backward: a Use comes from a Packer")
         if self.kernels is not kernels:
             raise ValueError("make_backward: packed by other kernels than given")
+        if kernels.weights != FR_WHOLE:
+            raise ValueError("make_backward: weights must be whole")
         self.add_backward_from(
             0, len(self.cells), n_threads,
             self.packer.in_tensors(kernels, tensors, None))
@@ -378,6 +381,42 @@ cdef class Packer:
                 use = self.make(
                     source, kernels, n_threads, True, with_backward, &m, at)
         use.parameters, use.start = parameters, start
+        return use
+
+    def take_packed(self, Kernels kernels not None, forms not None):
+        """The `Use` of forward forms that the caller has packed.
+
+        Parameters
+        ----------
+        kernels : Kernels
+            For weights of fewer bytes, of which there is no other form.
+        forms : sequence of memory.Loan
+            For each cell what `single.pack_quantized` has written.
+        """
+        cdef Use use = Use.__new__(Use)
+        cdef PackedCell cell
+        cdef fr_pack_args a
+        cdef Parts parts
+        cdef Loan form
+        cdef int k
+        if kernels.weights == FR_WHOLE:
+            raise ValueError("take_packed: kernels must be for weights of fewer bytes")
+        forms = as_tuple(forms, "forms", self.layout.n_cells)
+        use.packer, use.kernels, use.cells = self, kernels, []
+        for k in range(self.layout.n_cells):
+            self.layout.sizes(k, &parts)
+            self.layout.describe(&a, k, &parts)
+            check_weights(
+                "take_packed", kernels, self.layout.of, &a.shape, self.layout.options)
+            form = <Loan?>forms[k]
+            if form.size != size_of(kernels.kind) * (
+                    kernels.table.quantized_packed_size(&a.shape, kernels.weights)):
+                raise ValueError(
+                    f"take_packed: form {k} must be what this cell's weights take, got "
+                    f"{form.size} bytes")
+            cell = PackedCell.__new__(PackedCell)
+            cell.forward, cell.users = form, 1
+            use.cells.append(cell)
         return use
 
     def take_tensors(self, Kernels kernels not None, int n_threads, tensors, versions,
