@@ -87,7 +87,6 @@ from fastrnn.recurrent import (
 )
 from fastrnn.recurrent.bidirectional import Bidirectional
 from fastrnn.recurrent.diagnosis import Diagnosis, diagnose
-from fastrnn.recurrent.quantized import QuantizedLayer, QuantizedStream
 from fastrnn.recurrent.stream import Stream
 from fastrnn.recurrent.tbptt import Window, tbptt
 from fastrnn.text.tokenizers import CharTokenizer, WordTokenizer
@@ -98,6 +97,7 @@ from fastrnn.train.input_shape import Input
 from fastrnn.train.loading import load_model
 from fastrnn.train.model import Model
 from fastrnn.train.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from fastrnn.train.quantizing import quantize
 from fastrnn.train.sequential import Sequential
 from fastrnn.util.keras_names import answer_for as _answer_for
 from fastrnn.util.seeds import set_seed
@@ -157,8 +157,6 @@ __all__ = [
     "Module",
     "Multiply",
     "Permute",
-    "QuantizedLayer",
-    "QuantizedStream",
     "RMSprop",
     "ReLU",
     "RepeatVector",
@@ -194,6 +192,7 @@ __all__ = [
     "one_hot",
     "pack",
     "pad_sequences",
+    "quantize",
     "sample",
     "schedules",
     "set_num_threads",

@@ -29,6 +29,10 @@ def rule(layer, name, value):
     value = checked(who, layer.dtype, value)
     if value is None:
         return None
+    if getattr(layer, "quantized", None) is not None:
+        raise ValueError(
+            f"{who}: compute={value!r} is not for quantized={layer.quantized!r}"
+        )
     if getattr(layer, "heads", 1) > 1:
         raise ValueError(f"{who}: compute='bfloat16' is not for heads > 1")
     return value

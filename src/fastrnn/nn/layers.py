@@ -9,14 +9,15 @@ to between the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn.native import core, threads
-from fastrnn.native.memory import Pool
+from fastrnn.native.memory import Pool, aligned
 from fastrnn.nn import computing, joint, schemes
+from fastrnn.nn import quantized as quantizing
 from fastrnn.nn.activation import Activated, by_name
 from fastrnn.nn.attributes import by
 from fastrnn.nn.context import Context
@@ -48,6 +49,9 @@ def _schemes(in_features):
     }
 
 
+_MATRICES = ("weight",)  # of parameters that `quantize` makes smaller
+
+
 class Linear(Activated):
     """Affine map ``y = x W^T + b`` of the last axis.
 
@@ -71,6 +75,9 @@ class Linear(Activated):
         "bfloat16", for a float32 layer: x, the weight and dy are rounded to bfloat16
         where they are multiplied; sums, and all that is stored, stay float32. Default:
         `dtype`. It may be set later on.
+    quantized : {"int8", "bfloat16"}, optional
+        What the weight is stored as, of a layer for inference alone, which `quantize`
+        makes of a trained one. Default: numbers of `dtype`.
     seed : int or numpy.random.Generator, optional
         For the first values, the weight first.
 
@@ -95,10 +102,11 @@ class Linear(Activated):
     """
 
     _input_size_name, _units_name = "in_features", "out_features"
-    _later_arguments = ("activation", "compute")
+    _later_arguments = ("activation", "compute", "quantized")
     _first_values = ("init",)
     _changeable: ClassVar = {"activation": activation_rule, "compute": computing.rule}
     supports_masking = True
+    _count_threads = staticmethod(threads.for_kernel)  # unless for another library
 
     @overload
     def __init__(
@@ -113,6 +121,7 @@ class Linear(Activated):
         init: schemes.Init = ...,
         dtype: str = ...,
         compute: str | None = ...,
+        quantized: str | None = ...,
         seed: Seed = ...,
     ) -> None: ...
     @overload
@@ -126,6 +135,7 @@ class Linear(Activated):
         init: schemes.Init = ...,
         dtype: str = ...,
         compute: str | None = ...,
+        quantized: str | None = ...,
         seed: Seed = ...,
     ) -> None: ...
     def __init__(
@@ -138,6 +148,7 @@ class Linear(Activated):
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
         compute: str | None = None,
+        quantized: str | None = None,
         seed: Seed = None,
     ) -> None:
         who = type(self).__name__
@@ -149,9 +160,18 @@ class Linear(Activated):
         shapes = {"weight": (self.out_features, self.in_features)}
         if self.bias:
             shapes["bias"] = (self.out_features,)
-        self._declare(shapes, dtype)
+        self.quantized, first_values = quantized, self._param
+        if quantized is None:
+            self._declare(shapes, dtype)
+        else:
+            self._check_quantized(quantized, dtype, compute)
+            self._fix(quantizing.shapes(shapes, quantized, _MATRICES))
+            first_values = quantizing.zeros(shapes)
         self.compute = compute
-        schemes.fill(who, init, self._param, _schemes(self.in_features), rng)
+        schemes.fill(who, init, first_values, _schemes(self.in_features), rng)
+        if quantized is not None:
+            first = quantizing.first(who, first_values, quantized, _MATRICES)
+            self._set_fixed(first)
         self._pool = Pool(most=2)  # one array forward, one backward
 
     def forward(self, x: ArrayLike) -> Array:
@@ -176,9 +196,13 @@ class Linear(Activated):
         x = checks.float_array(who, "x", x, self.dtype)
         checks.shape(who, "x", x, ("...", "in_features"), (None, self.in_features))
         y = np.empty((*x.shape[:-1], self.out_features), self.dtype)
-        kernels = core.kernels(self.compute or self._dtype)
-        n_threads = threads.for_kernel()
+        n_threads = self._count_threads()
         sizes = x.size // self.in_features, self.in_features, self.out_features
+        if self.quantized is not None:
+            self._map_quantized(n_threads, sizes, x, y)
+            self.__dict__["context"] = None
+            return y if self.activation is None else self._apply(self.activation, y).y
+        kernels = core.kernels(self.compute or self._dtype)
         size = kernels.linear_work_size(False, *sizes, n_threads)
         work = self._pool.array(size, self.dtype)
         kernels.linear_forward(
@@ -199,6 +223,72 @@ class Linear(Activated):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+    def quantize(self, weights: str = "int8") -> Self:
+        """A copy for inference whose weight takes one byte or two an element.
+
+        Parameters
+        ----------
+        weights : {"int8", "bfloat16"}
+            See `LSTM.quantize`.
+
+        Returns
+        -------
+        Linear
+            Made with ``quantized=weights``. This layer stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the layer is not one of float32, or a weight is not finite and `weights`
+            is "int8".
+
+        Examples
+        --------
+        >>> layer = Linear(64, 3, seed=0)
+        >>> layer.quantize("int8")
+        Linear(64, 3, quantized='int8')
+        """
+        who = f"{type(self).__name__}.quantize"
+        quantizing.check_format(who, "weights", weights)
+        quantizing.check_whole(who, self)
+        return quantizing.copy_of(who, self, weights, _MATRICES)
+
+    def _check_quantized(self, kind, dtype, compute):
+        """Refuse a format that there is not, or what no kernel has it for."""
+        who = type(self).__name__
+        quantizing.check_format(who, "quantized", kind)
+        if dtype != "float32" or compute not in (None, dtype):
+            raise ValueError(
+                f"{who}: quantized={kind!r} is for dtype='float32' and no other "
+                f"compute, got dtype={dtype!r} and compute={compute!r}"
+            )
+
+    def _fixed_changed(self):
+        self._packed = None, None
+
+    def _map_quantized(self, n_threads, sizes, x, y):
+        """Write what the weight of fewer bytes maps x to."""
+        kernels = core.kernels("float32", self.quantized)
+        known, packed = self._packed
+        if known is not kernels:
+            fixed, shape = self._fixed, sizes[1:]
+            size = kernels.quantized_linear_packed_size(*shape)
+            packed = aligned(size, "float32")
+            kernels.pack_quantized_linear(
+                *shape, fixed["weight"], fixed.get("weight" + quantizing.SCALE),
+                fixed.get("bias"), packed,
+            )  # fmt: skip
+            self._packed = kernels, packed
+        size = kernels.quantized_linear_work_size(self.in_features, n_threads)
+        work = self._pool.array(size, "float32")
+        kernels.quantized_linear(n_threads, *sizes, x, packed, y, work)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "_packed" in state:
+            state["_packed"] = None, None
+        return state
 
     def backward(self, dy: ArrayLike, *, context: Context | None = None) -> Array:
         """Accumulate the parameters' gradients and return the input's.
@@ -222,6 +312,11 @@ class Linear(Activated):
             If `dy` does not fit the output.
         """
         who = f"{type(self).__name__}.backward"
+        if self.quantized is not None:
+            raise RuntimeError(
+                f"{who}: the layer must have whole weights, got "
+                f"quantized={self.quantized!r}, which is for inference"
+            )
         context = self._context(context)
         x, applied, kernels = context.saved
         dy = checks.float_array(who, "dy", dy, self.dtype)
@@ -256,7 +351,9 @@ class Linear(Activated):
         function = self.activation
         activation = "" if function is None else f", activation={function!r}"
         compute = "" if self.compute is None else f", compute={self.compute!r}"
-        return f"{self.in_features}, {self.out_features}{bias}{activation}{compute}"
+        small = "" if self.quantized is None else f", quantized={self.quantized!r}"
+        sizes = f"{self.in_features}, {self.out_features}"
+        return f"{sizes}{bias}{activation}{compute}{small}"
 
 
 def _generator(layer, name, value):

@@ -37,6 +37,9 @@ class Parameters(Tree):
         Name and shape of each of this module's own parameters, in order.
     _size : int
         How many numbers they are together.
+    _fixed : dict of str to ndarray
+        Arrays that no training changes, such as weights of fewer bytes: they are saved
+        and loaded with the parameters, and have no gradients.
     _param, _grad : dict of str to ndarray
         Views of them and of their gradients in the buffers.
     _buffers : pair of ndarray
@@ -60,6 +63,7 @@ class Parameters(Tree):
             self = super().__new__(cls)
             self.__dict__.update(
                 _shapes={},
+                _fixed={},
                 _size=0,
                 _dtype=None,
                 _param={},
@@ -123,6 +127,34 @@ class Parameters(Tree):
         self._shapes.update({name: tuple(shape) for name, shape in shapes.items()})
         structure_changed()
         self._bind(tuple(aligned(self._size, dtype, np.zeros) for _ in range(2)), 0)
+
+    def _fix(self, shapes, dtype="float32"):
+        """Make arrays that no training changes, all zero.
+
+        Parameters
+        ----------
+        shapes : mapping of str to (tuple of int, str)
+            Shape of each array, and the type of its numbers.
+        dtype : {"float32", "float64"}
+            The layer's own.
+        """
+        who = type(self).__name__
+        itemsizes = {
+            name: np.dtype(kind).itemsize for name, (_, kind) in shapes.items()
+        }
+        n_bytes = sum(math.prod(shapes[name][0]) * n for name, n in itemsizes.items())
+        budget.take(who, n_bytes, len(shapes), 1)
+        self._dtype = dtype
+        self._fixed.update({name: np.zeros(*shapes[name]) for name in shapes})
+
+    def _set_fixed(self, values):
+        """Write to what `_fix` has made."""
+        for name, value in values.items():
+            self._fixed[name][...] = value
+        self._fixed_changed()
+
+    def _fixed_changed(self):
+        """Forget what was made of `_fixed`, whose numbers are others now."""
 
     def _bind(self, buffers, start):
         """Let the views be those of a pair of buffers from element `start` on."""
@@ -243,6 +275,7 @@ class Parameters(Tree):
         state.update(
             _children=self._children.copy(),
             _shapes=self._shapes.copy(),
+            _fixed={name: array.copy() for name, array in self._fixed.items()},
             _table=copy.copy(self._table),
         )
         if self._shapes:
@@ -260,8 +293,17 @@ class Parameters(Tree):
                 into[...] = value
             self._bind(new, 0)
 
+    def _stored(self):
+        """All that files have of this module and those below, by name: no copies."""
+        fixed = {
+            prefix + name: array
+            for prefix, module in self._walk()
+            for name, array in module._fixed.items()
+        }
+        return {**self.parameters, **fixed}
+
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters.
+        """Copies of all parameters, and of weights that `quantize` has made.
 
         Returns
         -------
@@ -269,7 +311,7 @@ class Parameters(Tree):
             The names are those of `parameters`, and of a `torch.nn` module of the
             same make.
         """
-        return {name: view.copy() for name, view in self.parameters.items()}
+        return {name: view.copy() for name, view in self._stored().items()}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True
@@ -298,9 +340,12 @@ class Parameters(Tree):
 
     def _set(self, values):
         """Write what `_values` gave."""
-        views = self.parameters
+        views = self._stored()
         for name, value in values.items():
             views[name][...] = value
+        for _, module in self._walk():
+            if module._fixed:
+                module._fixed_changed()
 
     def _values(self, who, state_dict, strict=True):
         """Copies of the values in a state dict, once they are known to fit."""
@@ -310,7 +355,7 @@ class Parameters(Tree):
                 f"got {type(state_dict).__name__}"
             )
         strict = checks.flag(who, "strict", strict)
-        views = self.parameters
+        views = self._stored()
         problems = []
         if strict:
             missing = [name for name in views if name not in state_dict]
@@ -320,8 +365,16 @@ class Parameters(Tree):
         values = {}
         for name, view in views.items():
             if name in state_dict:
+                value = state_dict[name]
+                if view.dtype.kind == "f":
+                    value = checks.float_array(who, name, value, view.dtype)
+                else:
+                    value = checks.as_array(who, name, value)
+                    if value.dtype != view.dtype:
+                        problems.append(
+                            f"{name} must be of type {view.dtype}, got {value.dtype}"
+                        )
                 # A copy: the values given may be views of what is written below.
-                value = checks.float_array(who, name, state_dict[name], view.dtype)
                 values[name] = value.copy()
                 if value.shape != view.shape:
                     problems.append(
@@ -359,8 +412,8 @@ class Parameters(Tree):
         ValueError, TypeError
             If numbers or shapes do not match; nothing has changed then.
         """
-        who, names = f"{type(self).__name__}.set_weights", list(self.parameters)
-        shapes = [view.shape for view in self.parameters.values()]
+        who, views = f"{type(self).__name__}.set_weights", self._stored()
+        names, shapes = list(views), [view.shape for view in views.values()]
         if len(weights) != len(names) or shapes != [np.shape(one) for one in weights]:
             raise ValueError(
                 f"{who}: weights must have the shapes {shapes}, got "

@@ -407,8 +407,8 @@ def forget_bias(who, layer, value):
     gate, H = celltable.cell(layer._cell).gates.index("f"), layer.hidden_size
     forget = slice(gate * H, (gate + 1) * H)
     for suffix in layer._suffixes:
-        layer._param[f"bias_ih{suffix}"][forget] = value
-        layer._param[f"bias_hh{suffix}"][forget] = 0
+        layer._runtime.named[f"bias_ih{suffix}"][forget] = value
+        layer._runtime.named[f"bias_hh{suffix}"][forget] = 0
     return value
 
 

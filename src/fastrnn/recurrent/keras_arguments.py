@@ -81,12 +81,14 @@ class GatedOptions(Options, total=False):
 class RNNOptions(NormOptions, total=False):
     """Of `RNN`."""
 
+    quantized: str | None
     heads: int
 
 
 class LSTMOptions(GatedOptions, NormOptions, total=False):
     """Of `LSTM`."""
 
+    quantized: str | None
     proj_size: int
     peephole: bool
     input_forget: bool
@@ -97,6 +99,7 @@ class LSTMOptions(GatedOptions, NormOptions, total=False):
 class GRUOptions(GatedOptions, NormOptions, total=False):
     """Of `GRU`."""
 
+    quantized: str | None
     reset_after: bool
     heads: int
 

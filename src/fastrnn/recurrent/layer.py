@@ -12,14 +12,14 @@ import inspect
 import sys
 import types
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn.native import core
 from fastrnn.native.layout import Layout
-from fastrnn.nn import axis_rule, computing, schemes
+from fastrnn.nn import axis_rule, computing, quantized, schemes
 from fastrnn.nn.attempt import Attempt
 from fastrnn.nn.attributes import flag
 from fastrnn.nn.axis_rule import BatchFirst
@@ -31,12 +31,12 @@ from fastrnn.recurrent import (
     leaving_out,
     parameters,
     rows,
+    small_weights,
     states,
     table,
 )
 from fastrnn.recurrent.arguments import Functions
 from fastrnn.recurrent.calls import Call, watched
-from fastrnn.recurrent.quantized import QuantizedLayer
 from fastrnn.recurrent.runtime import Runtime
 from fastrnn.recurrent.stream import Stream
 from fastrnn.util import checks
@@ -120,8 +120,10 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         "rms_norm",
         *arguments.MASKS,
         "compute",
+        "quantized",
     )
     _first_values = ("init",)
+    _quantized = None  # the format of weights of fewer bytes than an element has
     _vector_range = None  # what `parameters.schemes` is given of that name
     _changeable: ClassVar = {
         "batch_first": flag,
@@ -253,6 +255,10 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         )
         generator = checks.generator(who, seed)
         dtype = checks.dtype_name(who, dtype)
+        self._quantized = vars(self).get("quantized")
+        if self._quantized is not None:
+            small_weights.check(who, self, cell, dtype, compute)
+            options = options and options.in_inference()
         sizes = parameters.Sizes(
             cell=cell,
             n_layers=self.num_layers,
@@ -269,7 +275,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             highway=connection == "highway",
             learned_states=self.learn_initial_state,
         )
-        sizes.check(who, dtype)
+        sizes.check(who, quantized.TYPES.get(self._quantized, dtype))
         layout = Layout(
             self._cell,
             self.input_size,
@@ -282,12 +288,18 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             *bounds,
         )
         self._suffixes = sizes.suffixes()
-        self._declare(sizes.shapes(), dtype)
+        if self._quantized is None:
+            self._declare(sizes.shapes(), dtype)
+            first_values = self._param
+        else:
+            matrices, whole = small_weights.MATRICES, sizes.shapes()
+            self._fix(quantized.shapes(whole, self._quantized, matrices))
+            first_values = quantized.zeros(whole)
         self.compute = compute
         schemes.fill(
             who,
             init,
-            self._param,
+            first_values,
             parameters.schemes(
                 cell,
                 self.hidden_size,
@@ -310,7 +322,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             options=options,
             suffixes=self._suffixes,
         )
-        self._runtime.bind(self._buffers, self._start, self._param, self._grad)
+        if self._quantized is None:
+            self._runtime.bind(self._buffers, self._start, self._param, self._grad)
+        else:
+            first = quantized.first(who, first_values, self._quantized, matrices)
+            self._set_fixed(first)
 
     def _take(self, **options):
         """Keep what only this class's cell knows, to be checked by the constructor."""
@@ -320,6 +336,14 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         super()._bind(buffers, start)
         if "_runtime" in vars(self):  # the constructor declares parameters before
             self._runtime.bind(buffers, start, self._param, self._grad)
+
+    def _fixed_changed(self):
+        self._runtime.bind_fixed(self._fixed)
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self._fixed:
+            self._fixed_changed()
 
     @property
     def _has_vectors(self):
@@ -408,6 +432,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             shown.append(f"dtype={self.dtype!r}")
         if self.compute is not None:
             shown.append(f"compute={self.compute!r}")
+        if self._quantized is not None:
+            shown.append(f"quantized={self._quantized!r}")
         return ", ".join(shown)
 
     # -- forward ----------------------------------------------------------------------
@@ -488,7 +514,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         call, y, state = self._run(
             x, hx, lengths, mask, resets, zero_output_for_mask, self.training
         )
-        self._keep(call)
+        if self._quantized is None:
+            self._keep(call)
         return y, state
 
     if TYPE_CHECKING:
@@ -509,7 +536,8 @@ class Recurrent(BatchFirst, Module, Generic[State]):
             As of `forward`.
         """
         runtime = self._runtime
-        kernels = core.kernels(self.compute or self._dtype)
+        keeps = keeps and self._quantized is None
+        kernels = core.kernels(self.compute or self._dtype, self._quantized)
         n_threads = runtime.count_threads()
         plan, unbatched = runtime.plan, False
         if plan is None or not plan.fits(kernels, n_threads, self.batch_first, x):
@@ -598,25 +626,47 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         """
         return Stream(self, batch_size)
 
-    def quantize(self, weights: str = "int8") -> QuantizedLayer:
+    def quantize(self, weights: str = "int8") -> Self:
         """A copy for inference whose weights take one byte or two.
 
         Parameters
         ----------
         weights : {"int8", "bfloat16"}
-            What weights become; see `QuantizedLayer`.
+            "int8": W and R become integers up to 127 times a scale for each of their
+            rows; x and h are rounded to 14 bits where they are multiplied, and their
+            products are exact. "bfloat16": W and R are rounded to their upper halves,
+            and all else is float32.
 
         Returns
         -------
-        QuantizedLayer
-            It is called as the layer is, and has a ``stream``. The layer stays.
+        RNN, LSTM or GRU
+            A layer of the same class, made with ``quantized=weights``: it is called,
+            saved and stepped through as this one, which stays as it is, and has no
+            backward. Its `parameters` are none; `state_dict` has its weights, and a
+            ``_scale`` beside each one of int8.
 
         Raises
         ------
         ValueError
-            If there are no such kernels for the cell or an option of the layer.
+            If no kernels have such weights for the cell or an option of the layer, or
+            a weight is not finite and `weights` is "int8".
+
+        Notes
+        -----
+        Results are the same for any number of threads, on all processors with FMA, and
+        for a row alone or in a batch.
+
+        Examples
+        --------
+        >>> lstm = fastrnn.LSTM(3, 64, seed=0).eval()
+        >>> small = lstm.quantize("int8")
+        >>> small
+        LSTM(3, 64, quantized='int8')
+        >>> x = np.random.default_rng(0).normal(size=(5, 2, 3)).astype("f")
+        >>> bool(np.abs(small(x)[0] - lstm(x)[0]).max() < 0.01)
+        True
         """
-        return QuantizedLayer(self, weights)
+        return small_weights.copy_of(self, weights)
 
     # -- backward ---------------------------------------------------------------------
 
@@ -672,6 +722,11 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         of the forward that ran. While backward runs they must stay, since it may read
         them.
         """
+        if self._quantized is not None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: the layer must have whole weights, "
+                f"got quantized={self._quantized!r}, which is for inference"
+            )
         if record_flow not in (False, True, "lag"):
             raise ValueError(
                 f"{type(self).__name__}.backward: record_flow must be True, False or "

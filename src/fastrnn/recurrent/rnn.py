@@ -118,6 +118,9 @@ class RNN(Recurrent[Array]):
         gradients of pre-activations) is rounded to bfloat16 there; sums, states, gates
         and all that is stored stay float32. Not for more heads than one. Default:
         `dtype`. It may be set later on.
+    quantized : {"int8", "bfloat16"}, optional
+        What W and R are stored as, of a layer for inference alone, which `quantize`
+        makes of a trained one. Default: numbers of `dtype`.
     seed : int or numpy.random.Generator, optional
         For the first values and for dropout.
 
@@ -166,6 +169,7 @@ class RNN(Recurrent[Array]):
     heads: int
     layer_norm: bool | str
     rms_norm: bool | str
+    quantized: str | None
 
     @overload
     def __init__(
@@ -222,6 +226,7 @@ class RNN(Recurrent[Array]):
         init: schemes.Init = schemes.DEFAULT,
         dtype: str = "float32",
         compute: str | None = None,
+        quantized: str | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         known = tuple(table.nonlinearities(self._cells))
@@ -232,7 +237,12 @@ class RNN(Recurrent[Array]):
                 f"{activation!r} and {nonlinearity!r}"
             )
         self.nonlinearity = nonlinearity
-        self._take(heads=heads, layer_norm=layer_norm, rms_norm=rms_norm)
+        self._take(
+            heads=heads,
+            layer_norm=layer_norm,
+            rms_norm=rms_norm,
+            quantized=quantized,
+        )
         super().__init__(
             input_size,
             hidden_size,

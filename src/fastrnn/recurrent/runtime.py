@@ -6,6 +6,7 @@ import numpy as np
 from fastrnn.native import arrays, memory, threads, weights
 from fastrnn.native.draws import Draw
 from fastrnn.nn import joint
+from fastrnn.recurrent import small_weights
 from fastrnn.recurrent.leaving_out import DroppedWeights
 
 # A layer keeps the plans of so many shapes. When one more shape comes, it drops all of
@@ -98,7 +99,7 @@ class Runtime:
         Views of the layer's parameters and of their gradients, by name.
     memory : memory.Pool
         Tapes and scratch memory, which calls take from here and give back.
-    packed_weights : weights.Packer
+    packed_weights : weights.Packer or small_weights.PackedOnce
     count_threads : callable
         How many threads a call may use: fastrnn's number, unless the layer works for
         another library, which has one of its own.
@@ -149,6 +150,11 @@ class Runtime:
         """Take note of where the layer's parameters and gradients are from now on."""
         (self.parameters, self.grads), self.start = buffers, start
         self.named, self.named_grads = named, named_grads
+
+    def bind_fixed(self, arrays):
+        """Take note of all weights of a layer that training does not change."""
+        self.bind((None, None), 0, arrays, {})
+        self.packed_weights = small_weights.PackedOnce(self)
 
     def weights_of(self, cell):
         """All parameters of a cell, with None for those that it lacks.

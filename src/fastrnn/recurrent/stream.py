@@ -9,48 +9,12 @@ from numpy.typing import ArrayLike
 from fastrnn.native import core, single, threads
 from fastrnn.native.memory import aligned
 from fastrnn.nn.module import Module
-from fastrnn.recurrent import connections, states
+from fastrnn.recurrent import connections, small_weights, states
 from fastrnn.util import checks
 from fastrnn.util.typing import Array, StateLike
 
 
-class KeepsState:
-    """Base of streams: arrays of a state, which kernels step through where they lie."""
-
-    __slots__ = ("_state",)
-
-    @property
-    def state(self) -> tuple[Array, ...]:
-        """The arrays of the state, h first."""
-        return self._state
-
-    @state.setter
-    def state(self, value: StateLike) -> None:
-        """Copy arrays of the same shapes into the state, or change nothing."""
-        who = f"{type(self).__name__}.state"
-        parts = self._state
-        given = list(value) if isinstance(value, tuple | list) else [value]
-        if len(given) != len(parts):
-            raise ValueError(f"{who}: must have {len(parts)} arrays, got {len(given)}")
-        arrays = [
-            checks.float_array(who, "state", one, parts[0].dtype) for one in given
-        ]
-        for array, part in zip(arrays, parts, strict=True):
-            if array.shape != part.shape:
-                raise ValueError(
-                    f"{who}: an array must have shape {part.shape}, got {array.shape}"
-                )
-        for array, part in zip(arrays, parts, strict=True):
-            part[...] = array
-
-    def __reduce__(self):
-        raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: make another one of "
-            "its layer, and assign its state"
-        )
-
-
-class Stream(KeepsState):
+class Stream:
     """A recurrent layer that runs on a live signal, with one time step in each call.
 
     The ``stream`` method of a layer makes it. A step allocates nothing, and gives the
@@ -96,7 +60,7 @@ class Stream(KeepsState):
     True
     """
 
-    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_step")
+    __slots__ = ("_dtype", "_rest", "_shape", "_start", "_state", "_step")
 
     def __init__(self, layer: Module, batch_size: int = 1) -> None:
         if not hasattr(layer, "_runtime"):  # as all recurrent layers have it
@@ -112,7 +76,7 @@ class Stream(KeepsState):
             )
         if layer.go_backwards:
             raise ValueError(f"{who}: the layer must not go backwards, got {layer!r}")
-        kernels = core.kernels(layer.compute or layer._dtype)
+        kernels = core.kernels(layer.compute or layer._dtype, layer._quantized)
         n_threads = threads.for_kernel()
         runtime = layer._runtime
         cell, H, I = runtime.layout.cell, layer.hidden_size, layer.input_size
@@ -133,13 +97,7 @@ class Stream(KeepsState):
         for k in range(runtime.n_cells):
             shape = single.Shape(cell, False, 1, B, I, H, None, options)
             packed = aligned(single.packed_size(kernels, False, shape), layer.dtype)
-            W, R, b_ih, b_hh, P, W_hr, *norm = runtime.weights_of(k)
-            of_norm = dict(
-                zip(("norm_ih", "norm_hh", "norm_c", "norm_c_bias"), norm, strict=True)
-            )
-            single.pack(
-                kernels, False, shape, W, R, b_ih, b_hh, packed, P, W_hr, **of_norm
-            )
+            _pack(layer, kernels, k, shape, packed)
             size = single.work_size(kernels, False, shape, n_threads)
             one = single.OneStep(
                 kernels,
@@ -159,6 +117,36 @@ class Stream(KeepsState):
             I = S
         self._step, *self._rest = steps
         self.reset()
+
+    @property
+    def state(self) -> tuple[Array, ...]:
+        """The arrays of the state, h first."""
+        return self._state
+
+    @state.setter
+    def state(self, value: StateLike) -> None:
+        """Copy arrays of the same shapes into the state, or change nothing."""
+        who = f"{type(self).__name__}.state"
+        parts = self._state
+        given = list(value) if isinstance(value, tuple | list) else [value]
+        if len(given) != len(parts):
+            raise ValueError(f"{who}: must have {len(parts)} arrays, got {len(given)}")
+        arrays = [
+            checks.float_array(who, "state", one, parts[0].dtype) for one in given
+        ]
+        for array, part in zip(arrays, parts, strict=True):
+            if array.shape != part.shape:
+                raise ValueError(
+                    f"{who}: an array must have shape {part.shape}, got {array.shape}"
+                )
+        for array, part in zip(arrays, parts, strict=True):
+            part[...] = array
+
+    def __reduce__(self):
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: make another one of "
+            "its layer, and assign its state"
+        )
 
     @property
     def h(self) -> Array:
@@ -244,6 +232,18 @@ class Stream(KeepsState):
         start = self._start or [0] * len(self.state)
         for part, value in zip(self.state, start, strict=True):
             part[:, mask] = value
+
+
+def _pack(layer, kernels, k, shape, packed):
+    """Bring the weights of cell k into the form that kernels read."""
+    runtime = layer._runtime
+    if layer._quantized is not None:
+        small_weights.pack(kernels, runtime, k, shape, packed)
+        return
+    W, R, b_ih, b_hh, P, W_hr, *norm = runtime.weights_of(k)
+    names = ("norm_ih", "norm_hh", "norm_c", "norm_c_bias")
+    of_norm = dict(zip(names, norm, strict=True))
+    single.pack(kernels, False, shape, W, R, b_ih, b_hh, packed, P, W_hr, **of_norm)
 
 
 def _connected(step, around):

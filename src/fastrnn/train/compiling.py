@@ -19,7 +19,7 @@ Function = TypeVar("Function", bound=Callable[..., None])
 OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adagrad, Adam, AdamW)}
 
 LossLike: TypeAlias = str | Loss | Callable[..., tuple[Any, Any]]
-OptimizerLike: TypeAlias = str | Optimizer | type[Optimizer]
+OptimizerLike: TypeAlias = str | Optimizer | type[Optimizer] | None
 MetricLike: TypeAlias = str | Metric | Callable[..., Any]
 
 
@@ -87,14 +87,14 @@ def optimizer_of(who, model, optimizer, options):
     who : str
         Whom errors name.
     model : Model
-    optimizer : str, class or Optimizer
+    optimizer : str, class, Optimizer or None
     options : dict of str to object
         The optimiser's arguments.
 
     Returns
     -------
     Optimizer
-        Without a model yet where this one has no parameters.
+        Without a model yet where this one has no parameters. None where none is given.
 
     Raises
     ------
@@ -102,6 +102,13 @@ def optimizer_of(who, model, optimizer, options):
         If a name is unknown, an option is none of the optimiser's or has a wrong value,
         or a ready-made optimiser is another model's or comes with options.
     """
+    if optimizer is None:
+        if options:
+            raise ValueError(
+                f"{who}: options of an optimizer must not be given without one, got "
+                f"{', '.join(options)}"
+            )
+        return None
     if isinstance(optimizer, Optimizer):
         if optimizer.model not in (None, model) or options:
             raise ValueError(

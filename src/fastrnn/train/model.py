@@ -171,10 +171,11 @@ class Model(OnBatch):
             `fastrnn.objectives`; or a function ``(pred, target) -> (loss, dpred)``.
             `EncoderDecoder` and `Generator` need none: theirs is
             ``"sparse_categorical_crossentropy"``.
-        optimizer : str, class or Optimizer
+        optimizer : str, class, Optimizer or None
             ``"sgd"``, ``"rmsprop"``, ``"adagrad"``, ``"adam"``, ``"adamw"``, or its
             class, or one made for this model or for none yet: ``Adam(0.01)``. Loss and
-            optimiser may come in either order.
+            optimiser may come in either order. None is for a model that is evaluated
+            alone, such as one of `quantize`.
         metrics : sequence of str, Metric or callable
             ``"accuracy"`` (``"acc"``), ``"mae"``, ``"mse"``, ``"mape"``, ``"msle"``,
             ``"root_mean_squared_error"``, ``"binary_accuracy"``, ``"precision"``,
@@ -287,6 +288,20 @@ class Model(OnBatch):
         if self.loss is None:
             raise RuntimeError(
                 f"{who}: the model must be compiled first: model.compile(loss)"
+            )
+
+    def _can_train(self, who):
+        """Refuse to train what is for inference, or without an optimiser."""
+        for layer in self.modules():
+            if layer._fixed:
+                raise ValueError(
+                    f"{who}: a model that is trained must have whole weights, got "
+                    f"{layer!r}"
+                )
+        self._compiled(who)
+        if self.optimizer is None:
+            raise RuntimeError(
+                f"{who}: the model must be compiled with an optimizer, got None"
             )
 
     @answering
@@ -420,7 +435,7 @@ class Model(OnBatch):
         who = "fit"
         reduction = reduction_of(who, distributed, sharded)
         with reduction.agreeing():
-            self._compiled(who)
+            self._can_train(who)
             steps_per_epoch = batches.steps_of(
                 who, "steps_per_epoch", steps_per_epoch, x
             )

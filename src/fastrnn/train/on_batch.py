@@ -48,7 +48,7 @@ class OnBatch(Module):
             As for `fit`.
         """
         who = "train_on_batch"
-        self._compiled(who)
+        self._can_train(who)
         return_dict = checks.flag(who, "return_dict", return_dict)
         checks.targets_given(who, "y", y)
         samples = self._samples(who, x, y, sample_weight)

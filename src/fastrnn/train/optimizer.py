@@ -112,7 +112,10 @@ class Optimizer(Attributes):
             )
         size = model._flat()[0].size
         if size == 0:
-            raise ValueError(f"{who}: model must have parameters, got none")
+            raise ValueError(
+                f"{who}: model must have parameters, got none; compile takes "
+                "optimizer=None for a model that is evaluated alone"
+            )
         dtype = model.dtype
         state = {n: np.full(size, value, dtype) for n, value in self._first.items()}
         vars(self)["model"] = model

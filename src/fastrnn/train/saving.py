@@ -37,7 +37,7 @@ _SEEN = row_of(
 _COMPILED = {
     "loss": one_of(*objectives.LOSSES),
     "loss_options": dict,
-    "optimizer": str,
+    "optimizer": any_of(None, str),
     "options": dict,
     "metrics": list_of(str),
 }
@@ -103,18 +103,21 @@ def describe_model(model):
 
 def compiled(model):
     """How `Model.compile` was called, or None where it was with functions."""
-    if model.optimizer is None or type(model.loss) not in objectives.LOSSES.values():
+    if type(model.loss) not in objectives.LOSSES.values():
         return None
     names = [naming.spelled(metric) for metric in model.metrics]
     if None in names:
         return None
     optimizer = model.optimizer
-    options = {name: getattr(optimizer, name) for name in optimizer._hyperparameters}
+    name, options = None, {}
+    if optimizer is not None:
+        name, options["lr"] = type(optimizer).__name__.lower(), optimizer.lr
+        options |= {one: getattr(optimizer, one) for one in optimizer._hyperparameters}
     return {
         "loss": model.loss.name,
         "loss_options": model.loss.options(),
-        "optimizer": type(optimizer).__name__.lower(),
-        "options": {"lr": optimizer.lr, **options},
+        "optimizer": name,
+        "options": options,
         "metrics": names,
     }
 

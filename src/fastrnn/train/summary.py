@@ -57,6 +57,12 @@ def _shape(y, axis):
     return f"({', '.join(sizes)})"
 
 
+def _fixed(module):
+    """Numbers that no training changes, such as weights of a byte; and their bytes."""
+    arrays = [array for one in module.modules() for array in one._fixed.values()]
+    return sum(array.size for array in arrays), sum(array.nbytes for array in arrays)
+
+
 def table(model):
     """What each layer is, gives and holds.
 
@@ -91,7 +97,9 @@ def table(model):
     rows = [("layer", "output shape", "parameters", "memory")]
     for name, layer, shape in _outputs(model):
         own, head = layer.flat_parameters, f"{name} {type(layer).__name__}"
-        rows.append((head, shape, f"{own.size:,}", _bytes(own.nbytes)))
+        fixed, n_bytes = _fixed(layer)
+        n, n_bytes = own.size + fixed, own.nbytes + n_bytes
+        rows.append((head, shape, f"{n:,}", _bytes(n_bytes)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -108,5 +116,8 @@ def table(model):
         name = type(model.optimizer).__name__
         end += f"; {name} keeps {_bytes(kept)}"
     trained = sum(leaf._size for _, leaf in model._leaves()[0] if leaf._trainable)
-    shares = f"{trained:,} are trainable, {total.size - trained:,} are not"
+    fixed, n_bytes = _fixed(model)
+    if fixed:
+        end += f"\n{fixed:,} in layers for inference: {_bytes(n_bytes)}"
+    shares = f"{trained:,} are trainable, {total.size + fixed - trained:,} are not"
     return "\n".join([lines[0], rule, *lines[1:], rule, end, shares])

@@ -205,8 +205,9 @@ NAMES: dict[str, dict[str, str]] = {
             _ARRAYS: """backend ops KerasTensor Variable random Operation Function
                 RematScope StatelessScope SymbolicScope name_scope remat tree""",
             _OWN_LAYER: "Layer InputSpec",
-            "computing is in float32 or float64": """mixed_precision dtype_policies
-                DTypePolicy FloatDTypePolicy Quantizer quantizers""",
+            "compile(..., compute='bfloat16') says how products are computed": """
+                mixed_precision dtype_policies DTypePolicy FloatDTypePolicy""",
+            "fastrnn.quantize(model, 'int8')": "Quantizer quantizers",
             "everything runs on this machine's CPU": "device distribution",
             "set_num_threads is of fastrnn": "config",
             "fastrnn.onnx.save writes models for others": "export distillation",
@@ -236,6 +237,7 @@ ATTRIBUTES = {
     "predict_classes": "predict(x).argmax(axis=-1), or predict(x) > 0.5",
     "predict_generator": "predict",
     "predict_proba": "predict",
+    "quantize": "fastrnn.quantize(model), which gives a copy",
     "reset_metrics": "evaluate, whose figures are of one call",
     "save_weights": "save(path)",
     "to_json": "save",
