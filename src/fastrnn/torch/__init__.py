@@ -10,7 +10,8 @@ options that PyTorch's do not have; `MGU` and its like are here under their name
 
 `accelerate` puts the layers of a model that exists on the kernels, `patched` those of
 code that builds a model. `explain` says whether a call runs on fastrnn's kernels or on
-PyTorch's operators, and why.
+PyTorch's operators, and why. `quantize` copies a model for inference, with weights of
+one byte or two.
 """
 
 try:
@@ -28,6 +29,7 @@ from fastrnn.torch import _compile, _fx, _script, layers
 from fastrnn.torch._accelerate import accelerate, patched, restore
 from fastrnn.torch._classes import OURS
 from fastrnn.torch._explain import Path, explain
+from fastrnn.torch._quantize import QuantizedLinear, quantize
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.modules import GRU, LSTM, RNN
 
@@ -51,12 +53,14 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "Path",
+    "QuantizedLinear",
     "RNNCell",
     "accelerate",
     "explain",
     "from_layer",
     "layers",
     "patched",
+    "quantize",
     "restore",
     *_MORE,
 ]

@@ -303,9 +303,8 @@ def run(engine, x, hx, weights, how):
             engine.check("hx", part)
     main, engine = engine, engine.with_weights(weights)
     tensors = (x, *hx, *weights)
-    if torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in tensors
-    ):
+    may_learn = torch.is_grad_enabled() and engine.layer._quantized is None
+    if may_learn and any(t is not None and t.requires_grad for t in tensors):
         y, *ends = _apply(engine, how, len(hx), *tensors)
     else:
         y, ends = engine.forward(x, hx, how, engine.layer.training)[1:]

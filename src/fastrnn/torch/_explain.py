@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.torch import _autocast, _classes, _compile, _path
+from fastrnn.torch.layers import Layer
 
 _CELL = torch.nn.modules.rnn.RNNCellBase
 _IN_SHARDS = (
@@ -50,8 +51,8 @@ def explain(module: torch.nn.Module, input: Any, hx: Any = None) -> Path:
     Parameters
     ----------
     module : torch.nn.Module
-        A layer or a cell, fastrnn's or PyTorch's, or a model that holds some. It may
-        have been returned by `torch.compile`.
+        A layer or a cell, fastrnn's (also of `layers`) or PyTorch's, or a model that
+        holds some. It may have been returned by `torch.compile`.
     input : Tensor or PackedSequence
     hx : Tensor or pair of Tensor, optional
 
@@ -99,6 +100,8 @@ def explain(module: torch.nn.Module, input: Any, hx: Any = None) -> Path:
             f"some, got {type(module).__name__}"
         )
     inner, compiled = _compiled_from(module)
+    if isinstance(inner, Layer):
+        return _explain_layer(inner, input)
     if not isinstance(inner, _classes.BASES):
         return _explain_inside(module, input, hx)
     if _classes.is_sharded(inner):
@@ -163,6 +166,18 @@ def _explain(module, input, hx=None, compiled=False):
     return Path("fastrnn", f"{dtype} on the CPU{where}")
 
 
+def _explain_layer(module, input):
+    """The `Path` of a call of one of fastrnn's own layers, which PyTorch has not."""
+    layer = module._engine.layer
+    x = input.data if isinstance(input, PackedSequence) else input
+    dtype = None if torch.is_autocast_enabled("cpu") else module._engine.dtype
+    problem = _path.transform_problem() or _path.tensor_problem("the input", x, dtype)
+    if problem:
+        return Path("fastrnn", f"the call would raise an error: {problem}")
+    weights = "" if layer._quantized is None else f" with weights of {layer._quantized}"
+    return Path("fastrnn", f"{layer.dtype} on the CPU{weights}")
+
+
 def _explain_inside(model, input, hx):
     """The `Paths` of the layers in a model, found by running a copy of the model."""
     names, compiled = {}, {}
@@ -170,7 +185,7 @@ def _explain_inside(model, input, hx):
         parent = name.rpartition(".")[0]
         is_compiled = _compiled_from(module)[1] or compiled.get(parent, False)
         compiled[name] = is_compiled
-        if isinstance(module, _classes.BASES):
+        if isinstance(module, (*_classes.BASES, Layer)):
             names[name] = name.removeprefix("_orig_mod.").replace("._orig_mod", "")
     if not names:
         raise TypeError(
@@ -216,6 +231,8 @@ def _explain_inside(model, input, hx):
 def _explain_call(module, args, kwargs, compiled):
     """The `Path` of a call, from the arguments that a forward pre-hook is given."""
     given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
+    if isinstance(module, Layer):
+        return _explain_layer(module, given.get("input"))
     if set(given) <= {"input", "hx"}:
         return _explain(module, compiled=compiled, **given)
     # The user's own forward may have other arguments, which do not say with what it

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from fastrnn.recurrent import table
 from fastrnn.recurrent.layer import Recurrent
-from fastrnn.torch import _compat, _path
+from fastrnn.torch import _compat, _fixed, _path
 from fastrnn.torch._engine import _NOT_KEPT, Engine, arguments_of, run
 
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
@@ -49,7 +49,8 @@ class Layer(torch.nn.Module):
     ends a graph before a layer and begins another one after it. Under autocast a layer
     computes in the type of its parameters and returns it. A second derivative, a batch
     of gradients, `torch.func`'s transforms, forward mode and `torch.jit` raise an
-    error.
+    error. Modules with ``quantized`` are for inference: their weights are buffers, and
+    no gradient goes through them.
 
     The input, the output and the parameters must not be written to between forward and
     backward; PyTorch raises if they were.
@@ -79,6 +80,7 @@ class Layer(torch.nn.Module):
         self._engine = Engine(layer)
         for name, own in zip(self._engine.names, self._engine.parameters, strict=True):
             self.register_parameter(name, torch.nn.Parameter(own))
+        _fixed.hold(self, layer)
 
     @classmethod
     def from_layer(cls, layer: Recurrent) -> "Layer":
@@ -188,6 +190,8 @@ class Layer(torch.nn.Module):
     def _run(self, x, hx, how):
         engine = self._engine
         layer = engine.layer
+        if layer._fixed:
+            _fixed.look(self, layer)
         if layer.training is not self.training:
             layer.train(self.training)
         if torch.is_autocast_enabled("cpu"):
@@ -238,6 +242,9 @@ class Layer(torch.nn.Module):
         """
         self._engine.layer.reset_state(_as_array(mask))
 
+    def flatten_parameters(self) -> None:
+        """Do nothing: the parameters lie side by side. Programs for GPUs call it."""
+
     def constrain(self) -> None:
         """Bring the parameters to the nearest ones that the layer's options allow.
 
@@ -265,6 +272,9 @@ class Layer(torch.nn.Module):
 
     def _settle(self):
         """Bring the parameters into the memory of a layer of their type."""
+        if self._engine.layer._fixed:
+            _fixed.settle(self, self._engine.layer)
+            return
         parameters = [self._parameters[name] for name in self._engine.names]
         if any(p is None for p in parameters):
             return  # a parametrization has taken its place: it is copied in each call
