@@ -22,6 +22,8 @@ from fastrnn import (
     SimpleRNN,
     TimeDistributed,
 )
+from fastrnn.train import saving
+from fastrnn.util import container
 
 FORMATS = ("int8", "bfloat16")
 
@@ -171,3 +173,67 @@ def test_a_model_without_an_optimizer_is_evaluated_alone(rng):
 def test_bad_arguments_are_refused(model, weights, error, match):
     with pytest.raises((error, ValueError), match=match):
         fastrnn.quantize(model, weights)
+
+
+class Own(fastrnn.Model):
+    """A class of a user's, which makes its layers itself."""
+
+    def __init__(self, units):
+        self.units = units
+        self.body = LSTM(3, units, batch_first=True, seed=0)
+        self.head = Linear(units, 2, seed=1)
+
+    def forward(self, x):
+        return self.head(self.body(x)[0])
+
+
+def test_models_that_make_their_layers_themselves_are_saved(rng, tmp_path):
+    x, tokens = data(rng), rng.integers(0, 12, (3, 5))
+    translator = fastrnn.EncoderDecoder(
+        LSTM(8, 16, batch_first=True, bidirectional=True, seed=0),
+        LSTM(8, 16, batch_first=True, seed=1),
+        12,
+        11,
+        start=1,
+        end=2,
+        seed=0,
+    )
+    writer = fastrnn.Generator(12, GRU(16, 32, seed=0), start=1, end=2, seed=0)
+    for model, inputs in (
+        (Own(9), (x,)),
+        (translator, (tokens, tokens % 11)),
+        (writer, (tokens,)),
+    ):
+        small = fastrnn.quantize(model)
+        want = small(*inputs)
+        want = want[0] if isinstance(want, tuple) else want
+        small.save(tmp_path / "small.safetensors")
+        loaded = fastrnn.load_model(tmp_path / "small.safetensors", {"Own": Own})
+        assert repr(loaded) == repr(small)
+        got = loaded.eval()(*inputs)
+        got = got[0] if isinstance(got, tuple) else got
+        np.testing.assert_array_equal(got, want)
+        whole = model.eval()(*inputs)
+        whole = whole[0] if isinstance(whole, tuple) else whole
+        assert 0 < relative(want, whole) < 2e-2
+
+
+@pytest.mark.parametrize(
+    ("parts", "match"),
+    [
+        ([["hood", "int8"]], "name layers for inference, got 'hood'"),
+        ([["", "int8"]], "name layers for inference, got ''"),
+        ([["head", "int4"]], r"quantized\[0\]\[1\] must be"),
+        ([["head"]], r"quantized\[0\] must have 2"),
+        ({"head": "int8"}, "quantized is of the wrong type"),
+        ([], "no larger than what is stored"),
+        ([["head", "bfloat16"]], "head.weight must be of type uint16, got int8"),
+    ],
+)
+def test_a_file_that_names_other_layers_is_refused(parts, match, tmp_path):
+    path = tmp_path / "small.safetensors"
+    fastrnn.quantize(Own(9)).save(path)
+    arrays, meta = saving.read("test", path)
+    container.write(path, arrays, saving.KIND, meta | {"quantized": parts})
+    with pytest.raises(ValueError, match=rf"small\.safetensors: .*{match}"):
+        fastrnn.load_model(path, {"Own": Own})

@@ -107,10 +107,16 @@ def check_whole(who, layer):
         raise ValueError(f"{who}: the layer must have whole weights, got {layer!r}")
 
 
-def copy_of(who, layer, kind, matrices):
-    """A layer of the same class and arguments, its parameters in another format."""
+def empty_copy_of(layer, kind):
+    """A layer of the same class and arguments, its weights in a format, all zero."""
     arguments = describe(layer)["arguments"] | {"quantized": kind, "compute": None}
     with budget.trial():  # nobody sees first values
         made = type(layer)(**arguments)
-    made._set_fixed(of_parameters(who, layer._param, kind, matrices))
     return made.train(layer.training)
+
+
+def copy_of(who, layer, kind, matrices):
+    """The same with a layer's parameters."""
+    made = empty_copy_of(layer, kind)
+    made._set_fixed(of_parameters(who, layer._param, kind, matrices))
+    return made

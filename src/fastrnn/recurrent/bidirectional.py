@@ -175,6 +175,11 @@ def _with_both_directions(layer):
             f"layers above are wider in both directions, got {layer.num_layers}; give "
             "it input_size None, or bidirectional=True"
         )
+    if layer._quantized is not None:
+        raise ValueError(
+            f"Bidirectional: layer must have whole weights, got {layer!r}; quantize the "
+            "bidirectional layer"
+        )
     arguments = describe(layer)["arguments"] | {"bidirectional": True}
     seed = layer._dropout_seeds.spawn(1)[0]
     both = type(layer)(**arguments, seed=seed)

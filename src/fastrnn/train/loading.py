@@ -15,6 +15,7 @@ from fastrnn.nn.describe import construct
 from fastrnn.nn.module import Module
 from fastrnn.nn.trainable import freeze_only, named
 from fastrnn.train.model import Model
+from fastrnn.train.quantizing import make_small
 from fastrnn.train.saving import KIND, MOST_SEEN, parameters, read
 from fastrnn.util import budget, files
 from fastrnn.util.typing import PathLike
@@ -87,12 +88,17 @@ def load_model(
 
 
 def _model_of(parameters, meta, classes):
-    with budget.limited(*files.stored(parameters.values())):
+    small = meta["quantized"]
+    n_bytes, n_arrays = files.stored(parameters.values())
+    # What a class makes for itself is whole at first, zeros that nobody touches.
+    with budget.limited(n_bytes * (4 if small else 1), n_arrays):
         model = construct(meta["model"], classes)
         if not isinstance(model, Model):
             raise ValueError(f"model must be a Model, got a {type(model).__name__}")
         # Parts of a class of the user's may have input sizes that it does not know.
         build_as_stored(model, parameters)
+        with budget.limited(math.inf, math.inf):  # no larger than what they replace
+            make_small(model, small)
         _let_see(model, meta["seen"])
     model._load("load_model", parameters)
     freeze_only(model, named(model, meta["frozen"]))

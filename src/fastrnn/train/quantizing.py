@@ -90,6 +90,42 @@ def quantize(model: AnyModule, weights: str = "int8") -> AnyModule:
     return made.eval()
 
 
+def small_parts(model):
+    """Names of a model's layers that have weights of fewer bytes, and which."""
+    return [
+        [prefix[:-1], layer.quantized]
+        for prefix, layer in model._walk()
+        if layer._fixed
+    ]
+
+
+def make_small(model, parts):
+    """Put layers that are all zero in place of those that `small_parts` has named.
+
+    A description has the layers that others were given; those that a class makes for
+    itself are whole again when it is made of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or kernels have no such weights for it.
+    """
+    by_name = {prefix[:-1]: layer for prefix, layer in model._walk()}
+    small = {}
+    for name, kind in parts:
+        layer = by_name.get(name)
+        if layer is None or not (layer._fixed or _can_be_small(layer)):
+            raise ValueError(f"quantized must name layers for inference, got {name!r}")
+        if not layer._fixed:
+            small[id(layer)] = quantized.empty_copy_of(layer, kind)
+    for module in list(model.modules()):
+        for name, child in module._children.items():
+            if id(child) in small:
+                # Past __setattr__, by which some parts cannot be set again.
+                vars(module)[name] = module._children[name] = small[id(child)]
+    structure_changed()
+
+
 def _can_be_small(layer):
     """Whether kernels have weights of fewer bytes for a layer."""
     if isinstance(layer, Linear):

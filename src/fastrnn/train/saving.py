@@ -10,7 +10,9 @@ import os
 
 from fastrnn.losses import naming, objectives
 from fastrnn.nn.describe import describe
+from fastrnn.nn.quantized import TYPES
 from fastrnn.nn.trainable import frozen
+from fastrnn.train.quantizing import small_parts
 from fastrnn.util import container, files
 from fastrnn.util.schema import (
     any_of,
@@ -46,6 +48,7 @@ _META = {
     "seen": list_of(_SEEN, most=32),
     "compiled": any_of(None, _COMPILED),
     "frozen": list_of(str),
+    "quantized": list_of(row_of(str, one_of(*TYPES))),
     "run": any_of(None, dict),
 }
 
@@ -92,11 +95,13 @@ def describe_model(model):
     seen = [[list(one.shape), one.dtype.name] for one in model._seen or ()]
     if sum(math.prod(shape) for shape, _ in seen) > MOST_SEEN:
         seen = []
+    small = small_parts(model)
     return {
         "model": describe(model),
         "seen": seen,
         "compiled": compiled(model),
         "frozen": frozen(model),
+        **({"quantized": small} if small else {}),
         "run": None,
     }
 
@@ -126,6 +131,7 @@ def read(who, path):
     """The arrays of a saved model or checkpoint, and its object, of the right form."""
     arrays, meta = container.read(path, KIND)
     meta.setdefault("frozen", [])  # which older versions did not write
+    meta.setdefault("quantized", [])  # which only some files have
     with files.reading(who, str(KIND)):
         check(meta, _META)
     return arrays, meta
