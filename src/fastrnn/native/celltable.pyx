@@ -222,6 +222,13 @@ cdef refuse(str who, const fr_cell *of, str option):
         f"{who}: {option} is an option of {', '.join(able)}, not of {of.name.decode()}")
 
 
+# What `CellOptions` takes, in order.
+_ARGUMENTS = (
+    "activations", "clip", "input_forget", "peephole", "reset_before", "proj_size",
+    "zoneout", "recurrent_dropout", "recurrent_mode", "input_dropout", "fixed_vectors",
+    "exp_forget", "noise", "heads", "log_space", "skip_scale", "norm", "rms")
+
+
 cdef class CellOptions:
     """What makes a cell other than the plain one.
 
@@ -303,9 +310,9 @@ cdef class CellOptions:
 
     def in_inference(self):
         """These options where there is no dropout; None where none of them is left."""
-        made = list(self.made_of)
-        made[7] = made[9] = 0.0
-        options = CellOptions(*made)
+        options = CellOptions(*[
+            0.0 if name in ("recurrent_dropout", "input_dropout") else given
+            for name, given in zip(_ARGUMENTS, self.made_of, strict=True)])
         has = options.general or options.proj_size or options.heads > 1
         return options if has else None
 
