@@ -32,7 +32,9 @@ class Contents:
     model : ModelProto
         Without functions of its own once `inline` was called.
     stored : int
-        The bytes of the file and of the other files that had tensors so far.
+        The bytes of the file and of the other files that had tensors so far. Integers
+        of at most two bytes count as four bytes each: a quantised file has them for
+        weights, which become float32.
     room : int
         The bytes that constants may still take.
 
@@ -60,6 +62,10 @@ class Contents:
             types.UINT16, types.UINT32, types.UINT64, types.FLOAT16, types.BFLOAT16,
             types.FLOAT, types.DOUBLE,
         }  # fmt: skip
+        self.halves = {types.INT4, types.UINT4}  # two in a byte
+        self.narrow = {types.INT8, types.INT16, types.UINT8, types.UINT16}
+        self.narrow |= self.halves
+        self.types |= self.halves
 
     def take(self, what, n_bytes):
         """Count the bytes of a constant; refuse one for which no room is left."""
@@ -92,18 +98,26 @@ class Contents:
         helper = self.onnx.helper
         itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         n = math.prod(tensor.dims)
+        stored = -(-n // 2) if tensor.data_type in self.halves else n
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
-            self._fetch(what, name, tensor, n * itemsize)
+            self._fetch(what, name, tensor, stored * itemsize)
         elif tensor.HasField("raw_data"):
-            self._check_size(what, n * itemsize, len(tensor.raw_data), "bytes")
+            self._check_size(what, stored * itemsize, len(tensor.raw_data), "bytes")
         else:
             values = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
-            self._check_size(what, n, len(values), "elements")
+            self._check_size(what, stored, len(values), "elements")
+        if tensor.data_type in self.narrow:
+            self._found(4 * n - stored * itemsize)
         self.take(name, n * itemsize)
         try:
             return self.onnx.numpy_helper.to_array(tensor)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{what}, got: {error}") from error
+
+    def _found(self, n_bytes):
+        """Allow for more bytes than were stored so far."""
+        self.stored += n_bytes
+        self.room += allowance(n_bytes) - allowance(0)
 
     def _check_size(self, what, declared, found, of):
         if declared != found:
@@ -125,8 +139,7 @@ class Contents:
                 )
             if path not in self.others:
                 self.others.add(path)
-                self.stored += size
-                self.room += allowance(size) - allowance(0)
+                self._found(size)
             # Tensors may overlap in the other file, so its size does not limit theirs.
             # The bytes must fit as a constant before they are read. They are given back
             # because the caller will count them.
