@@ -38,6 +38,14 @@ def ops(graph):
     return [step.node.op for step in graph._steps]
 
 
+@pytest.fixture
+def quietly():
+    """ONNX Runtime's quantizer has advice for every file."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 # -- DynamicQuantizeLSTM ---------------------------------------------------------------
 
 
@@ -114,6 +122,64 @@ def test_an_lstm_with_all_attributes(tmp_path, rng, dtype):
         close(one, e.astype("f"), N_TERMS)
 
 
+@pytest.mark.parametrize("given", GIVEN, ids=lambda g: "-".join(g) or "plain")
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_an_lstm_that_the_quantizer_made(
+    tmp_path, rng, quietly, per_channel, direction, given
+):
+    """Lengths, first states and peepholes stay as they were."""
+    plain, inputs = onnx_files.node_model(rng, "LSTM", given=given, direction=direction)
+    path = tmp_path / "q.onnx"
+    onnx.save(plain, tmp_path / "f.onnx")
+    quantize_dynamic(tmp_path / "f.onnx", path, per_channel=per_channel)
+    (cell,) = onnx.load(path).graph.node
+    assert cell.op_type == "DynamicQuantizeLSTM"
+    found = fastrnn.onnx.load(path)(**inputs)
+    theirs, exact = onnx_files.run(path, inputs), onnx_reference.run(plain, inputs)
+    for one, eight, e in zip(found, theirs, exact, strict=True):
+        assert np.abs(one - eight).max() < 0.25  # of weights up to 4: states of 1
+        assert np.mean((one - e) ** 2) < np.mean((eight - e) ** 2)
+
+
+@pytest.mark.parametrize("op", ["RNN", "LSTM", "GRU"])
+def test_weights_that_nodes_of_their_own_make_floats_of(tmp_path, rng, op):
+    """As other quantizers write them: DequantizeLinear, a scale for each row."""
+    G = onnx_files.GATES[op]
+    plain, inputs = onnx_files.node_model(rng, op, given=["B"])
+    proto, floats = onnx.ModelProto(), onnx.ModelProto()
+    proto.CopyFrom(plain)
+    floats.CopyFrom(plain)
+    arrays = {}
+    for name, width in (("W", I), ("R", H)):
+        q = rng.integers(-127, 128, (1, G * H, width)).astype("int8")
+        scale = rng.uniform(0.001, 0.01, G * H).astype("f")
+        arrays |= {
+            f"{name}_q": q,
+            f"{name}_s": scale,
+            f"{name}_z": (0 * scale).astype("b"),
+        }
+        made = node("DequantizeLinear", [f"{name}_{k}" for k in "qsz"], [name], axis=1)
+        proto.graph.node.insert(0, made)
+        for one in floats.graph.initializer:
+            if one.name == name:
+                W = (q * scale[:, None].astype(float)).astype("f")
+                one.CopyFrom(onnx.numpy_helper.from_array(W, name))
+    bias = [one for one in plain.graph.initializer if one.name == "B"]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(bias)
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(a, name) for name, a in arrays.items()
+    )
+    found = loaded(tmp_path / "q.onnx", proto)(**inputs)
+    expected = loaded(tmp_path / "f.onnx", floats)(**inputs)
+    for one, same, e in zip(
+        found, expected, onnx_reference.run(floats, inputs), strict=True
+    ):
+        assert np.array_equal(one, same)
+        close(one, e.astype("f"), N_TERMS)
+
+
 def test_a_layer_that_was_read_is_quantised_again(tmp_path, rng):
     proto, plain, inputs = quantised_lstm(rng, "int8", True, ("B",))
     graph = loaded(tmp_path / "q.onnx", proto)
@@ -131,14 +197,6 @@ class Calibration(CalibrationDataReader):
 
     def get_next(self):
         return next(self.batches, None)
-
-
-@pytest.fixture
-def quietly():
-    """ONNX Runtime's quantizer has advice for every file."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def save_model(path, opset=17):

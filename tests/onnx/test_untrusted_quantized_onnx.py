@@ -168,6 +168,18 @@ def test_tensors_of_four_bits_that_are_not_whole(tmp_path):
     refused(tmp_path / "q.onnx", "got 4 of 500,000,000 bytes", fastrnn.onnx.load)
 
 
+def test_four_bits_need_a_package_that_knows_them(tmp_path, monkeypatch):
+    """onnx 1.16 makes floats of them."""
+    tensor = onnx.helper.make_tensor("q", onnx.TensorProto.INT4, [3], [1, 2, -3])
+    proto = model([node("Identity", ["q"], ["y"])], {}, opset=21)
+    proto.graph.initializer.append(tensor)
+    onnx.save(proto, tmp_path / "q.onnx")
+    assert fastrnn.onnx.load(tmp_path / "q.onnx")([[0]]).astype(int).sum() == 0
+    monkeypatch.setattr(onnx.numpy_helper, "to_array", lambda one: np.ones(3, "f"))
+    message = "initializer 'q': integers of four bits need onnx 1.19 or newer, got"
+    refused(tmp_path / "q.onnx", message, fastrnn.onnx.load)
+
+
 def test_products_of_integers_that_grow(tmp_path):
     column, row = np.ones((10**5, 1), "int8"), np.ones((1, 10**5), "int8")
     nodes = [

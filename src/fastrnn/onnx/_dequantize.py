@@ -40,15 +40,17 @@ class Dequantizer:
         All nodes of the file.
     constants : dict of str to ndarray
         The constants that are known so far; those that nodes need are added.
+    names : iterable of str
+        Names that values of the graph have beside those of the nodes.
     take : callable
         Called with a node and a number of bytes before a constant is added; raises if
         there may be no such constant.
     """
 
-    def __init__(self, who, nodes, constants, take):
+    def __init__(self, who, nodes, constants, names, take):
         self.who, self.constants, self.take = who, constants, take
         self.makers = {name: node for node in nodes for name in node.outputs if name}
-        self.names = {*self.makers, *constants}
+        self.names = {*self.makers, *constants, *names}
         for node in nodes:
             self.names.update(node.inputs)
         self.floats = {}  # by the name of integers: their floats' name, scale and zero

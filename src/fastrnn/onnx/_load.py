@@ -160,8 +160,9 @@ class _Loader:
         # well: they may take as much memory again.
         room = allowance(self.contents.stored) // 2
         with budget.limited(room, budget.MOST_ARRAYS):
+            names = (*(one.name for one in inputs), *outputs)
             dequantizer = Dequantizer(
-                self.who, nodes, self.constants, self.contents.take
+                self.who, nodes, self.constants, names, self.contents.take
             )
             for k, node in enumerate(nodes):
                 if k not in done:

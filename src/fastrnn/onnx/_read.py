@@ -110,9 +110,15 @@ class Contents:
             self._found(4 * n - stored * itemsize)
         self.take(name, n * itemsize)
         try:
-            return self.onnx.numpy_helper.to_array(tensor)
+            array = self.onnx.numpy_helper.to_array(tensor)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{what}, got: {error}") from error
+        if tensor.data_type in self.halves and "int4" not in array.dtype.name:
+            raise ValueError(
+                f"{self.who}: {name}: integers of four bits need onnx 1.19 or newer, "
+                f"got {self.onnx.__version__}"
+            )
+        return array
 
     def _found(self, n_bytes):
         """Allow for more bytes than were stored so far."""
