@@ -209,6 +209,56 @@ def test_a_weight_of_one_byte_may_take_the_four_of_its_float(tmp_path, rng):
     assert np.array_equal(layer.parameters["weight_hh_l0"][3 * n :], gates)
 
 
+def test_bytes_of_another_file_count_once(tmp_path):
+    """However many tensors of small integers share them."""
+    (tmp_path / "data").write_bytes(bytes(10**6))
+    proto = model([node("Neg", ["x"], ["y"])], {})
+    for k in range(100):
+        one = proto.graph.initializer.add(name=f"t{k}", dims=[10**6])
+        one.data_type = onnx.TensorProto.UINT8
+        one.data_location = onnx.TensorProto.EXTERNAL
+        one.external_data.add(key="location", value="data")
+    path = tmp_path / "q.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ValueError, match="constants must have at most"):
+        fastrnn.onnx.load(path)
+    del proto.graph.initializer[40:]  # 4 MB may be 16, and 32 MiB more
+    path.write_bytes(proto.SerializeToString())
+    fastrnn.onnx.load(path)
+
+
+def test_a_large_scale_of_many_nodes(tmp_path):
+    """It is looked at once, not for each of them."""
+    arrays = {"s": np.ones(2 * 10**6, "f"), "t": np.ones(2 * 10**6, "f")}
+    nodes = [node("QuantizeLinear", ["x", "s"], ["q"])]
+    nodes += [
+        node("DequantizeLinear", ["q", "st"[k % 2]], [f"f{k}"]) for k in range(9000)
+    ]
+    nodes.append(node("Identity", ["f0"], ["y"]))
+    onnx.save(model(nodes, arrays, x_type=1), tmp_path / "q.onnx")
+    began = time.process_time()
+    fastrnn.onnx.load(tmp_path / "q.onnx")
+    assert time.process_time() - began < 10
+
+
+def test_names_that_are_taken(tmp_path):
+    """The floats of integers must not get names that are somebody's."""
+    taken = [f"q_float{end}" for end in ("", *(f"_{k}" for k in range(3000)))]
+    s = {"s": np.float32(0.5), "z": np.int8(0)} | {
+        name: np.float32(9) for name in taken
+    }
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"])]
+    nodes.append(node("DequantizeLinear", ["q", "s", "z"], ["y"]))
+    nodes.append(node("Transpose", ["q"], ["p"]))
+    nodes.append(node("DequantizeLinear", ["p", "s", "z"], ["y2"]))
+    proto = model(nodes, s, x_type=1, outputs=["y", "y2", *taken])
+    onnx.save(proto, tmp_path / "q.onnx")
+    y, y2, *others = fastrnn.onnx.load(tmp_path / "q.onnx")([[1.4, 2]])
+    assert np.array_equal(y, y2.T)
+    assert y.tolist() == [[np.float32(1.4), 2]]
+    assert {float(one) for one in others} == {9}
+
+
 def test_long_chains_take_no_longer_than_they_are(tmp_path):
     """Of each link somebody wants the float, by a scale of another name each."""
     n = 3000

@@ -2,12 +2,12 @@
 """`Dequantizer`: the nodes of a quantised graph as nodes on floats.
 
 A quantised graph rounds weights when it is made, and activations when it runs. Rounded
-weights are known: they become the floats that they stand for. The rounding of
-activations only makes up for a lack of speed that fastrnn's layers do not have, and is
-left out where its integers are only turned back into floats. Results are then nearer to
-those of the graph before it was quantised. What is kept of it are the least and the
-greatest number that the integers can stand for, since quantizers leave out a Relu or a
-Clip whose work these bounds do.
+weights are known: they become the floats that they stand for. Activations are rounded
+for products of integers, which layers of float32 do not need: their rounding is left
+out where the integers are only turned back into floats. Results are then nearer to
+those of the graph before it was quantised. What is kept of the rounding are the least
+and the greatest number that the integers can stand for, since quantizers leave out a
+Relu or a Clip whose work these bounds do.
 
 Integers that go anywhere else are computed as the graph says, by the operators of
 `fastrnn.onnx._integers`.
@@ -55,6 +55,8 @@ class Dequantizer:
             self.names.update(node.inputs)
         self.floats = {}  # by the name of integers: their floats' name, scale and zero
         self.weights = {}  # the names of float weights by those of what they are of
+        self.checked = set()  # the names of scales that are known to be right
+        self.n_new = 0
 
     def plain(self, node):
         """The nodes that compute a node's outputs without needless rounding.
@@ -152,28 +154,26 @@ class Dequantizer:
 
     def _product(self, node):
         """A product of integers, as floats and times both scales, as one of floats."""
-        for cast, scales in (node.inputs, node.inputs[::-1]):
-            cast, scales = self.makers.get(cast), self.makers.get(scales)
-            if (
-                cast is None
-                or scales is None
-                or (cast.op, scales.op) != ("Cast", "Mul")
-            ):
-                continue
-            product = self.makers.get(cast.inputs[0])
-            if product is None or product.op != "MatMulInteger":
+        for one, other in (node.inputs, node.inputs[::-1]):
+            cast, scales = self._maker(one, "Cast"), self._maker(other, "Mul")
+            product = cast and self._maker(cast.inputs[0], "MatMulInteger")
+            if not (scales and product) or cast.get("to") != np.float32:
                 continue
             A, B, a_zero, zero = [*product.inputs, "", ""][:4]
             for a_scale, scale in (scales.inputs, scales.inputs[::-1]):
-                if not self._is_matrix(B, scale, zero) or cast.get("to") != np.float32:
-                    continue
                 made = []
-                x = self._float((A, a_scale, a_zero), made)
+                found = self._is_matrix(B, scale, zero)
+                x = self._float((A, a_scale, a_zero), made) if found else None
                 if x is not None:
                     weight = self._matrix(product, B, scale, zero)
                     like = node._replace(name=_name(product))
                     return [*made, self._affine(like, x, weight)]
         return [node]
+
+    def _maker(self, name, op):
+        """The node that makes a value, if it is one of an operator; None otherwise."""
+        maker = self.makers.get(name)
+        return maker if maker is not None and maker.op == op else None
 
     def _affine(self, node, x, weight, bias=""):
         """The product of floats, and a bias if it has a name, in place of a node."""
@@ -239,9 +239,8 @@ class Dequantizer:
                 return None
             x = maker.inputs[0]
         elif maker.op == "QuantizeLinear":
-            same = self._same(self._pair(maker.inputs), pair)
-            bounds = self._bounds(maker, scale, zero) if same else None
-            if bounds is None:
+            bounds = self._bounds(maker, scale, zero)
+            if bounds is None or not self._same(self._pair(maker.inputs), pair):
                 return None
             x = self._new(q)
             made.append(self._node("Clip", maker, (maker.inputs[0], *bounds), x))
@@ -270,8 +269,8 @@ class Dequantizer:
 
     def _is_one(self, scale, zero):
         """Whether a scale and a zero point are known to be those of whole tensors."""
-        maker = self.makers.get(scale)
-        if maker is not None and maker.op == "DynamicQuantizeLinear":
+        maker = self._maker(scale, "DynamicQuantizeLinear")
+        if maker:
             return (scale, zero) == maker.outputs[1:]
         s, z = self.constants.get(scale), self.constants.get(zero)
         return (
@@ -314,7 +313,7 @@ class Dequantizer:
 
     def _check_scale(self, node, what, name):
         """Refuse a scale, if it is constant, that no quantizer makes."""
-        scale = self.constants.get(name)
+        scale = None if name in self.checked else self.constants.get(name)
         if scale is not None and scale.dtype.kind == "f":
             wrong = ~(np.isfinite(scale) & (scale >= 0))
             if wrong.any():
@@ -322,6 +321,7 @@ class Dequantizer:
                     f"{self.who}: {node}: {what} must be finite and >= 0, "
                     f"got {scale[wrong].flat[0]}"
                 )
+            self.checked.add(name)
 
     def _scales(self, node, what, q, pair, shapes):
         """The scale and the zero point of a weight; None for a zero point left out."""
@@ -379,11 +379,10 @@ class Dequantizer:
 
     def _new(self, name):
         """A name that no value of the graph has."""
-        k, stem = len(self.names), f"{name}_float"
-        name = stem if stem not in self.names else f"{stem}_{k}"
+        stem = name = f"{name}_float"
         while name in self.names:
-            k += 1
-            name = f"{stem}_{k}"
+            self.n_new += 1
+            name = f"{stem}_{self.n_new}"
         self.names.add(name)
         return name
 

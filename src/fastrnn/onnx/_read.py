@@ -50,7 +50,8 @@ class Contents:
 
         self.who, self.onnx = who, onnx
         self.folder = os.path.realpath(folder)
-        self.stored, self.others = len(data), set()
+        # By the path of another file, its bytes that no tensor had so far.
+        self.stored, self.others = len(data), {}
         self.room = allowance(len(data))
         try:
             self.model = onnx.ModelProto.FromString(data)
@@ -98,16 +99,17 @@ class Contents:
         helper = self.onnx.helper
         itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         n = math.prod(tensor.dims)
-        stored = -(-n // 2) if tensor.data_type in self.halves else n
+        stored = itemsize * (-(-n // 2) if tensor.data_type in self.halves else n)
+        found = stored  # the bytes of the tensor that no other tensor had
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
-            self._fetch(what, name, tensor, stored * itemsize)
+            found = self._fetch(what, name, tensor, stored)
         elif tensor.HasField("raw_data"):
-            self._check_size(what, stored * itemsize, len(tensor.raw_data), "bytes")
+            self._check_size(what, stored, len(tensor.raw_data), "bytes")
         else:
             values = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
-            self._check_size(what, stored, len(values), "elements")
-        if tensor.data_type in self.narrow:
-            self._found(4 * n - stored * itemsize)
+            self._check_size(what, stored // itemsize, len(values), "elements")
+        if tensor.data_type in self.narrow and stored:
+            self._found(found * 4 * n // stored - found)
         self.take(name, n * itemsize)
         try:
             array = self.onnx.numpy_helper.to_array(tensor)
@@ -130,7 +132,14 @@ class Contents:
             raise ValueError(f"{what}, got {found:,} of {declared:,} {of}")
 
     def _fetch(self, what, name, tensor, n_bytes):
-        """Read the bytes of a tensor from another file into the tensor itself."""
+        """Read the bytes of a tensor from another file into the tensor itself.
+
+        Returns
+        -------
+        int
+            How many bytes of the file no tensor had before. Tensors may overlap, so
+            this is at most what the file has left.
+        """
         entries = {one.key: one.value for one in tensor.external_data}
         path = self._path(what, entries.get("location", ""))
         offset = int(entries.get("offset", 0))
@@ -144,7 +153,7 @@ class Contents:
                     f"of {size:,}"
                 )
             if path not in self.others:
-                self.others.add(path)
+                self.others[path] = size
                 self._found(size)
             # Tensors may overlap in the other file, so its size does not limit theirs.
             # The bytes must fit as a constant before they are read. They are given back
@@ -157,6 +166,9 @@ class Contents:
         tensor.raw_data = data
         tensor.data_location = self.onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+        found = min(length, self.others[path])
+        self.others[path] -= found
+        return found
 
     def _path(self, what, location):
         """The path of another file, which must be below the model's own folder.
