@@ -89,7 +89,7 @@ def load(path: PathLike) -> Graph:
 
     That is what ``quantize_dynamic`` and, in the QDQ format, ``quantize_static`` of
     ONNX Runtime make of the graphs that can be read without them. The layers are
-    float32 ones; `quantize` of an LSTM makes bytes of its weights again.
+    float32 ones; ``fastrnn.quantize`` makes bytes of their weights again.
 
     Nodes whose inputs are constants are computed while the file is read, as long as the
     constants take no more than four times the size of the file and 32 MiB, where an
