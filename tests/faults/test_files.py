@@ -17,7 +17,13 @@ import damaged_files
 import pytest
 
 N = int(os.environ.get("FASTRNN_FUZZ_EXAMPLES", "60"))
-NEEDS = {"h5": "h5py", "keras": "h5py", "functional": "h5py", "onnx": "onnx"}
+NEEDS = {
+    "h5": "h5py",
+    "keras": "h5py",
+    "functional": "h5py",
+    "onnx": "onnx",
+    "quantized": "onnx",
+}
 
 
 @pytest.mark.parametrize("kind", ["h5", "keras", "functional"])

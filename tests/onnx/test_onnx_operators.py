@@ -20,6 +20,10 @@ M = RNG.standard_normal((4, 5)).astype("f")
 POSITIVE = np.abs(X) + 0.5
 YES, NO = X > 0, Y > 0
 TENSOR = onnx.numpy_helper.from_array
+SCALE = np.array([0.02, 0.5, 0.001], "f")  # the last is too small for most numbers
+BYTES = RNG.integers(0, 256, (2, 3, 4)).astype("B")
+SIGNED = (BYTES.astype("h") - 128).astype("b")
+ZERO, ZEROS = np.uint8(130), np.array([130, 0, 255], "B")
 
 
 # (operator, opset, attributes, inputs); more than one form where the opset changes it.
@@ -43,10 +47,26 @@ CASES = [
     ("Constant", 17, {"value_int": 7}, []),
     ("ConstantOfShape", 17, {}, [ints(2, 3)]),
     ("ConstantOfShape", 17, {"value": TENSOR(ints(5))}, [ints(2, 3)]),
+    ("DequantizeLinear", 10, {}, [SIGNED, SCALE[0], np.int8(-3)]),
+    ("DequantizeLinear", 10, {}, [BYTES, SCALE[:1].reshape(())]),
+    ("DequantizeLinear", 13, {}, [BYTES, SCALE, ZEROS]),
+    ("DequantizeLinear", 13, {"axis": -2}, [SIGNED, SCALE, ZEROS.view("b")]),
+    ("DequantizeLinear", 13, {}, [BYTES.astype("i") * 10**6, SCALE]),
+    (
+        "DequantizeLinear",
+        21,
+        {"axis": 2, "block_size": 3},
+        [BYTES, np.stack([POSITIVE[..., 0]] * 2, -1), np.full((2, 3, 2), 9, "B")],
+    ),
+    ("DequantizeLinear", 21, {}, [BYTES.astype("H") * 200, SCALE[0], np.uint16(9000)]),
     ("Div", 17, {}, [X, POSITIVE]),
     ("Div", 17, {}, [ints(7, -7, 7, -7), ints(2, 2, -2, -2)]),
     ("Dropout", 17, {}, [X]),
     ("Dropout", 11, {"ratio": 0.25}, [X]),
+    ("DynamicQuantizeLinear", 17, {}, [X]),
+    ("DynamicQuantizeLinear", 17, {}, [POSITIVE]),
+    ("DynamicQuantizeLinear", 17, {}, [-POSITIVE]),
+    ("DynamicQuantizeLinear", 17, {}, [0 * X]),
     ("Elu", 17, {"alpha": 0.5}, [X]),
     ("Equal", 17, {}, [X.round(), Y.round()]),
     ("Erf", 17, {}, [X]),
@@ -76,6 +96,9 @@ CASES = [
     ("LogSoftmax", 17, {"axis": 1}, [X]),
     ("LogSoftmax", 11, {}, [X]),
     ("MatMul", 17, {}, [X, M]),
+    ("MatMulInteger", 17, {}, [BYTES, SIGNED[0].T.copy(), ZERO]),
+    ("MatMulInteger", 17, {}, [BYTES, BYTES[0].T.copy(), ZERO, ZEROS]),
+    ("MatMulInteger", 17, {}, [BYTES[0], SIGNED[0].T.copy()]),
     ("Max", 17, {}, [X, Y, M[0, 0]]),
     ("Min", 17, {}, [X, Y]),
     ("Mul", 17, {}, [X, Y]),
@@ -84,6 +107,19 @@ CASES = [
     ("Or", 17, {}, [YES, NO]),
     ("Pow", 17, {}, [POSITIVE, np.float32(1.5)]),
     ("Pow", 17, {}, [X, np.int64(2)]),
+    ("QuantizeLinear", 10, {}, [X, SCALE[0], ZERO]),
+    ("QuantizeLinear", 10, {}, [X, SCALE[0], np.int8(-3)]),
+    ("QuantizeLinear", 13, {}, [X, SCALE[1]]),
+    ("QuantizeLinear", 13, {"axis": 1}, [X, SCALE, ZEROS]),
+    ("QuantizeLinear", 13, {}, [ints(1, 3, 5, 7).astype("f"), np.float32(2)]),
+    ("QuantizeLinear", 21, {}, [X, SCALE[2], np.uint16(9000)]),
+    ("QuantizeLinear", 21, {"output_dtype": 3}, [X, SCALE[0]]),
+    (
+        "QuantizeLinear",
+        21,
+        {"axis": 2, "block_size": 2},
+        [X, np.full((2, 3, 2), 0.02, "f"), np.full((2, 3, 2), 130, "B")],
+    ),
     ("Range", 17, {}, [np.int64(2), np.int64(9), np.int64(3)]),
     ("Reciprocal", 17, {}, [POSITIVE]),
     ("ReduceMax", 17, {"axes": [1]}, [X]),
@@ -132,7 +168,12 @@ CASES = [
     ("Unsqueeze", 11, {"axes": [1]}, [X]),
     ("Where", 17, {}, [YES, X, Y]),
 ]
-OUTPUTS = {"Dropout": 2, "LayerNormalization": 3, "Split": 2}
+OUTPUTS = {
+    "Dropout": 2,
+    "DynamicQuantizeLinear": 3,
+    "LayerNormalization": 3,
+    "Split": 2,
+}
 
 
 def write(path, op, opset, attributes, arrays):

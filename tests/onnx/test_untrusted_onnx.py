@@ -217,7 +217,11 @@ def test_many_nodes_of_one_name(tmp_path):
             {"dims": [1], "data_type": TensorProto.STRING},
             "of bool, integer or floating",
         ),
-        ({"dims": [8], "data_type": TensorProto.INT4}, "of bool, integer or floating"),
+        ({"dims": [8], "data_type": TensorProto.INT4}, "got 0 of 4 elements"),
+        (
+            {"dims": [8], "data_type": TensorProto.FLOAT8E5M2},
+            "of bool, integer or floating",
+        ),
         ({"dims": [1], "data_type": 999}, "of bool, integer or floating"),
         ({"dims": [2**62, 0], "raw_data": b""}, "made"),
     ],

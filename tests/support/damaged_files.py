@@ -291,6 +291,13 @@ def write_onnx(path):
     fastrnn.onnx.save(model, path, states=True)
 
 
+def write_quantized(path):
+    import quantized_onnx  # which needs onnx
+
+    model, _ = quantized_onnx.tagger()
+    path.write_bytes(model.SerializeToString())
+
+
 def read_checkpoint(path):
     model = checkpoint.load_model(path)
     contents = checkpoint.read(path)
@@ -311,6 +318,7 @@ FORMATS = {
     "keras": (write_keras, lambda path: fastrnn.keras.load(path)),
     "functional": (write_functional, lambda path: fastrnn.keras.load(path)),
     "onnx": (write_onnx, lambda path: fastrnn.onnx.load(path)),
+    "quantized": (write_quantized, lambda path: fastrnn.onnx.load(path)),
 }
 
 
@@ -387,7 +395,9 @@ def damaged_onnx(rng, data):
         tensor = rng.choice(graph.initializer)
         what = rng.randrange(8)
         if what == 0:
-            node.op_type = rng.choice(list(OPERATORS))
+            node.op_type = rng.choice(
+                [*OPERATORS, *(one.op_type for one in graph.node)]
+            )
             if rng.random() < 0.7:
                 del node.attribute[:]
         elif what == 1 and node.attribute:
@@ -434,7 +444,7 @@ def write_damaged(number, kind, whole, path):
         write_keras(path, damaged_json(rng, keras_config()))
     elif within and kind == "functional":
         write_functional(path, damaged_json(rng, functional_config()))
-    elif within and kind == "onnx":
+    elif within and kind in ("onnx", "quantized"):
         path.write_bytes(damaged_onnx(rng, data))
     else:
         path.write_bytes(damaged_bytes(rng, data))

@@ -3,8 +3,8 @@
 
 `load` makes a `Graph` of a file. Its recurrent nodes, products with constant matrices
 and look-ups in constant tables become fastrnn layers, and all other operators run in
-NumPy. `save` writes fastrnn's layers as standard operators, for ONNX Runtime and
-anything else that reads ONNX files.
+NumPy. Quantised weights become those of float32 layers. `save` writes fastrnn's layers
+as standard operators, for ONNX Runtime and anything else that reads ONNX files.
 """
 
 from fastrnn.onnx._graph import Graph

@@ -33,7 +33,9 @@ _MOST_SIZES = 1024
 # size exist at the same time while the operator runs.
 _ARRAYS = {
     "Clip": 2,
+    "DequantizeLinear": 3,
     "Div": 5,
+    "DynamicQuantizeLinear": 5,
     "Elu": 4,
     "Erf": 12,  # NumPy makes a Python object for each number
     "Gelu": 16,
@@ -42,6 +44,7 @@ _ARRAYS = {
     "LayerNormalization": 5,
     "LeakyRelu": 3,
     "LogSoftmax": 4,
+    "QuantizeLinear": 5,
     "Selu": 5,
     "Sigmoid": 4,
     "Softmax": 4,
@@ -91,7 +94,7 @@ def work(node, inputs, n_bytes):
     if node.op in _VIEWS:
         return 0
     cost = n_bytes + sum(array.nbytes for array in inputs if array is not None)
-    if node.op in ("MatMul", "Gemm"):
+    if node.op in ("MatMul", "MatMulInteger", "Gemm"):
         inner = inputs[0].shape[0 if node.get("transA", 0) else -1]
         cost += int(n_bytes * inner * _PRODUCT)
     return cost
@@ -150,6 +153,18 @@ def _product(node, a, b, c=None):
     return math.prod(shape), max(itemsize, 8)
 
 
+def _linear(node, x, *_):
+    return x.size, max(
+        4, x.itemsize, np.dtype(node.get("output_dtype") or "B").itemsize
+    )
+
+
+def _product_of_integers(node, a, b, *_):
+    n, _ = _product(node._replace(op="MatMul"), a, b)
+    # The factors in float64, twice for a moment, and the product in three types.
+    return 2 * (a.size + b.size) + 3 * n, 8
+
+
 def _range(node, start, limit, delta):
     n = (limit.item() - start.item()) / delta.item()
     return max(0, math.ceil(n)), start.itemsize
@@ -167,12 +182,16 @@ _RULES = {
     "Concat": _concat,
     "Constant": lambda node: (0, 1),  # its array was counted when it was read
     "ConstantOfShape": _constant_of_shape,
+    "DequantizeLinear": _linear,
     "Dropout": lambda node, x, *_: (x.size, 1),
+    "DynamicQuantizeLinear": _linear,
     "Expand": _expand,
     "Flatten": _all,
     "Gather": _gather,
     "Gemm": _product,
     "MatMul": _product,
+    "MatMulInteger": _product_of_integers,
+    "QuantizeLinear": _linear,
     "Range": _range,
     "ReduceMax": _all,
     "ReduceMean": _all,

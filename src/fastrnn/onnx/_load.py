@@ -18,8 +18,10 @@ from fastrnn.nn.activation import Activation
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.layers import Linear
 from fastrnn.onnx import _cost, _recurrent
+from fastrnn.onnx._dequantize import Dequantizer
 from fastrnn.onnx._graph import Graph, Input, Step
-from fastrnn.onnx._operators import OPERATORS, Node, apply, fitting
+from fastrnn.onnx._nodes import Reader
+from fastrnn.onnx._operators import apply, fitting
 from fastrnn.onnx._read import Contents
 from fastrnn.util import budget, checks, extras, files
 from fastrnn.util.files import allowance
@@ -45,7 +47,8 @@ def load(path: PathLike) -> Graph:
     path : path-like
         A file of opset 7 or later. Its graph may have RNN, LSTM and GRU nodes, and the
         operators that are usual around them: products, arithmetic, activations,
-        softmax, shapes, slices, look-ups (`fastrnn.onnx._operators` has the list).
+        softmax, shapes, slices, look-ups (`fastrnn.onnx._operators` has the list). It
+        may be quantised, in the forms that the notes name.
 
     Returns
     -------
@@ -69,9 +72,29 @@ def load(path: PathLike) -> Graph:
     neither float32 nor float64. A function without parameters in the file has the ones
     that ONNX defines, or those of `RNN` where ONNX defines none.
 
+    Of a quantised graph, weights are the floats that their integers stand for,
+    ``(q - zero_point) * scale``, exactly. Activations are not rounded, so that results
+    are nearer to those of the graph before it was quantised than ONNX Runtime's are;
+    they only stay within the bounds that QuantizeLinear has for them, because
+    quantizers leave out a Relu or a Clip for which these bounds stand. Integers that do
+    not become floats again, as the graph's outputs for example, are computed as ONNX
+    defines them. So read are
+
+    - DynamicQuantizeLSTM, DynamicQuantizeMatMul and MatMulIntegerToFloat of the domain
+      ``com.microsoft``;
+    - DynamicQuantizeLinear and MatMulInteger with the Cast and the Mul behind it;
+    - QuantizeLinear and DequantizeLinear, also those of ``com.microsoft``, with a scale
+      for a tensor, an axis or a block, and integers of 4 (weights alone), 8, 16 and 32
+      bits.
+
+    That is what ``quantize_dynamic`` and, in the QDQ format, ``quantize_static`` of
+    ONNX Runtime make of the graphs that can be read without them. The layers are
+    float32 ones; ``fastrnn.quantize`` makes bytes of their weights again.
+
     Nodes whose inputs are constants are computed while the file is read, as long as the
-    constants take no more than four times the size of the file and 32 MiB:
-    `fastrnn.load_model` says what a file may do.
+    constants take no more than four times the size of the file and 32 MiB, where an
+    integer of at most two bytes counts as four bytes: `fastrnn.load_model` says what a
+    file may do.
 
     Examples
     --------
@@ -101,7 +124,8 @@ class _Loader:
         self.who, self.onnx = who, onnx
         self.contents, self.proto = contents, contents.model.graph
         opsets = {one.domain: one.version for one in contents.model.opset_import}
-        self.opset = opsets.get("", opsets.get("ai.onnx", 0))
+        self.reader = Reader(who, onnx, contents, opsets)
+        self.opset = self.reader.opset
         if self.opset < OLDEST_OPSET:
             raise ValueError(
                 f"{who}: opset must be {OLDEST_OPSET} or later, got {self.opset}"
@@ -121,7 +145,7 @@ class _Loader:
             if one.name not in self.constants
         )
         outputs = tuple(one.name for one in self.proto.output)
-        nodes = [self._node(k, one) for k, one in enumerate(self.proto.node)]
+        nodes = [self.reader.read(k, one) for k, one in enumerate(self.proto.node)]
         self._check_order(nodes, inputs, outputs)
         # By value, the indices of the nodes that take it, as often as they take it;
         # None is the index of the graph's outputs.
@@ -136,9 +160,15 @@ class _Loader:
         # well: they may take as much memory again.
         room = allowance(self.contents.stored) // 2
         with budget.limited(room, budget.MOST_ARRAYS):
+            names = (*(one.name for one in inputs), *outputs)
+            dequantizer = Dequantizer(
+                self.who, nodes, self.constants, names, self.contents.take
+            )
             for k, node in enumerate(nodes):
                 if k not in done:
-                    done.add(self._add(node, nodes, users))
+                    for plain in dequantizer.plain(node):
+                        done.add(self._add(plain, node, nodes, users))
+        self._leave_out(outputs)
         used = {name for step in self.steps for name in step.node.inputs} | {*outputs}
         constants = {n: v for n, v in self.constants.items() if n in used}
         return Graph(inputs, outputs, constants, self.steps, self.layers)
@@ -182,80 +212,26 @@ class _Loader:
             sizes.append(one.dim_value if fixed else None)
         return Input(value.name, dtype, tuple(letters), tuple(sizes))
 
-    def _node(self, k, proto):
-        """The `Node` number k, checked, with its attributes as Python values."""
-        name = proto.name or f"{proto.op_type}_{k}"
-        attributes = {}
-        self._check_node(name, proto)
-        for one in proto.attribute:
-            value = self.onnx.helper.get_attribute_value(one)
-            if isinstance(value, self.onnx.TensorProto):
-                value = self.contents.array(f"node {name!r}: {one.name}", value)
-            elif isinstance(value, bytes):
-                value = value.decode(errors="replace")
-            elif isinstance(value, list) and value and isinstance(value[0], bytes):
-                value = [text.decode(errors="replace") for text in value]
-            attributes[one.name] = value
-        if proto.op_type == "Cast":
-            to = attributes["to"]
-            attributes["to"] = self.onnx.helper.tensor_dtype_to_np_dtype(to)
-        return Node(
-            proto.op_type,
-            name,
-            tuple(proto.input),
-            tuple(proto.output),
-            attributes,
-            self.opset,
-        )
-
-    def _check_node(self, name, proto):
-        """Compare a node with the definition of its operator.
-
-        onnx's own checker could do this, but it also requires the shapes of the graph's
-        inputs and outputs, which many files lack and `Graph` does not need.
-        """
-        op = proto.op_type
-        known = op in OPERATORS or op in _recurrent.CLASSES
-        if proto.domain not in ("", "ai.onnx") or not known:
-            domain = f"{proto.domain}." if proto.domain else ""
-            raise ValueError(
-                f"{self.who}: node {name!r}: operator {domain}{op} is not one of "
-                f"those that can be run: {', '.join([*_recurrent.CLASSES, *OPERATORS])}"
-            )
-        try:
-            schema = self.onnx.defs.get_schema(op, self.opset, "")
-        except self.onnx.defs.SchemaError as error:
-            raise ValueError(
-                f"{self.who}: node {name!r}: operator {op} is not one of opset "
-                f"{self.opset}"
-            ) from error
-        least, most, given = schema.min_input, schema.max_input, len(proto.input)
-        if not least <= given <= most or "" in proto.input[:least]:
-            raise ValueError(
-                f"{self.who}: node {name!r} ({op}) must have {least} to {most} inputs, "
-                f"got {given}"
-            )
-        allowed = {key: int(one.type.value) for key, one in schema.attributes.items()}
-        needed = {key for key, one in schema.attributes.items() if one.required}
-        found = {one.name: one.type for one in proto.attribute}
-        if not found.items() <= allowed.items() or not needed <= found.keys():
-            raise ValueError(
-                f"{self.who}: node {name!r} ({op}): attributes must be among "
-                f"{', '.join(allowed) or 'none'} of opset {self.opset}, of their "
-                f"types, with {', '.join(sorted(needed)) or 'none'} required, "
-                f"got {', '.join(found) or 'none'}"
-            )
-
-    def _add(self, node, nodes, users):
+    def _add(self, node, source, nodes, users):
         """Fold a node, or make a step of it.
+
+        Parameters
+        ----------
+        node : Node
+        source : Node
+            The node of the file that it stands for.
+        nodes : list of Node
+            All nodes of the file.
+        users : dict
+            By the name of a value, the indices of the nodes that take it.
 
         Returns
         -------
         int or None
             The index of a later node that the step computes as well.
         """
-        who = f"{self.who}: {node}"
         if node.op in _recurrent.CLASSES:
+            who = f"{self.who}: {source}"
             layer = _recurrent.make_layer(who, node, self.constants)
             # The weights are parameters of the layer now, and no inputs of the step.
             node = node._replace(inputs=(node.inputs[0], "", "", "", *node.inputs[4:7]))
@@ -277,6 +253,15 @@ class _Loader:
             return None
         self.steps.append(Step(node, None))
         return None
+
+    def _leave_out(self, outputs):
+        """Leave out the steps that NumPy would run for nothing that is asked for."""
+        needed, kept = {*outputs}, []
+        for step in reversed(self.steps):
+            if step.layer is not None or needed & {*step.node.outputs} - {""}:
+                needed.update(step.node.inputs)
+                kept.append(step)
+        self.steps = kept[::-1]
 
     def _is_of_last_axis(self, node):
         """Whether a function is applied along the last axis, as an Activation does."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.onnx import _integers
 from fastrnn.util.functions import (
     elu,
     log_softmax,
@@ -331,6 +332,7 @@ def _folded(function):
 
 
 OPERATORS = {
+    **_integers.OPERATORS,
     "Abs": _plain(np.abs),
     "Add": _plain(np.add),
     "And": _plain(np.logical_and),

@@ -32,7 +32,9 @@ class Contents:
     model : ModelProto
         Without functions of its own once `inline` was called.
     stored : int
-        The bytes of the file and of the other files that had tensors so far.
+        The bytes of the file and of the other files that had tensors so far. Integers
+        of at most two bytes count as four bytes each: a quantised file has them for
+        weights, which become float32.
     room : int
         The bytes that constants may still take.
 
@@ -48,7 +50,8 @@ class Contents:
 
         self.who, self.onnx = who, onnx
         self.folder = os.path.realpath(folder)
-        self.stored, self.others = len(data), set()
+        # By the path of another file, its bytes that no tensor had so far.
+        self.stored, self.others = len(data), {}
         self.room = allowance(len(data))
         try:
             self.model = onnx.ModelProto.FromString(data)
@@ -60,6 +63,10 @@ class Contents:
             types.UINT16, types.UINT32, types.UINT64, types.FLOAT16, types.BFLOAT16,
             types.FLOAT, types.DOUBLE,
         }  # fmt: skip
+        self.halves = {types.INT4, types.UINT4}  # two in a byte
+        self.narrow = {types.INT8, types.INT16, types.UINT8, types.UINT16}
+        self.narrow |= self.halves
+        self.types |= self.halves
 
     def take(self, what, n_bytes):
         """Count the bytes of a constant; refuse one for which no room is left."""
@@ -92,25 +99,47 @@ class Contents:
         helper = self.onnx.helper
         itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         n = math.prod(tensor.dims)
+        stored = itemsize * (-(-n // 2) if tensor.data_type in self.halves else n)
+        found = stored  # the bytes of the tensor that no other tensor had
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
-            self._fetch(what, name, tensor, n * itemsize)
+            found = self._fetch(what, name, tensor, stored)
         elif tensor.HasField("raw_data"):
-            self._check_size(what, n * itemsize, len(tensor.raw_data), "bytes")
+            self._check_size(what, stored, len(tensor.raw_data), "bytes")
         else:
             values = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
-            self._check_size(what, n, len(values), "elements")
+            self._check_size(what, stored // itemsize, len(values), "elements")
+        if tensor.data_type in self.narrow and stored:
+            self._found(found * 4 * n // stored - found)
         self.take(name, n * itemsize)
         try:
-            return self.onnx.numpy_helper.to_array(tensor)
+            array = self.onnx.numpy_helper.to_array(tensor)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{what}, got: {error}") from error
+        if tensor.data_type in self.halves and "int4" not in array.dtype.name:
+            raise ValueError(
+                f"{self.who}: {name}: integers of four bits need onnx 1.19 or newer, "
+                f"got {self.onnx.__version__}"
+            )
+        return array
+
+    def _found(self, n_bytes):
+        """Allow for more bytes than were stored so far."""
+        self.stored += n_bytes
+        self.room += allowance(n_bytes) - allowance(0)
 
     def _check_size(self, what, declared, found, of):
         if declared != found:
             raise ValueError(f"{what}, got {found:,} of {declared:,} {of}")
 
     def _fetch(self, what, name, tensor, n_bytes):
-        """Read the bytes of a tensor from another file into the tensor itself."""
+        """Read the bytes of a tensor from another file into the tensor itself.
+
+        Returns
+        -------
+        int
+            How many bytes of the file no tensor had before. Tensors may overlap, so
+            this is at most what the file has left.
+        """
         entries = {one.key: one.value for one in tensor.external_data}
         path = self._path(what, entries.get("location", ""))
         offset = int(entries.get("offset", 0))
@@ -124,9 +153,8 @@ class Contents:
                     f"of {size:,}"
                 )
             if path not in self.others:
-                self.others.add(path)
-                self.stored += size
-                self.room += allowance(size) - allowance(0)
+                self.others[path] = size
+                self._found(size)
             # Tensors may overlap in the other file, so its size does not limit theirs.
             # The bytes must fit as a constant before they are read. They are given back
             # because the caller will count them.
@@ -138,6 +166,9 @@ class Contents:
         tensor.raw_data = data
         tensor.data_location = self.onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+        found = min(length, self.others[path])
+        self.others[path] -= found
+        return found
 
     def _path(self, what, location):
         """The path of another file, which must be below the model's own folder.

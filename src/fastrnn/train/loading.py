@@ -63,7 +63,8 @@ def load_model(
       computed: a model takes as much memory as its parameters in the file, what is
       unpacked from an archive or computed from an ONNX file's constants at most four
       times the file and 32 MiB. All in all, reading stays below ten times the file and
-      64 MiB, and ends.
+      64 MiB, and ends. The integers of at most two bytes in a quantised ONNX file,
+      which become float32, count as four bytes each.
     - Contents that are anything else raise ValueError. Its message, and what the
       command line shows of a file's text, have escapes for what acts on a terminal.
 
