@@ -9,8 +9,9 @@ A table stands between two comments, of which the first says what it is::
 After the name of a file of ``bench/results`` come words: ``machine`` is the sentence
 about the machine and the versions; ``forward``, ``train``, ``step`` and ``model`` are
 the tables of these passes; ``summary`` is one table of the cases of the suite of that
-name; ``gains`` is one of programs without and with one line more. ``python -m
-bench.pages`` brings all pages up to date. A test holds the pages to the files.
+name; ``gains`` is one of programs without and with one line more; ``narrow`` are those
+of speed and accuracy, of the suites ``bf16`` and ``int8``. ``python -m bench.pages``
+brings all pages up to date. A test holds the pages to the files.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import re
 import sys
 from pathlib import Path
 
-from bench import report
+from bench import narrow, report
 from bench.result import FormatError, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,10 +40,13 @@ def _parts(result, words, mark):
             yield report.summary_table(result)
         elif word == "gains":
             yield report.gains_table(result)
+        elif word == "narrow":
+            yield from narrow.tables(result)
         elif word in report.PASSES:
             yield from report.pass_tables(result, [word])
         else:
-            known = ", ".join(("machine", "summary", "gains", *report.PASSES))
+            words = "machine", "summary", "gains", "narrow", *report.PASSES
+            known = ", ".join(words)
             raise FormatError(f"bench.pages: {mark}: must be of {known}, got {word}")
 
 
