@@ -19,6 +19,18 @@ COLUMNS = (
     "the time of the same library's float32 by its own. Errors: the norm of the "
     "difference from results in float64, by the norm of these"
 )
+# The cases and the rows of the table that a page has of both suites.
+BRIEF_CASES = ("lstm/train/T100-B64-I512-H512", "lstm/step/T1-B1-I512-H512")
+BRIEF_ROWS = (
+    "fastrnn",
+    "fastrnn-compute-bfloat16",
+    "fastrnn-weights-bfloat16",
+    "fastrnn-weights-int8",
+    "torch",
+    "torch-autocast",
+    "torch-int8",
+    "onnxruntime-int8",
+)
 ERRORS = {"y": "error of y", "dweight_hh_l0": "error of dR"}
 
 
@@ -30,7 +42,7 @@ def is_narrow(record):
 def name_of(record, library):
     """A library's name in a row; of int8, with the variant that was the fastest."""
     name = NAMES[library]
-    if FLOAT32_OF.get(library, library) == library:
+    if library not in FLOAT32_OF:
         name += " float32"
     elif library in ("torch-int8", "onnxruntime-int8"):
         name += f" ({record['libraries'][library]['variant']})"
@@ -102,3 +114,34 @@ def tables(result):
             rows += _rows(record, keys, has_weights)
         found.append(markdown(rows))
     return found
+
+
+def brief(bf16, int8):
+    """One table of a case of each suite: training, and a step of one signal."""
+    train, step = (
+        next(record for record in result["cases"] if record["id"] == case_id)
+        for result, case_id in zip((bf16, int8), BRIEF_CASES, strict=True)
+    )
+    rows = [
+        [
+            f"LSTM, {train['H']} units",
+            f"training, T{train['T']} B{train['B']}",
+            "error of dR",
+            "one step, B1",
+            "error of y",
+            "weights",
+        ]
+    ]
+    for name in BRIEF_ROWS:
+        trained, stepped = (record["libraries"].get(name) for record in (train, step))
+        row = [NAMES[name] + ("" if name in FLOAT32_OF else " float32")]
+        row += _brief(trained, "dweight_hh_l0") + _brief(stepped, "y")
+        rows.append([*row, _size(stepped["weight_bytes"]) if stepped else ""])
+    return markdown(rows)
+
+
+def _brief(entry, key):
+    """The speed and an error of a library; two blanks where it has no such case."""
+    if entry is None:
+        return ["", ""]
+    return [f"{speed(entry):.2f}x", f"{entry['errors'][key]:.1e}"]

@@ -29,7 +29,7 @@ ROUNDS = {
     "summary": 11,
     "one-line": 11,
     "bf16": 5,
-    "int8": 11,
+    "int8": 7,
     "deepbench": 5,
     "quick": 3,
     "check": 0,
@@ -206,7 +206,7 @@ def run(todo, options, log):
             if not verified_by:
                 reasons = record["unsupported"]
                 result["not_reported"].append({"id": case.id, "reasons": reasons})
-                log(f"{case.id}: not verified, so not reported: {reasons}")
+                log(f"{case.id}: not verified by any peer, so not reported: {reasons}")
             else:
                 if options.rounds:
                     measure(record, workers, options.rounds, options.block)

@@ -41,7 +41,7 @@ def weight_bytes(side):
     """The bytes of a layer's parameters, or of what `quantize` made of them."""
     if hasattr(side.layer, "nbytes"):
         return side.layer.nbytes
-    return sum(value.nbytes for value in side.layer.parameters.values())
+    return sum(value.nbytes for value in side.layer.state_dict().values())
 
 
 def _layer(case, parameters, dtype, compute=None, weights=None):
