@@ -70,6 +70,7 @@ _NARROW = {
     for module, ways in {
         "fastrnn_narrow": {
             "fastrnn-compute-bfloat16": 'fastrnn `compute="bfloat16"`',
+            "fastrnn-compute-bfloat16-fast": 'fastrnn `compute="bfloat16-fast"`',
             "fastrnn-weights-bfloat16": 'fastrnn `quantize("bfloat16")`',
             "fastrnn-weights-int8": 'fastrnn `quantize("int8")`',
         },
@@ -101,7 +102,13 @@ OWN = {"fastrnn", *PLAIN_OF, *(n for n, lib in FLOAT32_OF.items() if lib == "fas
 # Of each suite that has others than `PEERS`, with what fastrnn is compared.
 OF_SUITE = {
     "one-line": ONE_LINE,
-    "bf16": ("fastrnn-compute-bfloat16", "torch", "torch-autocast", "torch-bfloat16"),
+    "bf16": (
+        "fastrnn-compute-bfloat16",
+        "fastrnn-compute-bfloat16-fast",
+        "torch",
+        "torch-autocast",
+        "torch-bfloat16",
+    ),
     "int8": (
         "fastrnn-weights-bfloat16",
         "fastrnn-weights-int8",

@@ -178,6 +178,15 @@ def test_each_way_of_a_peer_is_near_the_equations(bench, monkeypatch, way, large
             assert adapter.weight_bytes(side) > 0
 
 
+def test_what_fastrnn_refuses_is_named(bench, monkeypatch):
+    monkeypatch.setenv("FASTRNN_BENCH_WAY", "compute-bfloat17")
+    case = bench("cases").find(f"lstm/train/{BF16}")
+    (make,) = bench("adapters.fastrnn_narrow").variants(case, "float32").values()
+    unsupported = bench("adapters").UnsupportedError
+    with pytest.raises(unsupported, match=r"LSTM: compute must be .*'bfloat17'"):
+        make()
+
+
 def test_no_operator_of_int8_for_a_gru_is_said(bench):
     pytest.importorskip("onnxruntime", reason="compares with ONNX Runtime")
     pytest.importorskip("onnx", reason="makes the models")
