@@ -52,6 +52,21 @@ SUMMARY_SHAPES = _shapes(
 ONE_LINE_SHAPES = _shapes(
     "T100-B64-I128-H128", "T100-B64-I512-H512", "T100-B1-I128-H128"
 )
+# The shapes of the suites of narrow numbers.
+BF16_SHAPES = _shapes(
+    "T100-B32-I64-H64",
+    "T100-B64-I128-H128",
+    "T100-B64-I256-H256",
+    "T100-B64-I512-H512",
+    "T100-B64-I1024-H1024",
+)
+INT8_SHAPES = _shapes(
+    *(
+        f"T{T}-B{B}-I{H}-H{H}"
+        for T, B in ((1, 1), (100, 1), (100, 64))
+        for H in (256, 512, 1024)
+    )
+)
 CHECK_SHAPES = _shapes("T5-B3-I7-H17")
 CHECK_STEP_SHAPES = _shapes("T1-B3-I7-H17")
 
@@ -120,6 +135,29 @@ def one_line():
     return [
         *(ProgramCase(program) for program in programs.PROGRAMS),
         *grid(("lstm", "gru", "rnn"), ("train",), ONE_LINE_SHAPES),
+    ]
+
+
+def bf16(cells=None, directions=None, shapes=None):
+    """Training and inference whose products have operands of bfloat16."""
+    return grid(
+        cells or ("lstm", "gru", "rnn"),
+        directions or ("train", "forward"),
+        shapes or BF16_SHAPES,
+    )
+
+
+def int8(cells=None, directions=None, shapes=None):
+    """Inference with weights of one byte or two; where T = 1, by single steps."""
+    cases = grid(
+        cells or ("lstm", "gru"),
+        directions or ("step", "forward"),
+        shapes or INT8_SHAPES,
+    )
+    return [
+        case
+        for case in cases
+        if directions or (case.direction == "step") == (case.shape.T == 1)
     ]
 
 

@@ -54,6 +54,21 @@ def cpu_name():
     return name or platform.processor() or platform.machine()
 
 
+# What Linux calls the instruction sets that decide how fast products are.
+INSTRUCTIONS = (
+    "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+
+
+def instructions():
+    """The names in `INSTRUCTIONS` of what this processor has; none where not Linux."""
+    found = _first_line("/proc/cpuinfo", "flags") or _first_line(
+        "/proc/cpuinfo", "Features"
+    )
+    return [name for name in INSTRUCTIONS if name in (found or "").split()]
+
+
 def build():
     """How the installed fastrnn was compiled, and which target is active."""
     return {
@@ -75,6 +90,7 @@ def describe():
     governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     return {
         "cpu": cpu_name(),
+        "instructions": instructions(),
         "architecture": platform.machine(),
         "system": platform.platform(),
         "cpus": os.cpu_count(),

@@ -6,10 +6,12 @@ A table stands between two comments, of which the first says what it is::
     <!-- bench-table: epyc-2core-0.1.0.json train model -->
     <!-- bench-table-end -->
 
-After the name of a file of ``bench/results`` come words: ``machine`` is the sentence
-about the machine and the versions; ``forward``, ``train``, ``step`` and ``model`` are
-the tables of these passes; ``summary`` is one table of the cases of the suite of that
-name; ``gains`` is one of programs without and with one line more. ``python -m
+After the name of a file of ``bench/results``, or of several with ``+`` between, come
+words: ``machine`` is the sentence about the machine and the versions; ``forward``,
+``train``, ``step`` and ``model`` are the tables of these passes; ``summary`` is one
+table of the cases of the suite of that name; ``gains`` is one of programs without and
+with one line more; ``narrow`` are those of speed and accuracy, of the suites ``bf16``
+and ``int8``, and ``brief`` is one table of a file of each of these suites. ``python -m
 bench.pages`` brings all pages up to date. A test holds the pages to the files.
 """
 
@@ -18,12 +20,16 @@ import re
 import sys
 from pathlib import Path
 
-from bench import report
+from bench import narrow, report
 from bench.result import FormatError, load
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "benchmarks_narrow.md",
+)
 MARK = re.compile(
     r"(?P<begin><!-- bench-table: (?P<file>\S+) (?P<words>[a-z ]+) -->\n)"
     r".*?(?P<end><!-- bench-table-end -->)",
@@ -31,7 +37,8 @@ MARK = re.compile(
 )
 
 
-def _parts(result, words, mark):
+def _parts(results, words, mark):
+    result, *more = results
     for word in words:
         if word == "machine":
             yield report.machine(result)
@@ -39,10 +46,15 @@ def _parts(result, words, mark):
             yield report.summary_table(result)
         elif word == "gains":
             yield report.gains_table(result)
+        elif word == "narrow":
+            yield from narrow.tables(result)
+        elif word == "brief":
+            yield narrow.brief(result, *more)
         elif word in report.PASSES:
             yield from report.pass_tables(result, [word])
         else:
-            known = ", ".join(("machine", "summary", "gains", *report.PASSES))
+            others = "machine", "summary", "gains", "narrow", "brief"
+            known = ", ".join((*others, *report.PASSES))
             raise FormatError(f"bench.pages: {mark}: must be of {known}, got {word}")
 
 
@@ -50,8 +62,9 @@ def with_tables(text):
     """The text of a page with its tables made anew from the files that it names."""
 
     def table(found):
-        result, words = load(RESULTS / found["file"]), found["words"].split()
-        parts = "\n\n".join(_parts(result, words, found["begin"].strip()))
+        results = [load(RESULTS / name) for name in found["file"].split("+")]
+        words = found["words"].split()
+        parts = "\n\n".join(_parts(results, words, found["begin"].strip()))
         return f"{found['begin']}{parts}\n{found['end']}"
 
     return MARK.sub(table, text)

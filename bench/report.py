@@ -7,11 +7,10 @@ another, for a commit message.
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
-from bench import cases
+from bench import cases, narrow
 from bench.adapters import NAMES, PLAIN_OF
 from bench.result import (
     CELL_NAMES,
@@ -20,7 +19,10 @@ from bench.result import (
     best_peer,
     is_peer,
     load,
+    markdown,
+    milliseconds,
     threads,
+    time_and_spread,
 )
 
 # What a table may be of: the passes of a layer's cases, whole models, programs.
@@ -29,22 +31,14 @@ PASSES = (*cases.PASSES, "model", "program")
 # -- lines ----------------------------------------------------------------------------
 
 
-def _unit(value):
-    """The unit that fits a time in milliseconds, and how many of it a ms has."""
-    if value < 0.1:
-        return 1e3, "µs"
-    return (1, "ms") if value < 1000 else (1e-3, "s")
-
-
-def milliseconds(value):
-    """A time as text: three significant digits and a fitting unit."""
-    factor, unit = _unit(value)
-    return f"{factor * value:.3g} {unit}"
-
-
 def case_line(record):
-    """One line for one case: fastrnn's time and share of peak, and peers' ratios."""
+    """One line for one case: fastrnn's time and share of peak, and peers' ratios.
+
+    A case of narrow numbers has several, with a line for each library.
+    """
     libraries = record["libraries"]
+    if narrow.is_narrow(record):
+        return narrow.text(record)
     if "share" not in record:
         errors = (
             f"{NAMES[name]} {entry['error']:.0e}"
@@ -71,8 +65,10 @@ def where(result):
     }
     peaks = sorted(record["peak_gflops"]["median"] for record in result["cases"])
     peak = f"FMA peak {peaks[0]:.0f} to {peaks[-1]:.0f} GFLOP/s, " if peaks else ""
+    has = ", ".join(machine.get("instructions", []))
+    isa = f"{machine['isa']} ({has})" if has else machine["isa"]
     return (
-        f"{machine['cpu']}, {threads(result)}, {machine['isa']}, "
+        f"{machine['cpu']}, {threads(result)}, {isa}, "
         f"{settings['dtype']}, {peak}"
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f", Python {machine['python']}, {result['date'][:10]}"
@@ -81,6 +77,8 @@ def where(result):
 
 def summary(result):
     """The text below the lines of the cases: where they were measured, and how."""
+    if any(map(narrow.is_narrow, result["cases"])):
+        return f"\n{where(result)}\n{narrow.COLUMNS}"
     return (
         f"\n{where(result)}\n"
         "Share of peak: of the FMA peak measured after each block of the same case.\n"
@@ -90,12 +88,6 @@ def summary(result):
 
 
 # -- tables ---------------------------------------------------------------------------
-
-
-def _markdown(rows):
-    head, *body = rows
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _row_name(record):
@@ -117,15 +109,9 @@ def _cell_and_row_name(record):
 
 
 def _ratio(entry):
+    if entry is None:  # no peer
+        return ""
     return f"{entry['ratio']['median']:.2f}x"
-
-
-def _time_and_spread(ms):
-    """A time with its quartiles, to three digits: ``29.1 ms (29.0 to 29.9)``."""
-    factor, unit = _unit(ms["median"])
-    low, median, high = (factor * ms[name] for name in ("q1", "median", "q3"))
-    digits = max(0, 2 - math.floor(math.log10(median)))
-    return f"{median:.{digits}f} {unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _ratio_and_spread(entry):
@@ -149,13 +135,13 @@ def _table(title, records, name=_row_name):
         rows.append(
             [
                 name(record),
-                _time_and_spread(libraries["fastrnn"]["ms"]),
+                time_and_spread(libraries["fastrnn"]["ms"]),
                 f"{record['share']:.0%}",
                 *(_ratio_and_spread(libraries.get(peer)) for peer in names),
                 f"**{_ratio(best_peer(record))}**",
             ]
         )
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _timed(result, passes):
@@ -181,6 +167,8 @@ def _title(record):
 
 def machine(result):
     """Where a result was measured, and what stands in a row of its tables."""
+    if any(map(narrow.is_narrow, result["cases"])):
+        return f"{where(result)}. {narrow.COLUMNS}"
     return (
         f"{where(result)}. Each row: our time, its share of the FMA peak measured in "
         "the same run, and each library's time by ours; in brackets the quartiles of "
@@ -223,13 +211,13 @@ def gains_table(result):
                 [
                     _cell_and_row_name(record),
                     NAMES[plain],
-                    _time_and_spread(libraries[plain]["ms"]),
-                    _time_and_spread(libraries[name]["ms"]),
+                    time_and_spread(libraries[plain]["ms"]),
+                    time_and_spread(libraries[name]["ms"]),
                     f"**{gain['median']:.2f}x** ({gain['q1']:.2f} to {gain['q3']:.2f})",
-                    _time_and_spread(libraries["fastrnn"]["ms"]),
+                    time_and_spread(libraries["fastrnn"]["ms"]),
                 ]
             )
-    return _markdown(rows) if len(rows) > 1 else ""
+    return markdown(rows) if len(rows) > 1 else ""
 
 
 def tables(result):
@@ -238,7 +226,10 @@ def tables(result):
     Each cell and pass has a table, and so have the models, the programs, and the gains
     of programs that were run with and without a line more.
     """
-    parts = [machine(result), *pass_tables(result, PASSES), gains_table(result)]
+    if any(map(narrow.is_narrow, result["cases"])):
+        parts = [machine(result), *narrow.tables(result)]
+    else:
+        parts = [machine(result), *pass_tables(result, PASSES), gains_table(result)]
     parts = [part for part in parts if part]
     for name, reason in result["absent"].items():
         parts.append(f"{NAMES[name]} was absent: {reason}.")

@@ -28,6 +28,8 @@ ROUNDS = {
     "standard": 11,
     "summary": 11,
     "one-line": 11,
+    "bf16": 5,
+    "int8": 7,
     "deepbench": 5,
     "quick": 3,
     "check": 0,
@@ -36,10 +38,14 @@ SUITES = {
     "standard": cases.standard,
     "summary": cases.summary,
     "one-line": cases.one_line,
+    "bf16": cases.bf16,
+    "int8": cases.int8,
     "deepbench": deepbench.suite,
     "quick": cases.quick,
     "check": cases.check,
 }
+# Those of narrow numbers, whose results are compared with the equations in float64.
+NARROW = ("bf16", "int8")
 
 
 def prepare(case, workers, dtype):
@@ -49,14 +55,15 @@ def prepare(case, workers, dtype):
     -------
     dict
         The case as plain values. ``libraries`` has, by name, the variant and the error
-        of each library that may be timed; ``unsupported`` has, by name, the reason why
+        of each library that may be timed, or the errors beside the equations in float64
+        where these are among the workers; ``unsupported`` has, by name, the reason why
         a library cannot run the case.
 
     Raises
     ------
     ArithmeticError
         If a peer's results differ from fastrnn's, or those of a program that runs on
-        fastrnn from those of the program without it.
+        fastrnn from those of the program without it, or any from the equations.
     """
     record = case.describe()
     libraries, unsupported, results = {}, {}, {}
@@ -65,10 +72,20 @@ def prepare(case, workers, dtype):
         if "unsupported" in answer:
             unsupported[name] = answer["unsupported"]
             continue
-        libraries[name] = {"variant": answer["variant"]}
-        results[name] = answer["results"]
-        if name != "fastrnn":
-            libraries[name]["error"] = verify.compare(
+        results[name] = answer.pop("results")
+        libraries[name] = answer
+    if adapters.EXACT in unsupported:  # nothing can be verified
+        return {**record, "libraries": {}, "unsupported": unsupported}
+    exact = results.pop(adapters.EXACT, None)
+    libraries.pop(adapters.EXACT, None)
+    for name, entry in libraries.items():
+        if exact is not None:
+            is_narrow = name in adapters.FLOAT32_OF
+            entry["errors"] = verify.distances(
+                results[name], name, exact, case, is_narrow
+            )
+        elif name != "fastrnn":
+            entry["error"] = verify.compare(
                 results[name], name, results["fastrnn"], case, dtype
             )
     for name, plain in adapters.PLAIN_OF.items():
@@ -81,8 +98,9 @@ def measure(record, workers, rounds, block):
     """Time the libraries of a case that `prepare` made; add the figures to `record`.
 
     A ratio is of two times of the same round; a gain is that of a program without and
-    with the line that lets it run on fastrnn. Each block of fastrnn is followed at once
-    by a block of FMAs alone, which measures the peak.
+    with the line that lets it run on fastrnn, or that of a library's float32 and its
+    narrow numbers. Each block of fastrnn is followed at once by a block of FMAs alone,
+    which measures the peak.
     """
     libraries = record["libraries"]
     blocks = {name: [] for name in libraries}
@@ -98,7 +116,7 @@ def measure(record, workers, rounds, block):
         if name != "fastrnn":
             pairs = zip(seconds, ours, strict=True)
             entry["ratio"] = timing.quartiles([theirs / mine for theirs, mine in pairs])
-        plain = adapters.PLAIN_OF.get(name)
+        plain = adapters.GAINS.get(name)
         if plain in times:
             pairs = zip(times[plain], seconds, strict=True)
             entry["gain"] = timing.quartiles([before / now for before, now in pairs])
@@ -170,7 +188,7 @@ def run(todo, options, log):
     ) as (workers, absent):
         for name, reason in absent.items():
             log(f"{adapters.NAMES[name]} is absent: {reason}")
-        if not set(workers) - {"fastrnn", *adapters.PLAIN_OF}:
+        if not set(workers) - adapters.OWN:
             raise peers.WorkerError(
                 "bench: no peer is there, so nothing can be verified: "
                 'pip install ".[bench]"'
@@ -182,17 +200,20 @@ def run(todo, options, log):
             todo = [case for case in todo if case.id not in done]
         for case in tqdm(todo, desc="bench", unit="case", disable=None, leave=False):
             record = prepare(case, workers, options.dtype)
-            if not set(record["libraries"]) - {"fastrnn", *adapters.PLAIN_OF}:
+            verified_by = set(record["libraries"])
+            if adapters.EXACT not in workers:
+                verified_by -= adapters.OWN
+            if not verified_by:
                 reasons = record["unsupported"]
                 result["not_reported"].append({"id": case.id, "reasons": reasons})
                 log(f"{case.id}: not verified by any peer, so not reported: {reasons}")
-                continue
-            if options.rounds:
-                measure(record, workers, options.rounds, options.block)
-            if case.id in options.names:
-                record["published_name"] = options.names[case.id]
-            result["cases"].append(record)
-            log(report.case_line(record))
+            else:
+                if options.rounds:
+                    measure(record, workers, options.rounds, options.block)
+                if case.id in options.names:
+                    record["published_name"] = options.names[case.id]
+                result["cases"].append(record)
+                log(report.case_line(record))
             if options.json:
                 _write(options.json, result)
     return result
@@ -273,8 +294,8 @@ def parser():
         "--peers",
         type=_list_of([name for name in adapters.NAMES if name != "fastrnn"]),
         help="against which libraries: torch,jax; keras_torch,keras_torch+fastrnn. "
-        f"By default {','.join(adapters.PEERS)}, and in the suite one-line "
-        f"{','.join(adapters.ONE_LINE)}",
+        f"By default {','.join(adapters.PEERS)}"
+        + "".join(f"; in {k}: {','.join(v)}" for k, v in adapters.OF_SUITE.items()),
     )
     p.add_argument(
         "--python",
@@ -301,6 +322,9 @@ def _todo(options):
     """The list of cases that the options ask for."""
     if options.cases:
         return options.cases
+    if options.suite in NARROW:
+        suite = SUITES[options.suite]
+        return suite(options.cells, options.passes, options.shapes)
     if options.cells or options.passes or options.shapes:
         return cases.grid(
             options.cells or cases.CELLS,
@@ -332,8 +356,12 @@ def main(arguments=None):
         return _run_cells(options)
     todo = _todo(options)
     if options.peers is None:
-        is_one_line = options.suite == "one-line"
-        options.peers = list(adapters.ONE_LINE if is_one_line else adapters.PEERS)
+        options.peers = list(adapters.OF_SUITE.get(options.suite, adapters.PEERS))
+    if options.suite in NARROW or set(options.peers) & set(adapters.FLOAT32_OF):
+        if options.dtype != "float32":
+            p.error("--dtype must be float32 beside narrower numbers")
+        options.peers = [name for name in options.peers if name != adapters.EXACT]
+        options.peers.append(adapters.EXACT)
     if not todo:
         p.error("no case: pass step needs a shape with T1")
     if options.go_on and options.json is None:

@@ -18,6 +18,12 @@ RELU_GRADIENT = 5e-3
 # the two as far as the one, so the losses after the first step differ, on any backend.
 # The gradients and the first loss of Keras are compared as those of all others.
 ONE_BIAS = {("keras", "later losses"): 2e-2}
+# The largest error, as roots of mean squares, of a library with float32 numbers beside
+# the equations in float64, and of one with narrower numbers. The second is so large
+# that it finds only what is no result at all: how exact narrow numbers are, the tables
+# say (those of PyTorch 2.13 on a CPU with AMX show gradients of an LSTM of 1024 units
+# that are off by a fifth).
+AGAINST_EXACT = {"float32": 1e-4, "narrow": 0.5}
 
 
 def _error(got, expected, by_norm):
@@ -81,3 +87,46 @@ def compare(results, name, ours, case, dtype, our_name="fastrnn"):
             )
         worst = max(worst, error)
     return worst
+
+
+def distances(results, name, exact, case, is_narrow):
+    """The errors of a library's results beside those of the equations in float64.
+
+    Parameters
+    ----------
+    results, exact : dict of str to ndarray
+        What ``results()`` of a library's side and of the side of
+        `bench.adapters.exact` returned. Only what the second has is compared.
+    name : str
+        The name of the library, for errors.
+    case : bench.case.LayerCase
+    is_narrow : bool
+        Whether the library's numbers are narrower than float32.
+
+    Returns
+    -------
+    dict of str to float
+        By name of a result its relative error: the norm of the difference, divided by
+        the norm of the exact result.
+
+    Raises
+    ------
+    ArithmeticError
+        If a shape differs, or an error is larger than `AGAINST_EXACT` allows.
+    """
+    allowed = AGAINST_EXACT["narrow" if is_narrow else "float32"]
+    errors = {}
+    for key, expected in exact.items():
+        got = results[key]
+        if got.shape != expected.shape:
+            raise ArithmeticError(
+                f"{case.id}: {key} of {name} has shape {got.shape}, not "
+                f"{expected.shape}"
+            )
+        errors[key] = _error(got, expected, by_norm=True)
+        if not errors[key] <= allowed:
+            raise ArithmeticError(
+                f"{case.id}: {key} of {name} is off by {errors[key]:.2e} of its norm, "
+                f"allowed {allowed:.0e}"
+            )
+    return errors

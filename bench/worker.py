@@ -96,11 +96,13 @@ class _Session:
         if not isinstance(case, kinds):
             return {"unsupported": f"it has no cases of the type {type(case).__name__}"}
         try:
-            variants = self.adapter.variants(case, self.dtype)
+            name, self.side, results = _fastest(self.adapter.variants(case, self.dtype))
         except adapters.UnsupportedError as error:
             return {"unsupported": str(error)}
-        name, self.side, results = _fastest(variants)
-        return {"variant": name, "results": results}
+        answer = {"variant": name, "results": results}
+        if isinstance(case, LayerCase) and hasattr(self.adapter, "weight_bytes"):
+            answer["weight_bytes"] = self.adapter.weight_bytes(self.side)
+        return answer
 
     def time(self, block):
         seconds, cores = timing.block_time(self.side.run, block)

@@ -8,6 +8,9 @@ function that makes its side. A side has ``run()``, the call that is timed, and
 ``results()``, which returns every output and gradient as a dict of NumPy arrays, with
 fastrnn's names and layouts.
 
+An adapter may have two functions more: ``peak(n_threads, dtype)``, the rate of FMAs
+alone, and ``weight_bytes(side)``, the bytes of the weights that a side computes with.
+
 An adapter of programs runs the cases of `bench.programs`, and may run no others: its
 ``CASES`` says which types of cases it takes; without that it takes layers and models.
 """
@@ -55,13 +58,65 @@ _ACCELERATED = {
 } | {"jax+fastrnn": _Program("fastrnn.jax", "jax_fastrnn", {})}
 _PROGRAMS = _PLAIN | _ACCELERATED
 
+
+def _way(title, module, name):
+    """A library with numbers narrower than float32; its adapter finds which by name."""
+    return _Program(title, module, {"FASTRNN_BENCH_WAY": name.partition("-")[2]})
+
+
+# Each starts with the name of a library, whose own numbers are float32.
+_NARROW = {
+    name: _way(title, module, name)
+    for module, ways in {
+        "fastrnn_narrow": {
+            "fastrnn-compute-bfloat16": 'fastrnn `compute="bfloat16"`',
+            "fastrnn-compute-bfloat16-fast": 'fastrnn `compute="bfloat16-fast"`',
+            "fastrnn-weights-bfloat16": 'fastrnn `quantize("bfloat16")`',
+            "fastrnn-weights-int8": 'fastrnn `quantize("int8")`',
+        },
+        "torch_narrow": {
+            "torch-autocast": "PyTorch autocast bfloat16",
+            "torch-bfloat16": "PyTorch `.to(bfloat16)`",
+            "torch-int8": "PyTorch int8",
+        },
+        "onnxruntime_int8": {"onnxruntime-int8": "ONNX Runtime int8"},
+    }.items()
+    for name, title in ways.items()
+}
+FLOAT32_OF = {name: name.partition("-")[0] for name in _NARROW}
+EXACT = "exact"
+_OTHERS = _PROGRAMS | _NARROW | {EXACT: _Program("float64", "exact", {})}
+
 # Of each library with the one line in its program, the library without.
 PLAIN_OF = {name: name.removesuffix("+fastrnn") for name in _ACCELERATED}
 ONE_LINE = (*_PLAIN, "jax", *_ACCELERATED)
 NAMES = {
     "fastrnn": "fastrnn",
     **PEERS,
-    **{name: program.title for name, program in _PROGRAMS.items()},
+    **{name: program.title for name, program in _OTHERS.items()},
+}
+# By name of what may gain, the library without that.
+GAINS = PLAIN_OF | FLOAT32_OF
+# What runs on fastrnn, and verifies nothing.
+OWN = {"fastrnn", *PLAIN_OF, *(n for n, lib in FLOAT32_OF.items() if lib == "fastrnn")}
+# Of each suite that has others than `PEERS`, with what fastrnn is compared.
+OF_SUITE = {
+    "one-line": ONE_LINE,
+    "bf16": (
+        "fastrnn-compute-bfloat16",
+        "fastrnn-compute-bfloat16-fast",
+        "torch",
+        "torch-autocast",
+        "torch-bfloat16",
+    ),
+    "int8": (
+        "fastrnn-weights-bfloat16",
+        "fastrnn-weights-int8",
+        "onnxruntime",
+        "onnxruntime-int8",
+        "torch",
+        "torch-int8",
+    ),
 }
 # How many calls of a case of the pass "step" have their outputs compared; the first
 # starts from a zero state.
@@ -87,10 +142,10 @@ def form_of(forms, case):
 
 def module_of(name):
     """The name of the module that is the adapter of a library."""
-    module = _PROGRAMS[name].module if name in _PROGRAMS else name
+    module = _OTHERS[name].module if name in _OTHERS else name
     return f"bench.adapters.{module}"
 
 
 def environment_of(name):
     """The variables that the process of a library needs beside the usual ones."""
-    return _PROGRAMS[name].environment if name in _PROGRAMS else {}
+    return _OTHERS[name].environment if name in _OTHERS else {}

@@ -37,19 +37,34 @@ def variants(case, dtype):
     return {"layer": lambda: Layer(case, dtype)}
 
 
-def _layer(case, weights, dtype):
+def weight_bytes(side):
+    """The bytes of a layer's parameters, or of what `quantize` made of them."""
+    if hasattr(side.layer, "nbytes"):
+        return side.layer.nbytes
+    return sum(value.nbytes for value in side.layer.state_dict().values())
+
+
+def _layer(case, parameters, dtype, compute=None, weights=None):
+    """A layer of its class, or what its ``quantize`` makes of it.
+
+    `weights` is the argument of ``quantize``, and `compute` that of the layer.
+    """
     layer = new_layer(case.cell, case.shape.I, case.shape.H, dtype)
-    layer.load_state_dict(weights)
-    return layer.train(case.direction == "train")
+    layer.load_state_dict(parameters)
+    layer.train(case.direction == "train")
+    if compute:
+        layer.compute = compute
+    return layer.quantize(weights) if weights else layer
 
 
 class Layer:
     """The side of a layer that runs whole sequences, forward or as a training step."""
 
-    def __init__(self, case, dtype):
-        weights, self.x, self.dy = data.layer(case, dtype)
-        self.layer = _layer(case, weights, dtype)
-        self.run = self.train if case.direction == "train" else self.forward
+    def __init__(self, case, dtype, **narrow):
+        parameters, self.x, self.dy = data.layer(case, dtype)
+        self.layer = _layer(case, parameters, dtype, **narrow)
+        self.is_training = case.direction == "train"
+        self.run = self.train if self.is_training else self.forward
 
     def forward(self):
         return self.layer(self.x)[0]
@@ -61,7 +76,7 @@ class Layer:
         return y, dx
 
     def results(self):
-        if not self.layer.training:
+        if not self.is_training:
             return {"y": self.forward()}
         y, dx = self.train()
         grads = {f"d{name}": grad.copy() for name, grad in self.layer.grads.items()}
@@ -74,9 +89,10 @@ class Step:
     A stream keeps the state itself, and its step allocates nothing.
     """
 
-    def __init__(self, case, dtype):
-        weights, x, _ = data.layer(case, dtype)
-        self.stream = _layer(case, weights, dtype).stream(case.shape.B)
+    def __init__(self, case, dtype, **narrow):
+        parameters, x, _ = data.layer(case, dtype)
+        self.layer = _layer(case, parameters, dtype, **narrow)
+        self.stream = self.layer.stream(case.shape.B)
         self.x = x[0]
 
     def run(self):

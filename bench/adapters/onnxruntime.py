@@ -37,11 +37,16 @@ def variants(case, dtype):
     if dtype != "float32":
         raise UnsupportedError("its recurrent operators run in float32 only")
     form_of(NODES, case)
+    return sides_of(case, dtype)
+
+
+def sides_of(case, dtype, change=None):
+    """The ways to run a node, or what the function `change` makes of its model."""
     if case.direction == "step":
-        return {"run": partial(Step, case, dtype)}
+        return {"run": partial(Step, case, dtype, change)}
     return {
-        "run": partial(Run, case, dtype),
-        "I/O binding": partial(Bound, case, dtype),
+        "run": partial(Run, case, dtype, change),
+        "I/O binding": partial(Bound, case, dtype, change),
     }
 
 
@@ -49,8 +54,13 @@ def _reorder(rows, gates):
     return np.concatenate([np.split(rows, len(gates))[k] for k in gates])
 
 
-def _session(case, weights):
-    """A session of one node, and the names of its outputs and of its input states."""
+def weight_bytes(side):
+    """The bytes of the weights, scales and biases that the model has."""
+    return side.weight_bytes
+
+
+def _model(case, weights):
+    """A model of one node, and the names of its outputs and of its input states."""
     operator, gates = NODES[case.cell]
     w = {name: _reorder(value, gates) for name, value in weights.items()}
     constants = {
@@ -82,23 +92,41 @@ def _session(case, weights):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR_VERSION
+    return model, outputs, inputs[5:]
+
+
+def _session(model):
+    """A session of a model on this process's threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _settings["threads"]
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session, outputs, inputs[5:]
 
 
-class Run:
+class _OneNode:
+    """What the sides of one node have in common.
+
+    The function `change`, where there is one, makes another model of the model.
+    """
+
+    def __init__(self, case, dtype, change=None):
+        weights, self.x, _ = data.layer(case, dtype)
+        model, self.outputs, self.states = _model(case, weights)
+        model = change(model) if change else model
+        constants = map(numpy_helper.to_array, model.graph.initializer)
+        self.weight_bytes = sum(constant.nbytes for constant in constants)
+        self.session = _session(model)
+
+
+class Run(_OneNode):
     """The side of a layer that runs whole sequences, with NumPy arrays in and out."""
 
-    def __init__(self, case, dtype):
-        weights, x, _ = data.layer(case, dtype)
-        self.session, _, _ = _session(case, weights)
-        self.feed = {"X": x}
+    def __init__(self, case, dtype, change=None):
+        super().__init__(case, dtype, change)
+        self.feed = {"X": self.x}
 
     def run(self):
         return self.session.run(None, self.feed)[0]
@@ -107,14 +135,13 @@ class Run:
         return {"y": self.run()[:, 0]}
 
 
-class Bound:
+class Bound(_OneNode):
     """The side of a layer that runs whole sequences between arrays bound beforehand."""
 
-    def __init__(self, case, dtype):
-        weights, x, _ = data.layer(case, dtype)
-        self.session, _, _ = _session(case, weights)
+    def __init__(self, case, dtype, change=None):
+        super().__init__(case, dtype, change)
         T, B, _, H = case.shape
-        self.x = onnxruntime.OrtValue.ortvalue_from_numpy(x)
+        self.x = onnxruntime.OrtValue.ortvalue_from_numpy(self.x)
         self.y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
             [T, 1, B, H], np.float32
         )
@@ -130,14 +157,13 @@ class Bound:
         return {"y": self.y.numpy()[:, 0]}
 
 
-class Step:
+class Step(_OneNode):
     """The side of single time steps, each from the state after the step before."""
 
-    def __init__(self, case, dtype):
-        weights, x, _ = data.layer(case, dtype)
-        self.session, self.outputs, self.states = _session(case, weights)
+    def __init__(self, case, dtype, change=None):
+        super().__init__(case, dtype, change)
         self.zero = np.zeros((1, case.shape.B, case.shape.H), np.float32)
-        self.feed = {"X": x, **dict.fromkeys(self.states, self.zero)}
+        self.feed = {"X": self.x, **dict.fromkeys(self.states, self.zero)}
 
     def run(self):
         y, *ends = self.session.run(self.outputs, self.feed)

@@ -39,6 +39,17 @@ def variants(case, dtype):
     return {"eager": lambda: Layer(case, dtype)}
 
 
+def weight_bytes(side):
+    """The bytes of a layer's parameters."""
+    return sum(p.numel() * p.element_size() for p in side.layer.parameters())
+
+
+def array_of(tensor):
+    """A tensor as an array; of bfloat16, which NumPy does not have, as float32."""
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
 def _load(module, weights):
     module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     return module
@@ -58,7 +69,7 @@ class Layer:
 
     def __init__(self, case, dtype):
         weights, x, dy = data.layer(case, dtype)
-        self.layer = _layer(case, weights, dtype)
+        self.layer = self.call = _layer(case, weights, dtype)
         self.is_training = case.direction == "train"
         self.x = torch.from_numpy(x).requires_grad_(self.is_training)
         self.dy = torch.from_numpy(dy)
@@ -66,22 +77,22 @@ class Layer:
 
     def forward(self):
         with torch.inference_mode():
-            return self.layer(self.x)[0]
+            return self.call(self.x)[0]
 
     def train(self):
         self.layer.zero_grad(set_to_none=True)
         self.x.grad = None
-        y, _ = self.layer(self.x)
+        y, _ = self.call(self.x)
         y.backward(self.dy)
         return y
 
     def results(self):
-        y = self.run().detach().numpy()
+        y = array_of(self.run())
         if not self.is_training:
             return {"y": y}
         named = self.layer.named_parameters()
-        grads = {f"d{name}": value.grad.numpy() for name, value in named}
-        return {"y": y, "dx": self.x.grad.numpy(), **grads}
+        grads = {f"d{name}": array_of(value.grad) for name, value in named}
+        return {"y": y, "dx": array_of(self.x.grad), **grads}
 
 
 class Step:
@@ -89,17 +100,17 @@ class Step:
 
     def __init__(self, case, dtype):
         weights, x, _ = data.layer(case, dtype)
-        self.layer, self.x = _layer(case, weights, dtype), torch.from_numpy(x)
-        self.state = None
+        self.layer = self.call = _layer(case, weights, dtype)
+        self.x, self.state = torch.from_numpy(x), None
 
     def run(self):
         with torch.inference_mode():
-            y, self.state = self.layer(self.x, self.state)
+            y, self.state = self.call(self.x, self.state)
         return y
 
     def results(self):
         self.state = None
-        return {"y": np.concatenate([self.run().numpy() for _ in range(N_STEPS)])}
+        return {"y": np.concatenate([array_of(self.run()) for _ in range(N_STEPS)])}
 
 
 class Net(torch.nn.Module):
