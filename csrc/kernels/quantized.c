@@ -130,12 +130,20 @@ typedef struct {
     ptrdiff_t h_row, x_row; /* floats */
     real *ax;               /* (HOISTED_ROWS, columns) of each thread */
     real *tiles;            /* (2, TILE_SIZE) of each thread */
+    real *wide;             /* panels of W and of R, widened, of each thread */
+    ptrdiff_t wide_W, wide_size;
 } quantized_work;
 
 /* Floats that an operand of K elements takes. */
 INLINE ptrdiff_t operand_floats(int kind, ptrdiff_t K)
 {
-    return kind == FR_INT8 ? round_up(K, V) / 2 : K;
+    return kind == FR_INT8 ? integer_floats(K) : K;
+}
+
+/* Floats that a widened panel of K rows takes. */
+INLINE ptrdiff_t wide_floats(const quantized_pack *q, ptrdiff_t K)
+{
+    return q->nv * V * (q->kind == FR_INT8 ? 2 * n_parts(K, 4) : K);
 }
 
 static quantized_work carve_quantized(const fr_shape *shape, const cell *c,
@@ -154,6 +162,9 @@ static quantized_work carve_quantized(const fr_shape *shape, const cell *c,
     w.x_scale = take(a, x_rows);
     w.ax = take(a, n_threads * HOISTED_ROWS * q->columns);
     w.tiles = take(a, n_threads * 2 * TILE_SIZE);
+    w.wide_W = wide_floats(q, c->I);
+    w.wide_size = w.wide_W + wide_floats(q, c->S);
+    w.wide = take(a, n_threads * w.wide_size);
     return w;
 }
 
@@ -172,58 +183,144 @@ typedef struct {
     cell c;
     quantized_pack q;
     quantized_work w;
-    int bytes;        /* whether products are of bytes */
-    real *ax, *tiles; /* this thread's */
+    real *ax, *tiles, *wide; /* this thread's */
+    /* How the weights of W and of R are read: panels are widened for many rows. */
+    weight_form W_form, R_form;
 } quantized_run;
 
+/* Rows for which widening a panel pays. */
+#define WIDE_ROWS (V_REGISTERS == 32 ? 8 : 12)
+
+INLINE weight_form choose_form(int kind, ptrdiff_t rows)
+{
+    if (kind == FR_INT8 && multiplies_bytes())
+        return IN_BYTES;
+    return rows < WIDE_ROWS ? IN_PAIRS : WIDENED;
+}
+
 /* Brings a row of K elements into the form that products take. */
-INLINE void make_operand(const quantized_run *f, ptrdiff_t K, const real *x, real least,
-                         real *to, real *scale)
+INLINE void make_operand(const quantized_run *f, weight_form form, ptrdiff_t K,
+                         const real *x, real least, real *to, real *scale)
 {
     if (f->q.kind == FR_TWO_BYTES)
         memcpy(to, x, (size_t)K * sizeof(real));
-    else if (f->bytes)
-        quantize_row(1, K, x, least, to, scale);
+    else if (form == IN_BYTES)
+        quantize_row(AS_BYTES, K, x, least, to, scale);
     else
-        quantize_row(0, K, x, least, to, scale);
+        quantize_row(AS_PAIRS, K, x, least, to, scale);
 }
 
-/* The product of `rows` rows by panel p of W or of R. */
-static void multiply_quantized(const quantized_run *f, ptrdiff_t p, int recurrent,
-                               const real *rows, const real *row_scale, ptrdiff_t n,
-                               const real *start, ptrdiff_t start_row, real *c,
-                               ptrdiff_t c_row)
+/* One of the two matrices of a cell, and the rows that it multiplies. */
+typedef struct {
+    ptrdiff_t K;
+    weight_form form;
+    const real *weights, *scale;
+    const int32_t *sums;
+    real *wide;    /* the panel that is in use, widened */
+    ptrdiff_t row; /* floats of a row */
+} quantized_matrix;
+
+INLINE quantized_matrix get_matrix(const quantized_run *f, int recurrent)
 {
     const quantized_pack *q = &f->q;
     const real *packed = f->a->packed;
-    const ptrdiff_t K = recurrent ? f->c.S : f->c.I, column = p * q->nv * V;
+    if (recurrent)
+        return (quantized_matrix){f->c.S,
+                                  f->R_form,
+                                  packed + q->R,
+                                  packed + q->R_scale,
+                                  (const int32_t *)(packed + q->R_sums),
+                                  f->wide + f->w.wide_W,
+                                  f->w.h_row};
+    return (quantized_matrix){f->c.I,
+                              f->W_form,
+                              packed + q->W,
+                              packed + q->W_scale,
+                              (const int32_t *)(packed + q->W_sums),
+                              f->wide,
+                              f->w.x_row};
+}
+
+/* Makes panel p ready for the rows of a step, or of several. */
+static void widen_panel(const quantized_run *f, const quantized_matrix *m, ptrdiff_t p)
+{
+    const ptrdiff_t width = f->q.nv * V;
+    const real *from = m->weights + p * f->q.nv * weight_floats(f->q.kind, m->K);
+    if (m->form != WIDENED)
+        return;
+    if (f->q.kind == FR_TWO_BYTES) {
+        for (ptrdiff_t n = 0; n < m->K * width; n += V)
+            v_store(m->wide + n, v_load_bfloat16((const uint16_t *)from + n));
+        return;
+    }
+    for (ptrdiff_t k = 0; k < m->K; k += 4)
+        for (ptrdiff_t v = 0; v < width; v += V) {
+            const vbits w = *(const vbits_unaligned *)(from + k / 4 * width + v);
+            real *to = m->wide + k / 2 * width + v;
+            *(vbits_unaligned *)to = (vbits)((vint16)((vint16)w << 8) >> 8);
+            *(vbits_unaligned *)(to + width) = (vbits)((vint16)w >> 8);
+        }
+}
+
+/* What is fetched while rows begin .. end - 1 of n are multiplied: their part of the
+ * panel that comes next. */
+INLINE memory_range next_part(const quantized_run *f, const quantized_matrix *m,
+                              ptrdiff_t p_next, ptrdiff_t begin, ptrdiff_t end,
+                              ptrdiff_t n)
+{
+    const ptrdiff_t floats = f->q.nv * weight_floats(f->q.kind, m->K);
+    const char *panel_start = (const char *)(m->weights + p_next * floats);
+    const ptrdiff_t bytes = floats * (ptrdiff_t)sizeof(real);
+    return (memory_range){panel_start + bytes * begin / n, bytes * (end - begin) / n};
+}
+
+/* The product of n rows by panel p; `next` is fetched meanwhile. */
+static void multiply_quantized(const quantized_run *f, const quantized_matrix *m,
+                               ptrdiff_t p, const real *rows, const real *row_scale,
+                               ptrdiff_t n, sums_start start, memory_range next,
+                               real *c, ptrdiff_t c_row)
+{
+    const quantized_pack *q = &f->q;
+    const ptrdiff_t nv = q->nv, column = p * nv * V;
+    if (m->form == WIDENED && q->kind == FR_TWO_BYTES) {
+        multiply_rows_from(start, rows, m->row, 1, 0, m->K, m->wide, nv, next, c, c_row,
+                           n);
+        return;
+    }
     quantized_tile t = {
-        .K = K,
-        .row = recurrent ? f->w.h_row : f->w.x_row,
-        .weights =
-            packed + (recurrent ? q->R : q->W) + p * q->nv * weight_floats(q->kind, K),
-        .sums =
-            (const int32_t *)(packed + (recurrent ? q->R_sums : q->W_sums)) + column,
+        .K = m->K,
+        .row = m->row,
+        .weights = m->form == WIDENED
+                       ? m->wide
+                       : m->weights + p * nv * weight_floats(q->kind, m->K),
+        .sums = m->sums + column,
         .sums_step = q->columns,
-        .scale = packed + (recurrent ? q->R_scale : q->W_scale) + column,
-        .start_row = start_row,
+        .scale = m->scale + column,
+        .start_row = start.row,
         .c_row = c_row,
     };
-    const ptrdiff_t most = quantized_rows(q->nv);
-    for (ptrdiff_t r = 0; r < n;) {
-        const ptrdiff_t mr = min_size(most, n - r);
+    const ptrdiff_t most = m->form == WIDENED ? tile_rows(nv) : quantized_rows(nv);
+    const ptrdiff_t n_tiles = max_size(1, n_parts(n, most));
+    const even_split tiles = split_evenly(n, n_tiles);
+    t.next = next.start;
+    t.next_step = next.bytes / max_size(1, n_tiles * 2 * n_parts(m->K, 4));
+    for (ptrdiff_t i = 0, r = 0; r < n; i++) {
+        const ptrdiff_t mr = tiles.each + (i < tiles.longer);
         t.rows = rows + r * t.row;
         t.row_scale = row_scale + r;
-        t.start = start ? start + r * start_row : NULL;
+        t.start = start.start ? start.start + r * start.row : NULL;
         t.c = c + r * c_row;
         if (q->kind == FR_TWO_BYTES)
-            bfloat16_tiles(mr, q->nv, &t);
+            bfloat16_tiles(mr, nv, &t);
+        else if (m->form == WIDENED)
+            wide_tiles[nv - 1][mr - 1](&t);
 #if defined(__AVX512BW__)
-        else if (f->bytes)
-            bytes_tiles(mr, q->nv, &t);
+        else if (m->form == IN_BYTES)
+            bytes_tiles(mr, nv, &t);
 #endif
         else
-            pairs_tiles(mr, q->nv, &t);
+            pairs_tiles(mr, nv, &t);
+        t.next += t.next_step * 2 * n_parts(m->K, 4);
         r += mr;
     }
 }
@@ -254,6 +351,7 @@ static void quantized_thread(const team *self, const void *args)
     clear_padding(self, shape, a->y, a->y_step, a->y_row, c->S);
     f->ax = f->w.ax + self->rank * HOISTED_ROWS * q->columns;
     f->tiles = f->w.tiles + self->rank * 2 * TILE_SIZE;
+    f->wide = f->w.wide + self->rank * f->w.wide_size;
     real *const x_rows = f->w.x_rows + (self->rank * HOISTED_ROWS + b0) * f->w.x_row;
     real *const x_scale = f->w.x_scale + self->rank * HOISTED_ROWS + b0;
     for (ptrdiff_t b = b0; b < b1; b++) {
@@ -278,7 +376,13 @@ static void quantized_thread(const team *self, const void *args)
     const ptrdiff_t rows_owned = b1 - b0;
     const int hoisted = shape->T > 1 && rows_owned < 4;
     const ptrdiff_t block = hoisted ? HOISTED_ROWS / max_size(1, rows_owned) : 1;
+    f->W_form =
+        choose_form(q->kind, rows_owned * (hoisted ? min_size(block, shape->T) : 1));
+    f->R_form = choose_form(q->kind, rows_owned);
+    const quantized_matrix W = get_matrix(f, 0), R = get_matrix(f, 1);
     const int one_sum = has_one_sum(c);
+    const ptrdiff_t width = q->nv * V;
+    const sums_start zero = {NULL, 0};
     for (ptrdiff_t s = 0, first = 0; s < shape->T; s++) {
         if (s % block == 0) {
             ptrdiff_t n = 0;
@@ -288,7 +392,7 @@ static void quantized_thread(const team *self, const void *args)
                     (const real *)a->x + step_offset(shape, i, a->x_step, a->x_row);
                 for (ptrdiff_t b = b0; b < b1; b++, n++)
                     if (b < step_rows(shape, i)) {
-                        make_operand(f, c->I, x + b * a->x_row, LEAST_X,
+                        make_operand(f, W.form, c->I, x + b * a->x_row, LEAST_X,
                                      x_rows + n * f->w.x_row, x_scale + n);
                     } else { /* nobody reads what becomes of it */
                         memset(x_rows + n * f->w.x_row, 0,
@@ -296,42 +400,52 @@ static void quantized_thread(const team *self, const void *args)
                         x_scale[n] = 0;
                     }
             }
-            for (ptrdiff_t p = 0; hoisted && p < q->panels; p++)
-                multiply_quantized(f, p, 0, x_rows, x_scale, n,
-                                   packed + q->bias + p * q->nv * V, 0,
-                                   f->ax + p * q->nv * V, q->columns);
+            for (ptrdiff_t p = 0; hoisted && p < q->panels; p++) {
+                const sums_start bias = {packed + q->bias + p * width, 0};
+                widen_panel(f, &W, p);
+                const memory_range next =
+                    next_part(f, &W, min_size(p + 1, q->panels - 1), 0, n, n);
+                multiply_quantized(f, &W, p, x_rows, x_scale, n, bias, next,
+                                   f->ax + p * width, q->columns);
+            }
         }
         const ptrdiff_t end = min_size(b1, step_rows(shape, s));
         for (ptrdiff_t b = b0; b < end; b++)
-            make_operand(f, c->S, f->w.h + b * H_padded, least,
+            make_operand(f, R.form, c->S, f->w.h + b * H_padded, least,
                          f->w.h_rows + b * f->w.h_row, f->w.h_scale + b);
         step.t = step_time(shape, s);
         for (ptrdiff_t n = 0; n < q->panels; n++) {
             const ptrdiff_t p = back_and_forth(a->steps_before + s, 0, q->panels, n);
+            const ptrdiff_t p_next =
+                back_and_forth(a->steps_before + s, 0, q->panels, n + 1);
             step.j = p * q->lanes;
             step.units = min_size(q->lanes, H - step.j);
+            if (!hoisted)
+                widen_panel(f, &W, p);
+            widen_panel(f, &R, p);
             for (ptrdiff_t b = b0; b < end; b += CHUNK_ROWS) {
                 const ptrdiff_t mr = min_size(CHUNK_ROWS, end - b);
-                const ptrdiff_t width = q->nv * V;
-                const real *ax = f->tiles;
-                ptrdiff_t ax_row = width;
+                sums_start ax = {f->tiles, width};
                 if (hoisted) {
-                    ax_row = q->columns;
-                    ax = f->ax + ((s - first) * rows_owned + b - b0) * ax_row +
-                         p * width;
+                    ax.row = q->columns;
+                    ax.start = f->ax + ((s - first) * rows_owned + b - b0) * ax.row +
+                               p * width;
                 } else {
+                    const sums_start bias = {packed + q->bias + p * width, 0};
                     multiply_quantized(
-                        f, p, 0, x_rows + (b - b0) * f->w.x_row, x_scale + b - b0, mr,
-                        packed + q->bias + p * width, 0, f->tiles, width);
+                        f, &W, p, x_rows + (b - b0) * f->w.x_row, x_scale + b - b0, mr,
+                        bias, next_part(f, &W, p_next, b - b0, b + mr - b0, end - b0),
+                        f->tiles, width);
                 }
                 real *ah = f->tiles + TILE_SIZE;
-                multiply_quantized(f, p, 1, f->w.h_rows + b * f->w.h_row,
-                                   f->w.h_scale + b, mr, one_sum ? ax : NULL, ax_row,
-                                   ah, width);
+                multiply_quantized(
+                    f, &R, p, f->w.h_rows + b * f->w.h_row, f->w.h_scale + b, mr,
+                    one_sum ? ax : zero,
+                    next_part(f, &R, p_next, b - b0, b + mr - b0, end - b0), ah, width);
                 step.b = b;
                 step.rows = mr;
-                step.ax = ax;
-                step.ax_row = ax_row;
+                step.ax = ax.start;
+                step.ax_row = ax.row;
                 step.ah = ah;
                 step.h = f->w.h + b * H_padded;
                 step.h_prev = step.h;
@@ -353,7 +467,7 @@ static void quantized_thread(const team *self, const void *args)
 
 static void quantized_forward(const fr_forward_args *a, int kind)
 {
-    quantized_run f = {.a = a, .c = get_cell(&a->shape), .bytes = multiplies_bytes()};
+    quantized_run f = {.a = a, .c = get_cell(&a->shape)};
     arena workspace = {a->work, 0};
     f.q = get_quantized_pack(&f.c, kind);
     f.w = carve_quantized(&a->shape, &f.c, &f.q, a->n_threads, &workspace);
