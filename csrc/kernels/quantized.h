@@ -18,7 +18,8 @@
  * to 16 bits, and pairs of products are taken.
  *
  * Many rows share what widening takes: a panel is widened once, into a buffer, and then
- * multiplied by all of them, but where bytes are multiplied as they are.  Of weights of two bytes the buffer is a panel of tile.h.
+ * multiplied by all of them, but where bytes are multiplied as they are; AMX has
+ * instructions for many rows of these (quantized_amx.h).  Of weights of two bytes the buffer is a panel of tile.h.
  * Of weights of one byte it is [k / 4][2][nv * V][2], integers of 16 bits.
  */
 #ifndef FR_QUANTIZED_H
@@ -100,13 +101,14 @@ INLINE int multiplies_bytes(void)
 /* What a row of K elements becomes: two words of 32 bits for each four elements. */
 typedef enum {
     AS_PAIRS, /* the elements 0 and 2, and the elements 1 and 3, of 16 bits each */
-    AS_BYTES  /* the four upper halves, and the four lower ones */
+    AS_BYTES, /* the four upper halves, and the four lower ones */
+    AS_PLANES /* the upper halves of all elements, and then the lower ones */
 } row_form;
 
-/* Floats that such a row takes. */
+/* Floats that such a row takes: it is filled up with zeros. */
 INLINE ptrdiff_t integer_floats(ptrdiff_t K)
 {
-    return round_up(K, 2 * V) / 2;
+    return round_up(K, 4 * V) / 2;
 }
 
 #if defined(__AVX512BW__)
@@ -117,6 +119,17 @@ INLINE void put_halves(char *to, vbits integers)
     const __m128i below = _mm512_cvtepi32_epi8((__m512i)(integers & 0x7f));
     _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi32(above, below));
     _mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi32(above, below));
+}
+#endif
+
+#if defined(__AVX512BW__)
+/* Writes the upper and the lower halves, which are `plane` bytes apart. */
+INLINE void put_planes(char *to, ptrdiff_t plane, vbits integers)
+{
+    const __m128i above = _mm512_cvtepi32_epi8((__m512i)(integers >> 7));
+    const __m128i below = _mm512_cvtepi32_epi8((__m512i)(integers & 0x7f));
+    _mm_storeu_si128((__m128i *)to, above);
+    _mm_storeu_si128((__m128i *)(to + plane), below);
 }
 #endif
 
@@ -142,9 +155,10 @@ INLINE void quantize_row(row_form form, ptrdiff_t K, const real *x, real least,
     const vreal magic = v_set1((real)12582912);
     const vbits bias =
         v_set1_bits(0x4B400000 - (form == AS_BYTES ? 1 << OFFSET_BITS : 0));
+    const ptrdiff_t padded = round_up(K, 4 * V);
     char *to = row;
-    for (ptrdiff_t k = 0; k < K; k += 2 * V, to += V_BYTES) {
-        const vreal a = v_load_n(x + k, K - k);
+    for (ptrdiff_t k = 0; k < padded; k += 2 * V, to += V_BYTES) {
+        const vreal a = v_load_n(x + k, max_size(0, K - k));
         const vreal b = v_load_n(x + k + V, max_size(0, K - k - V));
         const vbits first = v_as_bits(a * factor + magic) - bias;
         const vbits second = v_as_bits(b * factor + magic) - bias;
@@ -152,6 +166,11 @@ INLINE void quantize_row(row_form form, ptrdiff_t K, const real *x, real least,
         if (form == AS_BYTES) {
             put_halves(to, first);
             put_halves(to + V_BYTES / 2, second);
+            continue;
+        }
+        if (form == AS_PLANES) {
+            put_planes((char *)row + k, padded, first);
+            put_planes((char *)row + k + V, padded, second);
             continue;
         }
 #endif
@@ -312,7 +331,7 @@ INLINE void put_sums(const int mr, const int nv, const quantized_tile *t, ptrdif
 }
 
 /* How the weights of a tile are read. */
-typedef enum { IN_PAIRS, WIDENED, IN_BYTES } weight_form;
+typedef enum { IN_PAIRS, WIDENED, IN_BYTES, IN_TILES } weight_form;
 
 INLINE void zero_sums(const int mr, const int nv, vbits sums[MAX_MR][MAX_NV])
 {
@@ -412,5 +431,7 @@ static quantized_function *const wide_tiles[MAX_NV][MAX_MR] = {
     {NAMES_12(wide, 1)}, {0}, {NAMES_4(wide, 3)}, {NAMES_3(wide, 4)}};
 #endif
 /* clang-format on */
+
+#include "quantized_amx.h"
 
 #endif
