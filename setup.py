@@ -302,6 +302,7 @@ setup(
                     *(
                         f"csrc/{name}.c"
                         for name in (
+                            "amx",
                             "dispatch",
                             "machine",
                             "pace",

@@ -717,6 +717,9 @@ int fr_pace_take(double seconds, fr_pace *pace);
 #define FR_STACK (8 << 10)
 #endif
 
+/* amx.c: whether this process may use the tiles of AMX, and their products of bytes. */
+int fr_may_use_tiles(void);
+
 /* dispatch.c: the targets that were built, the fastest first, and whether this
  * processor can run target i. */
 int fr_n_targets(void);

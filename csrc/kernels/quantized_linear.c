@@ -3,10 +3,13 @@
  *
  *   y = x W^T + b                     x (N, I), W (O, I), b (O,), y (N, O)
  *
- * W is packed as that of a cell with one gate and O units (quantized.c), and multiplied
- * by the same tiles.  Threads share the rows of y, or the panels of W where rows are few.
+ * W is packed as that of a cell with one gate and O units (quantized_pack.c), and
+ * multiplied in the same ways (quantized.c).  Threads share the rows of y, or the panels
+ * of W where rows are few.
  */
 #include "quantized.c"
+
+#define LINEAR_ROWS 96 /* of x that are multiplied at a time */
 
 /* A cell whose x W^T + b_ih is the layer's y; it has no state. */
 INLINE cell get_linear_cell(ptrdiff_t I, ptrdiff_t O)
@@ -33,50 +36,74 @@ static void pack_quantized_linear(const fr_quantized_linear_args *a)
                           (int32_t *)(to + q.W_sums));
 }
 
-/* Rows of x as products take them, their scales, and a tile: of each thread. */
-static ptrdiff_t quantized_linear_scratch(ptrdiff_t I, int kind)
+/* What a thread works in. */
+typedef struct {
+    real *rows, *scale; /* x as products take it */
+    real *y;            /* (LINEAR_ROWS, width of a panel) */
+    real *wide;         /* a panel, widened; or TILE_SUMS of sums */
+} linear_scratch;
+
+static linear_scratch carve_linear(ptrdiff_t I, int kind, arena *a)
 {
-    return round_up(CHUNK_ROWS * operand_floats(kind, I), V) + round_up(CHUNK_ROWS, V) +
-           TILE_SIZE;
+    const quantized_pack widest = {.kind = kind, .nv = MAX_NV};
+    linear_scratch s;
+    s.rows = take(a, (LINEAR_ROWS + TILE_OVERRUN) * operand_floats(kind, I));
+    s.scale = take(a, LINEAR_ROWS);
+    s.y = take(a, LINEAR_ROWS * MAX_NV * V);
+    s.wide = take(a, max_size(wide_floats(&widest, I), TILE_SUMS));
+    return s;
 }
 
 static ptrdiff_t quantized_linear_work_size(ptrdiff_t I, int n_threads, int kind)
 {
-    return n_threads * quantized_linear_scratch(I, kind);
+    arena a = {NULL, 0};
+    for (int i = 0; i < n_threads; i++)
+        carve_linear(I, kind, &a);
+    return a.used;
 }
 
 static void quantized_linear_thread(const team *self, const void *args)
 {
     const fr_quantized_linear_args *a = args;
     const fr_forward_args packed = {.packed = a->packed};
-    quantized_run f = {
-        .a = &packed, .c = get_linear_cell(a->I, a->O), .bytes = multiplies_bytes()};
+    quantized_run f = {.a = &packed, .c = get_linear_cell(a->I, a->O)};
+    arena workspace = {a->work, 0};
+    linear_scratch s = carve_linear(a->I, a->kind, &workspace);
+    for (int i = 0; i < self->rank; i++)
+        s = carve_linear(a->I, a->kind, &workspace);
     f.q = get_quantized_pack(&f.c, a->kind);
     f.w.x_row = operand_floats(a->kind, a->I);
+    f.wide = s.wide;
     const ptrdiff_t width = f.q.nv * V, O = a->O;
-    real *rows = (real *)a->work + self->rank * quantized_linear_scratch(a->I, a->kind);
-    real *scale = rows + round_up(CHUNK_ROWS * f.w.x_row, V);
-    real *tile = scale + round_up(CHUNK_ROWS, V);
     const real *bias = (const real *)a->packed + f.q.bias;
     ptrdiff_t r0 = 0, r1 = a->N, p0 = 0, p1 = f.q.panels;
-    if (a->N >= self->size * CHUNK_ROWS)
+    if (a->N >= self->size * LINEAR_ROWS)
         team_share(self, a->N, &r0, &r1);
     else
         team_share(self, f.q.panels, &p0, &p1);
-    for (ptrdiff_t r = r0; r < r1 && p0 < p1; r += CHUNK_ROWS) {
-        const ptrdiff_t mr = min_size(CHUNK_ROWS, r1 - r);
-        for (ptrdiff_t i = 0; i < mr; i++)
-            make_operand(&f, a->I, (const real *)a->x + (r + i) * a->I, LEAST_X,
-                         rows + i * f.w.x_row, scale + i);
+    f.W_form = choose_form(a->kind, r1 - r0);
+    const quantized_matrix m = get_matrix(&f, 0);
+    if (f.W_form == IN_TILES)
+        begin_tiles();
+    for (ptrdiff_t r = r0; r < r1 && p0 < p1; r += LINEAR_ROWS) {
+        const ptrdiff_t n = min_size(LINEAR_ROWS, r1 - r);
+        for (ptrdiff_t i = 0; i < n; i++)
+            make_operand(&f, f.W_form, a->I, (const real *)a->x + (r + i) * a->I,
+                         LEAST_X, s.rows + i * m.row, s.scale + i);
         for (ptrdiff_t p = p0; p < p1; p++) {
-            multiply_quantized(&f, p, 0, rows, scale, mr, bias + p * width, 0, tile,
-                               width);
+            const memory_range next =
+                next_part(&f, &m, p + 1 < p1 ? p + 1 : p0, 0, n, n);
+            widen_panel(&f, &m, p);
+            multiply_quantized(&f, &m, p, s.rows, s.scale, n,
+                               (sums_start){bias + p * width, 0}, next, s.y, width);
             real *y = (real *)a->y + r * O + p * width;
-            const ptrdiff_t n = min_size(width, O - p * width);
-            for (ptrdiff_t i = 0; i < mr; i++)
-                memcpy(y + i * O, tile + i * width, (size_t)n * sizeof(real));
+            const ptrdiff_t columns = min_size(width, O - p * width);
+            for (ptrdiff_t i = 0; i < n; i++)
+                memcpy(y + i * O, s.y + i * width, (size_t)columns * sizeof(real));
         }
     }
+    if (f.W_form == IN_TILES)
+        end_tiles();
 }
 
 static void quantized_linear(const fr_quantized_linear_args *a)

@@ -77,12 +77,13 @@ def test_int8_is_what_its_equations_say(kind, B, isa, rng):
     assert relative(y, layer(x)[0]) < {"LSTM": 6e-3, "GRU": 8e-3, "RNN": 2e-2}[kind]
 
 
-def test_more_rows_of_weights_than_32_bits_hold(isa, rng):
+@pytest.mark.parametrize("rows", [2, 20])
+def test_more_rows_of_weights_than_32_bits_hold(rows, isa):
     """All numbers are the largest there are: one sum would leave int32."""
     layer = fastrnn.RNN(4100, 3, seed=1).eval()
     layer.flat_parameters[...] = 0
     layer.parameters["weight_ih_l0"][...] = 1e-4
-    x = np.ones((1, 2, 4100), "f")
+    x = np.ones((1, rows, 4100), "f")
     want = np.tanh(0.41)
     np.testing.assert_allclose(layer.quantize("int8")(x)[0], want, rtol=1e-6)
 
@@ -121,6 +122,29 @@ def test_targets_threads_rows_and_streams_have_the_same_bits(
         stream = small.stream()
         steps = [stream.step(x_t[4:5]).copy() for x_t in x]
         np.testing.assert_array_equal(np.array(steps), want[:, 4:5])
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+@pytest.mark.parametrize(("kind", "H"), [("LSTM", 800), ("GRU", 900), ("RNN", 1500)])
+def test_threads_that_share_the_units_of_a_few_rows_have_the_same_bits(
+    kind, H, weights, rng, on_threads
+):
+    """Megabytes of weights, of which each thread reads its own part in every step."""
+    layer = getattr(fastrnn, kind)(16, H, seed=3).eval()
+    x = rng.standard_normal((3, 3, 16)).astype("f")
+    on_threads(1)
+    small = layer.quantize(weights)
+    want, end = small(x)
+    for n in (2, 3, 7):
+        on_threads(n)
+        y, state = small(x)
+        np.testing.assert_array_equal(y, want)
+        for a, b in zip(np.atleast_3d(state), np.atleast_3d(end), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(small(x[:, 1:2])[0], want[:, 1:2])
+        stream = small.stream()
+        steps = [stream.step(x_t[1:2]).copy() for x_t in x]
+        np.testing.assert_array_equal(np.array(steps), want[:, 1:2])
 
 
 @pytest.mark.parametrize("weights", FORMATS)
