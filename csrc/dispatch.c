@@ -7,6 +7,11 @@
 #include "fastrnn.h"
 
 #include <limits.h>
+#if defined(FR_HAVE_x86_v4_amx) && defined(FR_HAVE_x86_v4) && defined(__linux__)
+#define HAVE_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -16,18 +21,20 @@ typedef struct {
     const fr_kernels *kernels[3]; /* float32, float64, operands of bfloat16 */
     int (*supported)(void);
     int (*slow)(void); /* whether the next target is faster; NULL: it is not */
+    int wide;          /* whether AMX's table may stand in for operands of bfloat16 */
 } target_entry;
 
 #define DECLARE(target)                                                                \
     extern const fr_kernels fr_kernels_##target##_float32;                             \
     extern const fr_kernels fr_kernels_##target##_float64;                             \
     extern const fr_kernels fr_kernels_##target##_bfloat16;
-#define ENTRY(target)                                                                  \
+#define ENTRY(target, wide)                                                            \
     {#target,                                                                          \
      {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64,                  \
       &fr_kernels_##target##_bfloat16},                                                \
      supported_##target,                                                               \
-     NULL}
+     NULL,                                                                             \
+     wide}
 
 #if defined(FR_HAVE_x86_v3) || defined(FR_HAVE_x86_v4)
 #include <cpuid.h>
@@ -83,6 +90,22 @@ static int adds_pairs_slowly(void)
     return __get_cpuid(0, &most, &b, &c, &d) && b == signature_INTEL_ebx;
 }
 #endif
+#ifdef HAVE_AMX
+extern const fr_kernels fr_kernels_x86_v4_amx_bfloat16;
+/* Asks Linux for the tile registers, which no process has before it asks for them.  The
+ * answer holds for all threads of the process. */
+static int can_use_amx(void)
+{
+    enum { TILE_REGISTERS = 0x60000, TILE_DATA = 18, REQUEST = 0x1023 };
+    enum { AVX512_BF16 = 1 << 5, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    unsigned a, b, c, d, most;
+    return __get_cpuid_count(7, 0, &most, &b, &c, &d) && most >= 1 && (d & AMX_BF16) &&
+           (d & AMX_TILE) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+           (a & AVX512_BF16) && has(0, 0, TILE_REGISTERS) &&
+           syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0 &&
+           fr_kernels_x86_v4_amx_bfloat16.agrees();
+}
+#endif
 #ifdef FR_HAVE_x86_v3
 DECLARE(x86_v3)
 static int supported_x86_v3(void)
@@ -102,15 +125,16 @@ static const target_entry targets[] = {
      {&fr_kernels_x86_v4_float32, &fr_kernels_x86_v4_float64,
       &fr_kernels_x86_v4_bf16_bfloat16},
      supported_x86_v4_bf16,
-     adds_pairs_slowly},
+     adds_pairs_slowly,
+     1},
 #endif
 #ifdef FR_HAVE_x86_v4
-    ENTRY(x86_v4),
+    ENTRY(x86_v4, 1),
 #endif
 #ifdef FR_HAVE_x86_v3
-    ENTRY(x86_v3),
+    ENTRY(x86_v3, 0),
 #endif
-    ENTRY(baseline),
+    ENTRY(baseline, 0),
 };
 
 int fr_n_targets(void)
@@ -135,7 +159,13 @@ int fr_target_slow(int i)
 
 const fr_kernels *fr_target_kernels(int i, enum fr_computing computing)
 {
-    return targets[i].kernels[computing];
+    if (computing != FR_BFLOAT16_FAST)
+        return targets[i].kernels[computing];
+#ifdef HAVE_AMX
+    if (targets[i].wide && can_use_amx())
+        return &fr_kernels_x86_v4_amx_bfloat16;
+#endif
+    return targets[i].kernels[FR_BFLOAT16];
 }
 
 const char *fr_compiler(void)

@@ -706,7 +706,11 @@ int fr_target_slow(int i);
 enum fr_computing {
     FR_FLOAT32,
     FR_FLOAT64,
-    FR_BFLOAT16 /* float32, with the operands of products rounded: fr_shape.half */
+    FR_BFLOAT16, /* float32, with the operands of products rounded: fr_shape.half */
+    /* The same with sums in the order that is the fastest here: AMX's table where there
+     * is one and the processor and the system let the process have it, and the table of
+     * FR_BFLOAT16 elsewhere. */
+    FR_BFLOAT16_FAST
 };
 const fr_kernels *fr_target_kernels(int i, enum fr_computing);
 const char *fr_compiler(void);

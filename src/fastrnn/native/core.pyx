@@ -461,7 +461,27 @@ def _supported():
             }
             by_dtype = {np.dtype(name): one for name, one in by_name.items()}
             half = {"bfloat16": Kernels.wrap(fr_target_kernels(i, FR_BFLOAT16))}
-            yield fr_target_name(i).decode(), by_name | by_dtype | half
+            yield fr_target_name(i).decode(), _Tables(i, by_name | by_dtype | half)
+
+
+class _Tables(dict):
+    """The tables of target `index`; that of "bfloat16-fast" is found when asked for.
+
+    The process asks the system for AMX's registers then, and not before.
+    """
+
+    def __init__(self, index, tables):
+        super().__init__(tables)
+        self.index = index
+
+    def __missing__(self, key):
+        cdef const fr_kernels *table
+        if key != "bfloat16-fast":
+            raise KeyError(key)
+        table = fr_target_kernels(self.index, FR_BFLOAT16_FAST)
+        plain = self["bfloat16"]
+        fast = plain if table == (<Kernels?>plain).table else Kernels.wrap(table)
+        return self.setdefault(key, fast)
 
 
 BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
@@ -510,7 +530,8 @@ _active = _tables[_choose()]
 def kernels(dtype):
     """The active target's kernels for float32 or float64: a name or a NumPy dtype.
 
-    "bfloat16" names those for float32 arrays that round the operands of products.
+    "bfloat16" names those for float32 arrays that round the operands of products, and
+    "bfloat16-fast" those that also sum in the order that is the fastest here.
 
     Working out a dtype's name takes longer than clearing a small layer's gradients.
     """
