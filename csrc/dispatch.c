@@ -92,6 +92,30 @@ static int adds_pairs_slowly(void)
 #endif
 #ifdef HAVE_AMX
 extern const fr_kernels fr_kernels_x86_v4_amx_bfloat16;
+/* That table, with x86_v4's functions where it has none. */
+static fr_kernels amx_table;
+static __attribute__((constructor)) void complete_amx_table(void)
+{
+    const fr_kernels *amx = &fr_kernels_x86_v4_amx_bfloat16;
+    amx_table = fr_kernels_x86_v4_bfloat16;
+    amx_table.target = amx->target;
+    amx_table.agrees = amx->agrees;
+    amx_table.pack_forward = amx->pack_forward;
+    amx_table.pack_backward = amx->pack_backward;
+    amx_table.forward = amx->forward;
+    amx_table.backward = amx->backward;
+    amx_table.calls_at_once = amx->calls_at_once;
+    amx_table.packed_forward_size = amx->packed_forward_size;
+    amx_table.packed_backward_size = amx->packed_backward_size;
+    amx_table.tape_size = amx->tape_size;
+    amx_table.forward_work_size = amx->forward_work_size;
+    amx_table.backward_work_size = amx->backward_work_size;
+    amx_table.backward_block_size = amx->backward_block_size;
+    amx_table.linear_forward = amx->linear_forward;
+    amx_table.linear_backward = amx->linear_backward;
+    amx_table.linear_work_size = amx->linear_work_size;
+}
+
 /* Asks Linux for the tile registers, which no process has before it asks for them.  The
  * answer holds for all threads of the process. */
 static int can_use_amx(void)
@@ -103,7 +127,7 @@ static int can_use_amx(void)
            (d & AMX_TILE) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
            (a & AVX512_BF16) && has(0, 0, TILE_REGISTERS) &&
            syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0 &&
-           fr_kernels_x86_v4_amx_bfloat16.agrees();
+           amx_table.agrees();
 }
 #endif
 #ifdef FR_HAVE_x86_v3
@@ -163,7 +187,7 @@ const fr_kernels *fr_target_kernels(int i, enum fr_computing computing)
         return targets[i].kernels[computing];
 #ifdef HAVE_AMX
     if (targets[i].wide && can_use_amx())
-        return &fr_kernels_x86_v4_amx_bfloat16;
+        return &amx_table;
 #endif
     return targets[i].kernels[FR_BFLOAT16];
 }
