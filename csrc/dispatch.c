@@ -126,8 +126,7 @@ static int can_use_amx(void)
     return __get_cpuid_count(7, 0, &most, &b, &c, &d) && most >= 1 && (d & AMX_BF16) &&
            (d & AMX_TILE) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
            (a & AVX512_BF16) && has(0, 0, TILE_REGISTERS) &&
-           syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0 &&
-           amx_table.agrees();
+           syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0 && amx_table.agrees();
 }
 #endif
 #ifdef FR_HAVE_x86_v3

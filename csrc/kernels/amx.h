@@ -156,10 +156,10 @@ static __attribute__((noinline)) void amx_left(const tile_args *t, amx_operand o
                             v_load(b + k * t->b_row), sum[i]);
                 if (t->half_left) /* the upper halves are floats */
                     for (ptrdiff_t i = 0; i < AT_ONCE; i++)
-                        sum[i] = v_fma(v_upper_half(v_set1_operand(
-                                           row[i] + from + left * o.left_step)),
-                                       v_upper_half(v_load(b + left * t->b_row)),
-                                       sum[i]);
+                        sum[i] =
+                            v_fma(v_upper_half(v_set1_operand(row[i] + from +
+                                                              left * o.left_step)),
+                                  v_upper_half(v_load(b + left * t->b_row)), sum[i]);
             }
             for (ptrdiff_t i = 0; i < min_size(AT_ONCE, mr - r0); i++)
                 v_store_n(t->c + (r0 + i) * t->c_row + v, sum[i], n - v);

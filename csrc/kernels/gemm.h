@@ -40,7 +40,7 @@ INLINE row_chunks get_chunks(ptrdiff_t rows, ptrdiff_t nv)
     if (rows <= tile_rows(MAX_NV))
         return (row_chunks){1, 1, 1, {0, 0}};
     const ptrdiff_t width = tile_width(rows, nv), tiles = n_row_tiles(rows, width);
-    const ptrdiff_t each = FR_AMX ? 1
+    const ptrdiff_t each = FR_AMX                           ? 1
                            : V_REGISTERS == 32 && width > 2 ? (width == 4 ? 4 : 3)
                            : V_REGISTERS == 32 ? 2
                                                : CHUNK_ROWS / tile_rows(width);
@@ -102,8 +102,9 @@ INLINE void multiply_rows_from(sums_start from, const real *a, ptrdiff_t a_row,
     const ptrdiff_t calls = step < nv ? 2 * n_tiles : n_tiles;
     const even_split tiles =
         n_tiles > 1 ? split_evenly(rows, n_tiles) : (even_split){rows, 0};
-    const ptrdiff_t next_step =
-        (!FR_AMX && calls < nv) || next.bytes == 0 ? 0 : next.bytes / (calls * K * n_segments);
+    const ptrdiff_t next_step = (!FR_AMX && calls < nv) || next.bytes == 0
+                                    ? 0
+                                    : next.bytes / (calls * K * n_segments);
     const char *ahead = next.start;
     for (ptrdiff_t i = 0; i < n_tiles; i++) {
         const ptrdiff_t r = share_start(tiles, i);

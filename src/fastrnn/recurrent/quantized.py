@@ -56,7 +56,7 @@ def _check(who, layer):
         ),
         "reset_after=False": not getattr(layer, "reset_after", True),
         "zoneout": bool(np.any(getattr(layer, "zoneout", 0))),
-        "compute='bfloat16'": layer.compute is not None,
+        f"compute={layer.compute!r}": layer.compute is not None,
         "merge_mode or connection": layer._runtime.layer_by_layer,
         "go_backwards": layer.go_backwards,
         "return_sequences=False": not layer.return_sequences,
