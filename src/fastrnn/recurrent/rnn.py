@@ -118,7 +118,7 @@ class RNN(Recurrent[Array]):
         gradients of pre-activations) is rounded to bfloat16 there; sums, states, gates
         and all that is stored stay float32. "bfloat16-fast" also leaves the order of
         sums to the processor, so that bits depend on its kind
-        (:doc:`/guide/half_precision`). Neither is for more heads than one. Default:
+        (docs/guide/half_precision.md). Neither is for more heads than one. Default:
         `dtype`. It may be set later on.
     seed : int or numpy.random.Generator, optional
         For the first values and for dropout.
