@@ -16,13 +16,7 @@ needs_amx = pytest.mark.skipif(
     FAST.target != "x86_v4_amx", reason="needs a processor with AMX, and Linux's leave"
 )
 # Fewer and more rows than a tile register has, words that are left over, odd numbers.
-SHAPES = [
-    (5, 3, 3, 5),
-    (9, 33, 17, 37),
-    (2, 601, 5, 9),
-    (40, 1, 6, 64),
-    (5, 40, 70, 96),
-]
+SHAPES = [(5, 3, 3, 5), (9, 33, 17, 37), (2, 301, 5, 9), (5, 40, 70, 96)]
 LAYERS = {
     "rnn": ("RNN", {}),
     "lstm": ("LSTM", {}),
