@@ -39,6 +39,12 @@ TARGETS = {
             "x86_v4_bf16",
             f"{X86_V4} -mavx512bf16 -mprefer-vector-width=512 -DFR_PAIRS=1",
         ),
+        # Small: most of its time goes into instructions that no compiler chooses.
+        (
+            "x86_v4_amx",
+            f"{X86_V4} -mavx512bf16 -mamx-tile -mamx-bf16 -mprefer-vector-width=512 "
+            "-DFR_PAIRS=1 -DFR_AMX=1 -Os",
+        ),
         ("x86_v4", f"{X86_V4} -mprefer-vector-width=512 -DFR_EXPECT_AVX512"),
         ("x86_v3", f"{X86_V3} -DFR_EXPECT_AVX2"),
         # Small: for processors from before 2013.
@@ -154,6 +160,8 @@ def usable_targets(compiler):
         optional = name != "baseline"
         if optional and wanted and name not in wanted:
             continue
+        if name == "x86_v4_amx" and sys.platform != "linux":
+            continue  # csrc/dispatch.c asks Linux alone for its registers
         if optional and not compiles(compiler, "int x;\n", flags.split()):
             print(f"fastrnn: target {name} left out: the compiler lacks its flags")
             continue
@@ -264,11 +272,11 @@ class BuildKernels(build_ext):
                 )
             return str(built)
 
-        # The target for pairs of bfloat16 has one table, of float32 arrays.
+        # The targets for pairs of bfloat16 have one table, of float32 arrays.
         units = [
             (target, bits)
             for target, bits in itertools.product(targets, ("32", "64"))
-            if bits == "32" or target[0] != "x86_v4_bf16"
+            if bits == "32" or target[0] not in ("x86_v4_bf16", "x86_v4_amx")
         ]
         with ThreadPoolExecutor(self.parallel) as pool:
             ext.extra_objects += pool.map(build, *zip(*units, strict=True))

@@ -14,30 +14,31 @@
 #include <unistd.h>
 
 enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+enum { HAS_BF16 = 1 << 22, HAS_TILES = 1 << 24, HAS_INT8 = 1 << 25 };
 
-static int has_instructions(void)
+static int ask(void)
 {
     unsigned a, b, c, d;
-    const unsigned tile = 1u << 24, int8 = 1u << 25;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tile) && (d & int8);
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & HAS_TILES) ||
+        syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) != 0)
+        return 0;
+    return (d & HAS_INT8 ? FR_TILES_INT8 : 0) | (d & HAS_BF16 ? FR_TILES_BF16 : 0);
 }
 
-int fr_may_use_tiles(void)
+int fr_tiles(void)
 {
-    static _Atomic int known; /* 0: not yet, 1: no, 2: yes */
+    static _Atomic int known = -1; /* -1: not yet */
     int answer = atomic_load_explicit(&known, memory_order_relaxed);
-    if (answer == 0) {
-        const int allowed = has_instructions() &&
-                            syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-        answer = 1 + allowed;
+    if (answer < 0) {
+        answer = ask();
         atomic_store_explicit(&known, answer, memory_order_relaxed);
     }
-    return answer == 2;
+    return answer;
 }
 
 #else
 
-int fr_may_use_tiles(void)
+int fr_tiles(void)
 {
     return 0;
 }

@@ -7,6 +7,9 @@
 #include "fastrnn.h"
 
 #include <limits.h>
+#if defined(FR_HAVE_x86_v4_amx) && defined(FR_HAVE_x86_v4) && defined(__linux__)
+#define HAVE_AMX
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -16,18 +19,20 @@ typedef struct {
     const fr_kernels *kernels[3]; /* float32, float64, operands of bfloat16 */
     int (*supported)(void);
     int (*slow)(void); /* whether the next target is faster; NULL: it is not */
+    int wide;          /* whether AMX's table may stand in for operands of bfloat16 */
 } target_entry;
 
 #define DECLARE(target)                                                                \
     extern const fr_kernels fr_kernels_##target##_float32;                             \
     extern const fr_kernels fr_kernels_##target##_float64;                             \
     extern const fr_kernels fr_kernels_##target##_bfloat16;
-#define ENTRY(target)                                                                  \
+#define ENTRY(target, wide)                                                            \
     {#target,                                                                          \
      {&fr_kernels_##target##_float32, &fr_kernels_##target##_float64,                  \
       &fr_kernels_##target##_bfloat16},                                                \
      supported_##target,                                                               \
-     NULL}
+     NULL,                                                                             \
+     wide}
 
 #if defined(FR_HAVE_x86_v3) || defined(FR_HAVE_x86_v4)
 #include <cpuid.h>
@@ -83,6 +88,41 @@ static int adds_pairs_slowly(void)
     return __get_cpuid(0, &most, &b, &c, &d) && b == signature_INTEL_ebx;
 }
 #endif
+#ifdef HAVE_AMX
+extern const fr_kernels fr_kernels_x86_v4_amx_bfloat16;
+/* That table, with x86_v4's functions where it has none. */
+static fr_kernels amx_table;
+static __attribute__((constructor)) void complete_amx_table(void)
+{
+    const fr_kernels *amx = &fr_kernels_x86_v4_amx_bfloat16;
+    amx_table = fr_kernels_x86_v4_bfloat16;
+    amx_table.target = amx->target;
+    amx_table.agrees = amx->agrees;
+    amx_table.pack_forward = amx->pack_forward;
+    amx_table.pack_backward = amx->pack_backward;
+    amx_table.forward = amx->forward;
+    amx_table.backward = amx->backward;
+    amx_table.calls_at_once = amx->calls_at_once;
+    amx_table.packed_forward_size = amx->packed_forward_size;
+    amx_table.packed_backward_size = amx->packed_backward_size;
+    amx_table.tape_size = amx->tape_size;
+    amx_table.forward_work_size = amx->forward_work_size;
+    amx_table.backward_work_size = amx->backward_work_size;
+    amx_table.backward_block_size = amx->backward_block_size;
+    amx_table.linear_forward = amx->linear_forward;
+    amx_table.linear_backward = amx->linear_backward;
+    amx_table.linear_work_size = amx->linear_work_size;
+}
+
+static int can_use_amx(void)
+{
+    enum { AVX512_BF16 = 1 << 5 };
+    unsigned a, b, c, d, most;
+    return __get_cpuid_count(7, 0, &most, &b, &c, &d) && most >= 1 &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX512_BF16) &&
+           (fr_tiles() & FR_TILES_BF16) && amx_table.agrees();
+}
+#endif
 #ifdef FR_HAVE_x86_v3
 DECLARE(x86_v3)
 static int supported_x86_v3(void)
@@ -102,15 +142,16 @@ static const target_entry targets[] = {
      {&fr_kernels_x86_v4_float32, &fr_kernels_x86_v4_float64,
       &fr_kernels_x86_v4_bf16_bfloat16},
      supported_x86_v4_bf16,
-     adds_pairs_slowly},
+     adds_pairs_slowly,
+     1},
 #endif
 #ifdef FR_HAVE_x86_v4
-    ENTRY(x86_v4),
+    ENTRY(x86_v4, 1),
 #endif
 #ifdef FR_HAVE_x86_v3
-    ENTRY(x86_v3),
+    ENTRY(x86_v3, 0),
 #endif
-    ENTRY(baseline),
+    ENTRY(baseline, 0),
 };
 
 int fr_n_targets(void)
@@ -135,7 +176,13 @@ int fr_target_slow(int i)
 
 const fr_kernels *fr_target_kernels(int i, enum fr_computing computing)
 {
-    return targets[i].kernels[computing];
+    if (computing != FR_BFLOAT16_FAST)
+        return targets[i].kernels[computing];
+#ifdef HAVE_AMX
+    if (targets[i].wide && can_use_amx())
+        return &amx_table;
+#endif
+    return targets[i].kernels[FR_BFLOAT16];
 }
 
 const char *fr_compiler(void)

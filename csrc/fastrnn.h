@@ -717,8 +717,10 @@ int fr_pace_take(double seconds, fr_pace *pace);
 #define FR_STACK (8 << 10)
 #endif
 
-/* amx.c: whether this process may use the tiles of AMX, and their products of bytes. */
-int fr_may_use_tiles(void);
+/* amx.c: which products this process may take on the tiles of AMX; 0 for none.  The
+ * first call asks the system for the tiles. */
+enum { FR_TILES_INT8 = 1, FR_TILES_BF16 = 2 };
+int fr_tiles(void);
 
 /* dispatch.c: the targets that were built, the fastest first, and whether this
  * processor can run target i. */
@@ -730,7 +732,11 @@ int fr_target_slow(int i);
 enum fr_computing {
     FR_FLOAT32,
     FR_FLOAT64,
-    FR_BFLOAT16 /* float32, with the operands of products rounded: fr_shape.half */
+    FR_BFLOAT16, /* float32, with the operands of products rounded: fr_shape.half */
+    /* The same with sums in the order that is the fastest here: AMX's table where there
+     * is one and the processor and the system let the process have it, and the table of
+     * FR_BFLOAT16 elsewhere. */
+    FR_BFLOAT16_FAST
 };
 const fr_kernels *fr_target_kernels(int i, enum fr_computing);
 const char *fr_compiler(void);

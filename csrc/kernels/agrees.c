@@ -1,8 +1,58 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* agrees.c -- whether the instruction for pairs of bfloat16 computes as two fused
- * multiply-adds do, which half.h relies on.
+ * multiply-adds do, which half.h relies on; with AMX, whether its tiles compute what
+ * amx.h says.
  */
 
+#if FR_AMX
+/* A small whole number for row r and number k of an operand: all sums of products of
+ * these are exact in any order. */
+static int whole_number(ptrdiff_t r, ptrdiff_t k)
+{
+    return (int)((7 * r + 5 * k + r * k) % 17) - 8;
+}
+
+/* Compares a product of such numbers, of more rows than a tile register has, a part of a
+ * vector of columns, and words that are left over. */
+static int pairs_agree(void)
+{
+    enum { ROWS = 19, COLUMNS = 21, WORDS = 19, WIDTH = 32 };
+    real a[ROWS * WORDS], b[WORDS * WIDTH] = {0}, c[ROWS * COLUMNS];
+    const uint64_t mode = subnormals_flush();
+    for (ptrdiff_t k = 0; k < WORDS; k++) {
+        for (ptrdiff_t r = 0; r < ROWS; r++) {
+            const vreal pair = v_pair(v_set1((real)whole_number(r, 2 * k)),
+                                      v_set1((real)whole_number(r, 2 * k + 1)));
+            v_store_n(a + r * WORDS + k, pair, 1);
+        }
+        for (ptrdiff_t n = 0; n < COLUMNS; n++) {
+            const vreal pair = v_pair(v_set1((real)whole_number(n + 31, 2 * k)),
+                                      v_set1((real)whole_number(n + 31, 2 * k + 1)));
+            v_store_n(b + k * WIDTH + n, pair, 1);
+        }
+    }
+    const tile_args t = {.a = a,
+                         .a_row = WORDS,
+                         .n_segments = 1,
+                         .K = WORDS,
+                         .b = b,
+                         .b_row = WIDTH,
+                         .c = c,
+                         .c_row = COLUMNS};
+    amx_rows_tile(&t, ROWS, COLUMNS);
+    release_tiles();
+    subnormals_restore(mode);
+    for (ptrdiff_t r = 0; r < ROWS; r++)
+        for (ptrdiff_t n = 0; n < COLUMNS; n++) {
+            int expected = 0;
+            for (ptrdiff_t k = 0; k < 2 * WORDS; k++)
+                expected += whole_number(r, k) * whole_number(n + 31, k);
+            if (c[r * COLUMNS + n] != (real)expected)
+                return 0;
+        }
+    return 1;
+}
+#else
 /* A next number of a sequence that looks random (xorshift, Marsaglia 2003). */
 static uint32_t next_number(uint32_t *state)
 {
@@ -45,3 +95,4 @@ static int pairs_agree(void)
     subnormals_restore(mode);
     return agree;
 }
+#endif

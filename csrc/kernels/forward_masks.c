@@ -123,7 +123,7 @@ static ptrdiff_t multiply_by_gate(const forward_run *f, sums_start start, rows_a
                 .start_row = start.row,
                 .next = (const char *)R,
             };
-            rows_tiles[0][tiles.each + (i < tiles.longer) - 1](&t);
+            run_rows_tile(&t, tiles.each + (i < tiles.longer), 1);
         }
     return to_row;
 }

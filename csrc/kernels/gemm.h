@@ -7,6 +7,9 @@
 
 #include "panels.h"
 #include "tile.h"
+#if FR_AMX
+#include "amx.h"
+#endif
 
 /* Vectors of a tile on a panel of nv vectors.  A panel of four is done in two halves,
  * whose taller tiles read each vector of B for more rows, unless the halves would leave
@@ -14,7 +17,7 @@
  * three of 5x4 and 6x4 (94 %). */
 INLINE ptrdiff_t tile_width(ptrdiff_t rows, ptrdiff_t nv)
 {
-    if (nv < 4 || rows <= tile_rows(4))
+    if (FR_AMX || nv < 4 || rows <= tile_rows(4))
         return nv;
     const ptrdiff_t halves = n_row_tiles(rows, 2);
     return halves > 2 || n_row_tiles(rows, 4) >= 2 * halves ? 2 : nv;
@@ -23,7 +26,7 @@ INLINE ptrdiff_t tile_width(ptrdiff_t rows, ptrdiff_t nv)
 /* The driver hands rows to multiply_rows in chunks of a few tiles.  The later tiles of
  * a chunk find the panel in the level-1 cache, and the cell, which works on the chunk's
  * results next, finds those there. */
-#define CHUNK_ROWS (2 * MAX_MR)
+#define CHUNK_ROWS (FR_AMX ? MAX_MR : 2 * MAX_MR)
 
 typedef struct {
     ptrdiff_t n;     /* chunks */
@@ -37,7 +40,8 @@ INLINE row_chunks get_chunks(ptrdiff_t rows, ptrdiff_t nv)
     if (rows <= tile_rows(MAX_NV))
         return (row_chunks){1, 1, 1, {0, 0}};
     const ptrdiff_t width = tile_width(rows, nv), tiles = n_row_tiles(rows, width);
-    const ptrdiff_t each = V_REGISTERS == 32 && width > 2 ? (width == 4 ? 4 : 3)
+    const ptrdiff_t each = FR_AMX                           ? 1
+                           : V_REGISTERS == 32 && width > 2 ? (width == 4 ? 4 : 3)
                            : V_REGISTERS == 32 ? 2
                                                : CHUNK_ROWS / tile_rows(width);
     if (tiles <= each)
@@ -50,6 +54,16 @@ INLINE row_chunks get_chunks(ptrdiff_t rows, ptrdiff_t nv)
 INLINE ptrdiff_t chunk_start(const row_chunks *c, ptrdiff_t rows, ptrdiff_t i)
 {
     return i == c->n ? rows : i == 0 ? 0 : share_start(c->rows, i * c->each);
+}
+
+/* One tile of the driver's products, A in rows: mr rows by nv vectors. */
+INLINE void run_rows_tile(const tile_args *t, ptrdiff_t mr, ptrdiff_t nv)
+{
+#if FR_AMX
+    amx_rows_tile(t, mr, nv * V);
+#else
+    rows_tiles[nv - 1][mr - 1](t);
+#endif
 }
 
 typedef struct {
@@ -88,8 +102,9 @@ INLINE void multiply_rows_from(sums_start from, const real *a, ptrdiff_t a_row,
     const ptrdiff_t calls = step < nv ? 2 * n_tiles : n_tiles;
     const even_split tiles =
         n_tiles > 1 ? split_evenly(rows, n_tiles) : (even_split){rows, 0};
-    const ptrdiff_t next_step =
-        calls < nv || next.bytes == 0 ? 0 : next.bytes / (calls * K * n_segments);
+    const ptrdiff_t next_step = (!FR_AMX && calls < nv) || next.bytes == 0
+                                    ? 0
+                                    : next.bytes / (calls * K * n_segments);
     const char *ahead = next.start;
     for (ptrdiff_t i = 0; i < n_tiles; i++) {
         const ptrdiff_t r = share_start(tiles, i);
@@ -109,7 +124,7 @@ INLINE void multiply_rows_from(sums_start from, const real *a, ptrdiff_t a_row,
                                  .start_row = from.row,
                                  .next = ahead,
                                  .next_step = next_step};
-            rows_tiles[step - 1][mr - 1](&t);
+            run_rows_tile(&t, mr, step);
             ahead += next_step * K * n_segments;
         }
     }
@@ -238,6 +253,10 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
                          ptrdiff_t c_row, ptrdiff_t mr, ptrdiff_t n)
 {
     const ptrdiff_t width = nv * V;
+#if FR_AMX
+    (void)next, (void)next_step;
+    amx_sum_tile(a, b, width, K, c, c_row, mr, n);
+#else
     real sums[MAX_MR * SUM_NV * V_BYTES / sizeof(real)] __attribute__((aligned(64)));
     const tile_args t = {.a = a,
                          .n_segments = 1,
@@ -263,6 +282,18 @@ INLINE void multiply_add(const real *a, const real *b, ptrdiff_t K, ptrdiff_t nv
             real *to = c + r * c_row + v;
             v_store_n(to, v_load_n(to, n - v) + v_load(sums + r * width + v), n - v);
         }
+#endif
+}
+
+/* Makes a packed A of K rows of bfloat16 what add_product() takes. */
+INLINE void finish_packed_a(int half, real *packed, ptrdiff_t K)
+{
+#if FR_AMX
+    if (half)
+        turn_packed_a(packed, K);
+#else
+    (void)half, (void)packed, (void)K;
+#endif
 }
 
 /* Where part i of a sum over K rows begins. */
@@ -284,7 +315,7 @@ static __attribute__((noinline)) void add_product(int half, const real *packed_a
                                                   real *M, ptrdiff_t mr, ptrdiff_t N)
 {
     const ptrdiff_t panels = n_panels(N, SUM_NV), next_step = next.bytes / (panels * K);
-    const ptrdiff_t parts = n_parts(K, LONGEST_SUM);
+    const ptrdiff_t parts = FR_AMX ? 1 : n_parts(K, LONGEST_SUM);
     for (ptrdiff_t part = 0; part < parts; part++) {
         const ptrdiff_t k0 = sum_part_start(half, K, parts, part);
         const ptrdiff_t rows = sum_part_start(half, K, parts, part + 1) - k0;

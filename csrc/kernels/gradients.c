@@ -325,8 +325,9 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
         const ptrdiff_t row = share_start(rows, i), mr = rows.each + (i < rows.longer);
         const ptrdiff_t gate = R_gate(c, slot);
         const ptrdiff_t words = operand_size(w->block), K_words = operand_size(K);
-        const real *packed_a = w->a_operand + item * words * A_LANES;
+        real *packed_a = w->a_operand + item * words * A_LANES;
         const real *next = packed_a + words * A_LANES;
+        finish_packed_a(c->half, packed_a, K);
         if (a->dW && slot < c->gates)
             add_product(c->half, packed_a, w->x, w->block, K,
                         panel_part(next, K_words, A_LANES / V, 0, 2),
@@ -346,7 +347,8 @@ static void backward_weights(const backward_run *f, ptrdiff_t K)
     team_share(f->self, hr_tiles, &begin, &end);
     for (ptrdiff_t i = begin; i < end; i++) {
         const ptrdiff_t row = share_start(S_rows, i);
-        const real *packed_a = w->second_a + i * operand_size(w->block) * A_LANES;
+        real *packed_a = w->second_a + i * operand_size(w->block) * A_LANES;
+        finish_packed_a(c->half, packed_a, K);
         add_product(c->half, packed_a, w->second_b, w->block, K,
                     panel_part(packed_a, operand_size(K), A_LANES / V, 0, 1),
                     (real *)a->dW_hr + row * H, S_rows.each + (i < S_rows.longer), H);

@@ -19,8 +19,11 @@
 #include "quantized_linear.c"
 #define QUANTIZED(function) function
 #endif
-#include "fingerprint.c"
 #include "linear.c"
+#if FR_AMX /* its table takes from x86_v4's what has no products (dispatch.c) */
+#define WITHOUT_PRODUCTS
+#else
+#include "fingerprint.c"
 #include "peak.c"
 #include "optim.c"
 #include "clip.c"
@@ -38,6 +41,27 @@ static void activation(enum fr_activation_kind f, ptrdiff_t n, const void *x, vo
     }
     subnormals_restore(mode);
 }
+
+/* clang-format off */
+#define WITHOUT_PRODUCTS \
+    .fingerprint = fingerprint, \
+    .activation = activation, \
+    .fma_peak = fma_peak, \
+    .sgd = sgd, \
+    .rmsprop = rmsprop, \
+    .adagrad = adagrad, \
+    .adam = adam, \
+    .norm = norm, \
+    .scale = scale, \
+    .clamp = clamp, \
+    .clear = clear, \
+    .cross_entropy = cross_entropy, \
+    .mse = mse, \
+    .embedding_forward = embedding_forward, \
+    .embedding_backward = embedding_backward, \
+    .dropout = dropout,
+/* clang-format on */
+#endif
 
 static const fr_cell *describe_cell(int index)
 {
@@ -84,22 +108,7 @@ static const fr_cell *describe_cell(int index)
     .linear_forward = linear_forward, \
     .linear_backward = linear_backward, \
     .linear_work_size = linear_work_size, \
-    .fingerprint = fingerprint, \
-    .activation = activation, \
-    .fma_peak = fma_peak, \
-    .sgd = sgd, \
-    .rmsprop = rmsprop, \
-    .adagrad = adagrad, \
-    .adam = adam, \
-    .norm = norm, \
-    .scale = scale, \
-    .clamp = clamp, \
-    .clear = clear, \
-    .cross_entropy = cross_entropy, \
-    .mse = mse, \
-    .embedding_forward = embedding_forward, \
-    .embedding_backward = embedding_backward, \
-    .dropout = dropout, \
+    WITHOUT_PRODUCTS \
 }
 /* clang-format on */
 

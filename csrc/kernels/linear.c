@@ -41,6 +41,23 @@ INLINE void block_tile(const int mr, const int nv, const block_args *t)
 
 typedef void block_function(const block_args *);
 
+#if FR_AMX
+/* One tile of n columns, which may be less than its vectors have. */
+INLINE void run_block_tile(const block_args *t, ptrdiff_t mr, ptrdiff_t n)
+{
+    tile_args args = t->tile;
+    if (t->resume) {
+        args.start = args.c;
+        args.start_row = args.c_row;
+    }
+    amx_rows_tile(&args, mr, n);
+    for (ptrdiff_t r = 0; t->bias && r < mr; r++)
+        for (ptrdiff_t v = 0; v < n; v += V) {
+            real *to = args.c + r * args.c_row + v;
+            v_store_n(to, v_load_n(to, n - v) + v_load_n(t->bias + v, n - v), n - v);
+        }
+}
+#else
 /* clang-format off */
 /* block_tiles[nv - 1][mr - 1], as tall as tile_rows(nv) */
 TILES_12(block, block_args, 1)
@@ -54,6 +71,7 @@ static block_function *const block_tiles[PANEL_NV][MAX_MR] = {
     {NAMES_12(block, 1)}, {NAMES_6(block, 2)}};
 #endif
 /* clang-format on */
+#endif
 
 /* The operands of C (rows, N) = A (rows, K) B (K, N) + bias. */
 typedef struct {
@@ -91,6 +109,9 @@ INLINE void multiply_tile(const product *m, panel q, ptrdiff_t k0, ptrdiff_t k1,
                              .next_step = 64},
                     .resume = k0 > 0,
                     .bias = m->bias && k1 == m->K ? m->bias + q.column : NULL};
+#if FR_AMX
+    run_block_tile(&t, mr, q.n);
+#else
     if (q.n == width) {
         block_tiles[q.nv - 1][mr - 1](&t);
         return;
@@ -109,6 +130,14 @@ INLINE void multiply_tile(const product *m, panel q, ptrdiff_t k0, ptrdiff_t k1,
     }
     block_tiles[q.nv - 1][mr - 1](&t);
     copy_tile(c, N, sums, width, mr, q.n);
+#endif
+}
+
+/* Where block i of k begins: with AMX, where a tile register does. */
+INLINE ptrdiff_t k_block_start(ptrdiff_t K, ptrdiff_t blocks, ptrdiff_t i)
+{
+    const ptrdiff_t start = part_start(K, blocks, i);
+    return FR_AMX && i < blocks ? start / 16 * 16 : start;
 }
 
 /* Computes rows [r0, r1) of panels [p0, p1) of C. */
@@ -121,8 +150,8 @@ static void multiply_blocks(const product *m, ptrdiff_t r0, ptrdiff_t r1, ptrdif
     const ptrdiff_t group =
         max_size(1, BLOCK_B_BYTES / (longest * PANEL_NV * V_BYTES)); /* panels */
     for (ptrdiff_t block = 0; block < k_blocks; block++) {
-        const ptrdiff_t k0 = part_start(m->K, k_blocks, block);
-        const ptrdiff_t k1 = part_start(m->K, k_blocks, block + 1);
+        const ptrdiff_t k0 = k_block_start(m->K, k_blocks, block);
+        const ptrdiff_t k1 = k_block_start(m->K, k_blocks, block + 1);
         for (ptrdiff_t first = p0; first < p1; first += group)
             for (ptrdiff_t i = 0; i < tiles; i++) {
                 const ptrdiff_t row = r0 + part_start(r1 - r0, tiles, i);
@@ -343,6 +372,7 @@ static void linear_backward_thread(const team *self, const void *args)
             const memory_range next = {(const char *)packed_dy, 0}; /* already cached */
             if (a->dW && half)
                 round_tile(operand, packed_dy, K);
+            finish_packed_a(half && a->dW, operand, K);
             if (a->dW)
                 add_product(half, operand, packed_x, block, K, next,
                             (real *)a->dW + first * I, mr, I);

@@ -10,6 +10,7 @@
 #ifndef FR_PARALLEL_H
 #define FR_PARALLEL_H
 
+#include "amx_state.h"
 #include "wait.h"
 
 #ifdef _OPENMP
@@ -230,6 +231,7 @@ static void region_member(int rank, int size, void *data)
     if (is_caller(&self))
         a->shared->waited = fr_seconds() - a->since;
     a->body(&self, a->args);
+    release_tiles();
     subnormals_restore(mode);
 }
 #endif
@@ -261,6 +263,7 @@ INLINE void team_run_within(int n_threads, void *room,
             if (is_caller(&self))
                 shared.waited = fr_seconds() - since;
             body(&self, args);
+            release_tiles();
             subnormals_restore(mode);
             /* The caller waits for all others.  These go on to OpenMP's own barrier,
              * which comes next. */
@@ -278,6 +281,7 @@ INLINE void team_run_within(int n_threads, void *room,
     const team alone = {0, 1, 0, 0, NULL};
     const uint64_t mode = subnormals_flush();
     body(&alone, args);
+    release_tiles();
     subnormals_restore(mode);
 }
 

@@ -35,7 +35,7 @@
 
 INLINE int has_tiles(void)
 {
-    return fr_may_use_tiles();
+    return fr_tiles() & FR_TILES_INT8;
 }
 
 /* Tells the processor the shape of a thread's tiles. */

@@ -50,6 +50,14 @@
 #error "target x86_v4_bf16 compiled without its flags"
 #endif
 
+/* 1: pairs are multiplied by AMX (amx.h). */
+#ifndef FR_AMX
+#define FR_AMX 0
+#endif
+#if FR_AMX && !(FR_PAIRS && defined(__AMX_TILE__) && defined(__AMX_BF16__))
+#error "target x86_v4_amx compiled without its flags"
+#endif
+
 #if FR_DOUBLE
 typedef double real;
 typedef int64_t real_bits;

@@ -24,7 +24,7 @@
 #include "half.h"
 
 #define MAX_NV 4 /* most vectors in a row of a panel */
-#define MAX_MR 12
+#define MAX_MR (FR_AMX ? 32 : 12)
 /* Most vectors in a row of a panel of which a weight gradient is made.  Panels are
  * narrow there, so that tiles are tall: one packed A serves all of B. */
 #define SUM_NV 2
@@ -37,6 +37,8 @@
 INLINE ptrdiff_t tile_rows(ptrdiff_t nv)
 {
     static const signed char rows[2][MAX_NV] = {{12, 6, 4, 3}, {12, 12, 8, 6}};
+    if (FR_AMX)
+        return MAX_MR;
     return rows[V_REGISTERS == 32][nv - 1];
 }
 
@@ -48,6 +50,8 @@ INLINE ptrdiff_t n_row_tiles(ptrdiff_t rows, ptrdiff_t nv)
     if (rows <= tile_rows(MAX_NV))
         return rows > 0;
     switch (tile_rows(nv)) {
+    case 32:
+        return (rows + 31) / 32;
     case 12:
         return (rows + 11) / 12;
     case 8:
@@ -111,7 +115,9 @@ typedef struct {
 
 /* Elements of a packed A for each k: whole vectors, with room for the rows of the
  * tallest tile two vectors wide. */
-#if V_REGISTERS == 32
+#if FR_AMX
+#define A_ROWS 32
+#elif V_REGISTERS == 32
 #define A_ROWS 12
 #else
 #define A_ROWS 6
@@ -277,7 +283,8 @@ typedef void tile_function(const tile_args *);
 
 /* The tiles of mr rows by nv vectors, with A in rows: rows_tiles[nv - 1][mr - 1], and
  * with a packed A: sum_tiles[nv - 1][mr - 1].  They are as tall as tile_rows(nv). */
-#if V_REGISTERS == 32
+#if FR_AMX /* amx.h has the tiles */
+#elif V_REGISTERS == 32
 TILES_12(rows, tile_args, 1) TILES_12(rows, tile_args, 2)
 TILES_8(rows, tile_args, 3) TILES_6(rows, tile_args, 4)
 TILES_12(sum, tile_args, 1) TILES_12(sum, tile_args, 2)

@@ -396,7 +396,7 @@ cdef extern from "fastrnn.h" nogil:
     int fr_target_supported(int i) noexcept nogil
     int fr_target_slow(int i) noexcept nogil
     ctypedef enum fr_computing:
-        FR_FLOAT32, FR_FLOAT64, FR_BFLOAT16
+        FR_FLOAT32, FR_FLOAT64, FR_BFLOAT16, FR_BFLOAT16_FAST
     const fr_kernels *fr_target_kernels(int i, fr_computing) noexcept nogil
     const char *fr_compiler() noexcept nogil
     const char *fr_threading() noexcept nogil

@@ -26,6 +26,7 @@ def show_config() -> None:
         "built targets": " ".join(core.BUILT),
         "supported here": " ".join(core.SUPPORTED),
         "active target": core.active_target(),
+        "bfloat16-fast": core.kernels("bfloat16-fast").target,
         "OpenMP": _OPENMP[core.THREADING],
         "threads": f"{get_num_threads()}{', or fewer if faster' * is_dynamic()}",
         "compiler": core.COMPILER,

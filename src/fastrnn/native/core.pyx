@@ -528,7 +528,29 @@ def _supported():
                 ("float32", name): Kernels.wrap(fr_target_kernels(i, FR_FLOAT32), kind)
                 for name, kind in WEIGHTS.items()
             }
-            yield fr_target_name(i).decode(), by_name | by_dtype | half | small
+            tables = _Tables(i, by_name | by_dtype | half | small)
+            yield fr_target_name(i).decode(), tables
+
+
+class _Tables(dict):
+    """The tables of target `index`; that of "bfloat16-fast" is found when asked for.
+
+    The process asks the system for AMX's registers then, and not before.
+    """
+
+    def __init__(self, index, tables):
+        super().__init__(tables)
+        self.index = index
+
+    def __missing__(self, key):
+        cdef const fr_kernels *table
+        if key != "bfloat16-fast":
+            raise KeyError(key)
+        table = fr_target_kernels(self.index, FR_BFLOAT16_FAST)
+        fast = plain = self["bfloat16"]
+        if table != (<Kernels?>plain).table:
+            fast = Kernels.wrap(table, FR_WHOLE)
+        return self.setdefault(key, fast)
 
 
 BUILT = tuple(fr_target_name(i).decode() for i in range(fr_n_targets()))
@@ -577,7 +599,8 @@ _active = _tables[_choose()]
 def kernels(dtype, weights=None):
     """The active target's kernels for float32 or float64: a name or a NumPy dtype.
 
-    "bfloat16" names those for float32 arrays that round the operands of products. For
+    "bfloat16" names those for float32 arrays that round the operands of products, and
+    "bfloat16-fast" those that also sum in the order that is the fastest here. For
     float32, `weights` is one of `WEIGHTS` where a cell's take fewer bytes.
 
     Working out a dtype's name takes longer than clearing a small layer's gradients.

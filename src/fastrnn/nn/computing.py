@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`compute`: in which precision a layer multiplies, whatever the type of its arrays."""
 
-COMPUTE = ("float32", "float64", "bfloat16")
+COMPUTE = ("float32", "float64", "bfloat16", "bfloat16-fast")
+HALF = ("bfloat16", "bfloat16-fast")
 
 
 def checked(who, dtype, value):
-    """None, or "bfloat16" for a float32 layer that rounds the operands of products."""
+    """None, or one of `HALF` for a float32 layer that rounds what products multiply."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{who}: compute must be None or a name, got {value!r}")
     if value in (None, dtype):
         return None
     if value not in COMPUTE:
         raise ValueError(
-            f"{who}: compute must be None, the layer's dtype or 'bfloat16', got "
-            f"{value!r}"
+            f"{who}: compute must be None, the layer's dtype or 'bfloat16' or "
+            f"'bfloat16-fast', got {value!r}"
         )
-    if dtype != "float32" or value != "bfloat16":
+    if dtype != "float32" or value not in HALF:
         raise ValueError(
             f"{who}: compute={value!r} is not for dtype={dtype!r}: only float32 layers "
-            "have another compute, 'bfloat16'"
+            "have another compute, 'bfloat16' or 'bfloat16-fast'"
         )
     return value
 
@@ -34,7 +35,7 @@ def rule(layer, name, value):
             f"{who}: compute={value!r} is not for quantized={layer.quantized!r}"
         )
     if getattr(layer, "heads", 1) > 1:
-        raise ValueError(f"{who}: compute='bfloat16' is not for heads > 1")
+        raise ValueError(f"{who}: compute={value!r} is not for heads > 1")
     return value
 
 

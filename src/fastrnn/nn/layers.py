@@ -71,9 +71,10 @@ class Linear(Activated):
         sqrt(in_features).
     dtype : {"float32", "float64"}
         Type of parameters, input and output.
-    compute : {"float32", "float64", "bfloat16"}, optional
+    compute : {"float32", "float64", "bfloat16", "bfloat16-fast"}, optional
         "bfloat16", for a float32 layer: x, the weight and dy are rounded to bfloat16
-        where they are multiplied; sums, and all that is stored, stay float32. Default:
+        where they are multiplied; sums, and all that is stored, stay float32.
+        "bfloat16-fast" also leaves the order of sums to the processor. Default:
         `dtype`. It may be set later on.
     quantized : {"int8", "bfloat16"}, optional
         What the weight is stored as, of a layer for inference alone, which `quantize`

@@ -113,10 +113,12 @@ class RNN(Recurrent[Array]):
         ``{"weight_hh": fastrnn.init.orthogonal_, "bias_hh": 0}``. A function is given
         ``seed=`` and ``n_gates=`` if it takes them.
     dtype : {"float32", "float64"}
-    compute : {"float32", "float64", "bfloat16"}, optional
+    compute : {"float32", "float64", "bfloat16", "bfloat16-fast"}, optional
         "bfloat16", for a float32 layer: what products multiply (x, h, the weights, and
         gradients of pre-activations) is rounded to bfloat16 there; sums, states, gates
-        and all that is stored stay float32. Not for more heads than one. Default:
+        and all that is stored stay float32. "bfloat16-fast" also leaves the order of
+        sums to the processor, so that bits depend on its kind
+        (docs/guide/half_precision.md). Neither is for more heads than one. Default:
         `dtype`. It may be set later on.
     quantized : {"int8", "bfloat16"}, optional
         What W and R are stored as, of a layer for inference alone, which `quantize`

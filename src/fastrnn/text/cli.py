@@ -127,7 +127,7 @@ def _add_train(commands):
         "--compute",
         str,
         "what numbers are multiplied as; sums and weights stay float32",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "bfloat16-fast"),
     )
     add("--seq-length", _positive_int, "steps gradients go back through", metavar="N")
     add("--batch-size", _positive_int, "streams the text is cut into", metavar="N")

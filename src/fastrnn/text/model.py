@@ -30,7 +30,7 @@ class CharModel(Module):
         Recurrent layers.
     dtype : {"float32", "float64"}
         Type of all parameters.
-    compute : {"float32", "float64", "bfloat16"}, optional
+    compute : {"float32", "float64", "bfloat16", "bfloat16-fast"}, optional
         As for `LSTM`; default: `dtype`.
     seed : None, int or numpy.random.Generator
         For the initial weights.

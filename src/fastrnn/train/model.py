@@ -187,10 +187,10 @@ class Model(OnBatch):
             For a cross-entropy or ``"ctc"`` by name: whether the model's output is
             logits or probabilities. Default: probabilities where the last layer is a
             `Sigmoid`, a `Softmax` or one with such an ``activation``, else logits.
-        compute : {"float32", "bfloat16"}, optional
+        compute : {"float32", "bfloat16", "bfloat16-fast"}, optional
             Sets ``compute`` of all recurrent and `Linear` layers, which is saved with
-            them: "bfloat16" rounds what they multiply, and nothing else. Default: the
-            layers stay as they are.
+            them: "bfloat16" rounds what they multiply, and nothing else, and
+            "bfloat16-fast" sums it in any order. Default: the layers stay as they are.
         **optimizer_options
             Arguments of the optimiser, such as ``lr`` (or ``learning_rate``).
 
