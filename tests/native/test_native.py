@@ -29,7 +29,7 @@ HUGE = 2**62
 def test_random_calls_of_everything_native():
     """Results and exceptions only, and nothing written outside an array."""
     f = Fuzz(0)
-    native_calls.run(f, 8_000)
+    native_calls.run(f, 12_000)
     names = native_calls.public_names()
     assert names  # of which none is left out
     assert names == set(f.results) | set(f.exceptions)

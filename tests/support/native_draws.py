@@ -10,10 +10,8 @@ N_STATES = {name: celltable.cell(name).n_states for name in celltable.CELLS}
 TABLES = []
 for _name in core.SUPPORTED:
     with core.use_isa(_name):
-        TABLES += [
-            core.kernels(name)
-            for name in ("float32", "float64", "bfloat16", "bfloat16-fast")
-        ]
+        _kinds = ("float32", "float64", "bfloat16", "bfloat16-fast")
+        TABLES += dict.fromkeys(core.kernels(name) for name in _kinds)
 
 
 def kind_of(kernels):
