@@ -39,8 +39,6 @@ def variants(case, dtype):
 
 def weight_bytes(side):
     """The bytes of a layer's parameters, or of what `quantize` made of them."""
-    if hasattr(side.layer, "nbytes"):
-        return side.layer.nbytes
     return sum(value.nbytes for value in side.layer.state_dict().values())
 
 
