@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Autocast to bfloat16 where the CPU multiplies it: PyTorch's from a size on."""
 
+import copy
 import platform
 from pathlib import Path
 
@@ -16,8 +17,13 @@ from fastrnn.torch import _autocast, explain  # noqa: E402
 
 @pytest.fixture
 def unit(monkeypatch):
-    """Let the CPU have a unit for bfloat16, or none."""
-    return lambda name: monkeypatch.setattr(_autocast, "bfloat16_unit", lambda: name)
+    """Let the CPU have a unit for bfloat16, or none, and the kernels use AMX or not."""
+
+    def have(name, tiles=False):
+        monkeypatch.setattr(_autocast, "bfloat16_unit", lambda: name)
+        monkeypatch.setattr(_autocast, "has_tiles", lambda: tiles)
+
+    return have
 
 
 def way(module, x, train=True):
@@ -52,6 +58,65 @@ def test_layers_by_size(unit, kind, T, B, H, inference, training):
     assert way(frozen, x) == inference  # nothing is trained
     unit(None)
     assert (way(layer, x, False), way(layer, x)) == ("fastrnn", "fastrnn")
+
+
+@pytest.mark.parametrize(
+    ("kind", "T", "B", "H", "inference", "training"),
+    [
+        ("LSTM", 20, 64, 512, "PyTorch", "AMX"),
+        ("LSTM", 10, 16, 64, "AMX", "AMX"),
+        ("LSTM", 20, 4, 512, "PyTorch", "kernels"),
+        ("GRU", 4, 64, 512, "AMX", "AMX"),
+        ("RNN", 4, 64, 128, "AMX", "AMX"),
+        ("RNN", 4, 64, 8, "kernels", "kernels"),
+        ("GRU", 20, 2, 512, "kernels", "kernels"),
+    ],
+)
+def test_layers_by_size_with_tiles(unit, kind, T, B, H, inference, training):
+    unit("amx", tiles=True)
+    layer, x = getattr(fastrnn.torch, kind)(8, H), torch.zeros(T, B, 8)
+    for train, want in ((False, inference), (True, training)):
+        with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(train):
+            path = explain(layer, x)
+        assert path.name == ("PyTorch" if want == "PyTorch" else "fastrnn")
+        assert path.reason.endswith("products on AMX") == (want == "AMX")
+
+
+@pytest.mark.skipif(not _autocast.has_tiles(), reason="no AMX here")
+@pytest.mark.parametrize("in_weights", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_tiles_are_as_near_to_float64_as_pytorch(kind, in_weights):
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, kind)(64, 64)
+    x, dy = torch.randn(30, 32, 64), torch.randn(30, 32, 64)
+    ours = getattr(fastrnn.torch, kind)(64, 64)
+    ours.load_state_dict(theirs.state_dict())
+    exact = copy.deepcopy(theirs).double()
+    if in_weights:
+        theirs, ours = theirs.bfloat16(), ours.bfloat16()
+        exact.load_state_dict(ours.state_dict())
+    errors = []
+    for module, autocast in ((exact, False), (theirs, True), (ours, True)):
+        given = x.to(next(module.parameters()).dtype)
+        on = autocast and not in_weights
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            if module is ours:
+                assert explain(module, given).reason.endswith("products on AMX")
+            y, _ = module(given)
+        y.backward(dy.to(y.dtype))
+        found = y.double().detach(), module.weight_hh_l0.grad.double()
+        if module is exact:
+            want = found
+        else:
+            errors.append(
+                [
+                    ((a - b).norm() / b.norm()).item()
+                    for a, b in zip(found, want, strict=True)
+                ]
+            )
+    (their_y, their_dR), (our_y, our_dR) = errors
+    assert our_y < max(6e-3, 1.2 * their_y)
+    assert our_dR < max(8e-3, 1.2 * their_dR)
 
 
 def test_cells_packs_and_other_types(unit):

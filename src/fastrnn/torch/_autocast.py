@@ -6,7 +6,7 @@ types. (Autocast to float16 computes in float32.)
 
 Where the CPU multiplies bfloat16 in hardware, PyTorch's products of bfloat16 matrices
 take less time than the kernels' float32 products once the layer is large enough. From
-that size on `faster_in_torch` leaves a call to PyTorch.
+that size on `compute_of` chooses the kernels for AMX, or leaves a call to PyTorch.
 """
 
 import functools
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.native import core
 
 
 def dtypes():
@@ -58,6 +60,9 @@ def _features_from(path):
     return set()
 
 
+# The sizes from which on the tiles of AMX take less time than the kernels of
+# "bfloat16", as rows, and as rows times H.
+_TILE_ROWS, _TILE_UNITS = 8, 1024
 # The sizes from which on PyTorch takes less time than the kernels on a CPU with AMX.
 # They were measured at H of 32 to 1024 and 1 to 64 batch rows, both libraries in turns,
 # on one thread of a Xeon; `python -m bench.drop_in --autocast` times a case on either
@@ -66,13 +71,14 @@ def _features_from(path):
 #
 # PyTorch runs a dense LSTM as one operator of oneDNN. That operator converts the
 # weights in each call, and its tiles need several rows to be full. Beyond all of the
-# limits below, PyTorch takes 0.3 to 0.9 times the time of the kernels.
+# limits below, PyTorch takes 0.3 to 0.9 times the time of the kernels without tiles,
+# and in inference 0.8 to 0.9 times that of those with tiles.
 _FUSED_ROWS = {False: 4, True: 8}
 _FUSED_UNITS = {False: 512, True: 1024}
 _FUSED_ROWS_IN_ALL = 320  # T * B; in inference, _FUSED_PRODUCTS can stand in for it
 _FUSED_PRODUCTS = 2**18
 # PyTorch runs every other layer as operators of each time step, and takes 0.5 to 1
-# times the time of the kernels.
+# times the time of the kernels without tiles.
 _STEP_PRODUCTS = {False: 2**22, True: 2**23}
 # For a cell of at least so many units, and of any number of rows, PyTorch takes 0.4 to
 # 0.9 times the time of the kernels.
@@ -82,17 +88,27 @@ _CELL_H = 256
 _WIDE, _WIDE_ROWS = 256, 8
 
 
-def faster_in_torch(module, input, hx, weights):
-    """Why PyTorch is to run a call in bfloat16 that the kernels could run.
+def has_tiles():
+    """Whether the kernels multiply on the tiles of AMX here."""
+    return core.kernels("bfloat16-fast") is not core.kernels("bfloat16")
+
+
+def compute_of(module, input, hx, weights):
+    """What is to run a call in bfloat16 that the kernels could run.
 
     Returns
     -------
-    str or None
-        The reason; None where the kernels are at least as fast.
+    {"bfloat16", "bfloat16-fast", "PyTorch"} or None
+        The kernels' way with products, of which "bfloat16-fast" is for many rows on
+        tiles; or PyTorch, where that is faster than either. None is for autocast to
+        another type, which the kernels compute in float32.
     """
-    unit, half = bfloat16_unit(), are_half(weights)
-    if unit is None or not (half or is_bfloat16()):
+    half = are_half(weights)
+    if not (half or is_bfloat16()):
         return None
+    unit = bfloat16_unit()
+    if unit is None:
+        return "bfloat16"
     H, training = module.hidden_size, torch.is_grad_enabled()
     if training:
         states = hx if isinstance(hx, (tuple, list)) else (hx,)
@@ -103,19 +119,30 @@ def faster_in_torch(module, input, hx, weights):
         # An RNNCell has one small product. At every size measured, the time that goes
         # into calling the kernels is more than what PyTorch needs for that product.
         gains = isinstance(module, torch.nn.RNNCell) or (unit == "amx" and H >= _CELL_H)
-    elif isinstance(input, PackedSequence) or module.mode != "LSTM" or module.proj_size:
-        rows = _rows(module, input)[1]
-        gains = unit == "amx" and rows * H * H >= _STEP_PRODUCTS[training]
+        return "PyTorch" if gains else "bfloat16"
+    T, rows = _rows(module, input)
+    is_packed = isinstance(input, PackedSequence)
+    dense = module.mode == "LSTM" and not (is_packed or module.proj_size)
+    if unit != "amx":
+        gains = dense and H >= _WIDE and rows >= _WIDE_ROWS
+    elif dense:
+        gains = rows >= _FUSED_ROWS[training] and rows * H >= _FUSED_UNITS[training]
+        many = not training and rows * H * H >= _FUSED_PRODUCTS
+        gains = gains and (many or T * rows >= _FUSED_ROWS_IN_ALL)
     else:
-        T, rows = _rows(module, input)
-        if unit == "amx":
-            gains = rows >= _FUSED_ROWS[training] and rows * H >= _FUSED_UNITS[training]
-            many = not training and rows * H * H >= _FUSED_PRODUCTS
-            gains = gains and (many or T * rows >= _FUSED_ROWS_IN_ALL)
-        else:
-            gains = H >= _WIDE and rows >= _WIDE_ROWS
-    what = "bfloat16" if half else "bfloat16 autocast"
-    return f"{what} gains more from {unit} at this size" if gains else None
+        gains = rows * H * H >= _STEP_PRODUCTS[training]
+    if gains and dense and not training:
+        return "PyTorch"
+    tiles = unit == "amx" and rows >= _TILE_ROWS and rows * H >= _TILE_UNITS
+    if tiles and has_tiles():
+        return "bfloat16-fast"
+    return "PyTorch" if gains else "bfloat16"
+
+
+def why_torch(weights):
+    """The reason of a call for which `compute_of` chooses PyTorch."""
+    what = "bfloat16" if are_half(weights) else "bfloat16 autocast"
+    return f"{what} gains more from {bfloat16_unit()} at this size"
 
 
 def _rows(module, input):

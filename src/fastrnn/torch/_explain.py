@@ -159,9 +159,11 @@ def _explain(module, input, hx=None, compiled=False):
             )
         where += "" if autocast or half else " as one operator of compiled code"
     if autocast or half:
-        if problem := _autocast.faster_in_torch(module, input, hx, weights):
-            return Path("PyTorch", problem)
+        compute = _autocast.compute_of(module, input, hx, weights)
+        if compute == "PyTorch":
+            return Path("PyTorch", _autocast.why_torch(weights))
         where += " inside autocast" if autocast else ""
+        where += ", products on AMX" if compute == "bfloat16-fast" else ""
     dtype = str(weights[0].dtype).removeprefix("torch.")
     return Path("fastrnn", f"{dtype} on the CPU{where}")
 

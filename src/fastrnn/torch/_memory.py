@@ -12,12 +12,12 @@ _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _LARGE = 1 << 20
 
 
-def kernels(dtype, half=False):
+def kernels(dtype, compute=None):
     """The kernel table for a torch dtype.
 
-    With `half`, which float32 alone has, products round their operands to bfloat16.
+    `compute` names, for float32, one that rounds the operands of products.
     """
-    return core.kernels("bfloat16" if half else _NAMES[dtype])
+    return core.kernels(compute or _NAMES[dtype])
 
 
 def plain(tensor):

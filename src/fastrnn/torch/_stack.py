@@ -50,8 +50,8 @@ class StackCall:
     single : bool
         Whether to run one time step of one cell: x is then (B, I), states are (B, S) or
         (B, H), and y is the new h.
-    half : bool
-        Whether products round their operands, which are float32, to bfloat16.
+    compute : {"bfloat16", "bfloat16-fast"}, optional
+        How products round their operands, which are float32. Default: they do not.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ class StackCall:
         "T",
         "batch_first",
         "batch_sizes",
+        "compute",
         "dropout",
-        "half",
         "home",
         "offsets",
         "packs",
@@ -87,9 +87,9 @@ class StackCall:
         dropout=0.0,
         batch_sizes=None,
         single=False,
-        half=False,
+        compute=None,
     ):
-        self.home, self.spec, self.half = home, home.spec, half
+        self.home, self.spec, self.compute = home, home.spec, compute
         self.batch_first, self.dropout, self.single = batch_first, dropout, single
         self.offsets, self.batch_sizes = None, batch_sizes
         if single:
@@ -109,7 +109,7 @@ class StackCall:
 
     def prepare(self, x, weights, n_threads, forward, backward):
         """Set `plan`, and `packs` with the weights packed for either way or both."""
-        table = kernels(x.dtype, self.half)
+        table = kernels(x.dtype, self.compute)
         self.plan = tensors.TensorPlan(
             table, self.spec.layout, self.T, self.B, self.offsets
         )

@@ -39,9 +39,10 @@ def _forward(cell, original, input, hx):
 def _forward_in_autocast(cell, original, input, hx, weights):
     """`_forward` while autocast is on: results have the types that PyTorch returns."""
     dtypes = _autocast.dtypes()
-    if _path.cell_problem(
-        cell, input, hx, weights, dtypes, torch.float32
-    ) or _autocast.faster_in_torch(cell, input, hx, weights):
+    if _path.cell_problem(cell, input, hx, weights, dtypes, torch.float32):
+        return original(input, hx)
+    compute = _autocast.compute_of(cell, input, hx, weights)
+    if compute == "PyTorch":
         return original(input, hx)
     which = _path.cell_spec(cell)
     weights = _path.contiguous(weights)
@@ -49,26 +50,27 @@ def _forward_in_autocast(cell, original, input, hx, weights):
     result, _ = _autocast.result_dtypes(which.mode, False, input.dtype)
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        half = _autocast.is_bfloat16()
-        return _autocast.cast(_run(input, hx, weights, home, half=half), result)
+        run = _run(input, hx, weights, home, compute=compute)
+        return _autocast.cast(run, result)
 
 
 def _forward_in_half(cell, original, input, hx, weights):
     """`_forward` of a cell of bfloat16, in copies of float32; see `modules`."""
     half = torch.bfloat16
-    if _path.cell_problem(
-        cell, input, hx, weights, (half,)
-    ) or _autocast.faster_in_torch(cell, input, hx, weights):
+    if _path.cell_problem(cell, input, hx, weights, (half,)):
+        return original(input, hx)
+    compute = _autocast.compute_of(cell, input, hx, weights)
+    if compute == "PyTorch":
         return original(input, hx)
     home = _weights.home(cell, _path.cell_spec(cell))
     weights, input, hx = (
         _autocast.cast(part, torch.float32) for part in (weights, input, hx)
     )
     weights = _path.contiguous(weights)
-    return _autocast.cast(_run(input, hx, weights, home, half=True), half)
+    return _autocast.cast(_run(input, hx, weights, home, compute=compute), half)
 
 
-def _run(input, hx, weights, home, requires_grad=None, half=False):
+def _run(input, hx, weights, home, requires_grad=None, compute=None):
     """Run a cell on the kernels; all arguments are known to fit."""
     has_c = home.spec.has_c
     h0, c0 = (hx or (None, None)) if has_c else (hx, None)
@@ -77,7 +79,7 @@ def _run(input, hx, weights, home, requires_grad=None, half=False):
         input, h0, c0 = (
             None if part is None else part.unsqueeze(0) for part in (input, h0, c0)
         )
-    call = StackCall(home, input, single=True, half=half)
+    call = StackCall(home, input, single=True, compute=compute)
     h, _, c = _autograd.run(call, input, h0, c0, weights, requires_grad)
     if not batched:
         h, c = h.squeeze(0), None if c is None else c.squeeze(0)

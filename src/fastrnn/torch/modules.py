@@ -48,9 +48,10 @@ def _forward(module, original, input, hx):
 def _forward_in_autocast(module, original, input, hx, weights):
     """`_forward` while autocast is on: results have the types that PyTorch returns."""
     dtypes = _autocast.dtypes()
-    if _path.layers_problem(
-        module, input, hx, weights, dtypes, torch.float32
-    ) or _autocast.faster_in_torch(module, input, hx, weights):
+    if _path.layers_problem(module, input, hx, weights, dtypes, torch.float32):
+        return original(input, hx)
+    compute = _autocast.compute_of(module, input, hx, weights)
+    if compute == "PyTorch":
         return original(input, hx)
     is_packed = isinstance(input, PackedSequence)
     dtype = input.data.dtype if is_packed else input.dtype
@@ -64,8 +65,7 @@ def _forward_in_autocast(module, original, input, hx, weights):
     home = _weights.home(module, _path.layers_spec(module))
     with torch.autocast("cpu", enabled=False):
         input, hx = (_autocast.cast(part, torch.float32) for part in (input, hx))
-        half = _autocast.is_bfloat16()
-        y, state = _run_layers(module, input, hx, weights, home, half=half)
+        y, state = _run_layers(module, input, hx, weights, home, compute=compute)
         if home.spec.has_c:
             h_n, c_n = state
             state = _autocast.cast(h_n, of_h), _autocast.cast(c_n, of_c)
@@ -80,20 +80,21 @@ def _forward_in_half(module, original, input, hx, weights):
     Autograd rounds the gradients, which are sums in float32, once.
     """
     half = torch.bfloat16
-    if _path.layers_problem(
-        module, input, hx, weights, (half,)
-    ) or _autocast.faster_in_torch(module, input, hx, weights):
+    if _path.layers_problem(module, input, hx, weights, (half,)):
+        return original(input, hx)
+    compute = _autocast.compute_of(module, input, hx, weights)
+    if compute == "PyTorch":
         return original(input, hx)
     home = _weights.home(module, _path.layers_spec(module))
     weights, input, hx = (
         _autocast.cast(part, torch.float32) for part in (weights, input, hx)
     )
     weights = _path.contiguous(weights)
-    y, state = _run_layers(module, input, hx, weights, home, half=True)
+    y, state = _run_layers(module, input, hx, weights, home, compute=compute)
     return _autocast.cast(y, half), _autocast.cast(state, half)
 
 
-def _run_layers(module, input, hx, weights, home, requires_grad=None, half=False):
+def _run_layers(module, input, hx, weights, home, requires_grad=None, compute=None):
     """Run layers on the kernels; all arguments are known to fit."""
     which = home.spec
     dropout = module.dropout if module.training and which.num_layers > 1 else 0.0
@@ -101,18 +102,18 @@ def _run_layers(module, input, hx, weights, home, requires_grad=None, half=False
         x, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is not None:
             hx = module.permute_hidden(hx, sorted_indices)
-        call = StackCall(home, x, False, dropout, batch_sizes, half=half)
+        call = StackCall(home, x, False, dropout, batch_sizes, compute=compute)
         y, state = _run(call, x, hx, weights, requires_grad)
         y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
         return y, module.permute_hidden(state, unsorted_indices)
     batch_first = module.batch_first
     if input.dim() == 3:
-        call = StackCall(home, input, batch_first, dropout, half=half)
+        call = StackCall(home, input, batch_first, dropout, compute=compute)
         return _run(call, input, hx, weights, requires_grad)
     x = input.unsqueeze(1)  # an unbatched input is (T, I), with batch_first or without
     if hx is not None:
         hx = [h.unsqueeze(1) for h in hx] if which.has_c else hx.unsqueeze(1)
-    call = StackCall(home, x, False, dropout, half=half)
+    call = StackCall(home, x, False, dropout, compute=compute)
     y, state = _run(call, x, hx, weights, requires_grad)
     if which.has_c:
         return y.squeeze(1), tuple([h.squeeze(1) for h in state])
