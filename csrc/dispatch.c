@@ -68,15 +68,56 @@ static int supported_x86_v4(void)
                VECTORS_OF_64);
 }
 #endif
-/* x86_v4 with an instruction for products of bfloat16. */
+/* Units for pairs of bfloat16 have functions with products alone; their tables are these
+ * with x86_v4's others. */
 #if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4)
 extern const fr_kernels fr_kernels_x86_v4_bf16_bfloat16;
+static fr_kernels pairs_table;
+#endif
+#ifdef HAVE_AMX
+extern const fr_kernels fr_kernels_x86_v4_amx_bfloat16;
+static fr_kernels amx_table;
+#endif
+#if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4) || defined(HAVE_AMX)
+static void complete(fr_kernels *table, const fr_kernels *unit)
+{
+    *table = fr_kernels_x86_v4_bfloat16;
+    table->target = unit->target;
+    table->agrees = unit->agrees;
+    table->pack_forward = unit->pack_forward;
+    table->pack_backward = unit->pack_backward;
+    table->forward = unit->forward;
+    table->backward = unit->backward;
+    table->calls_at_once = unit->calls_at_once;
+    table->packed_forward_size = unit->packed_forward_size;
+    table->packed_backward_size = unit->packed_backward_size;
+    table->tape_size = unit->tape_size;
+    table->forward_work_size = unit->forward_work_size;
+    table->backward_work_size = unit->backward_work_size;
+    table->backward_block_size = unit->backward_block_size;
+    table->linear_forward = unit->linear_forward;
+    table->linear_backward = unit->linear_backward;
+    table->linear_work_size = unit->linear_work_size;
+}
+
+static __attribute__((constructor)) void complete_tables(void)
+{
+#ifdef FR_HAVE_x86_v4_bf16
+    complete(&pairs_table, &fr_kernels_x86_v4_bf16_bfloat16);
+#endif
+#ifdef HAVE_AMX
+    complete(&amx_table, &fr_kernels_x86_v4_amx_bfloat16);
+#endif
+}
+#endif
+/* x86_v4 with an instruction for products of bfloat16. */
+#if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4)
 static int supported_x86_v4_bf16(void)
 {
     enum { AVX512_BF16 = 1 << 5 };
     unsigned a, b, c, d;
     return supported_x86_v4() && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
-           (a & AVX512_BF16) && fr_kernels_x86_v4_bf16_bfloat16.agrees();
+           (a & AVX512_BF16) && pairs_table.agrees();
 }
 #endif
 #if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4)
@@ -89,31 +130,6 @@ static int adds_pairs_slowly(void)
 }
 #endif
 #ifdef HAVE_AMX
-extern const fr_kernels fr_kernels_x86_v4_amx_bfloat16;
-/* That table, with x86_v4's functions where it has none. */
-static fr_kernels amx_table;
-static __attribute__((constructor)) void complete_amx_table(void)
-{
-    const fr_kernels *amx = &fr_kernels_x86_v4_amx_bfloat16;
-    amx_table = fr_kernels_x86_v4_bfloat16;
-    amx_table.target = amx->target;
-    amx_table.agrees = amx->agrees;
-    amx_table.pack_forward = amx->pack_forward;
-    amx_table.pack_backward = amx->pack_backward;
-    amx_table.forward = amx->forward;
-    amx_table.backward = amx->backward;
-    amx_table.calls_at_once = amx->calls_at_once;
-    amx_table.packed_forward_size = amx->packed_forward_size;
-    amx_table.packed_backward_size = amx->packed_backward_size;
-    amx_table.tape_size = amx->tape_size;
-    amx_table.forward_work_size = amx->forward_work_size;
-    amx_table.backward_work_size = amx->backward_work_size;
-    amx_table.backward_block_size = amx->backward_block_size;
-    amx_table.linear_forward = amx->linear_forward;
-    amx_table.linear_backward = amx->linear_backward;
-    amx_table.linear_work_size = amx->linear_work_size;
-}
-
 static int can_use_amx(void)
 {
     enum { AVX512_BF16 = 1 << 5 };
@@ -139,8 +155,7 @@ static int supported_baseline(void)
 static const target_entry targets[] = {
 #if defined(FR_HAVE_x86_v4_bf16) && defined(FR_HAVE_x86_v4)
     {"x86_v4_bf16",
-     {&fr_kernels_x86_v4_float32, &fr_kernels_x86_v4_float64,
-      &fr_kernels_x86_v4_bf16_bfloat16},
+     {&fr_kernels_x86_v4_float32, &fr_kernels_x86_v4_float64, &pairs_table},
      supported_x86_v4_bf16,
      adds_pairs_slowly,
      1},

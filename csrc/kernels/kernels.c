@@ -20,7 +20,7 @@
 #define QUANTIZED(function) function
 #endif
 #include "linear.c"
-#if FR_AMX /* its table takes from x86_v4's what has no products (dispatch.c) */
+#if FR_PAIRS /* its table takes from x86_v4's what has no products (dispatch.c) */
 #define WITHOUT_PRODUCTS
 #else
 #include "fingerprint.c"
