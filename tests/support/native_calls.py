@@ -207,7 +207,7 @@ def run_quantized(f):
     weights = f.random.choice(list(core.WEIGHTS))
     offsets = ragged(f, T, B) if f.chance(0.4) else None
     shape = single.Shape(cell.number, f.chance(0.5), T, B, I, H, offsets, cell.options)
-    kernels = small_kernels(cell.kernels, weights)
+    kernels = small_kernels(f, weights)
     which = kernels, False, shape
     if kind != "f":  # the cell's arrays are none of these kernels'
         return

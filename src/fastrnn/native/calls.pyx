@@ -14,8 +14,8 @@ from libc.string cimport memset
 
 from fastrnn.native.addresses cimport address, checked_offsets, offsets_in, size_of
 from fastrnn.native.capi cimport (
-    FR_MOST_AT_ONCE, FR_NO_NORM, FR_WHOLE, fr_backward_args, fr_cell, fr_dropout_args, fr_extent,
-    fr_forward_args, fr_kernels, fr_shape,
+    FR_MOST_AT_ONCE, FR_NO_NORM, FR_WHOLE, fr_backward_args, fr_cell, fr_dropout_args,
+    fr_extent, fr_forward_args, fr_kernels, fr_shape,
 )
 from fastrnn.native.celltable cimport CellOptions, gates_of
 from fastrnn.native.core cimport Kernels, allowed, began, ended, level2_bytes

@@ -234,8 +234,8 @@ cdef object _made_here = object()  # what `Kernels` are made with
 cdef class Kernels:
     """The kernel table of one target and one dtype.
 
-    With `half`, products round their operands to bfloat16. Some run recurrent cells with
-    weights of fewer bytes than an element has, in inference: those of `WEIGHTS`.
+    With `half`, products round their operands to bfloat16. Some run layers with weights
+    of fewer bytes than an element has, in inference: those of `WEIGHTS`.
     """
 
     def __cinit__(self, *only_here):

@@ -66,7 +66,8 @@ cdef class TensorPlan(Plan):
         if layout.merged:
             raise ValueError("TensorPlan: layout must not be merged")
         if kernels.weights != FR_WHOLE:
-            raise ValueError("TensorPlan: kernels must not be for weights of fewer bytes")
+            raise ValueError(
+                "TensorPlan: kernels must not be for weights of fewer bytes")
         self.set_shape("TensorPlan", kernels, layout, T, B, layout.I, T, offsets, False)
         self.h_size, self.c_size = B * layout.S, B * layout.H
         self.state_bytes = round_up(self.itemsize * self.c_size * (

@@ -177,8 +177,8 @@ def _with_both_directions(layer):
         )
     if layer._quantized is not None:
         raise ValueError(
-            f"Bidirectional: layer must have whole weights, got {layer!r}; quantize the "
-            "bidirectional layer"
+            f"Bidirectional: layer must have whole weights, got {layer!r}; quantize "
+            "the bidirectional layer"
         )
     arguments = describe(layer)["arguments"] | {"bidirectional": True}
     seed = layer._dropout_seeds.spawn(1)[0]

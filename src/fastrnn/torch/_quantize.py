@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from fastrnn import recurrent
 from fastrnn.nn import quantized
 from fastrnn.nn.layers import Linear
-from fastrnn.recurrent import small_weights
+from fastrnn.recurrent import GRU, LSTM, RNN, small_weights
 from fastrnn.torch import _classes, _compat, _fixed, _path, layers
 from fastrnn.torch._stack import n_threads
 
@@ -21,7 +20,7 @@ _HOOKS = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
-_LAYERS = {"LSTM": recurrent.LSTM, "GRU": recurrent.GRU, "RNN": recurrent.RNN}
+_LAYERS = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
 class QuantizedLinear(torch.nn.Module):
