@@ -24,7 +24,7 @@ BRIEF_CASES = ("lstm/train/T100-B64-I512-H512", "lstm/step/T1-B1-I512-H512")
 BRIEF_ROWS = (
     "fastrnn",
     "fastrnn-compute-bfloat16",
-    "fastrnn-weights-bfloat16",
+    "fastrnn-compute-bfloat16-fast",
     "fastrnn-weights-int8",
     "torch",
     "torch-autocast",

@@ -24,9 +24,10 @@ def test_it_is_short_and_begins_with_a_program():
         assert step in block
 
 
-def test_one_picture_and_one_table_of_figures():
+def test_one_picture_and_a_table_of_speed_and_one_of_fewer_bits():
     assert README.count("![") == 1
-    assert README.count("<!-- bench-table: ") == 1
+    tables = re.findall(r"<!-- bench-table: .* (\w+) -->", README)
+    assert tables == ["summary", "brief"]
 
 
 @pytest.mark.parametrize("link", sorted(set(LINKS)))
