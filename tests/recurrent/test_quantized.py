@@ -135,11 +135,16 @@ def test_threads_that_share_the_units_of_a_few_rows_have_the_same_bits(
     on_threads(1)
     small = layer.quantize(weights)
     want, end = small(x)
+    ragged, ragged_end = small(x, lengths=[2, 3, 0])
     for n in (2, 3, 7):
         on_threads(n)
         y, state = small(x)
         np.testing.assert_array_equal(y, want)
-        for a, b in zip(np.atleast_3d(state), np.atleast_3d(end), strict=True):
+        for a, b in zip(parts_of(state), parts_of(end), strict=True):
+            np.testing.assert_array_equal(a, b)
+        y, state = small(x, lengths=[2, 3, 0])
+        np.testing.assert_array_equal(y, ragged)
+        for a, b in zip(parts_of(state), parts_of(ragged_end), strict=True):
             np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(small(x[:, 1:2])[0], want[:, 1:2])
         stream = small.stream()
