@@ -249,6 +249,15 @@ def test_what_quantize_dynamic_writes(tmp_path, rng, quietly, options):
     assert np.abs(found - theirs).max() < 0.02
 
 
+def test_what_was_read_is_quantised_again(tmp_path, rng, quietly):
+    save_model(tmp_path / "f.onnx")
+    quantize_dynamic(tmp_path / "f.onnx", tmp_path / "q.onnx")
+    graph, x = fastrnn.onnx.load(tmp_path / "q.onnx"), rng.integers(0, 11, (4, 9))
+    small = fastrnn.quantize(graph)
+    assert "quantized='int8'" in repr(small)
+    assert 0 < np.abs(small(x) - graph(x)).max() < 0.02
+
+
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_results_are_nearer_to_the_model_before_it_was_quantised(
     tmp_path, rng, quietly, per_channel
