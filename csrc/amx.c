@@ -3,6 +3,7 @@
  *
  * Their registers are 8 KiB, which Linux saves for a process that has asked for it.  It
  * refuses where a thread has an alternate stack for signals that is too small for them.
+ * From then on a signal takes so much more of the stack of a thread that it comes to.
  * This file is compiled once.
  */
 #include "fastrnn.h"
@@ -25,9 +26,10 @@ static int ask(void)
     return (d & HAS_INT8 ? FR_TILES_INT8 : 0) | (d & HAS_BF16 ? FR_TILES_BF16 : 0);
 }
 
+static _Atomic int known = -1; /* -1: not yet */
+
 int fr_tiles(void)
 {
-    static _Atomic int known = -1; /* -1: not yet */
     int answer = atomic_load_explicit(&known, memory_order_relaxed);
     if (answer < 0) {
         answer = ask();
@@ -36,9 +38,19 @@ int fr_tiles(void)
     return answer;
 }
 
+ptrdiff_t fr_tile_frame(void)
+{
+    return atomic_load_explicit(&known, memory_order_relaxed) > 0 ? 10 << 10 : 0;
+}
+
 #else
 
 int fr_tiles(void)
+{
+    return 0;
+}
+
+ptrdiff_t fr_tile_frame(void)
 {
     return 0;
 }

@@ -721,6 +721,8 @@ int fr_pace_take(double seconds, fr_pace *pace);
  * first call asks the system for the tiles. */
 enum { FR_TILES_INT8 = 1, FR_TILES_BF16 = 2 };
 int fr_tiles(void);
+/* Bytes of stack that a signal takes more once the process has the tiles. */
+ptrdiff_t fr_tile_frame(void);
 
 /* dispatch.c: the targets that were built, the fastest first, and whether this
  * processor can run target i. */

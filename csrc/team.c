@@ -36,6 +36,7 @@ typedef struct {
     int size;            /* threads in this thread's last team */
     int alone;           /* calls that went on without a team, for want of memory */
     size_t worker_stack; /* bytes of stack of each of OpenMP's threads */
+    ptrdiff_t frame;     /* fr_tile_frame() when stacks were looked at */
 } own_team;
 
 static _Thread_local own_team own STATIC_TLS;
@@ -291,9 +292,9 @@ static int grow(int n, fr_team_report *report)
     free(workers);
     if (error)
         return FR_TEAM_NO_MEMORY;
-    report->needed = FR_STACK;
+    report->needed = FR_STACK + own.frame;
     report->found = least;
-    return least < FR_STACK ? FR_TEAM_SMALL_STACKS : FR_TEAM_READY;
+    return least < report->needed ? FR_TEAM_SMALL_STACKS : FR_TEAM_READY;
 }
 
 #endif
@@ -327,9 +328,14 @@ int fr_team_size(int n_threads)
 
 int fr_team_prepare(int n_threads, fr_team_report *report)
 {
-    if (own.looked && own.ready >= n_threads && stack_left() >= OWN_STACK && !own.alone)
+    const ptrdiff_t frame = fr_tile_frame(), needed = OWN_STACK + frame;
+    if (own.looked && own.ready >= n_threads && own.frame == frame &&
+        stack_left() >= needed && !own.alone)
         return FR_TEAM_READY;
-    *report = (fr_team_report){.needed = OWN_STACK, .alone = own.alone};
+    *report = (fr_team_report){.needed = needed, .alone = own.alone};
+    if (own.frame != frame)
+        own.ready = 0; /* its threads' stacks may be too small now */
+    own.frame = frame;
     own.alone = 0;
     if (!own.looked) {
         if (find_own_stack())
@@ -337,7 +343,7 @@ int fr_team_prepare(int n_threads, fr_team_report *report)
         own.looked = 1;
     }
     report->found = stack_left();
-    if (report->found < OWN_STACK)
+    if (report->found < needed)
         return FR_TEAM_SMALL_STACK;
     if (n_threads > 1 && own.ready < n_threads) {
 #if defined(_OPENMP)

@@ -230,3 +230,52 @@ def test_where_the_system_refuses_registers_bfloat16_is_used():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+SIGNALS = """
+import signal, sys, threading, time
+import numpy as np
+import fastrnn
+from fastrnn.native import core
+
+fastrnn.set_num_threads(1)
+x = np.ones((20, 64, 320), "f")
+layer = fastrnn.LSTM(320, 320, seed=0, compute="bfloat16-fast")
+if sys.argv[1] == "int8":
+    layer = fastrnn.LSTM(320, 320, seed=0).quantize("int8")
+core.kernels("bfloat16-fast")
+signal.signal(signal.SIGUSR1, lambda *_: None)
+told = []
+
+def deeper():
+    '''Uses stack until little more is left than a call asks for.'''
+    if core.stack_left() > int(sys.argv[2]):
+        return sum(map(lambda _: deeper(), [0]))
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end and not told:
+        try:
+            layer(x)
+        except RuntimeError as error:
+            told.append(str(error))
+    return 0
+
+threading.stack_size(128 << 10)
+thread = threading.Thread(target=deeper)
+thread.start()
+while thread.is_alive():
+    signal.pthread_kill(thread.ident, signal.SIGUSR1)
+    time.sleep(0.0003)
+print(told[0] if told else "went through")
+"""
+
+
+@needs_amx
+@pytest.mark.parametrize("left", [16_000, 18_500, 21_500, 25_000])
+@pytest.mark.parametrize("which", ["bfloat16-fast", "int8"])
+def test_signals_find_room_on_the_stack(which, left):
+    """With tiles in use, Linux puts 8 KiB more there than it does without."""
+    found = subprocess.run(
+        [sys.executable, "-c", SIGNALS, which, str(left)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "bytes of stack" in found.stdout or found.stdout == "went through\n"

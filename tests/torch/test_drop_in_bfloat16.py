@@ -79,7 +79,7 @@ def test_layers_by_size_with_tiles(unit, kind, T, B, H, inference, training):
         with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(train):
             path = explain(layer, x)
         assert path.name == ("PyTorch" if want == "PyTorch" else "fastrnn")
-        assert path.reason.endswith("products on AMX") == (want == "AMX")
+        assert path.reason.endswith("bfloat16 on AMX") == (want == "AMX")
 
 
 @pytest.mark.skipif(not _autocast.has_tiles(), reason="no AMX here")
@@ -101,7 +101,7 @@ def test_tiles_are_as_near_to_float64_as_pytorch(kind, in_weights):
         on = autocast and not in_weights
         with torch.autocast("cpu", torch.bfloat16, enabled=on):
             if module is ours:
-                assert explain(module, given).reason.endswith("products on AMX")
+                assert explain(module, given).reason.endswith("bfloat16 on AMX")
             y, _ = module(given)
         y.backward(dy.to(y.dtype))
         found = y.double().detach(), module.weight_hh_l0.grad.double()
@@ -128,7 +128,7 @@ def test_cells_packs_and_other_types(unit):
     ):
         assert way(getattr(fastrnn.torch, kind)(4, H), torch.zeros(8, 4)) == name
     lstm, x = fastrnn.torch.LSTM(4, 256), torch.zeros(20, 32, 4)
-    packed = torch.nn.utils.rnn.pack_padded_sequence(x, [20] * 32)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, [20] * 31 + [19])
     assert (way(lstm, x), way(lstm, packed)) == ("PyTorch", "fastrnn")
     assert way(lstm, x[:, 0]) == "fastrnn"  # one row
     with torch.autocast("cpu", dtype=torch.float16):
@@ -184,3 +184,32 @@ def test_the_unit_is_read_from_pytorch_or_the_system(monkeypatch, tmp_path):
         with_pytorch = look()
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
         assert look() == with_pytorch
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [5, 3, 2]])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "tanh"])
+def test_types_of_packed_sequences_are_pytorchs(unit, kind, lengths):
+    """PyTorch runs an LSTM over sequences of one length as one operator, packed too."""
+    unit(None)
+    theirs, ours = twins.pair(kind)
+    x = torch.randn(5, 3, twins.I)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        (a, of_a), (b, of_b) = theirs(packed), ours(packed)
+    assert a.data.dtype is b.data.dtype
+    for one, other in zip(
+        of_a if kind == "LSTM" else [of_a],
+        of_b if kind == "LSTM" else [of_b],
+        strict=True,
+    ):
+        assert one.dtype is other.dtype
+
+
+def test_a_type_that_options_are_not_for_changes_nothing():
+    module = fastrnn.torch.layers.LSTM(4, 5, compute="bfloat16")
+    x = torch.ones(3, 2, 4)
+    want = module(x)[0]
+    assert "products of bfloat16" in explain(module, x).reason
+    with pytest.raises(ValueError, match="compute='bfloat16' is not for"):
+        module.double()
+    assert torch.equal(module(x)[0], want)

@@ -398,6 +398,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef enum fr_computing:
         FR_FLOAT32, FR_FLOAT64, FR_BFLOAT16, FR_BFLOAT16_FAST
     const fr_kernels *fr_target_kernels(int i, fr_computing) noexcept nogil
+    int fr_tiles() noexcept nogil
     const char *fr_compiler() noexcept nogil
     const char *fr_threading() noexcept nogil
     ptrdiff_t fr_level2_bytes() noexcept nogil

@@ -605,7 +605,10 @@ def kernels(dtype, weights=None):
 
     Working out a dtype's name takes longer than clearing a small layer's gradients.
     """
-    return _active[dtype] if weights is None else _active[dtype, weights]
+    if weights is None:
+        return _active[dtype]
+    fr_tiles()  # asked for now, before anybody looks at stacks
+    return _active[dtype, weights]
 
 
 def active_target():

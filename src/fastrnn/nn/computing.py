@@ -61,10 +61,10 @@ def set_compute(who, model, value):
     try:
         for layer in layers:
             layer.compute = value
-    except ValueError:
+    except ValueError as error:
         for layer, was in zip(layers, before, strict=True):
             layer.compute = was
-        raise
+        raise ValueError(f"{who}: {error}") from error
 
 
 def _given(layer):

@@ -121,8 +121,7 @@ def compute_of(module, input, hx, weights):
         gains = isinstance(module, torch.nn.RNNCell) or (unit == "amx" and H >= _CELL_H)
         return "PyTorch" if gains else "bfloat16"
     T, rows = _rows(module, input)
-    is_packed = isinstance(input, PackedSequence)
-    dense = module.mode == "LSTM" and not (is_packed or module.proj_size)
+    dense = is_fused(module, input)
     if unit != "amx":
         gains = dense and H >= _WIDE and rows >= _WIDE_ROWS
     elif dense:
@@ -137,6 +136,19 @@ def compute_of(module, input, hx, weights):
     if tiles and has_tiles():
         return "bfloat16-fast"
     return "PyTorch" if gains else "bfloat16"
+
+
+def is_fused(module, input):
+    """Whether PyTorch runs a layer as one operator.
+
+    It does so with an LSTM over sequences of one length, which may be in a
+    PackedSequence.
+    """
+    if module.mode != "LSTM" or module.proj_size:
+        return False
+    if isinstance(input, PackedSequence):
+        return int(input.batch_sizes[0]) == int(input.batch_sizes[-1])
+    return True
 
 
 def why_torch(weights):

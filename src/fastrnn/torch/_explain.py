@@ -163,7 +163,8 @@ def _explain(module, input, hx=None, compiled=False):
         if compute == "PyTorch":
             return Path("PyTorch", _autocast.why_torch(weights))
         where += " inside autocast" if autocast else ""
-        where += ", products on AMX" if compute == "bfloat16-fast" else ""
+        if compute == "bfloat16-fast" or not half:
+            where += _products(compute)
     dtype = str(weights[0].dtype).removeprefix("torch.")
     return Path("fastrnn", f"{dtype} on the CPU{where}")
 
@@ -177,7 +178,16 @@ def _explain_layer(module, input):
     if problem:
         return Path("fastrnn", f"the call would raise an error: {problem}")
     weights = "" if layer._quantized is None else f" with weights of {layer._quantized}"
-    return Path("fastrnn", f"{layer.dtype} on the CPU{weights}")
+    how = weights or _products(layer.compute)
+    return Path("fastrnn", f"{layer.dtype} on the CPU{how}")
+
+
+def _products(compute):
+    """What to add about products that round their operands."""
+    if compute is None:
+        return ""
+    on_tiles = compute == "bfloat16-fast" and _autocast.has_tiles()
+    return ", products of bfloat16" + (" on AMX" if on_tiles else "")
 
 
 def _explain_inside(model, input, hx):

@@ -266,8 +266,14 @@ class Layer(torch.nn.Module):
     # -- parameters that move, copies -------------------------------------------------
 
     def _apply(self, fn, recurse=True):
+        before = [(p, p.data) for p in self._parameters.values() if p is not None]
         super()._apply(fn, recurse)
-        self._settle()
+        try:
+            self._settle()
+        except ValueError:  # the layer's options are not for that type
+            for parameter, data in before:
+                parameter.data = data
+            raise
         return self
 
     def _settle(self):

@@ -57,7 +57,7 @@ def _forward_in_autocast(module, original, input, hx, weights):
     dtype = input.data.dtype if is_packed else input.dtype
     of_h, of_c = _autocast.result_dtypes(
         module.mode,
-        module.mode == "LSTM" and not is_packed,
+        _autocast.is_fused(module, input),
         dtype,
         module.proj_size > 0,
     )
