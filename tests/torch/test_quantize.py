@@ -200,9 +200,49 @@ def test_bad_arguments_are_refused():
         assert small(torch.ones(2, 3, dtype=torch.bfloat16)).dtype is torch.float32
     with pytest.raises(RuntimeError, match=r"a torch\.func transform"):
         torch.func.vmap(small)(torch.ones(2, 3))
-    small.weight = torch.zeros(1, 3, dtype=torch.int8)
-    with pytest.raises(ValueError, match="weight must have shape"):
-        small(torch.ones(2, 3))
+    want = small(torch.ones(2, 3))
+    own = small.weight
+    for wrong, error, match in (
+        (torch.zeros(1, 3, dtype=torch.int8), ValueError, "weight must have shape"),
+        (torch.zeros(4, 3), TypeError, "weight is torch.float32, not torch.int8"),
+    ):
+        small.weight = wrong
+        with pytest.raises(error, match=match):
+            small(torch.ones(2, 3))
+        small.weight = own
+        assert torch.equal(small(torch.ones(2, 3)), want)
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_weights_of_a_call_are_not_those_of_the_module(weights):
+    small = fastrnn.torch.quantize(net(), weights)
+    want, before = small(INDICES), copy.deepcopy(small.state_dict())
+    others = {name: torch.zeros_like(one) for name, one in small.named_buffers()}
+    y = torch.func.functional_call(small, others, (INDICES,))
+    assert torch.equal(y, torch.zeros_like(y))
+    assert torch.equal(small(INDICES), want)
+    for name, value in small.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_inference_mode(weights):
+    model = net()
+    want = fastrnn.torch.quantize(model, weights)(INDICES)
+    with torch.inference_mode():
+        small = fastrnn.torch.quantize(model, weights)
+        assert torch.equal(small(INDICES), want)
+        again = copy.deepcopy(small)
+        again.load_state_dict(small.state_dict(), assign=True)
+        assert torch.equal(again(INDICES), want)
+    assert torch.equal(small(INDICES), want)
+    assert torch.equal(again(INDICES), want)
+
+
+def test_a_layer_without_bias_has_none_as_in_pytorch():
+    small = fastrnn.torch.quantize(torch.nn.Linear(3, 4, bias=False))
+    assert small.bias is None
+    assert list(small.state_dict()) == ["weight", "weight_scale"]
 
 
 def test_explain_knows_layers_of_our_own():

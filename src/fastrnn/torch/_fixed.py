@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Weights of fewer bytes as buffers of a module: the memory of the layer that computes.
+"""Weights of fewer bytes as buffers of a module, and the layer that computes with them.
 
-PyTorch may move buffers, load others or write to them; a layer packs its weights once.
-So a module looks before a call whether its buffers are what they were.
+At first the buffers are the layer's own memory.  PyTorch may put others in their place,
+for a call or for good, or somebody may write to them; a layer packs its weights once.
+So a module looks before a call whether its buffers are what they were.  The layer then
+takes a copy of the numbers of others: nobody else's memory is written to.
 """
 
 import numpy as np
 import torch
+
+from fastrnn.torch import _path
 
 
 def hold(module, layer):
@@ -17,38 +21,81 @@ def hold(module, layer):
 
 
 def settle(module, layer):
-    """Bring the numbers of the buffers into the layer's memory where they are not."""
+    """Bring the numbers of all buffers into memory of the layer's own, and its types.
+
+    So it is after ``module.to`` and the like, and in a copy.
+    """
     for name, array in layer._fixed.items():
-        own, buffer = _tensor(array), module._buffers[name]
-        if not _is_same_memory(buffer, own):
-            if buffer.shape != own.shape:
-                raise ValueError(
-                    f"{type(layer).__name__}: {name} must have shape "
-                    f"{tuple(own.shape)}, got {tuple(buffer.shape)}"
-                )
-            own.copy_(buffer)
-            module._buffers[name] = own
+        buffer = module._buffers[name]
+        if not _is_memory_of(buffer, array):
+            layer._fixed[name] = _copy(buffer, array)
+            module._buffers[name] = _tensor(layer._fixed[name])
     layer._fixed_changed()
     module._marks = _marks(module, layer)
 
 
 def look(module, layer):
-    """`settle` if somebody has moved a buffer or written to it."""
-    if module._marks != _marks(module, layer):
-        settle(module, layer)
+    """Let the layer take the numbers of the buffers if these are not what they were.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a buffer is not a plain tensor of its type and shape; nothing has changed
+        then.
+    """
+    marks = _marks(module, layer)
+    if module._marks == marks:
+        return
+    taken = {}
+    for name, array in layer._fixed.items():
+        buffer = module._buffers[name]
+        if not _is_memory_of(buffer, array):
+            _check(type(layer).__name__, name, buffer, _tensor(array))
+            taken[name] = _copy(buffer, array)
+    layer._fixed.update(taken)
+    layer._fixed_changed()
+    module._marks = marks
+
+
+def _check(who, name, buffer, own):
+    if problem := _path.tensor_problem(name, buffer, own.dtype):
+        raise TypeError(
+            f"{who}: weights must be plain tensors on the CPU, and {problem}"
+        )
+    if buffer.shape != own.shape:
+        raise ValueError(
+            f"{who}: {name} must have shape {tuple(own.shape)}, got "
+            f"{tuple(buffer.shape)}"
+        )
 
 
 def _tensor(array):
     """An array's memory; what NumPy has as the bits of bfloat16 is that to PyTorch."""
-    if array.dtype == np.uint16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    with torch.inference_mode(False):  # a tensor that counts who writes to it
+        if array.dtype == np.uint16:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+
+
+def _copy(buffer, array):
+    """A new array like this one with the numbers of a buffer."""
+    made = np.empty_like(array)
+    with torch.no_grad():
+        _tensor(made).copy_(buffer)
+    return made
 
 
 def _marks(module, layer):
+    """What tells buffers that nobody has moved or written to."""
     buffers = [module._buffers[name] for name in layer._fixed]
-    return [(id(buffer), buffer._version) for buffer in buffers]
+    return [(id(one), None if one.is_inference() else one._version) for one in buffers]
 
 
-def _is_same_memory(a, b):
-    return a.dtype is b.dtype and a.data_ptr() == b.data_ptr() and a.shape == b.shape
+def _is_memory_of(buffer, array):
+    own = _tensor(array)
+    return (
+        buffer.dtype is own.dtype
+        and buffer.shape == own.shape
+        and not buffer.is_meta
+        and buffer.data_ptr() == own.data_ptr()
+    )

@@ -65,6 +65,8 @@ class QuantizedLinear(torch.nn.Module):
         self._layer = layer
         self.in_features, self.out_features = layer.in_features, layer.out_features
         _fixed.hold(self, layer)
+        if not layer.bias:
+            self.register_buffer("bias", None)
 
     @_compat.outside_the_graph
     def forward(self, input: Any) -> Any:
