@@ -330,6 +330,9 @@ def test_state_dicts_and_files_are_loaded_exactly(weights, rng, tmp_path):
         given |= {} if wrong is None else {name: wrong}
         with pytest.raises(ValueError, match=match):
             last.load_state_dict(given)
+    if weights == "bfloat16":  # whose names are those of whole weights
+        with pytest.raises(ValueError, match="must be numbers, got the bits"):
+            fastrnn.GRU(3, 5).load_state_dict(small.state_dict())
     np.testing.assert_array_equal(last(x)[0], small(x)[0])
     assert not np.array_equal(before, small(x)[0])
 

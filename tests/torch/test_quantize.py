@@ -156,6 +156,10 @@ class Own(torch.nn.LSTM):
         return super().forward(x)[0]
 
 
+class OwnAttention(torch.nn.MultiheadAttention):
+    """It reads the weight of its output's Linear itself."""
+
+
 @pytest.mark.parametrize(
     "part",
     [
@@ -165,6 +169,7 @@ class Own(torch.nn.LSTM):
         lambda: layers.MGU(4, 4),
         lambda: layers.LayerNormLSTM(4, 4),
         lambda: torch.nn.TransformerEncoderLayer(4, 2),
+        lambda: OwnAttention(4, 2),
     ],
 )
 def test_what_has_no_kernels_stays(part):

@@ -366,6 +366,11 @@ class Parameters(Tree):
         for name, view in views.items():
             if name in state_dict:
                 value = state_dict[name]
+                if getattr(value, "dtype", None) == np.uint16 != view.dtype:
+                    problems.append(
+                        f"{name} must be numbers, got the bits of bfloat16 that a "
+                        "layer with quantized='bfloat16' has"
+                    )
                 if view.dtype.kind == "f":
                     value = checks.float_array(who, name, value, view.dtype)
                 else:

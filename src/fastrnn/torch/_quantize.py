@@ -197,8 +197,8 @@ def _replaced(model, weights):
 
 def _reads_its_parts(module):
     """Whether a module may read the weights of modules that it is made of."""
-    home = type(module).__module__
-    return home in ("torch.nn.modules.transformer", "torch.nn.modules.activation")
+    homes = {base.__module__ for base in type(module).__mro__}
+    return bool(homes & {"torch.nn.modules.transformer", "torch.nn.modules.activation"})
 
 
 def _small(module, weights):
