@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.nn.utils import parametrizations  # noqa: E402
+from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
 
 import fastrnn  # noqa: E402
@@ -156,6 +156,11 @@ class Own(torch.nn.LSTM):
         return super().forward(x)[0]
 
 
+class Derived(torch.nn.GRU):
+    def init_hidden(self):
+        return None
+
+
 class OwnAttention(torch.nn.MultiheadAttention):
     """It reads the weight of its output's Linear itself."""
 
@@ -170,6 +175,7 @@ class OwnAttention(torch.nn.MultiheadAttention):
         lambda: layers.LayerNormLSTM(4, 4),
         lambda: torch.nn.TransformerEncoderLayer(4, 2),
         lambda: OwnAttention(4, 2),
+        lambda: Derived(4, 4),
     ],
 )
 def test_what_has_no_kernels_stays(part):
@@ -179,6 +185,13 @@ def test_what_has_no_kernels_stays(part):
     small = fastrnn.torch.quantize(torch.nn.ModuleList([part, torch.nn.Linear(4, 4)]))
     assert type(small[0]) is type(part)
     assert type(small[1]) is QuantizedLinear
+
+
+def test_a_pruned_layer_stays():
+    """A hook makes its weight anew in each call."""
+    module = prune.l1_unstructured(torch.nn.Linear(4, 4), "weight", 0.5)
+    with pytest.raises(ValueError, match=r"must have a torch\.nn\.LSTM"):
+        fastrnn.torch.quantize(module)
 
 
 def test_bad_arguments_are_refused():
@@ -228,6 +241,19 @@ def test_weights_of_a_call_are_not_those_of_the_module(weights):
     assert torch.equal(small(INDICES), want)
     for name, value in small.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_a_state_dict_of_other_types_is_refused(weights):
+    for module in (torch.nn.Linear(3, 4), torch.nn.LSTM(3, 4)):
+        small = fastrnn.torch.quantize(module, weights)
+        before = copy.deepcopy(small.state_dict())
+        with pytest.raises(
+            RuntimeError, match=r"must be of torch.*, got torch\.float32"
+        ):
+            small.load_state_dict(module.state_dict(), strict=False)
+        for name, value in small.state_dict().items():
+            assert torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize("weights", FORMATS)

@@ -134,6 +134,24 @@ def test_layers_that_have_no_such_kernels_stay(rng):
         fastrnn.quantize(fastrnn.quantize(chain()))
 
 
+class Narrow(Linear):
+    """A layer of a user's, with arguments of its own."""
+
+    def __init__(self, n):
+        self.n = n
+        super().__init__(3, n, seed=0)
+
+
+def test_classes_that_derive_from_layers_stay(rng):
+    model = Sequential(Linear(3, 3, seed=0), Narrow(4))
+    assert [layer.quantized for layer in fastrnn.quantize(model)] == ["int8", None]
+
+
+def test_layers_without_weights_yet_are_refused():
+    with pytest.raises(ValueError, match=r"LSTM\.quantize: the input size must be"):
+        LSTM(5).quantize()
+
+
 def test_training_is_refused_before_anything_changes(rng):
     x = data(rng)
     small = fastrnn.quantize(masked())

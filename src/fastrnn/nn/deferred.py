@@ -101,6 +101,13 @@ class Unbuilt(Module):
             "no parameters; call the model, or its build, first"
         )
 
+    def quantize(self, weights="int8"):
+        """Refused: there are no weights yet."""
+        raise ValueError(
+            f"{self.layer_class.__name__}.quantize: the input size must be known, got "
+            f"{self!r}; call the layer first"
+        )
+
     def build(self, input_size):
         """Make the parameters; from now on this is the layer.
 

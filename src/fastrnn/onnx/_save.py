@@ -275,6 +275,11 @@ class _Writer:
 
     def _linear(self, prefix, layer, x):
         self.width = (layer.out_features,)
+        if layer.quantized is not None:
+            raise ValueError(
+                f"{self.who}: layer {prefix.rstrip('.')!r}: quantized must be None, "
+                f"got {layer.quantized!r}"
+            )
         weights = layer.parameters
         kernel = self.weight(f"{prefix}weight", weights["weight"].T)
         y = self.add("MatMul", [x, kernel], f"{prefix}linear")

@@ -34,6 +34,22 @@ def settle(module, layer):
     module._marks = _marks(module, layer)
 
 
+def refuse_other_types(module, layer, state_dict, prefix, error_msgs):
+    """Note what a state dict has for buffers of integers or bfloat16 in another type.
+
+    PyTorch would round it to these in silence.
+    """
+    for name in layer._fixed:
+        given, buffer = state_dict.get(prefix + name), module._buffers[name]
+        if given is None or buffer.dtype is torch.float32:
+            continue
+        if getattr(given, "dtype", None) is not buffer.dtype:
+            error_msgs.append(
+                f"{prefix}{name} must be of {buffer.dtype}, got "
+                f"{getattr(given, 'dtype', type(given).__name__)}"
+            )
+
+
 def look(module, layer):
     """Let the layer take the numbers of the buffers if these are not what they were.
 

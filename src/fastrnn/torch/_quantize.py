@@ -115,6 +115,13 @@ class QuantizedLinear(torch.nn.Module):
         _fixed.settle(self, self._layer)
         return self
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        *_, errors = args
+        n = len(errors)
+        _fixed.refuse_other_types(self, self._layer, state_dict, prefix, errors)
+        if len(errors) == n:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
     def __setstate__(self, state):
         super().__setstate__(state)
         _fixed.settle(self, self._layer)
@@ -140,8 +147,9 @@ def quantize(model: ModuleT, weights: str = "int8") -> ModuleT:
         In eval mode. Modules that are replaced have their hooks, and the arguments,
         results and state dict of `layers.LSTM` and its like, or of `QuantizedLinear`.
         All others stay: those of other types than float32, with projections or options
-        that no kernel for such weights has, of classes with a forward of their own, and
-        parts of PyTorch's own transformers. Printing the model shows which have
+        that no kernel for such weights has, of classes that derive from these, whose
+        weights a hook of `torch.nn.utils` makes (pruning, ``weight_norm``), and parts
+        of PyTorch's own transformers. Printing the model shows which have
         ``quantized``. No gradient goes through what was replaced.
 
     Raises
@@ -224,10 +232,16 @@ def _layer_of(module):
         layer = module.to_layer()
         return layer if small_weights.can_be_small(layer) else None
     cls = _classes.class_of(module)
-    theirs = _classes.torch_class(cls) or cls
+    theirs = _classes.THEIRS.get(cls, cls)
     is_linear = cls is torch.nn.Linear
     is_recurrent = theirs in (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
-    if not (is_linear or is_recurrent) or _classes.own_forward(module):
+    hooks = module._forward_pre_hooks.values()
+    if (
+        not (is_linear or is_recurrent)
+        or _classes.own_forward(module)
+        # Such as pruning, which makes the weight anew in each call.
+        or any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
+    ):
         return None
     names = module._flat_weights_names if is_recurrent else ("weight", "bias")
     found = dict(zip(names, _path.weights_of(module, names), strict=True))

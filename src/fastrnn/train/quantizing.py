@@ -11,7 +11,7 @@ from fastrnn.nn.deferred import is_built
 from fastrnn.nn.layers import Linear
 from fastrnn.nn.module import Module
 from fastrnn.nn.tree import structure_changed
-from fastrnn.recurrent import small_weights
+from fastrnn.recurrent import GRU, LSTM, RNN, small_weights
 from fastrnn.recurrent.layer import Recurrent
 
 AnyModule = TypeVar("AnyModule", bound=Module)
@@ -33,8 +33,8 @@ def quantize(model: AnyModule, weights: str = "int8") -> AnyModule:
     Module
         Of the same class, in eval mode. It predicts, evaluates, streams and generates,
         is saved and loaded as the model is, and cannot be trained; it has no
-        `optimizer`. Layers of other classes, and those with what no kernel for such
-        weights has (float64, projections, heads, norms, zoneout,
+        `optimizer`. Layers of other classes, derived ones too, and those with what no
+        kernel for such weights has (float64, projections, heads, norms, zoneout,
         ``reset_after=False``), are copied as they are: printing the model shows which
         have ``quantized``.
 
@@ -127,7 +127,10 @@ def make_small(model, parts):
 
 
 def _can_be_small(layer):
-    """Whether kernels have weights of fewer bytes for a layer."""
-    if isinstance(layer, Linear):
+    """Whether kernels have weights of fewer bytes for a layer.
+
+    A class that derives from one of these may make more of them than it says.
+    """
+    if type(layer) is Linear:
         return layer.quantized is None and layer.dtype == "float32"
-    return isinstance(layer, Recurrent) and small_weights.can_be_small(layer)
+    return type(layer) in (GRU, LSTM, RNN) and small_weights.can_be_small(layer)
