@@ -19,8 +19,9 @@
  *
  * Many rows share what widening takes: a panel is widened once, into a buffer, and then
  * multiplied by all of them, but where bytes are multiplied as they are; AMX has
- * instructions for many rows of these (quantized_amx.h).  Of weights of two bytes the buffer is a panel of tile.h.
- * Of weights of one byte it is [k / 4][2][nv * V][2], integers of 16 bits.
+ * instructions for many rows of these (quantized_amx.h).  Of weights of two bytes the
+ * buffer is a panel of tile.h.  Of weights of one byte it is [k / 4][2][nv * V][2],
+ * integers of 16 bits.
  */
 #ifndef FR_QUANTIZED_H
 #define FR_QUANTIZED_H
