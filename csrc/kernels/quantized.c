@@ -5,7 +5,8 @@
  * the driver here differs from forward.c in its products (quantized.h), and is shorter,
  * since there is no tape, no second product, no norm and no mask.  Groups of threads own
  * rows of the batch for all steps.  A group is one thread where rows are enough; where
- * not, its threads share the units, and wait for each other after each step.
+ * not, its threads share the units, and wait for each other after each step.  Longer than
+ * most files, since the driver is one function over all that it prepares.
  */
 #include "quantized_pack.c"
 

@@ -229,36 +229,13 @@ def test_a_backward_goes_as_its_forward_did(make):
 @pytest.mark.parametrize("target", FUSED)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (601, 33, 17), (40, 700, 3)])
 def test_linear(shape, target):
-    N, I, O = shape
-    rng = np.random.default_rng(0)
-    x, dy = rng.standard_normal((N, I)), rng.standard_normal((N, O))
-    x, dy = x.astype("f"), dy.astype("f")
-    found = []
-    for n_threads in (1, 2, 7):
-        before = fastrnn.get_num_threads()
-        fastrnn.set_num_threads(n_threads)
-        try:
-            with core.use_isa(target):
-                layer = fastrnn.Linear(I, O, seed=0, compute="bfloat16")
-                y = layer(x)
-                dx = layer.backward(dy)
-        finally:
-            fastrnn.set_num_threads(before)
-        found.append([one.tobytes() for one in (y, dx, layer.flat_grads)])
-    assert found[1:] == found[:1] * 2
-    W, b = (np.asarray(layer.parameters[key], float) for key in ("weight", "bias"))
-    xr, Wr, dyr = half.rounded(x), half.rounded(W), half.rounded(dy)
-    assert half.distance(y, xr @ Wr.T + b) < 1e-5
-    assert half.distance(dx, dyr @ Wr) < 1e-5
-    assert half.distance(layer.grads["weight"], dyr.T @ xr) < 1e-5
-    np.testing.assert_allclose(
-        layer.grads["bias"], dy.sum(0, dtype=float), rtol=1e-4, atol=1e-4
-    )
+    with core.use_isa(target):
+        x, dy, want = half.check_linear(shape, "bfloat16")
+    _, I, O = shape
     with core.use_isa(FUSED[-1]):
         other = fastrnn.Linear(I, O, seed=0, compute="bfloat16")
-        assert other(x).tobytes() == y.tobytes()
-        assert other.backward(dy).tobytes() == dx.tobytes()
-        assert other.flat_grads.tobytes() == layer.flat_grads.tobytes()
+        found = other(x), other.backward(dy), other.flat_grads
+    assert [one.tobytes() for one in found] == want
 
 
 @pytest.mark.parametrize(

@@ -117,30 +117,7 @@ def test_a_sequence_in_parts_has_the_same_bits():
     "shape", [(1, 1, 1), (7, 5, 3), (601, 33, 17), (40, 700, 3), (70, 2111, 40)]
 )
 def test_linear(shape):
-    N, I, O = shape
-    rng = np.random.default_rng(0)
-    x, dy = rng.standard_normal((N, I)), rng.standard_normal((N, O))
-    x, dy = x.astype("f"), dy.astype("f")
-    found = []
-    for n_threads in (1, 2, 7):
-        before = fastrnn.get_num_threads()
-        fastrnn.set_num_threads(n_threads)
-        try:
-            layer = fastrnn.Linear(I, O, seed=0, compute="bfloat16-fast")
-            y = layer(x)
-            dx = layer.backward(dy)
-        finally:
-            fastrnn.set_num_threads(before)
-        found.append(as_bytes([y, dx, layer.flat_grads]))
-    assert found[1:] == found[:1] * 2
-    W, b = (np.asarray(layer.parameters[key], float) for key in ("weight", "bias"))
-    xr, Wr, dyr = half.rounded(x), half.rounded(W), half.rounded(dy)
-    assert half.distance(y, xr @ Wr.T + b) < 1e-5
-    assert half.distance(dx, dyr @ Wr) < 1e-5
-    assert half.distance(layer.grads["weight"], dyr.T @ xr) < 1e-5
-    np.testing.assert_allclose(
-        layer.grads["bias"], dy.sum(0, dtype=float), rtol=1e-4, atol=1e-4
-    )
+    half.check_linear(shape, "bfloat16-fast")
 
 
 def test_a_number_that_is_not_finite_stays_where_it_belongs():

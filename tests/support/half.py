@@ -6,6 +6,8 @@
 
 import numpy as np
 
+import fastrnn
+
 
 def exact(a):
     return a
@@ -119,3 +121,45 @@ def distance(a, b):
     """The relative error of `a`, as a root of mean squares."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     return float(np.sqrt(((a - b) ** 2).sum() / (b**2).sum()))
+
+
+def check_linear(shape, compute):
+    """A dense layer has the same bits for any number of threads, and rounds operands.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        N, I, O.
+    compute : str
+
+    Returns
+    -------
+    x, dy : ndarray
+    results : list of bytes
+        y, dx and the gradients of the parameters, one after the other.
+    """
+    N, I, O = shape
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((N, I)), rng.standard_normal((N, O))
+    x, dy = x.astype("f"), dy.astype("f")
+    found = []
+    for n_threads in (1, 2, 7):
+        before = fastrnn.get_num_threads()
+        fastrnn.set_num_threads(n_threads)
+        try:
+            layer = fastrnn.Linear(I, O, seed=0, compute=compute)
+            y = layer(x)
+            dx = layer.backward(dy)
+        finally:
+            fastrnn.set_num_threads(before)
+        found.append([one.tobytes() for one in (y, dx, layer.flat_grads)])
+    assert found[1:] == found[:1] * 2
+    W, b = (np.asarray(layer.parameters[key], float) for key in ("weight", "bias"))
+    xr, Wr, dyr = rounded(x), rounded(W), rounded(dy)
+    assert distance(y, xr @ Wr.T + b) < 1e-5
+    assert distance(dx, dyr @ Wr) < 1e-5
+    assert distance(layer.grads["weight"], dyr.T @ xr) < 1e-5
+    np.testing.assert_allclose(
+        layer.grads["bias"], dy.sum(0, dtype=float), rtol=1e-4, atol=1e-4
+    )
+    return x, dy, found[0]

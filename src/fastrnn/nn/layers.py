@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Linear` and `Dropout`.
 
+This file is longer than others, because `Linear` stands here with all of its forms.
 Both take and return NumPy arrays. Data is converted to the layer's dtype where it can
 be. What forward keeps for backward it keeps by reference: an input must not be written
 to between the two.
@@ -313,11 +314,7 @@ class Linear(Activated):
             If `dy` does not fit the output.
         """
         who = f"{type(self).__name__}.backward"
-        if self.quantized is not None:
-            raise RuntimeError(
-                f"{who}: the layer must have whole weights, got "
-                f"quantized={self.quantized!r}, which is for inference"
-            )
+        quantizing.check_backward(who, self.quantized)
         context = self._context(context)
         x, applied, kernels = context.saved
         dy = checks.float_array(who, "dy", dy, self.dtype)

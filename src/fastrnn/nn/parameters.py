@@ -4,7 +4,8 @@
 A module that declares parameters owns a slice of a buffer of parameters and the same
 slice of a buffer of gradients.  A module made of others asks them to lie one after the
 other in one pair of buffers, so that clipping, the optimiser and saving are each one
-pass over memory.
+pass over memory.  This file is longer than others: it has all that is stored of a
+module, and its files.
 """
 
 from __future__ import annotations

@@ -107,6 +107,15 @@ def check_whole(who, layer):
         raise ValueError(f"{who}: the layer must have whole weights, got {layer!r}")
 
 
+def check_backward(who, kind):
+    """Refuse a backward of a layer whose weights are in a format."""
+    if kind is not None:
+        raise RuntimeError(
+            f"{who}: the layer must have whole weights, got quantized={kind!r}, which "
+            "is for inference"
+        )
+
+
 def empty_copy_of(layer, kind):
     """A layer of the same class and arguments, its weights in a format, all zero."""
     arguments = describe(layer)["arguments"] | {"quantized": kind, "compute": None}

@@ -723,10 +723,7 @@ class Recurrent(BatchFirst, Module, Generic[State]):
         them.
         """
         if self._quantized is not None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: the layer must have whole weights, "
-                f"got quantized={self._quantized!r}, which is for inference"
-            )
+            quantized.check_backward(f"{type(self).__name__}.backward", self._quantized)
         if record_flow not in (False, True, "lag"):
             raise ValueError(
                 f"{type(self).__name__}.backward: record_flow must be True, False or "

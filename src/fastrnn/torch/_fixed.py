@@ -34,11 +34,19 @@ def settle(module, layer):
     module._marks = _marks(module, layer)
 
 
-def refuse_other_types(module, layer, state_dict, prefix, error_msgs):
-    """Note what a state dict has for buffers of integers or bfloat16 in another type.
+def load(base, module, layer, state_dict, prefix, *args):
+    """``_load_from_state_dict`` by that of a base, unless a buffer's type is another.
 
-    PyTorch would round it to these in silence.
+    PyTorch would round it to integers or bfloat16 in silence.
     """
+    *_, errors = args
+    n = len(errors)
+    _note_other_types(module, layer, state_dict, prefix, errors)
+    if len(errors) == n:
+        base(state_dict, prefix, *args)
+
+
+def _note_other_types(module, layer, state_dict, prefix, error_msgs):
     for name in layer._fixed:
         given, buffer = state_dict.get(prefix + name), module._buffers[name]
         if given is None or buffer.dtype is torch.float32:

@@ -116,11 +116,8 @@ class QuantizedLinear(torch.nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        *_, errors = args
-        n = len(errors)
-        _fixed.refuse_other_types(self, self._layer, state_dict, prefix, errors)
-        if len(errors) == n:
-            super()._load_from_state_dict(state_dict, prefix, *args)
+        base = super()._load_from_state_dict
+        _fixed.load(base, self, self._layer, state_dict, prefix, *args)
 
     def __setstate__(self, state):
         super().__setstate__(state)

@@ -277,11 +277,8 @@ class Layer(torch.nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        *_, errors = args
-        n, layer = len(errors), self._engine.layer
-        _fixed.refuse_other_types(self, layer, state_dict, prefix, errors)
-        if len(errors) == n:
-            super()._load_from_state_dict(state_dict, prefix, *args)
+        base = super()._load_from_state_dict
+        _fixed.load(base, self, self._engine.layer, state_dict, prefix, *args)
 
     def _settle(self):
         """Bring the parameters into the memory of a layer of their type."""
